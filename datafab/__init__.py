@@ -1,0 +1,22 @@
+"""datafab: collects, analyses, indexes, pushes, archives and publishes open data on one Celery cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from datafab.api import JobFailed, JobHandle, enqueue, search
+
+__all__ = ["JobFailed", "JobHandle", "__version__", "enqueue", "search"]
+
+
+def __getattr__(name: str) -> Any:
+    # The Python API brings Celery along; whoever only needs the library does not pay for it.
+    if name in __all__:
+        from datafab import api  # noqa: PLC0415 - lazily, see above
+
+        return getattr(api, name)
+    msg = f"module 'datafab' has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,1 @@
+"""One module per outside system. Each answers ``ping()`` and translates failures into ``datafab.errors``."""

@@ -1,0 +1,369 @@
+"""Jobs: what runs, how far it is, what it said. In Redis for a cluster, in memory for ``--inline``.
+
+Keys, all below ``datafab:1:``
+
+| key | type | holds |
+| --- | --- | --- |
+| ``jobs`` | sorted set | job ids by creation time |
+| ``job:<id>`` | hash | the job; ``n:<stage>:<status>`` and ``b:<stage>`` count items and bytes |
+| ``job:<id>:log`` | list | its last log lines, JSON |
+| ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
+| ``job:<id>:done:<stage>:<batch>`` | hash | what is done of a batch under way: item index -> item; ``m:<index>``: its memo |
+| ``job:<id>:rows`` | set | the job's ledger rows that are alive (``workers/ledger.py``) |
+| ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
+| ``key:<key>`` | string | dedupe key -> job id |
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from datafab.domain.job import FINAL, Job, JobStatus, Progress
+from datafab.domain.payload import Counts, Item, ItemError, Status
+from datafab.errors import NotFound
+from datafab.settings import PREFIX, Settings
+
+MAX_LINES = 1000
+MAX_FAILURES = 1000
+
+
+class Record(NamedTuple):
+    """One item that a stage has finished with."""
+
+    index: int
+    item: Item
+    #: whether the stage had it in hand, or let it pass through
+    touched: bool
+
+
+class Jobs(Protocol):
+    """What the runner and the stages' context need of jobs."""
+
+    def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
+        """Return what is done of a batch that an earlier attempt began."""
+
+    def record(
+        self, job: str, stage: str, number: int | None, records: Sequence[Record], lines: Sequence[dict[str, Any]]
+    ) -> None:
+        """Keep items as done, count each of them once, and append log lines."""
+
+    def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
+        """Return the memos of a batch's items."""
+
+    def keep_memo(self, job: str, stage: str, number: int | None, index: int, memo: dict[str, Any]) -> None:
+        """Keep one item's memo."""
+
+    def set_total(self, job: str, total: int) -> None:
+        """Say how many items the job has."""
+
+
+def connect(url: str, *, patience: float = 1.0) -> redis.Redis:
+    """Return a client that rides out a Redis restart of ``patience`` seconds before it raises."""
+    tries = max(1, int(patience / 0.5))
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        health_check_interval=25,
+        socket_keepalive=True,
+        socket_timeout=10,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.01), tries),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )
+
+
+#: Lua that every script here and in the ledger starts with.
+PREAMBLE = f"""
+local P = '{PREFIX}'
+local t = redis.call('TIME')
+local now = tonumber(t[1]) + tonumber(t[2]) / 1000000
+local FINAL = {{succeeded = 1, failed = 1, parked = 1, cancelled = 1}}
+"""
+
+_RECORD = (
+    PREAMBLE
+    + """
+local job = P .. 'job:' .. ARGV[1]
+if redis.call('EXISTS', job) == 0 then return 0 end
+local stage = ARGV[2]
+local done = job .. ':done:' .. stage .. ':' .. ARGV[3]
+local work = cjson.decode(ARGV[4])
+for _, r in ipairs(work.records) do
+  if redis.call('HSETNX', done, r[1], r[2]) == 1 then
+    redis.call('HINCRBY', job, 'n:' .. stage .. ':' .. r[3], 1)
+    if r[4] > 0 then redis.call('HINCRBY', job, 'b:' .. stage, r[4]) end
+    if r[5] and redis.call('HLEN', job .. ':failed') < tonumber(ARGV[5]) then
+      redis.call('HSET', job .. ':failed', r[5], r[6])
+    end
+  end
+end
+for _, line in ipairs(work.lines) do redis.call('RPUSH', job .. ':log', line) end
+if #work.lines > 0 then redis.call('LTRIM', job .. ':log', -tonumber(ARGV[6]), -1) end
+return 1
+"""
+)
+
+# Ends a job once, and with it its rows: copies of its tasks that are still about are stale from then on.
+# A parked row stays, for `jobs retry`.
+_END = (
+    PREAMBLE
+    + """
+local job = P .. 'job:' .. ARGV[1]
+local status = redis.call('HGET', job, 'status')
+if not status or FINAL[status] then return 0 end
+redis.call('HSET', job, 'status', ARGV[2], 'ended', now, 'busy', 0)
+if ARGV[3] ~= '' then redis.call('HSET', job, 'error', ARGV[3]) end
+redis.call('ZREM', P .. 'deadlines', ARGV[1])
+for _, rid in ipairs(redis.call('SMEMBERS', job .. ':rows')) do
+  redis.call('ZREM', P .. 'due', rid)
+  if not (ARGV[2] == 'parked' and redis.call('HGET', P .. 'row:' .. rid, 'state') == 'parked') then
+    redis.call('DEL', P .. 'row:' .. rid)
+    redis.call('SREM', job .. ':rows', rid)
+  else
+    redis.call('EXPIRE', P .. 'row:' .. rid, ARGV[4])
+  end
+end
+for _, part in ipairs({'', ':log', ':failed', ':rows'}) do redis.call('EXPIRE', job .. part, ARGV[4]) end
+local key = redis.call('HGET', job, 'key')
+if key then redis.call('EXPIRE', P .. 'key:' .. key, ARGV[4]) end
+return 1
+"""
+)
+
+
+class RedisJobs:
+    """Jobs in Redis. ``workers.ledger`` makes them; this reads, counts and ends them."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._redis = client
+        self._retention = settings.retention_days * 24 * 3600
+        self._record = client.register_script(_RECORD)
+        self._end = client.register_script(_END)
+
+    def ping(self) -> None:
+        """Raise when Redis does not answer."""
+        self._redis.ping()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+    def get(self, job: str) -> Job:
+        """Return a job.
+
+        Raises:
+            NotFound: no such job, or it is past its retention.
+        """
+        fields = self._hgetall(f"job:{job}")
+        if not fields:
+            msg = f"no job {job!r}; `datafab jobs list` names those that are kept"
+            raise NotFound(msg, field="job")
+        return _job(job, fields)
+
+    def list(
+        self,
+        *,
+        status: JobStatus | None = None,
+        flow: str | None = None,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """Return jobs, the newest first; ``after``: those older than this one."""
+        start = 0
+        if after is not None:
+            rank = self._redis.zrevrank(PREFIX + "jobs", after)
+            if rank is None:
+                msg = f"no job {after!r} to list after"
+                raise NotFound(msg, field="after")
+            start = int(rank) + 1
+        found: list[Job] = []
+        while len(found) < limit:
+            ids: list[str] = self._redis.zrevrange(PREFIX + "jobs", start, start + 99)
+            if not ids:
+                break
+            start += len(ids)
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job in ids:
+                    pipe.hgetall(f"{PREFIX}job:{job}")
+                jobs = [_job(job, fields) for job, fields in zip(ids, pipe.execute(), strict=True) if fields]
+            found += [job for job in jobs if status in {None, job.status} and flow in {None, job.flow}]
+        return found[:limit]
+
+    def logs(self, job: str, limit: int = MAX_LINES) -> list[dict[str, Any]]:
+        """Return the job's last log lines, the oldest first."""
+        return [json.loads(line) for line in self._redis.lrange(f"{PREFIX}job:{job}:log", -limit, -1)]
+
+    def failures(self, job: str) -> dict[str, ItemError]:
+        """Return the failed items, source -> error (the first ``MAX_FAILURES`` of them)."""
+        return {
+            source: ItemError.model_validate_json(error)
+            for source, error in self._hgetall(f"job:{job}:failed").items()
+        }
+
+    def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
+        """Return what is done of a batch that an earlier attempt began."""
+        fields = self._hgetall(_done(job, stage, number))
+        return {int(key): Item.model_validate_json(value) for key, value in fields.items() if key.isdigit()}
+
+    def record(
+        self, job: str, stage: str, number: int | None, records: Sequence[Record], lines: Sequence[dict[str, Any]]
+    ) -> None:
+        """Keep items as done, count each of them once, and append log lines."""
+        work = {
+            "records": [_row(record) for record in records],
+            "lines": [json.dumps(line, ensure_ascii=False, default=str) for line in lines],
+        }
+        self._record(
+            args=[job, stage, _number(number), json.dumps(work, ensure_ascii=False), MAX_FAILURES, MAX_LINES]
+        )
+
+    def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
+        """Return the memos of a batch's items."""
+        fields = self._hgetall(_done(job, stage, number))
+        return {int(key[2:]): json.loads(value) for key, value in fields.items() if key.startswith("m:")}
+
+    def keep_memo(self, job: str, stage: str, number: int | None, index: int, memo: dict[str, Any]) -> None:
+        """Keep one item's memo."""
+        self._redis.hset(PREFIX + _done(job, stage, number), f"m:{index}", json.dumps(memo))
+
+    def set_total(self, job: str, total: int) -> None:
+        """Say how many items the job has."""
+        self._redis.hset(f"{PREFIX}job:{job}", "total", total)
+
+    def end(self, job: str, status: JobStatus, error: ItemError | None = None) -> bool:
+        """End a job and drop its rows; False if it had ended before."""
+        text = error.model_dump_json() if error else ""
+        return bool(self._end(args=[job, status.value, text, self._retention]))
+
+    def overdue(self) -> list[str]:
+        """Return jobs that are past their deadline."""
+        ids: list[str] = self._redis.zrangebyscore(PREFIX + "deadlines", "-inf", time.time())
+        return ids
+
+    def prune(self) -> int:
+        """Forget jobs whose retention is over; return how many. Their keys expire by themselves."""
+        gone = 0
+        for job in self._redis.zrange(PREFIX + "jobs", 0, -1):
+            if self._redis.exists(f"{PREFIX}job:{job}"):
+                break
+            gone += int(self._redis.zrem(PREFIX + "jobs", job))
+        return gone
+
+    def _hgetall(self, key: str) -> dict[str, str]:
+        fields: dict[str, str] = self._redis.hgetall(PREFIX + key)
+        return fields
+
+
+class MemoryJobs:
+    """The same for one job in this process (``--inline``)."""
+
+    def __init__(self) -> None:
+        self._done: defaultdict[tuple[str, str, int | None], dict[int, Item]] = defaultdict(dict)
+        self._memo: defaultdict[tuple[str, str, int | None], dict[int, dict[str, Any]]] = defaultdict(dict)
+        self._failed: dict[str, ItemError] = {}
+        self._lines: list[dict[str, Any]] = []
+        self.total: int | None = None
+
+    def ping(self) -> None:
+        """Answer always."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
+        """Return what is done of a batch."""
+        return dict(self._done[job, stage, number])
+
+    def record(
+        self, job: str, stage: str, number: int | None, records: Sequence[Record], lines: Sequence[dict[str, Any]]
+    ) -> None:
+        """Keep items as done and append log lines."""
+        self._done[job, stage, number].update({record.index: record.item for record in records})
+        for record in records:
+            if record.touched and record.item.status is Status.FAILED and record.item.error:
+                self._failed[record.item.source] = record.item.error
+        self._lines += lines
+
+    def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
+        """Return the memos of a batch's items."""
+        return self._memo[job, stage, number]
+
+    def keep_memo(self, job: str, stage: str, number: int | None, index: int, memo: dict[str, Any]) -> None:
+        """Keep one item's memo."""
+        self._memo[job, stage, number][index] = memo
+
+    def set_total(self, job: str, total: int) -> None:  # noqa: ARG002 - one job only
+        """Say how many items the job has."""
+        self.total = total
+
+    def logs(self) -> list[dict[str, Any]]:
+        """Return the log lines."""
+        return list(self._lines)
+
+    def failures(self) -> dict[str, ItemError]:
+        """Return the failed items, source -> error."""
+        return dict(self._failed)
+
+
+def _number(number: int | None) -> str:
+    return "-" if number is None else str(number)
+
+
+def _done(job: str, stage: str, number: int | None) -> str:
+    return f"job:{job}:done:{stage}:{_number(number)}"
+
+
+def _row(record: Record) -> list[Any]:
+    item = record.item
+    row: list[Any] = [record.index, item.model_dump_json(exclude_none=True), item.status.value, item.size or 0]
+    if record.touched and item.status is Status.FAILED and item.error:
+        row += [item.source, item.error.model_dump_json(exclude_none=True)]
+    return row
+
+
+def _job(job: str, fields: dict[str, str]) -> Job:
+    numbers = {name: float(fields[name]) for name in ("created", "started", "ended", "deadline") if name in fields}
+    progress = _progress(fields)
+    status = JobStatus(fields["status"])
+    return Job(
+        id=job,
+        flow=fields["flow"],
+        params=json.loads(fields.get("params", "{}")),
+        key=fields.get("key"),
+        status=status,
+        stage=fields.get("stage"),
+        total=int(fields["total"]) if "total" in fields else None,
+        progress=progress,
+        error=ItemError.model_validate_json(fields["error"]) if "error" in fields else None,
+        counts=_counts(job, progress) if status in FINAL and progress else None,
+        **numbers,
+    )
+
+
+def _progress(fields: dict[str, str]) -> tuple[Progress, ...]:
+    stages: dict[str, dict[str, int]] = {}
+    for name, value in fields.items():
+        kind, _, rest = name.partition(":")
+        if kind == "n":
+            stage, _, status = rest.rpartition(":")
+            stages.setdefault(stage, {})[status] = int(value)
+        elif kind == "b":
+            stages.setdefault(rest, {})["bytes"] = int(value)
+    order = fields.get("stages", "").split(",")
+    names: Iterable[str] = sorted(stages, key=lambda name: order.index(name) if name in order else len(order))
+    return tuple(Progress(stage=name, **stages[name]) for name in names)
+
+
+def _counts(job: str, progress: tuple[Progress, ...]) -> Counts:
+    """Every item passes through every stage, so the last stage's sums are the job's."""
+    last = progress[-1]
+    return Counts(job=job, **last.model_dump(exclude={"stage"}))

@@ -1,0 +1,34 @@
+"""How a job's items are dealt into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from urllib.parse import urlsplit
+
+from datafab.domain.payload import Item
+
+
+def in_order(items: Iterable[Item], size: int, per_host: int = 0) -> Iterator[list[Item]]:  # noqa: ARG001 - one shape
+    """Cut into batches of at most ``size``, in the order given; hosts do not matter."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
+
+
+def by_host(items: Iterable[Item], size: int, per_host: int) -> Iterator[list[Item]]:
+    """Deal by host, so that a batch is one polite keep-alive session.
+
+    The items of a host with more than ``per_host`` are spread over that many batches, however long: as many
+    connections as it ever sees at once. Smaller hosts share batches of at most ``size``.
+    """
+    hosts: dict[str, list[Item]] = {}
+    for item in items:
+        hosts.setdefault(urlsplit(item.url or "").netloc.lower(), []).append(item)
+    small: list[Item] = []
+    for mine in hosts.values():
+        if len(mine) > per_host:
+            yield from in_order(mine, -(-len(mine) // per_host))
+        else:
+            small += mine
+    yield from in_order(small, size)

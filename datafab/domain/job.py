@@ -1,0 +1,69 @@
+"""A job: one run of a flow, and the states it can be in."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from datafab.domain.payload import Counts, ItemError, Value
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. The last four are final, and only ``parked`` can be left again, by a retry."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    PARKED = "parked"
+    CANCELLED = "cancelled"
+
+
+FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.PARKED, JobStatus.CANCELLED})
+
+
+class Progress(Value):
+    """How far one stage of a job is: items by status, and the bytes of their resources."""
+
+    stage: str
+    ok: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bytes: int = 0
+
+    @property
+    def done(self) -> int:
+        """Items that this stage has finished with."""
+        return self.ok + self.unchanged + self.skipped + self.failed
+
+
+class Job(Value):
+    """One run of a flow, as the CLI, the API and HTTP show it. Times are Unix seconds."""
+
+    v: Literal[1] = 1
+    id: str
+    flow: str
+    params: dict[str, Any] = {}
+    #: dedupe key: two jobs with the same live key are one
+    key: str | None = None
+    status: JobStatus = JobStatus.QUEUED
+    #: the stage that last began
+    stage: str | None = None
+    #: items, once the source stage has counted them
+    total: int | None = None
+    created: float
+    started: float | None = None
+    ended: float | None = None
+    #: when the job is given up
+    deadline: float
+    progress: tuple[Progress, ...] = ()
+    error: ItemError | None = None
+    #: the sums at the end of the last stage
+    counts: Counts | None = None
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended."""
+        return self.status in FINAL

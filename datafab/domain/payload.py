@@ -1,0 +1,140 @@
+"""What crosses the queue: items, batches and counts. References only, never data, never a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from datafab.errors import DatafabError
+
+#: A batch's message stays below this many bytes; a longer item list goes to the store.
+MAX_MESSAGE = 8 * 1024
+
+
+class Value(BaseModel):
+    """A frozen value; keys that it does not know are refused, so that versions are never misread."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def evolve(self, **changes: Any) -> Self:
+        """Return a copy with these fields changed."""
+        return self.model_copy(update=changes)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the JSON form, without the fields that are unset."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Status(StrEnum):
+    """What has become of an item."""
+
+    OK = "ok"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class ItemError(Value):
+    """Why an item failed or was skipped."""
+
+    type: str
+    message: str
+    field: str | None = None
+
+    @classmethod
+    def of(cls, error: DatafabError) -> Self:
+        """Make the value of an exception."""
+        return cls(type=error.code, message=error.message, field=error.field)
+
+
+class Dataset(Value):
+    """The dataset that an item belongs to, as its portal names it."""
+
+    id: str | None = None
+    title: str | None = None
+
+
+class CollectFacts(Value):
+    """What a row of ``endpoint.csv`` says and what its fetch gave (digital-land's words)."""
+
+    #: the ``endpoint`` key: sha256 of the URL, as given in the file or computed
+    endpoint: str
+    plugin: str | None = None
+    #: the JSON object of the column ``parameters``
+    parameters: dict[str, Any] | None = None
+    #: ``YYYY-MM-DD``, as written in the file
+    end_date: str | None = None
+    #: OK, EXPIRED, HASH_FAILURE, ALREADY_FETCHED or FAILED, once known
+    status: str | None = None
+    #: the HTTP status of the answer, where one came
+    http_status: int | None = None
+
+
+class Item(Value):
+    """One file or record on its way through a flow."""
+
+    v: Literal[1] = 1
+    #: what has an address: ``endpoint:<hash>``, ``datagouv:<uuid>``, ``ckan:<host>/<uuid>``, ``file:<path or url>``
+    source: str
+    url: str | None = None
+    #: root URL of the store that holds ``resource/<sha256>``
+    store: str | None = None
+    sha256: str | None = None
+    #: bytes
+    size: int | None = None
+    media_type: str | None = None
+    filename: str | None = None
+    dataset: Dataset | None = None
+    #: sha256 of the analysed resource's analysis document (``analysis/<sha256>/<version>.json``)
+    analysis: str | None = None
+    status: Status = Status.OK
+    error: ItemError | None = None
+    collect: CollectFacts | None = None
+
+    def failed(self, error: DatafabError, status: Status = Status.FAILED) -> Self:
+        """Return the item with this error and status."""
+        return self.evolve(status=status, error=ItemError.of(error))
+
+
+class Batch(Value):
+    """A few items of one job, travelling together."""
+
+    v: Literal[1] = 1
+    job: str
+    flow: str
+    params: dict[str, Any] = {}
+    #: which one of a fan-out's batches; None where the job has only this one
+    number: int | None = None
+    #: the items, or the sha256 of their list in the store
+    items: tuple[Item, ...] | str = ()
+
+
+class Counts(Value):
+    """What a fan-out's branch returns to the join; sums over items. ``bytes`` counts stored resources."""
+
+    v: Literal[1] = 1
+    job: str
+    number: int | None = None
+    ok: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bytes: int = 0
+
+    @classmethod
+    def of(cls, batch: Batch, items: Iterable[Item]) -> Self:
+        """Count a batch's items."""
+        sums = dict.fromkeys(Status, 0)
+        size = 0
+        for item in items:
+            sums[item.status] += 1
+            size += item.size or 0
+        return cls(job=batch.job, number=batch.number, bytes=size, **{status.value: n for status, n in sums.items()})
+
+    @property
+    def total(self) -> int:
+        """All items."""
+        return self.ok + self.unchanged + self.skipped + self.failed

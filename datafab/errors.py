@@ -1,0 +1,92 @@
+"""What can go wrong, and what the queue does about it.
+
+The raiser chooses the family, one place (the runner) acts on it::
+
+    DatafabError
+    ├── Wait         not ready yet: no failure, costs nothing, looked at again after a delay
+    ├── Retriable    failed, may work later: costs retry budget, then the item fails
+    ├── Skippable    this item, on purpose
+    ├── Fatal        this item will never work
+    ├── FlowError    the whole job: bad parameters, a service that is not configured
+    │   ├── SettingError   a setting that cannot be used, by name
+    │   └── NotFound       a job, flow or file that does not exist
+    ├── Parked       its worker died too often: an operator decides
+    └── Lost         this attempt no longer counts: cancelled, past its deadline, or another holds the row
+"""
+
+from __future__ import annotations
+
+
+class DatafabError(Exception):
+    """Something went wrong in datafab.
+
+    Attributes:
+        code: short machine-readable kind, e.g. ``http_404``; the class name in lower case unless given.
+        field: the column, parameter, URL or setting that it is about, if one is.
+    """
+
+    def __init__(self, message: str = "", *, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+        self.code = code or type(self).__name__.lower()
+        self.field = field
+
+    @property
+    def message(self) -> str:
+        """The text for people."""
+        return str(self.args[0])
+
+
+class _Later(DatafabError):
+    """Something to be looked at again."""
+
+    default_delay: float | None = None
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        delay: float | None = None,
+        code: str | None = None,
+        field: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, field=field)
+        self.delay = self.default_delay if delay is None else delay
+
+
+class Wait(_Later):
+    """Not ready yet; look again after ``delay`` seconds (default 5). No failure, no cost."""
+
+    default_delay = 5.0
+    delay: float
+
+
+class Retriable(_Later):
+    """Failed now, may work later; ``delay`` in seconds, or None for the stage's own backoff."""
+
+
+class Skippable(DatafabError):
+    """This item is left out on purpose."""
+
+
+class Fatal(DatafabError):
+    """This item will never work."""
+
+
+class FlowError(DatafabError):
+    """The whole job cannot run."""
+
+
+class SettingError(FlowError):
+    """A setting cannot be used."""
+
+
+class NotFound(FlowError):
+    """There is no such thing."""
+
+
+class Parked(DatafabError):
+    """The worker died too often on this; it waits for an operator."""
+
+
+class Lost(DatafabError):
+    """This attempt no longer counts."""

@@ -1,0 +1,78 @@
+"""The clients of outside systems, built once per process, closed and pinged together."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from datafab.clients.fetch import Fetcher
+from datafab.clients.index import Index
+from datafab.clients.jobs import Jobs, RedisJobs, connect
+from datafab.clients.store import Store
+from datafab.errors import SettingError
+from datafab.settings import Settings
+
+if TYPE_CHECKING:
+    from datafab.clients.detective import Detective
+
+
+class Services:
+    """What stages reach the world through. Each client is made when it is first asked for."""
+
+    def __init__(self, settings: Settings, *, jobs: Jobs | None = None) -> None:
+        self.settings = settings
+        self._stores: dict[str, Store] = {}
+        if jobs is not None:
+            self.jobs = jobs
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The jobs of the cluster."""
+        if self.settings.redis_url is None:
+            msg = "DATAFAB_REDIS_URL is not set: no cluster to ask"
+            raise SettingError(msg, field="DATAFAB_REDIS_URL")
+        return RedisJobs(self.settings, connect(self.settings.redis_url, patience=30))
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """Downloads, within the limits of the settings."""
+        return Fetcher(self.settings)
+
+    @cached_property
+    def index(self) -> Index:
+        """The index of what was analysed."""
+        return Index(self.settings.index)
+
+    @cached_property
+    def detective(self) -> Detective:
+        """csv-detective. Imported only where it is used: it costs a second and 150 MB."""
+        from datafab.clients.detective import Detective  # noqa: PLC0415 - see above
+
+        return Detective()
+
+    def store(self, root: str) -> Store:
+        """Return the store with this root URL."""
+        if root not in self._stores:
+            self._stores[root] = Store(root)
+        return self._stores[root]
+
+    def pings(self) -> dict[str, str | None]:
+        """Ask every configured service; name -> what is wrong with it, or None."""
+        asked = {"redis": lambda: self.jobs.ping(), "store": lambda: self.store(self.settings.store).ping()}
+        asked["index"] = lambda: self.index.ping()
+        answers: dict[str, str | None] = {}
+        for name, ping in asked.items():
+            try:
+                ping()
+            except Exception as error:  # noqa: BLE001 - whatever is wrong is the answer
+                answers[name] = f"{type(error).__name__}: {error}"
+            else:
+                answers[name] = None
+        return answers
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("jobs", "fetcher", "index"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+        self._stores.clear()

@@ -1,0 +1,154 @@
+"""All settings, read in this one place from the environment (``DATAFAB_...``)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import cached_property
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from datafab import __version__
+from datafab.errors import SettingError
+
+#: Every key in Redis begins with this; the number is the version of what stands there.
+PREFIX = "datafab:1:"
+
+
+def _default_home() -> Path:
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "datafab"
+
+
+class Settings(BaseSettings):
+    """What can be set, from the environment. Times are seconds, sizes are bytes."""
+
+    model_config = SettingsConfigDict(env_prefix="DATAFAB_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(default_factory=_default_home)
+    """Folder of the embedded cluster: Redis data, store, index, logs, ``cluster.json``."""
+    redis_url: str | None = Field(default=None, repr=False)
+    """Redis >= 6.2 of the cluster; unset: an embedded cluster on this host."""
+    store_url: str | None = None
+    """Root of the default store; unset: ``<home>/store``."""
+    index_url: str | None = None
+    """Index, ``sqlite:///path``; unset: ``<home>/index.db``."""
+    bind: str = "127.0.0.1:8800"
+    """Address and port of the webhook."""
+    flower_bind: str = "127.0.0.1:5555"
+    """Address and port of Flower in the embedded cluster."""
+    retention_days: int = Field(default=30, ge=1)
+    """Days that ended jobs and their logs are kept."""
+    lease: float = Field(default=30.0, gt=0)
+    """A silent holder loses its task after this long (four times as long on the queue ``cpu``)."""
+    heartbeat: float | None = Field(default=None, gt=0)
+    """How often a holder renews its leases; unset: a third of the lease."""
+    tick: float = Field(default=1.0, gt=0)
+    """How often beat sends what is due again."""
+    visibility_timeout: float = Field(default=60.0, gt=0)
+    """Redis hands an unacknowledged message to another worker after this long; the ledger drops the copies."""
+    job_deadline: float = Field(default=24 * 3600.0, gt=0)
+    """A job that has not ended by then fails."""
+    max_deaths: int = Field(default=3, ge=1)
+    """A task is parked when its worker died this often."""
+    batch_size: int = Field(default=50, ge=1)
+    """Items in a batch."""
+    per_host: int = Field(default=4, ge=1)
+    """Connections to one host at once, per job."""
+    io_threads: int = Field(default=32, ge=1)
+    """Threads of a worker on the queue ``io``."""
+    cpu_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Processes of a worker on the queue ``cpu``; unset: one per core."""
+    connect_timeout: float = Field(default=10.0, gt=0)
+    """Seconds to connect to a server."""
+    read_timeout: float = Field(default=60.0, gt=0)
+    """Seconds between two parts of an answer."""
+    total_timeout: float = Field(default=1800.0, gt=0)
+    """Seconds for a whole answer."""
+    max_bytes: int = Field(default=10 * 1024**3, ge=1)
+    """Largest body fetched; unpacked it may be ten times as large."""
+    max_redirects: int = Field(default=10, ge=0)
+    """Redirects followed."""
+    allow_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Private addresses that may be fetched: networks separated by commas (``10.0.0.0/8,127.0.0.1``), or ``*``."""
+    user_agent: str = f"datafab/{__version__} (+https://github.com/datafab/datafab)"
+    """Sent with every request."""
+    proxy: str | None = Field(default=None, repr=False)
+    """Proxy for fetches; the private-address check is then the proxy's."""
+    ca_bundle: Path | None = None
+    """Certificates to trust instead of the usual ones."""
+    timezone: str = "UTC"
+    """Time zone of schedules."""
+    log_level: str = "INFO"
+    """Least level that is logged."""
+
+    @field_validator("allow_private_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("allow_private_hosts")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            if part != "*":
+                ip_network(part, strict=False)
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            msg = f"no time zone is called {value!r}"
+            raise ValueError(msg) from error
+        return value
+
+    @cached_property
+    def store(self) -> str:
+        """Root URL of the default store."""
+        return self.store_url or (self.home / "store").absolute().as_uri()
+
+    @cached_property
+    def index(self) -> str:
+        """URL of the index."""
+        return self.index_url or f"sqlite:///{(self.home / 'index.db').absolute()}"
+
+    @cached_property
+    def beat_every(self) -> float:
+        """Seconds between heartbeats."""
+        return self.heartbeat or self.lease / 3
+
+
+def load(environ: dict[str, str] | None = None, **changes: Any) -> Settings:
+    """Read the settings from the environment; ``changes`` win over it.
+
+    Raises:
+        SettingError: a value cannot be used; names the variable.
+    """
+    if environ is not None:
+        changes = {name.removeprefix("DATAFAB_").lower(): value for name, value in environ.items()} | changes
+    try:
+        return Settings(**changes)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "DATAFAB_" + str(first["loc"][0]).upper() if first["loc"] else "DATAFAB_?"
+        msg = f"{name}={first.get('input')!r}: {first['msg']}"
+        raise SettingError(msg, field=name) from error
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment for a child process that shall see the same settings."""
+    values = {
+        f"DATAFAB_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in settings.model_dump().items()
+        if value is not None and name in settings.model_fields_set
+    }
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, **values, "PATH": path}

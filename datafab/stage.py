@@ -1,0 +1,75 @@
+"""What a stage is, and what it may use while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from datafab.domain.batching import in_order
+from datafab.domain.payload import Item, Status
+from datafab.errors import DatafabError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+    from datafab.services import Services
+
+#: What comes of one item: the item on its way, or why not.
+Outcome = Item | DatafabError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a stage sees of the world."""
+
+    services: Services
+    #: the job's parameters
+    params: Mapping[str, Any]
+    #: job id
+    job: str
+    #: Unix time at which the job was made
+    created: float
+    log: FilteringBoundLogger
+    #: raises Lost when the job was cancelled or this attempt no longer counts
+    check: Callable[[], None]
+    #: progress(done, total, unit), for an item that takes long
+    progress: Callable[[int, int | None, str], None]
+    #: this stage's and item's own notes, kept over restarts of the same job; JSON values
+    memo: MutableMapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step on one item, with how it is to be run. Exactly one of ``run``, ``run_many``, ``expand`` is given.
+
+    A stage is idempotent: it looks up whether its effect is there, else acts, else raises Wait.
+    """
+
+    name: str
+    queue: Literal["io", "cpu", "control"]
+    #: one item
+    run: Callable[[Item, Context], Item] | None = None
+    #: several items where that is quicker: one outcome for each, in their order
+    run_many: Callable[[list[Item], Context], Iterator[Outcome]] | None = None
+    #: the items of a job, from its parameters: a source stage
+    expand: Callable[[Context], Iterator[Item]] | None = None
+    #: a source stage's way to deal its items into batches: deal(items, size, per_host)
+    deal: Callable[[Iterable[Item], int, int], Iterator[list[Item]]] = in_order
+    #: item fields that must be there before, and those that are there after
+    requires: frozenset[str] = frozenset()
+    provides: frozenset[str] = frozenset()
+    #: statuses of the items that it takes; others pass through
+    wants: frozenset[Status] = frozenset({Status.OK})
+    #: seconds in which some item must end, else the attempt is given up
+    deadline: float = 3600.0
+    #: seconds that an item may wait in this stage, all its Waits and retries together
+    patience: float = 24 * 3600.0
+    #: how often an item may fail with Retriable before it has failed
+    retries: int = 3
+
+    @property
+    def title(self) -> str:
+        """What it does, in one line: the first line of the function's docstring."""
+        function = self.run or self.run_many or self.expand
+        return (function.__doc__ or "").partition("\n")[0]

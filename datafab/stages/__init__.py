@@ -1,0 +1,16 @@
+"""All stages: the one list. One more stage is one file here and one line below."""
+
+from __future__ import annotations
+
+from datafab.stage import Stage
+from datafab.stages import analyse, collect, index
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for module in (
+        collect,
+        analyse,
+        index,
+    )
+    for stage in module.STAGES
+}
