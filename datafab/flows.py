@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,9 +70,14 @@ def plan(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
     return source, stages
 
 
-def check(source: Stage, stages: Iterable[Stage]) -> None:
+def check(source: Stage, stages: Sequence[Stage]) -> None:
     """Raise FlowError unless every stage finds the item fields that it requires."""
     there = ALWAYS | source.provides
+    names = [stage.name for stage in stages]
+    for name in names:
+        if names.count(name) > 1:
+            msg = f"stage {name!r} stands there twice; progress and results are kept by its name"
+            raise FlowError(msg, field=name)
     for stage in stages:
         missing = stage.requires - there
         if missing:

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from datafab.clients.jobs import Record
+from datafab.clients.jobs import AWAY, Record
 from datafab.domain.backoff import next_delay
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_MESSAGE, Batch, Counts, Item, Status
@@ -243,7 +243,7 @@ def _caught(call: Callable[[], Outcome], work: _Work) -> Outcome:
     """Return a failure as a value. The one broad except: a stage's fault fails its item, never its batch."""
     try:
         return call()
-    except (FlowError, Lost):
+    except (FlowError, Lost, *AWAY):
         raise
     except DatafabError as error:
         return error

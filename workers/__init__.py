@@ -1,0 +1,8 @@
+"""Celery glue: the app, the ledger, the task base, one task per stage, canvas and schedule.
+
+``celery -A workers worker`` finds the app here.
+"""
+
+from workers.app import app
+
+__all__ = ["app"]

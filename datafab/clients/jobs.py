@@ -33,8 +33,13 @@ from datafab.domain.payload import Counts, Item, ItemError, Status
 from datafab.errors import NotFound
 from datafab.settings import PREFIX, Settings
 
+#: Redis cannot be reached: no verdict on whatever asked for it.
+AWAY = (RedisConnectionError, RedisTimeoutError)
+
 MAX_LINES = 1000
 MAX_FAILURES = 1000
+#: Seconds that notes on a batch under way are kept; it drops them itself when it ends.
+DONE_TTL = 3 * 24 * 3600
 
 
 class Record(NamedTuple):
@@ -106,6 +111,7 @@ for _, r in ipairs(work.records) do
     end
   end
 end
+redis.call('EXPIRE', done, ARGV[7])
 for _, line in ipairs(work.lines) do redis.call('RPUSH', job .. ':log', line) end
 if #work.lines > 0 then redis.call('LTRIM', job .. ':log', -tonumber(ARGV[6]), -1) end
 return 1
@@ -223,7 +229,7 @@ class RedisJobs:
             "lines": [json.dumps(line, ensure_ascii=False, default=str) for line in lines],
         }
         self._record(
-            args=[job, stage, _number(number), json.dumps(work, ensure_ascii=False), MAX_FAILURES, MAX_LINES]
+            args=[job, stage, _number(number), json.dumps(work, ensure_ascii=False), MAX_FAILURES, MAX_LINES, DONE_TTL]
         )
 
     def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
@@ -233,7 +239,10 @@ class RedisJobs:
 
     def keep_memo(self, job: str, stage: str, number: int | None, index: int, memo: dict[str, Any]) -> None:
         """Keep one item's memo."""
-        self._redis.hset(PREFIX + _done(job, stage, number), f"m:{index}", json.dumps(memo))
+        with self._redis.pipeline() as pipe:
+            pipe.hset(PREFIX + _done(job, stage, number), f"m:{index}", json.dumps(memo))
+            pipe.expire(PREFIX + _done(job, stage, number), DONE_TTL)
+            pipe.execute()
 
     def set_total(self, job: str, total: int) -> None:
         """Say how many items the job has."""

@@ -1,0 +1,19 @@
+"""The cluster on this host: Redis, workers, beat, webhook and Flower as child processes of this one."""
+
+from datafab.embedded.address import free_port
+from datafab.embedded.cluster import ALL, CORE, Cluster, ClusterFile, running
+from datafab.embedded.redis_server import find_redis, redis_command
+from datafab.embedded.supervisor import State, tail
+
+__all__ = [
+    "ALL",
+    "CORE",
+    "Cluster",
+    "ClusterFile",
+    "State",
+    "find_redis",
+    "free_port",
+    "redis_command",
+    "running",
+    "tail",
+]

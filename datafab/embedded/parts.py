@@ -1,0 +1,166 @@
+"""What the processes of the cluster are: their commands, and how each shows that it does its work."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from signal import SIGKILL
+
+from redis.exceptions import RedisError
+
+from datafab.embedded.address import Address
+from datafab.embedded.redis_server import find_redis, redis_answers, redis_command
+from datafab.embedded.supervisor import Part
+from datafab.settings import Settings, child_environment
+
+CELERY = (sys.executable, "-m", "celery", "-A", "workers")
+
+
+@dataclass(slots=True)
+class WorkerPing:
+    """Asks the workers of this host whether they take tasks; one question serves all of them."""
+
+    settings: Settings
+    nodes: tuple[str, ...]
+    _answered: set[str] = field(default_factory=set)
+    _asked: float = 0.0
+
+    def answered(self, node: str) -> bool:
+        """Whether this worker has answered by now."""
+        missing = [name for name in self.nodes if name not in self._answered]
+        if node in missing and time.monotonic() > self._asked + 0.3 and redis_answers(self.settings.redis_url or ""):
+            self._ask(missing)
+            self._asked = time.monotonic()
+        return node in self._answered
+
+    def _ask(self, nodes: list[str]) -> None:
+        # Here, for it takes a third of a second that commands which only look for a cluster need not pay.
+        from celery import Celery  # noqa: PLC0415
+        from kombu.exceptions import OperationalError  # noqa: PLC0415
+
+        import celeryconfig  # noqa: PLC0415
+
+        # An app of its own: that of `workers` may point at another cluster, and keeps its connections.
+        with Celery("ping", set_as_current=False) as app:
+            app.conf.update(celeryconfig.configuration(self.settings))
+            with contextlib.suppress(OperationalError, RedisError):
+                for answer in app.control.ping(destination=nodes, timeout=0.5, limit=len(nodes)) or ():
+                    self._answered.update(answer)
+
+
+def node_name(queue: str) -> str:
+    """Return the name of this host's worker on a queue."""
+    return f"{queue}@{socket.gethostname()}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Blueprint:
+    """Makes the parts of one cluster.
+
+    Args:
+        settings: those of the children, with ``redis_url``.
+        home: the cluster's folder, absolute.
+        lock: descriptor of the locked file that says that the home is in use.
+    """
+
+    settings: Settings
+    home: Path
+    lock: int
+    _environment: dict[str, str] = field(init=False)
+    _ping: WorkerPing = field(init=False)
+
+    def parts(self, names: Iterable[str]) -> list[Part]:
+        """Return these parts."""
+        names = tuple(names)
+        self._environment = child_environment(self.settings)
+        queues = [name.removeprefix("worker-") for name in names if name.startswith("worker-")]
+        self._ping = WorkerPing(self.settings, tuple(node_name(queue) for queue in queues))
+        return [MAKERS[name](self) for name in names]
+
+    def redis(self) -> Part:
+        """Redis. It shares the lock, so that nobody takes the home while one still writes there."""
+        url = self.settings.redis_url or ""
+        folder = self.home / "redis"
+        folder.mkdir(exist_ok=True)
+        return Part(
+            name="redis",
+            command=redis_command(find_redis(), int(url.rpartition(":")[2].partition("/")[0]), folder),
+            environment=self._environment,
+            ready=lambda: redis_answers(url),
+            round=2,
+            grace=10.0,
+            inherits=(self.lock,),
+        )
+
+    def worker(self, queue: str, pool: str, size: int) -> Part:
+        """A Celery worker on one queue."""
+        node = node_name(queue)
+        return Part(
+            name=f"worker-{queue}",
+            command=(
+                *(*CELERY, "worker", "-Q", queue, "-P", pool, "-c", str(size), "-n", node),
+                *("-E", "--without-gossip", "--without-mingle", "-l", "WARNING"),
+            ),
+            environment=self._environment,
+            ready=lambda: self._ping.answered(node),
+            round=1,
+            # It ends its tasks; those that take longer are taken up again when their lease is over.
+            grace=10.0,
+            # Without a supervisor there is no Redis either: nothing to end in peace for.
+            orphaned=SIGKILL,
+        )
+
+    def beat(self) -> Part:
+        """The clock."""
+        folder = self.home / "beat"
+        folder.mkdir(exist_ok=True)
+        began = time.time()
+        return Part(
+            name="beat",
+            command=(*CELERY, "beat", "-s", str(folder / "schedule"), "--pidfile=", "-l", "WARNING"),
+            environment=self._environment,
+            # It writes its file when it begins.
+            ready=lambda: any(file.stat().st_mtime >= began for file in folder.glob("schedule*")),
+        )
+
+    def webhook(self) -> Part:
+        """The HTTP API."""
+        address = Address.of(self.settings.bind, "DATAFAB_BIND")
+        return Part(
+            name="webhook",
+            command=(
+                *(sys.executable, "-m", "gunicorn", "webhook.wsgi:app", "--bind", self.settings.bind),
+                *("--workers", "2", "--threads", "4", "--graceful-timeout", "5", "--no-control-socket"),
+            ),
+            environment=self._environment,
+            ready=address.healthy,
+            grace=8.0,
+        )
+
+    def flower(self) -> Part:
+        """The tasks, to look at. Its API is open to this host only."""
+        address = Address.of(self.settings.flower_bind, "DATAFAB_FLOWER_BIND")
+        access = {"FLOWER_UNAUTHENTICATED_API": "true"} if address.loopback else {}
+        return Part(
+            name="flower",
+            command=(*CELERY, "flower", f"--address={address.host}", f"--port={address.port}"),
+            environment=self._environment | access,
+            ready=address.listening,
+        )
+
+
+#: name -> how it is made
+MAKERS: dict[str, Callable[[Blueprint], Part]] = {
+    "redis": Blueprint.redis,
+    "worker-io": lambda blueprint: blueprint.worker("io", "threads", blueprint.settings.io_threads),
+    "worker-cpu": lambda blueprint: blueprint.worker("cpu", "prefork", blueprint.settings.cpu_processes),
+    "worker-control": lambda blueprint: blueprint.worker("control", "threads", 4),
+    "beat": Blueprint.beat,
+    "webhook": Blueprint.webhook,
+    "flower": Blueprint.flower,
+}

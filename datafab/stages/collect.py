@@ -1,0 +1,7 @@
+"""Collect (being written)."""
+
+from __future__ import annotations
+
+from datafab.stage import Stage
+
+STAGES: tuple[Stage, ...] = ()

@@ -1,0 +1,139 @@
+"""Toy stages and flows for the crash tests, and the Celery app that knows them.
+
+``celery -A tests.workers.toys worker`` runs them: one more stage is a file and a line, here as in datafab/stages.
+Each stage tells a Redis list of its own when it starts and ends an item.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import redis
+
+from datafab.domain.payload import Item
+from datafab.errors import FlowError, Retriable, Wait
+from datafab.flows import FLOWS, Flow
+from datafab.stage import Context, Stage
+from datafab.stages import STAGES
+
+
+def journal(ctx: Context) -> redis.Redis:
+    return redis.Redis.from_url(str(ctx.services.settings.redis_url), decode_responses=True)
+
+
+def tell(ctx: Context, what: str, item: Item) -> None:
+    journal(ctx).rpush(f"toy:{ctx.job}:{what}", item.source)
+
+
+def numbers(ctx: Context) -> Iterator[Item]:
+    """Yield ``n`` items."""
+    if ctx.params.get("bad"):
+        raise FlowError("bad parameters", field="bad")
+    if kills := ctx.params.get("kill_source"):
+        kill_me(ctx, "numbers", kills)
+    for number in range(ctx.params.get("n", 1)):
+        yield Item(source=f"toy:{number}", url=f"http://host{number}/")
+
+
+def noop(item: Item, ctx: Context) -> Item:
+    """Do nothing."""
+    return item
+
+
+def work(item: Item, ctx: Context) -> Item:
+    """Take ``seconds``, then leave a trace of the item's way."""
+    tell(ctx, "start", item)
+    until = time.monotonic() + ctx.params.get("seconds", 0)
+    while time.monotonic() < until:
+        time.sleep(0.02)
+        ctx.check()
+    tell(ctx, "end", item)
+    return item.evolve(filename=(item.filename or "") + "w")
+
+
+def waiter(item: Item, ctx: Context) -> Item:
+    """Wait twice before going on."""
+    tell(ctx, "look", item)
+    looks = ctx.memo.get("looks", 0)
+    if looks < 2 and item.source in ctx.params.get("wait", [item.source]):
+        ctx.memo["looks"] = looks + 1
+        raise Wait("not ready", delay=ctx.params.get("delay", 0.3))
+    return item.evolve(filename=(item.filename or "") + "p")
+
+
+def kill_me(ctx: Context, name: str, times: int) -> None:
+    if journal(ctx).incr(f"toy:{ctx.job}:kills:{name}") <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killer(item: Item, ctx: Context) -> Item:
+    """Kill this process for the items in ``kill``, ``times`` times each."""
+    tell(ctx, "start", item)
+    if item.source in ctx.params.get("kill", []):
+        kill_me(ctx, item.source, ctx.params.get("times", 1))
+    tell(ctx, "end", item)
+    return item
+
+
+def hanger(item: Item, ctx: Context) -> Item:
+    """Hang for the items in ``hang``, the first time."""
+    tell(ctx, "start", item)
+    if item.source in ctx.params.get("hang", []) and journal(ctx).incr(f"toy:{ctx.job}:hung:{item.source}") == 1:
+        time.sleep(60)
+    tell(ctx, "end", item)
+    return item
+
+
+def faulty(item: Item, ctx: Context) -> Item:
+    """Fail in the ways that ``fault`` names."""
+    match ctx.params["fault"]:
+        case "retriable":
+            failures = ctx.memo.get("mine", 0)
+            if failures < 1:
+                ctx.memo["mine"] = failures + 1
+                raise Retriable("not now", delay=0.1)
+        case "always":
+            raise Retriable("never", delay=0.1)
+        case "flow":
+            raise FlowError("service not configured", field="toy")
+        case "bug":
+            msg = "a fault of the stage's own"
+            raise KeyError(msg)
+    return item
+
+
+TOYS = (
+    Stage(name="numbers", queue="io", expand=numbers, provides=frozenset({"url"})),
+    *(Stage(name=f"noop{n}", queue="io", run=noop) for n in range(5)),
+    Stage(name="work", queue="cpu", run=work),
+    Stage(name="work_io", queue="io", run=work),
+    Stage(name="waiter", queue="cpu", run=waiter),
+    Stage(name="waiter_io", queue="io", run=waiter),
+    Stage(name="killer", queue="cpu", run=killer),
+    Stage(name="hanger", queue="cpu", run=hanger, deadline=2),
+    Stage(name="hanger_io", queue="io", run=hanger, deadline=2),
+    Stage(name="faulty", queue="io", run=faulty, retries=2),
+)
+STAGES.update({stage.name: stage for stage in TOYS})
+
+
+def _flow(name: str, *stages: str) -> None:
+    FLOWS[name] = Flow(name=name, title=name, source="numbers", stages=stages)
+
+
+_flow("noop5", *(f"noop{n}" for n in range(5)))
+_flow("waiting", "work", "waiter", "waiter_io", "work_io")
+_flow("long", "work")
+_flow("long_io", "work_io")
+_flow("pair", "work_io", "work")
+_flow("killing", "killer", "work")
+_flow("hanging", "hanger")
+_flow("hanging_io", "hanger_io")
+_flow("faulty", "faulty", "work")
+_flow("chaos", "work_io", "waiter", "work")
+
+from workers import app  # noqa: E402 - tasks are made from STAGES when workers is imported
+from workers.tasks import tick  # noqa: E402
+
+__all__ = ["app", "tick"]

@@ -1,0 +1,71 @@
+"""The Celery app of this process, and the services that its tasks use."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+from celery import Celery, signals
+
+import celeryconfig
+from datafab import log
+from datafab.clients.jobs import RedisJobs
+from datafab.services import Services
+from datafab.settings import Settings, load
+from datafab.stages import STAGES
+
+app = Celery("datafab", include=["workers.tasks"])
+app.config_from_object(celeryconfig)
+app.conf.task_routes = {f"datafab.{stage.name}": {"queue": stage.queue} for stage in STAGES.values()}
+
+_settings: Settings | None = None
+
+
+def use(settings: Settings) -> None:
+    """Point this process at another cluster than the environment names (an embedded one)."""
+    global _settings  # noqa: PLW0603 - a process talks to one cluster
+    _settings = settings
+    app.conf.update(celeryconfig.configuration(settings))
+    app.pool.force_close_all()
+    _services.cache_clear()
+
+
+def settings() -> Settings:
+    """Return the settings of this process."""
+    return _settings or load()
+
+
+def services() -> Services:
+    """Return this process's clients; a forked child makes its own."""
+    return _services(os.getpid())
+
+
+def jobs() -> RedisJobs:
+    """Return the jobs of the cluster."""
+    mine = services().jobs
+    assert isinstance(mine, RedisJobs)  # noqa: S101 - only --inline has others, and no workers
+    return mine
+
+
+@lru_cache(maxsize=1)
+def _services(_pid: int) -> Services:
+    return Services(settings())
+
+
+@signals.setup_logging.connect
+def _set_up_logging(loglevel: int | str | None = None, **_: Any) -> None:
+    log.configure(settings().log_level)
+
+
+@signals.worker_init.connect
+def _import_before_fork(sender: Any = None, **_: Any) -> None:
+    """Import csv-detective once, before children share it: it takes a second and 150 MB."""
+    if "cpu" in sender.app.amqp.queues.consume_from:
+        import_module("datafab.clients.detective")
+
+
+@signals.worker_shutdown.connect
+def _close(**_: Any) -> None:
+    services().close()

@@ -1,0 +1,192 @@
+"""The task base: takes a task's row before it runs, ends it after. Tasks themselves hold none of this."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import structlog
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+from celery import Task, states
+from celery.canvas import Signature
+from celery.exceptions import Ignore, Retry
+from celery.worker.request import Request
+from celery.worker.state import task_ready
+from kombu.exceptions import OperationalError
+from kombu.utils.json import dumps, loads
+from redis.exceptions import RedisError
+
+from datafab.domain.job import JobStatus
+from datafab.domain.payload import ItemError
+from datafab.errors import DatafabError, Lost, Parked, Wait
+from workers.app import app, jobs
+from workers.canvas import publishable, row_id, rows_of
+from workers.keeper import Held, keeper
+from workers.ledger import Row
+
+log = structlog.get_logger()
+
+#: Redis is away: no verdict on the task.
+AWAY = (RedisError, OperationalError)
+
+
+class LedgerRequest(Request):  # type: ignore[misc]
+    """Celery's view of a message in the worker's parent process, which sees children die."""
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Make a dead child's row due at once. Its message is not put back: that copy would be stale until then."""
+        error = exc_info.exception
+        error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt) and self._tell(str(error)):
+            task_ready(self)
+            self.acknowledge()
+            return None
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _tell(self, reason: str) -> bool:
+        rid = row_id(self.task_name, self.id)
+        try:
+            keeper().ledger.died(rid, self._context.retries, f"its worker died: {reason}")
+        except RedisError:
+            return False  # Celery puts the message back, and the lease runs out
+        return True
+
+
+class LedgerTask(Task):  # type: ignore[type-arg]
+    """A task that runs only while it holds its row in the ledger.
+
+    Its first positional argument is a batch (``{"job": ..., ...}``) or a job's id.
+    """
+
+    abstract = True
+    Request = "workers.base:LedgerRequest"
+    #: the stage's, seconds: see ``Stage.deadline``
+    attempt_deadline = 3600.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the row, run, end the row: the one way a task goes."""
+        held = self._take()
+        try:
+            result = self.run(*args, **kwargs)
+        except Wait as wait:
+            self._wait(held, wait)
+        except Lost as lost:
+            keeper().drop(held)
+            raise Ignore(str(lost)) from lost
+        except AWAY as error:
+            self._abandon(held, error)
+        return self._hand_over(held, result)
+
+    def _take(self) -> Held:
+        request = self.request
+        held = keeper().take(row_id(self.name, request.id), request.retries, self.name.removeprefix("datafab."))
+        if held is None:
+            log.info("stale copy dropped", task=self.name, id=request.id, attempt=request.retries)
+            raise Ignore("stale copy")
+        held.deadline = self.attempt_deadline
+        held.park = (request.headers or {}).get("park")
+        request.held = held
+        return held
+
+    def _wait(self, held: Held, wait: Wait) -> NoReturn:
+        """Leave the row waiting. ``Retry`` without publishing: silence towards the chain, RETRY in Flower."""
+        try:
+            keeper().ledger.wait(held.rid, held.by, wait.delay, wait.message)
+        except AWAY as error:
+            self._abandon(held, error)
+        keeper().drop(held)
+        raise Retry(exc=wait, when=wait.delay)
+
+    def _abandon(self, held: Held, error: Exception) -> NoReturn:
+        """Redis is away: as soon as it is back the row waits a second, or its lease runs out before."""
+        log.warning("redis is away", task=self.name, row=held.rid, error=str(error))
+        kept = keeper()
+        kept.drop(held)
+        kept.later(lambda: kept.ledger.wait(held.rid, held.by, 1, "redis was away"))
+        raise Ignore("redis is away") from error
+
+    def _hand_over(self, held: Held, result: Any) -> Any:
+        """End the row before Celery sends the successor, whose row is made in the same step: neither can be lost.
+
+        A chord's header part is counted after this, when its result is stored; its row ends in ``after_return``.
+        """
+        if held.ended:
+            return result
+        if self.request.chord:
+            if keeper().stale(held):
+                raise Ignore("stale")
+            return result
+        try:
+            ended = keeper().ledger.end(held.rid, held.by, self._successors(result), done=self.done_key(held))
+        except AWAY as error:
+            self._abandon(held, error)
+        keeper().drop(held)
+        if not ended:
+            raise Ignore("stale")
+        return result
+
+    def _successors(self, result: Any) -> list[Row]:
+        chain = self.request.chain
+        if not chain:
+            return []
+        following = dict(chain[-1])
+        if not following.get("immutable"):
+            following["args"] = [result, *following["args"]]
+        parents = {"chain": chain[:-1], "parent_id": self.request.id, "root_id": self.request.root_id}
+        following["options"] = {**following["options"], **parents}
+        return [Row(row_id(following["task"], following["options"]["task_id"]), dumps(following))]
+
+    def done_key(self, held: Held) -> str:  # noqa: ARG002 - for tasks that keep what is done
+        """Return the key that holds what is done of this attempt, to be dropped at its end."""
+        return ""
+
+    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Celery has stored the result and sent the successors."""
+        del retval, task_id, args, kwargs, einfo
+        held: Held | None = getattr(self.request, "held", None)
+        if held is None:
+            return
+        kept = keeper()
+        kept.drop(held)
+        if self.request.chord or status == states.FAILURE:
+            kept.ledger.end(held.rid, held.by, done=self.done_key(held))
+        elif self.request.chain:
+            following = self.request.chain[-1]
+            kept.published(row_id(following["task"], following["options"]["task_id"]))
+
+    def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """End the job: what fails a task natively fails the whole job. Items fail in the runner instead."""
+        del task_id, kwargs, einfo
+        if isinstance(exc, OperationalError):
+            return  # the successor was not sent; its row is there, and the tick sends it
+        job = args[0]["job"] if isinstance(args[0], dict) else args[0]
+        error = exc if isinstance(exc, DatafabError) else DatafabError(f"{type(exc).__name__}: {exc}", code="internal")
+        status = JobStatus.PARKED if isinstance(exc, Parked) else JobStatus.FAILED
+        jobs().end(job, status, ItemError.of(error))
+
+    def park(self, held: Held) -> NoReturn:
+        """Put the row aside and fail natively."""
+        reason = str(held.park)
+        keeper().ledger.park(held.rid, held.by, reason)
+        held.ended = True
+        raise Parked(reason)
+
+    def on_replace(self, sig: Signature) -> NoReturn:
+        """Keep the canvas that replaces this task before it is published, so that a second try publishes the same.
+
+        The canvas's ids are frozen in it: whatever is published twice is dropped as stale.
+        """
+        held: Held = self.request.held
+        kept = keeper()
+        canvas = publishable(sig)
+        rows = rows_of(canvas)
+        text = kept.ledger.split(held.rid, held.by, dumps(dict(canvas)), rows)
+        if text is None:
+            raise Ignore("stale")
+        kept_first = app.signature(loads(text))
+        kept_first.apply_async()
+        kept.ledger.confirm([(row.rid, 0) for row in rows_of(kept_first)])
+        kept.ledger.end(held.rid, held.by)
+        kept.drop(held)
+        held.ended = True
+        raise Ignore("replaced")

@@ -1,0 +1,111 @@
+"""Flows as Celery canvases: a source task that replaces itself by a chain, or by one chord of chains."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from celery import chain, chord
+from celery.canvas import Signature
+from kombu.utils.json import dumps, loads
+
+from datafab.domain.job import Job
+from datafab.domain.payload import MAX_MESSAGE, Batch
+from datafab.errors import FlowError
+from datafab.flows import plan
+from datafab.stage import Stage
+from workers.app import app, settings
+from workers.ledger import Ledger, Row
+
+#: Ends every job.
+REPORT = "datafab.report"
+CHAIN, CHORD = "celery.chain", "celery.chord"
+
+
+def row_id(task: str, task_id: str) -> str:
+    """Return a task's row: its id alone is not enough, as a task that is replaced leaves it to the body."""
+    return f"{task}:{task_id}"
+
+
+def body(batches: Sequence[Batch], stages: Sequence[Stage]) -> Signature:
+    """Return what a job's batches go through: one chain, or a chord of one chain a batch."""
+    report = app.signature(REPORT, args=(batches[0].job,), immutable=True)
+    if len(batches) == 1:
+        return chain(*_steps(batches[0], stages, last=False), report)
+    return chord([chain(*_steps(batch, stages, last=True)) for batch in batches], report)
+
+
+def _steps(batch: Batch, stages: Sequence[Stage], *, last: bool) -> Iterator[Signature]:
+    for position, stage in enumerate(stages):
+        sig = app.signature(f"datafab.{stage.name}", args=(batch.dump(),) if position == 0 else ())
+        if last and position == len(stages) - 1:
+            # A chord counts its parts by their results.
+            sig = sig.clone(kwargs={"last": True}).set(ignore_result=False)
+        yield sig
+
+
+def publishable(sig: Signature) -> Signature:
+    """Return a frozen canvas in the form that it has when it comes out of Redis, so that each sending is the same."""
+    return app.signature(loads(dumps(dict(sig))))
+
+
+def rows_of(sig: Signature) -> list[Row]:
+    """Return the rows of the tasks that publishing this canvas will send.
+
+    Raises:
+        FlowError: it is more than a chain or one chord of chains, which is all that flows are made of.
+    """
+    if sig.task == CHORD:
+        return [_row(sig.body, sig.body, "held"), *(_row_of_part(part, sig) for part in sig.tasks)]
+    if sig.task == CHAIN:
+        if any(task["task"] in {CHAIN, CHORD, "celery.group"} for task in sig.tasks):
+            raise FlowError("a flow is a chain or one chord of chains, nothing deeper")
+        return [_row(sig.tasks[0], sig)]
+    return [_row(sig, sig)]
+
+
+def _row_of_part(part: Signature, canvas: Signature) -> Row:
+    """Return a header part's row. Sent again by itself it must still know its group, or the chord never joins.
+
+    A chord that comes out of Redis gives its header its own task id (celery/canvas.py, ``chord.apply_async``).
+    """
+    last = part.tasks[-1] if part.task == CHAIN else part
+    last["options"]["group_id"] = canvas.options["task_id"]
+    return _row(part.tasks[0] if part.task == CHAIN else part, part)
+
+
+def _row(task: Signature, sig: Signature, state: str = "sent") -> Row:
+    return Row(row_id(task["task"], task["options"]["task_id"]), dumps(dict(sig)), state)
+
+
+def start(flow: str, params: dict[str, Any], key: str | None = None, *, ledger: Ledger | None = None) -> tuple[Job, bool]:
+    """Enqueue a job; return it, and whether it is new (else it is the one that has the key).
+
+    The job, its key and its first row are written together before the message leaves: whoever dies in between,
+    the tick sends it.
+
+    Raises:
+        NotFound: no such flow.
+        FlowError: a parameter is missing or too large.
+        redis.exceptions.RedisError, kombu.exceptions.OperationalError: Redis is away; nothing was accepted.
+    """
+    source, stages = plan(flow, params)
+    created = time.time()
+    job = Job(
+        id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=created, deadline=created + settings().job_deadline
+    )
+    batch = Batch(job=job.id, flow=flow, params=params).dump()
+    if len(dumps(batch)) > MAX_MESSAGE:
+        raise FlowError(f"the parameters are larger than {MAX_MESSAGE} bytes; pass data by reference", field="params")
+    sig = app.signature(f"datafab.{source.name}", args=(batch,))
+    sig.freeze()
+    (row,) = rows_of(sig)
+    ledger = ledger or Ledger.connect(settings(), patience=1)
+    known = ledger.enqueue(job, row, [stage.name for stage in stages])
+    if known != job.id:
+        return job.evolve(id=known), False
+    sig.apply_async()
+    ledger.confirm([(row.rid, 0)])
+    return job, True

@@ -1,0 +1,343 @@
+"""The ledger: every task that is to run, as a row in Redis with the time at which it must be sent (again).
+
+Crash recovery, retries, polling and waiting are this one thing. A row is made by whoever publishes the task, before
+the message leaves, and goes when the task has ended: a message without a row is a stale copy, and is dropped. The
+fence, a row's number of sends, travels as Celery's own ``retries``; a copy with an old fence is stale too.
+
+========  ============================================================  ==================================
+state     meaning                                                       due
+========  ============================================================  ==================================
+sent      a message is on its way                                       unconfirmed: two leases; confirmed:
+                                                                        twenty (the broker has it by then)
+held      a chord's body: Celery sends it when the header is complete   not, until only it is left
+run       ``by`` works on it and renews its lease                       a lease from the last heartbeat
+wait      nobody works on it: a poll, a retry, a closed gate            when it shall be looked at again
+parked    its holders died too often; kept for ``jobs retry``           not
+========  ============================================================  ==================================
+
+All clocks are Redis's, so the hosts' may differ.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import redis
+
+from datafab.clients.jobs import PREAMBLE, connect
+from datafab.domain.job import Job
+from datafab.settings import PREFIX, Settings
+
+_HELPERS = (
+    PREAMBLE
+    + """
+local function row_key(rid) return P .. 'row:' .. rid end
+
+-- Every change of a row's state goes through here: it keeps the job's status and its count of busy rows right.
+local function move(rid, state)
+  local key = row_key(rid)
+  local row = redis.call('HMGET', key, 'job', 'state')
+  local job = P .. 'job:' .. row[1]
+  if state then redis.call('HSET', key, 'state', state)
+  else
+    redis.call('DEL', key); redis.call('ZREM', P .. 'due', rid); redis.call('SREM', job .. ':rows', rid)
+  end
+  local status = redis.call('HGET', job, 'status')
+  if not status or FINAL[status] then return end
+  local busy = 0
+  if row[2] ~= 'run' and state == 'run' then busy = redis.call('HINCRBY', job, 'busy', 1)
+  elseif row[2] == 'run' and state ~= 'run' then busy = redis.call('HINCRBY', job, 'busy', -1)
+  else busy = tonumber(redis.call('HGET', job, 'busy')) end
+  local new = status
+  if busy > 0 then new = 'running' elseif state == 'wait' then new = 'waiting' end
+  if new ~= status then redis.call('HSET', job, 'status', new) end
+end
+
+local function put(rid, job, state, sig, delay)
+  if redis.call('EXISTS', row_key(rid)) == 1 then return end
+  redis.call('HSET', row_key(rid), 'job', job, 'fence', 0, 'state', state, 'deaths', 0, 'sig', sig)
+  redis.call('SADD', P .. 'job:' .. job .. ':rows', rid)
+  if state == 'sent' then redis.call('ZADD', P .. 'due', now + delay, rid) end
+end
+
+local function mine(rid, by)
+  local row = redis.call('HMGET', row_key(rid), 'state', 'by')
+  return row[1] == 'run' and row[2] == by
+end
+
+-- When only the join is left, its message is on its way; should that be lost, the tick sends it.
+local function wake_join(job, delay)
+  local rows = P .. 'job:' .. job .. ':rows'
+  if redis.call('SCARD', rows) ~= 1 then return end
+  local rid = redis.call('SRANDMEMBER', rows)
+  if redis.call('HGET', row_key(rid), 'state') == 'held' then
+    redis.call('HSET', row_key(rid), 'state', 'sent')
+    redis.call('ZADD', P .. 'due', now + delay, rid)
+  end
+end
+"""
+)
+
+_ENQUEUE = """
+local id, key, rid, sig, handover, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local job = P .. 'job:' .. id
+if redis.call('EXISTS', job) == 1 then return id end  -- our own call, sent twice by a client that lost the answer
+if key ~= '' then
+  local known = redis.call('GET', P .. 'key:' .. key)
+  if known and redis.call('EXISTS', P .. 'job:' .. known) == 1 then return known end
+  redis.call('SET', P .. 'key:' .. key, id)
+  redis.call('HSET', job, 'key', key)
+end
+redis.call('HSET', job, 'flow', ARGV[7], 'params', ARGV[8], 'stages', ARGV[9],
+           'status', 'queued', 'busy', 0, 'created', now, 'deadline', now + limit)
+redis.call('ZADD', P .. 'jobs', now, id)
+redis.call('ZADD', P .. 'deadlines', now + limit, id)
+put(rid, id, 'sent', sig, handover)
+return id
+"""
+
+_TAKE = """
+local rid, fence, by, lease, pool, stage = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local key = row_key(rid)
+local row = redis.call('HMGET', key, 'fence', 'state', 'job', 'deaths')
+if not row[1] then return false end
+local job = P .. 'job:' .. row[3]
+if not mine(rid, by) then
+  if tonumber(row[1]) ~= fence or not (row[2] == 'sent' or row[2] == 'held') then return false end
+  local status = redis.call('HGET', job, 'status')
+  if not status or FINAL[status] then move(rid, false); return false end
+  move(rid, 'run')
+  redis.call('HSET', key, 'by', by, 'pool', pool)
+  redis.call('HSET', job, 'stage', stage)
+  redis.call('HSETNX', job, 'started', now)
+end
+redis.call('ZADD', P .. 'due', now + lease, rid)
+return {row[3], row[4], redis.call('HGET', job, 'created')}
+"""
+
+_RENEW = """
+local lost = {}
+for i = 2, #ARGV, 2 do
+  if mine(ARGV[i], ARGV[i + 1]) then redis.call('ZADD', P .. 'due', now + ARGV[1], ARGV[i])
+  else lost[#lost + 1] = ARGV[i + 1] end
+end
+return lost
+"""
+
+_END = """
+local rid, by, handover, done = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if not mine(rid, by) then return 0 end
+local job = redis.call('HGET', row_key(rid), 'job')
+for i = 5, #ARGV, 2 do put(ARGV[i], job, 'sent', ARGV[i + 1], handover) end
+if done ~= '' then redis.call('DEL', P .. done) end
+move(rid, false)
+wake_join(job, handover)
+return 1
+"""
+
+_WAIT = """
+local rid, by, delay, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+if not mine(rid, by) then return 0 end
+move(rid, 'wait')
+redis.call('HSET', row_key(rid), 'reason', reason, 'deaths', 0, 'by', '')
+redis.call('ZADD', P .. 'due', now + delay, rid)
+return 1
+"""
+
+# A holder is gone, and it is this row's fault as far as anybody can tell.
+_DIED = """
+local rid, fence, reason = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local row = redis.call('HMGET', row_key(rid), 'state', 'fence')
+if row[1] ~= 'run' or tonumber(row[2]) ~= fence then return 0 end
+move(rid, 'wait')
+redis.call('HINCRBY', row_key(rid), 'deaths', 1)
+redis.call('HSET', row_key(rid), 'reason', reason, 'by', '')
+redis.call('ZADD', P .. 'due', now, rid)
+return 1
+"""
+
+_SPLIT = """
+local rid, by, handover = ARGV[1], ARGV[2], ARGV[3]
+if not mine(rid, by) then return false end
+local key = row_key(rid)
+local known = redis.call('HGET', key, 'next')
+if known then return known end
+redis.call('HSET', key, 'next', ARGV[4])
+local job = redis.call('HGET', key, 'job')
+for i = 5, #ARGV, 3 do put(ARGV[i], job, ARGV[i + 1], ARGV[i + 2], handover) end
+return ARGV[4]
+"""
+
+# A run row that is due has lost its holder. In a threads pool most of the rows that a process took with it are
+# innocent: no death is counted, and each goes to the queue `cpu`, where it is alone in a child and a death tells.
+_CLAIM = """
+local out = {}
+for _, rid in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, ARGV[1])) do
+  local key = row_key(rid)
+  local row = redis.call('HMGET', key, 'state', 'fence', 'deaths', 'sig', 'pool', 'reason')
+  if not row[1] then redis.call('ZREM', P .. 'due', rid)
+  else
+    local deaths = tonumber(row[3])
+    if row[1] == 'run' then
+      if row[5] == 'threads' then redis.call('HSET', key, 'queue', 'cpu')
+      else deaths = redis.call('HINCRBY', key, 'deaths', 1) end
+    end
+    local fence = redis.call('HINCRBY', key, 'fence', 1)
+    move(rid, 'sent')
+    redis.call('ZADD', P .. 'due', now + ARGV[2], rid)
+    out[#out + 1] = {rid, fence, row[4], deaths, redis.call('HGET', key, 'queue') or '', row[6] or ''}
+  end
+end
+return out
+"""
+
+_CONFIRM = """
+for i = 2, #ARGV, 2 do
+  local row = redis.call('HMGET', row_key(ARGV[i]), 'state', 'fence')
+  if row[1] == 'sent' and row[2] == ARGV[i + 1] then redis.call('ZADD', P .. 'due', now + ARGV[1], ARGV[i]) end
+end
+"""
+
+_PARK = """
+local rid, by, reason = ARGV[1], ARGV[2], ARGV[3]
+if not mine(rid, by) then return 0 end
+move(rid, 'parked')
+redis.call('HSET', row_key(rid), 'reason', reason, 'by', '')
+redis.call('ZREM', P .. 'due', rid)
+return 1
+"""
+
+_UNPARK = """
+local id, limit = ARGV[1], ARGV[2]
+local job = P .. 'job:' .. id
+if redis.call('HGET', job, 'status') ~= 'parked' then return 0 end
+local found = 0
+redis.call('HDEL', job, 'ended', 'error')
+redis.call('HSET', job, 'status', 'queued', 'busy', 0, 'deadline', now + limit)
+for _, part in ipairs({'', ':log', ':failed', ':rows'}) do redis.call('PERSIST', job .. part) end
+for _, rid in ipairs(redis.call('SMEMBERS', job .. ':rows')) do
+  redis.call('PERSIST', row_key(rid))
+  redis.call('HSET', row_key(rid), 'deaths', 0)
+  move(rid, 'wait')
+  redis.call('ZADD', P .. 'due', now, rid)
+  found = found + 1
+end
+if found > 0 then redis.call('ZADD', P .. 'deadlines', now + limit, id) end
+return found
+"""
+
+
+class Taken(NamedTuple):
+    """What a worker learns when it takes a row."""
+
+    job: str
+    #: how often holders of this row have died
+    deaths: int
+    #: Unix time at which the job was made
+    created: float
+
+
+class Claimed(NamedTuple):
+    """A due row that the caller must send now."""
+
+    rid: str
+    fence: int
+    #: the task's signature, JSON
+    sig: str
+    deaths: int
+    #: overrides the task's route, when not empty
+    queue: str
+    reason: str
+
+
+class Row(NamedTuple):
+    """A row to be made: its id, the signature (JSON) and ``sent`` or ``held``."""
+
+    rid: str
+    sig: str
+    state: str = "sent"
+
+
+class Ledger:
+    """The rows of one Redis. Each method is one atomic step there."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self.redis = client
+        self.job_limit = settings.job_deadline
+        #: seconds until a message that nobody confirmed is sent again, and one that is known to have left
+        self.handover = 2 * settings.lease
+        self.resend = 20 * settings.lease
+        scripts = {"enqueue": _ENQUEUE, "take": _TAKE, "renew": _RENEW, "end": _END, "wait": _WAIT, "died": _DIED}
+        scripts |= {"split": _SPLIT, "claim": _CLAIM, "confirm": _CONFIRM, "park": _PARK, "unpark": _UNPARK}
+        self._scripts = {name: client.register_script(_HELPERS + text) for name, text in scripts.items()}
+
+    @classmethod
+    def connect(cls, settings: Settings, *, patience: float) -> Ledger:
+        """Return a ledger that rides out a Redis restart of ``patience`` seconds."""
+        return cls(settings, connect(str(settings.redis_url), patience=patience))
+
+    def enqueue(self, job: Job, row: Row, stages: Iterable[str]) -> str:
+        """Write job, dedupe key and first row together; return the id of the job that has the key."""
+        params = json.dumps(job.params, ensure_ascii=False)
+        limit = min(self.job_limit, job.deadline - job.created)
+        args = [job.id, job.key or "", row.rid, row.sig, self.handover, limit, job.flow, params, ",".join(stages)]
+        return str(self._run("enqueue", *args))
+
+    def take(self, rid: str, fence: int, by: str, *, lease: float, pool: str, stage: str) -> Taken | None:
+        """Take a row that was sent with this fence; None: the copy is stale. ``by`` names this very attempt."""
+        answer = self._run("take", rid, fence, by, lease, pool, stage)
+        return Taken(answer[0], int(answer[1]), float(answer[2])) if answer else None
+
+    def renew(self, held: Sequence[tuple[str, str]], lease: float) -> list[str]:
+        """Renew the leases of (rid, by) pairs; return the ``by`` of those that are lost."""
+        lost: list[str] = self._run("renew", lease, *(part for pair in held for part in pair))
+        return lost
+
+    def end(self, rid: str, by: str, successors: Sequence[Row] = (), *, done: str = "") -> bool:
+        """End a task and make its successors' rows, in one step; False: it was lost. ``done``: a key to drop."""
+        rows = [part for row in successors for part in (row.rid, row.sig)]
+        return bool(self._run("end", rid, by, self.handover, done, *rows))
+
+    def wait(self, rid: str, by: str, delay: float, reason: str) -> bool:
+        """Let a row wait; False: it was lost."""
+        return bool(self._run("wait", rid, by, delay, reason))
+
+    def died(self, rid: str, fence: int, reason: str) -> bool:
+        """Count a death of a row's holder and make it due; False: it had moved on."""
+        return bool(self._run("died", rid, fence, reason))
+
+    def split(self, rid: str, by: str, canvas: str, rows: Sequence[Row]) -> str | None:
+        """Keep the canvas that replaces a task, with its rows; return the one kept first. None: lost."""
+        parts = [part for row in rows for part in (row.rid, row.state, row.sig)]
+        kept: str | None = self._run("split", rid, by, self.handover, canvas, *parts)
+        return kept
+
+    def claim(self, limit: int = 500) -> list[Claimed]:
+        """Take over due rows; the caller sends each with its fence."""
+        return [
+            Claimed(rid, int(fence), sig, int(deaths), queue, reason)
+            for rid, fence, sig, deaths, queue, reason in self._run("claim", limit, self.handover)
+        ]
+
+    def confirm(self, sent: Sequence[tuple[str, int]]) -> None:
+        """Say that the messages of these (rid, fence) have reached the broker."""
+        if sent:
+            self._run("confirm", self.resend, *(part for pair in sent for part in pair))
+
+    def park(self, rid: str, by: str, reason: str) -> bool:
+        """Put a row aside for an operator."""
+        return bool(self._run("park", rid, by, reason))
+
+    def unpark(self, job: str) -> int:
+        """Make the rows of a parked job due; return how many."""
+        return int(self._run("unpark", job, self.job_limit))
+
+    def states(self, job: str) -> dict[str, str]:
+        """Return the job's live rows, rid -> state."""
+        rids = sorted(self.redis.smembers(f"{PREFIX}job:{job}:rows"))
+        return {rid: str(self.redis.hget(f"{PREFIX}row:{rid}", "state")) for rid in rids}
+
+    def _run(self, script: str, *args: Any) -> Any:
+        return self._scripts[script](args=args)

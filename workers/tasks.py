@@ -1,0 +1,139 @@
+"""One task per stage, made from STAGES, and the cluster's own few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from celery import signals
+from kombu.utils.json import loads
+
+from datafab import runner
+from datafab.domain.job import JobStatus
+from datafab.domain.payload import Batch, Counts, Item, ItemError
+from datafab.errors import FlowError, Parked
+from datafab.flows import plan
+from datafab.settings import PREFIX
+from datafab.stage import Stage
+from datafab.stages import STAGES
+from workers import canvas
+from workers.app import app, jobs, services, settings
+from workers.base import LedgerTask
+from workers.keeper import Held, keeper
+
+log = structlog.get_logger()
+
+
+class StageTask(LedgerTask):
+    """A task that runs one stage on a batch."""
+
+    abstract = True
+    stage: Stage
+
+    def attempt(self, held: Held) -> runner.Attempt:
+        """Return what the runner needs to know of this try."""
+        return runner.Attempt(
+            created=held.created,
+            again=held.fence > 0,
+            suspect=held.deaths > 0,
+            check=held.check,
+            alive=held.alive,
+        )
+
+    def done_key(self, held: Held) -> str:
+        """Return where the runner keeps what is done of this batch."""
+        return f"job:{held.job}:done:{self.stage.name}:{held.batch_name}"
+
+
+def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dict[str, Any]:
+    batch = Batch.model_validate(payload)
+    held: Held = self.request.held
+    held.batch_name = "-" if batch.number is None else str(batch.number)
+    items = _parked(self, batch, held) if held.park else None
+    if items is None:
+        items = runner.run_stage(self.stage, batch, services(), self.attempt(held))
+    return (Counts.of(batch, items) if last else runner.pack(batch, items, services())).dump()
+
+
+def _parked(self: StageTask, batch: Batch, held: Held) -> Sequence[Item]:
+    """Park a job's only batch; in a fan-out fail what is left of this one, so that the others can join."""
+    if batch.number is None:
+        self.park(held)
+    return runner.parked(self.stage, batch, services(), Parked(str(held.park)))
+
+
+def _expand(self: StageTask, payload: dict[str, Any]) -> None:
+    batch = Batch.model_validate(payload)
+    held: Held = self.request.held
+    if held.park:
+        self.park(held)
+    batches = list(runner.expand(self.stage, batch, services(), self.attempt(held)))
+    _, stages = plan(batch.flow, batch.params)
+    self.replace(canvas.body(batches, stages))
+
+
+def _add(stage: Stage) -> None:
+    app.task(
+        _expand if stage.expand else _run,
+        base=StageTask,
+        bind=True,
+        name=f"datafab.{stage.name}",
+        stage=stage,
+        attempt_deadline=stage.deadline,
+    )
+
+
+for _stage in STAGES.values():
+    _add(_stage)
+
+
+@app.task(base=LedgerTask, bind=True, name=canvas.REPORT)
+def report(self: LedgerTask, job: str) -> dict[str, Any]:
+    """End a job: every batch has been through every stage."""
+    jobs().end(job, JobStatus.SUCCEEDED)
+    self.request.held.ended = True
+    return jobs().get(job).dump()
+
+
+@app.task(name="datafab.tick")
+def tick() -> int:
+    """Send what is due: what waited, what was lost, what its dead holder left. Several ticks may run at once."""
+    ledger = keeper().ledger
+    sent = 0
+    while claimed := ledger.claim():
+        with app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=500):
+            for row in claimed:
+                sig = app.signature(loads(row.sig))
+                options: dict[str, Any] = {"retries": row.fence} | ({"queue": row.queue} if row.queue else {})
+                if row.deaths >= settings().max_deaths:
+                    options["headers"] = {"park": f"{row.reason or 'its worker died'} ({row.deaths} times)"}
+                sig.apply_async(producer=producer, add_to_parent=False, **options)
+        ledger.confirm([(row.rid, row.fence) for row in claimed])
+        sent += len(claimed)
+    return sent
+
+
+@app.task(name="datafab.sweep")
+def sweep() -> int:
+    """Fail the jobs that are past their deadline."""
+    overdue = jobs().overdue()
+    for job in overdue:
+        error = FlowError("the job's deadline has passed", code="deadline", field="DATAFAB_JOB_DEADLINE")
+        jobs().end(job, JobStatus.FAILED, ItemError.of(error))
+    return len(overdue)
+
+
+@app.task(name="datafab.prune")
+def prune() -> int:
+    """Forget jobs whose retention is over."""
+    return jobs().prune()
+
+
+@signals.task_revoked.connect
+def _revoked(request: Any = None, **_: Any) -> None:
+    """Cancel the whole job when one of its tasks is revoked in Flower: Celery alone would leave it pending for ever."""
+    if request is not None and str(request.task).startswith("datafab.") and request.args:
+        first = request.args[0]
+        job = first.get("job") if isinstance(first, dict) else first
+        jobs().end(str(job), JobStatus.CANCELLED)
