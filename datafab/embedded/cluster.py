@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -167,7 +167,7 @@ class Cluster:
             if _alive(holder) or time.monotonic() > deadline:
                 os.close(self._lock)
                 self._lock = None
-                msg = f"a cluster runs in {home} already (process {holder}): use it, or set DATAFAB_HOME to another folder"
+                msg = f"a cluster runs in {home} already (process {holder}): use it, or set DATAFAB_HOME to another"
                 raise SettingError(msg, field="DATAFAB_HOME")
             time.sleep(0.05)
         os.ftruncate(self._lock, 0)
@@ -176,22 +176,20 @@ class Cluster:
     def _start_parts(self) -> None:
         assert self._lock is not None  # noqa: S101 - taken before
         home = self._file.parent
+        changes: dict[str, Any] = {"home": home}
         if self.settings.redis_url is None:
-            self._choose_redis(home)
+            changes["redis_url"] = f"redis://127.0.0.1:{free_port()}/0"
         elif not redis_answers(self.settings.redis_url):
             msg = "DATAFAB_REDIS_URL is set, but no Redis answers there: start it, or unset it for an embedded one"
             raise SettingError(msg, field="DATAFAB_REDIS_URL")
         else:
             self._names = [name for name in self._names if name != "redis"]
+        self.settings = self.settings.model_copy(update=changes)
         blueprint = Blueprint(settings=self.settings, home=home, lock=self._lock)
         self._supervisor = Supervisor(
             blueprint.parts(self._names), home / "logs", told=self._told, changed=self._update, limit=self._limit
         )
         self._supervisor.start()
-
-    def _choose_redis(self, home: Path) -> None:
-        url = f"redis://127.0.0.1:{free_port()}/0"
-        self.settings = self.settings.model_copy(update={"home": home, "redis_url": url})
 
     def _update(self, pids: dict[str, int]) -> None:
         if self._published:

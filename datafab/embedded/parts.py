@@ -117,15 +117,13 @@ class Blueprint:
 
     def beat(self) -> Part:
         """The clock."""
-        folder = self.home / "beat"
-        folder.mkdir(exist_ok=True)
         began = time.time()
         return Part(
             name="beat",
-            command=(*CELERY, "beat", "-s", str(folder / "schedule"), "--pidfile=", "-l", "WARNING"),
+            command=(*CELERY, "beat", "--pidfile=", "-l", "WARNING"),
             environment=self._environment,
-            # It writes its file when it begins.
-            ready=lambda: any(file.stat().st_mtime >= began for file in folder.glob("schedule*")),
+            # It writes the file that `celeryconfig` names when it begins.
+            ready=lambda: any(file.stat().st_mtime >= began for file in self.home.glob("beat-schedule*")),
         )
 
     def webhook(self) -> Part:

@@ -1,4 +1,4 @@
-"""Child processes that are kept alive: started together, started again when they die, stopped in order, never left over.
+"""Child processes kept alive: started together, started again when they die, stopped in order, never left over.
 
 Every child is the head of a session of its own, so that Ctrl-C reaches this process only, which then stops them in
 order. The kernel ends a child when the *thread* that started it ends, however that comes about: so one thread
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from io import FileIO
 from itertools import groupby
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
@@ -258,7 +259,7 @@ class _Child:
                 self.process.wait(max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
-        """End it and what is left of its session."""
+        """End it and what is left of its group."""
         if self.process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, SIGKILL)
@@ -276,7 +277,7 @@ class _Child:
         self.early_deaths += not self.ready
         self.due = time.monotonic() + restart_delay(self._deaths)
 
-    def _open_log(self) -> contextlib.AbstractContextManager[object]:
+    def _open_log(self) -> FileIO:
         if self.log.exists() and self.log.stat().st_size > MAX_LOG:
             self.log.replace(self.log.with_suffix(".log.1"))
         at = datetime.now(UTC).isoformat(timespec="seconds")
