@@ -1,115 +1,225 @@
-"""Where a store's bytes lie: a folder of this host, or whatever fsspec reaches.
+"""Where a store's bytes lie: a folder of this host, or what fsspec reaches.
 
-Nothing is synced to disk (fsync): a resource can be fetched again, and ten times the speed is worth more. After a
-power cut a file may be short; ``Store`` compares sizes and writes such a resource again.
+Nothing is forced to disk (fsync): it would cost more than the fetch, and whatever a power cut takes can be fetched
+again. A file that it left short is found by its size when the same bytes come in again (``Store.incoming``).
 """
 
 from __future__ import annotations
 
-import os
+import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, NoReturn, Protocol
 from uuid import uuid4
 
-from datafab.errors import FlowError
+from fsspec.core import url_to_fs
 
-#: Folder of the files under way: on the same file system, and outside all that readers list or sync.
-TEMPORARY = "tmp"
+from datafab.errors import FlowError, SettingError
 
 
 class Files(Protocol):
-    """Named bytes below a root. Every failure but a missing file is a FlowError that names the path."""
+    """Named bytes below a root. What goes wrong is a FlowError that names the path."""
 
     def ping(self) -> None:
-        """Raise unless a file can be written."""
+        """Raise FlowError unless a file can be written."""
 
     def size(self, name: str) -> int | None:
         """Return the bytes of a file; None when there is none."""
 
-    def read(self, name: str) -> bytes | None:
-        """Return a file's content; None when there is none."""
-
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading; raises FileNotFoundError."""
+        """Open a file for reading; FileNotFoundError when there is none."""
 
-    def write(self, name: str, parts: Iterable[bytes]) -> None:
-        """Write a whole file, replacing what was there; readers see the old or the new one, never a part."""
+    def write(self, name: str, data: bytes) -> None:
+        """Write a whole file over what was there: readers see the one or the other, never a part."""
 
-    def begin(self) -> BinaryIO:
-        """Open a file under way; ``name`` is its path. To be ended by ``adopt`` or ``discard``."""
+    def temporary(self) -> Path:
+        """Return the path of a new local file, which nobody will take for a finished one."""
 
-    def adopt(self, file: BinaryIO, name: str) -> None:
-        """Give a file under way its name."""
-
-    def discard(self, file: BinaryIO) -> None:
-        """Remove a file under way."""
+    def adopt(self, path: Path, name: str) -> None:
+        """Make the file at ``path`` (one of ``temporary``) the one called ``name``."""
 
     def path(self, name: str) -> Path:
         """Return the local path of a file."""
 
     def sweep(self, before: float) -> int:
-        """Remove files under way that were last written before this Unix time; return how many."""
+        """Remove temporary files last written before this Unix time; return how many."""
 
 
 class Folder:
-    """A folder of this host."""
+    """A folder of this host, by plain system calls: fsspec's local files cost several times as much."""
 
     def __init__(self, root: str) -> None:
-        self._root = os.path.abspath(root)
-        self._temporary = f"{self._root}/{TEMPORARY}"
+        self._root = Path(root)
+        # Beside what is listed and synced, and on the same file system, so that a rename is enough.
+        self._temporary = self._root / "tmp"
 
     def ping(self) -> None:
-        """Raise unless a file can be written."""
-        self.discard(self.begin())
+        """Raise FlowError unless a file can be written."""
+        path = self.temporary()
+        _save(path, b"")
+        path.unlink()
+
+    def size(self, name: str) -> int | None:
+        """Return the bytes of a file; None when there is none."""
+        path = self._root / name
+        try:
+            return path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            broken(path, error)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading; FileNotFoundError when there is none."""
+        path = self._root / name
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            broken(path, error)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a whole file over what was there: readers see the one or the other, never a part."""
+        path = self.temporary()
+        try:
+            _save(path, data)
+            self.adopt(path, name)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def temporary(self) -> Path:
+        """Return the path of a new file on the same file system."""
+        if not self._temporary.is_dir():
+            try:
+                self._temporary.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                broken(self._temporary, error)
+        return self._temporary / uuid4().hex
+
+    def adopt(self, path: Path, name: str) -> None:
+        """Rename the file at ``path`` (one of ``temporary``) to ``name``."""
+        target = self._root / name
+        try:
+            try:
+                path.rename(target)
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+        except OSError as error:
+            broken(target, error)
+
+    def path(self, name: str) -> Path:
+        """Return the local path of a file."""
+        return self._root / name
+
+    def sweep(self, before: float) -> int:
+        """Remove temporary files last written before this Unix time; return how many."""
+        return _sweep(self._temporary.glob("*"), before)
+
+
+class Bucket:
+    """Anything else that fsspec reaches, where a file appears whole or not at all (object stores)."""
+
+    def __init__(self, system: Any, root: str) -> None:
+        self._system = system
+        self._root = root
+
+    def ping(self) -> None:
+        """Raise FlowError unless a file can be written."""
+        name = f"tmp/{uuid4().hex}"
+        self.write(name, b"")
+        self._system.rm_file(f"{self._root}/{name}")
 
     def size(self, name: str) -> int | None:
         """Return the bytes of a file; None when there is none."""
         try:
-            return os.stat(f"{self._root}/{name}").st_size
+            return int(self._system.size(f"{self._root}/{name}"))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _broken(f"{self._root}/{name}", error) from error
-
-    def read(self, name: str) -> bytes | None:
-        """Return a file's content; None when there is none."""
-        try:
-            with self.open(name) as file:
-                return file.read()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _broken(f"{self._root}/{name}", error) from error
+            broken(f"{self._root}/{name}", error)
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file for reading; raises FileNotFoundError."""
-        return open(f"{self._root}/{name}", "rb")  # noqa: SIM115 - the caller closes it
+        """Open a file for reading; FileNotFoundError when there is none."""
+        file: BinaryIO = self._system.open(f"{self._root}/{name}", "rb")
+        return file
 
-    def write(self, name: str, parts: Iterable[bytes]) -> None:
-        """Write a whole file, replacing what was there; readers see the old or the new one, never a part."""
-        file = self.begin()
+    def write(self, name: str, data: bytes) -> None:
+        """Write a whole file over what was there."""
         try:
-            for part in parts:
-                file.write(part)
-            self.adopt(file, name)
-        except BaseException as error:
-            self.discard(file)
-            if isinstance(error, OSError):
-                raise _broken(f"{self._root}/{name}", error) from error
-            raise
-
-    def begin(self) -> BinaryIO:
-        """Open a file under way; ``name`` is its path. To be ended by ``adopt`` or ``discard``."""
-        path = f"{self._temporary}/{uuid4().hex}"
-        try:
-            try:
-                return open(path, "xb", buffering=0)  # type: ignore[return-value]
-            except FileNotFoundError:
-                os.makedirs(self._temporary, exist_ok=True)
-                return open(path, "xb", buffering=0)  # type: ignore[return-value]
+            self._system.pipe_file(f"{self._root}/{name}", data)
         except OSError as error:
-            raise _broken(self._root, error) from error
+            broken(f"{self._root}/{name}", error)
 
+    def temporary(self) -> Path:
+        """Return the path of a new file on this host."""
+        return Path(tempfile.gettempdir(), f"datafab-{uuid4().hex}")
+
+    def adopt(self, path: Path, name: str) -> None:
+        """Upload the file at ``path``, then remove it."""
+        try:
+            self._system.put_file(str(path), f"{self._root}/{name}")
+        except OSError as error:
+            broken(f"{self._root}/{name}", error)
+        path.unlink()
+
+    def path(self, name: str) -> Path:
+        """Refuse: nothing here lies on this host."""
+        msg = f"{self._root}/{name} is not on this host: open it instead"
+        raise FlowError(msg, code="store")
+
+    def sweep(self, before: float) -> int:
+        """Remove what this host's uploads left behind; return how many."""
+        return _sweep(Path(tempfile.gettempdir()).glob("datafab-*"), before)
+
+
+def files_at(root: str) -> Files:
+    """Return the files below a root: a plain path, ``file://`` or another URL that fsspec knows.
+
+    Raises:
+        SettingError: the root is empty or fsspec cannot reach it.
+    """
+    if not root:
+        msg = "the store has no root: give a folder or a URL"
+        raise SettingError(msg, field="store")
+    try:
+        system, path = url_to_fs(root)
+    except (ValueError, ImportError) as error:
+        msg = f"store {root!r}: {error}; give a folder or a URL such as file:///srv/store"
+        raise SettingError(msg, field="store") from error
+    if "file" in ((system.protocol,) if isinstance(system.protocol, str) else system.protocol):
+        return Folder(path)
+    return Bucket(system, path)
+
+
+def broken(path: str | Path, error: OSError) -> NoReturn:
+    """Raise the FlowError for a path that cannot be read or written."""
+    msg = f"{path}: {error.strerror or error}; the store needs room and the right to write there"
+    raise FlowError(msg, code="store", field="store") from error
+
+
+def a_day_ago() -> float:
+    """Return the Unix time before which nobody can still be writing a file."""
+    return time.time() - 24 * 3600
+
+
+def _save(path: Path, data: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except OSError as error:
+        broken(path, error)
+
+
+def _sweep(paths: Iterable[Path], before: float) -> int:
+    gone = 0
+    for path in paths:
+        with suppress(FileNotFoundError):  # another worker sweeps too
+            if path.stat().st_mtime < before:
+                path.unlink()
+                gone += 1
+    return gone

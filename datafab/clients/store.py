@@ -1,21 +1,196 @@
-"""Content-addressed storage (being written)."""
+"""A store root: resources by digest, logs and analyses by name, each written whole or not at all.
+
+| name | holds |
+| --- | --- |
+| ``resource/<sha256>`` | bytes, never changed |
+| ``log/YYYY-MM-DD/<endpoint>.json`` | one fetch (``datafab/domain/fetchlog.py``) |
+| ``analysis/<sha256>/<version>.json`` | one analysis |
+| ``batch/<sha256>`` | an item list too long for a message |
+| ``tmp/`` | files under way, swept when a day old |
+"""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from datafab.clients.files import Files, a_day_ago, broken, files_at
+from datafab.errors import Fatal, FlowError
+
+#: Bodies below this stay in memory until their digest is known: what is there already is never written again.
+IN_MEMORY = 256 * 1024
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Incoming:
+    """A resource on its way in, hashed as it comes. Nothing of it stays unless it is committed.
+
+    Attributes:
+        size: bytes written so far.
+    """
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._hash = hashlib.sha256()
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._path: Path | None = None
+        self._file: BinaryIO | None = None
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def write(self, chunk: bytes) -> None:
+        """Take some bytes.
+
+        Raises:
+            FlowError: they cannot be written.
+        """
+        self._hash.update(chunk)
+        self._parts.append(chunk)
+        self._held += len(chunk)
+        self.size += len(chunk)
+        if self._held >= IN_MEMORY:
+            self._spill()
+
+    def commit(self) -> tuple[str, int]:
+        """Keep what came as a resource; return its sha256 and size in bytes."""
+        digest = self._hash.hexdigest()
+        name = _resource(digest)
+        # A file of another size was cut short by a crash: written in place by the original, or by a power cut.
+        if self._files.size(name) != self.size:
+            self._files.adopt(self._spill(end=True), name)
+            self._path = None
+        self.discard()
+        return digest, self.size
+
+    def discard(self) -> None:
+        """Forget what came and was not committed."""
+        with suppress(OSError):
+            self._close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        self._path, self._parts = None, []
+
+    def _spill(self, *, end: bool = False) -> Path:
+        """Move what is held in memory to the temporary file; return its path."""
+        if self._path is None:
+            self._path = self._files.temporary()
+        try:
+            if self._file is None:
+                self._file = self._path.open("xb")
+            self._file.write(b"".join(self._parts))
+            if end:
+                self._close()
+        except OSError as error:
+            broken(self._path, error)
+        self._parts, self._held = [], 0
+        return self._path
+
+    def _close(self) -> None:
+        if self._file is not None:
+            file, self._file = self._file, None
+            file.close()
+
 
 class Store:
-    """A store root."""
+    """What lies below one root. Any number of processes may use it at once.
+
+    Attributes:
+        root: its URL or path, as given.
+    """
 
     def __init__(self, root: str) -> None:
         self.root = root
+        self._files = files_at(root)
 
     def ping(self) -> None:
-        """Raise when it cannot be used."""
+        """Raise FlowError unless it can be written to."""
+        self._files.ping()
 
-    def read_list(self, sha256: str) -> bytes:
-        """Return a list."""
-        raise NotImplementedError(sha256)
+    def incoming(self) -> Incoming:
+        """Begin a resource: ``with store.incoming() as incoming: incoming.write(chunk); incoming.commit()``."""
+        return Incoming(self._files)
+
+    def has(self, sha256: str) -> bool:
+        """Tell whether there is such a resource."""
+        return self.size(sha256) is not None
+
+    def size(self, sha256: str) -> int | None:
+        """Return a resource's bytes; None when there is none."""
+        return self._files.size(_resource(sha256))
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Open a resource for reading.
+
+        Raises:
+            Fatal: there is no such resource.
+        """
+        try:
+            return self._files.open(_resource(sha256))
+        except FileNotFoundError as error:
+            msg = f"no resource {sha256} in the store {self.root}: collect it again"
+            raise Fatal(msg, code="missing_resource", field="sha256") from error
+
+    def path(self, sha256: str) -> Path:
+        """Return a resource's path on this host, whether it is there or not."""
+        return self._files.path(_resource(sha256))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a log or an analysis over what was there: readers see the one or the other, never a part."""
+        self._files.write(name, data)
+
+    def read(self, name: str) -> bytes | None:
+        """Return a log or an analysis; None when there is none."""
+        try:
+            with self._files.open(name) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is a file with this name."""
+        return self._files.size(name) is not None
 
     def write_list(self, data: bytes) -> str:
-        """Keep a list."""
-        raise NotImplementedError(len(data))
+        """Keep what is too long for a message; return its sha256."""
+        digest = hashlib.sha256(data).hexdigest()
+        if self._files.size(f"batch/{digest}") != len(data):
+            self._files.write(f"batch/{digest}", data)
+        return digest
+
+    def read_list(self, sha256: str) -> bytes:
+        """Return what ``write_list`` kept.
+
+        Raises:
+            FlowError: it is not there.
+        """
+        data = self.read(f"batch/{_checked(sha256)}")
+        if data is None:
+            msg = f"no list {sha256} in the store {self.root}: do all processes use the same DATAFAB_STORE_URL?"
+            raise FlowError(msg, code="missing_list", field="DATAFAB_STORE_URL")
+        return data
+
+    def sweep(self) -> int:
+        """Remove temporary files that a killed process left more than a day ago; return how many."""
+        return self._files.sweep(a_day_ago())
+
+
+def _resource(sha256: str) -> str:
+    return f"resource/{_checked(sha256)}"
+
+
+def _checked(sha256: str) -> str:
+    """Digests come from messages and parameters: anything else could be a path out of the store."""
+    if not _DIGEST.fullmatch(sha256):
+        msg = f"{sha256!r} is no sha256 digest"
+        raise FlowError(msg, code="bad_digest", field="sha256")
+    return sha256
