@@ -1,15 +1,257 @@
-"""Downloads within limits (being written)."""
+"""Downloads, streamed into a store within the limits of the settings. No failure is raised: each is a value."""
 
 from __future__ import annotations
 
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Self
+from urllib.parse import urljoin
+
+from requests import PreparedRequest, Response
+from requests.cookies import RequestsCookieJar, extract_cookies_to_jar, get_cookie_header
+from requests.exceptions import ConnectionError as RequestsConnectionError
+from requests.exceptions import InvalidSchema, RequestException, TooManyRedirects
+from requests.structures import CaseInsensitiveDict
+from requests.utils import requote_uri
+from urllib3.exceptions import HTTPError
+
+from datafab.clients.adapter import Adapter, trust
+from datafab.clients.peer import BUFFER, Leash, TooLarge
+from datafab.clients.refusal import Refusal, bad_status, empty, explain, web_page
+from datafab.clients.store import Store
+from datafab.errors import Fatal
 from datafab.settings import Settings
+
+#: An unpacked body may be this many times as large as ``max_bytes``.
+UNPACKED = 10
+#: What may come beyond ``max_bytes``: headers, the framing of chunks, redirects.
+OVERHEAD = 1024 * 1024
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+#: Changes a body on its way: ``transform(content_type, chunks) -> chunks``.
+Transform = Callable[[str, Iterator[bytes]], Iterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What came of a fetch.
+
+    Attributes:
+        url: the last one asked for, after redirects.
+        status: HTTP status of the last answer; None where no whole answer came.
+        headers: its headers, names as the server wrote them.
+        request_headers: what was sent for it, without credentials.
+        elapsed: seconds, to the last byte.
+        sha256: digest of the resource in the store; None when refused.
+        size: its bytes.
+        refusal: why there is no resource.
+    """
+
+    url: str
+    elapsed: float
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    request_headers: Mapping[str, str] = field(default_factory=dict)
+    sha256: str | None = None
+    size: int | None = None
+    refusal: Refusal | None = None
 
 
 class Fetcher:
-    """Downloads."""
+    """Makes sessions; keeps one for each thread that fetches without its own."""
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+        self._settings = settings
+        self._context = trust(settings.ca_bundle)
+        self._local = threading.local()
+        self._open: list[Session] = []
+
+    def session(self) -> Session:
+        """Return a session for a batch; to be closed. It belongs to one thread."""
+        return Session(self._settings, self._context)
+
+    def fetch(self, url: str, store: Store, *, transform: Transform | None = None, html: bool = True) -> Fetched:
+        """Fetch one URL on this thread's own session; see ``Session.fetch``."""
+        if not hasattr(self._local, "session"):
+            self._local.session = self.session()
+            self._open.append(self._local.session)
+        session: Session = self._local.session
+        return session.fetch(url, store, transform=transform, html=html)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close all threads' sessions."""
+        while self._open:
+            self._open.pop().close()
+
+
+class Session:
+    """Fetches one URL after another over connections that stay open."""
+
+    def __init__(self, settings: Settings, context: ssl.SSLContext) -> None:
+        self._limit = settings.max_bytes
+        self._total = settings.total_timeout
+        self._redirects = settings.max_redirects
+        self._leash = Leash(settings.allow_private_hosts)
+        self._at = ""
+        self._adapter = Adapter(settings, context, self._leash)
+        # The original's headers, in its order: they are part of the log.
+        self._headers = {
+            "User-Agent": settings.user_agent,
+            "Accept-Encoding": "gzip, deflate",
+            "Accept": "*/*",
+            "Connection": "keep-alive",
+        }
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._adapter.close()
+
+    def fetch(self, url: str, store: Store, *, transform: Transform | None = None, html: bool = True) -> Fetched:
+        """Fetch a URL into a store.
+
+        Args:
+            url: with http or https.
+            store: where the body goes.
+            transform: changes the body before it is hashed and stored.
+            html: whether a web page is welcome.
+
+        Raises:
+            FlowError: the store cannot be written.
+        """
+        started = time.perf_counter()
+        self._leash.begin(self._total, self._limit + OVERHEAD)
+        answer: Response | None = None
+        kept: tuple[str, int] | None = None
+        try:
+            answer = self._ask(url)
+            refusal = _judge(answer, self._route(url), html=html)
+            if refusal is None:
+                kept = self._keep(answer, store, transform)
+                refusal = None if kept else empty(self._route(url))
+            else:
+                _skip(answer)
+        except (RequestException, HTTPError) as error:
+            # An answer that broke off is none: the original's log has only the exception then.
+            if answer is not None:
+                answer.close()
+            answer, refusal = None, explain(error, self._route(url))
+        except Fatal as error:
+            refusal = explain(error, self._route(url))
+        finally:
+            if answer is not None:
+                answer.close()
+        sha256, size = kept or (None, None)
+        return Fetched(
+            url=self._at,
+            elapsed=time.perf_counter() - started,
+            status=answer.status_code if answer is not None else None,
+            headers=dict(answer.headers) if answer is not None else {},
+            request_headers=self._headers if answer is not None else {},
+            sha256=sha256,
+            size=size,
+            refusal=refusal,
+        )
+
+    def _route(self, url: str) -> str:
+        """Return how we came to where we are, for people."""
+        return url if self._at == url else f"{url} (redirected to {self._at})"
+
+    def _ask(self, url: str) -> Response:
+        """Send the request, follow redirects and return the last answer, its body unread."""
+        jar: RequestsCookieJar | None = None
+        for _ in range(self._redirects + 1):
+            self._at = url
+            request = self._request(url, jar)
+            answer = self._send(request)
+            location = answer.headers.get("location") if answer.status_code in REDIRECTS else None
+            if not location:
+                return answer
+            if "set-cookie" in answer.headers:  # some servers go round in circles until their cookie comes back
+                jar = jar or RequestsCookieJar()
+                extract_cookies_to_jar(jar, request, answer.raw)  # type: ignore[no-untyped-call]
+            _skip(answer)
+            url = urljoin(answer.url, requote_uri(location.encode("latin-1").decode("utf-8", "replace")))
+        msg = f"more than {self._redirects} redirects"
+        raise TooManyRedirects(msg)
+
+    def _request(self, url: str, jar: RequestsCookieJar | None) -> PreparedRequest:
+        """Prepare a GET, leaving out what ``Session.prepare_request`` does for other requests."""
+        request = PreparedRequest()
+        request.method = "GET"
+        request.prepare_url(url, None)
+        request.headers = CaseInsensitiveDict(self._headers)
+        if request.url is None or not request.url.lower().startswith(("http://", "https://")):
+            msg = f"not http or https: {url!r}"
+            raise InvalidSchema(msg)
+        if "@" in request.url:
+            request.prepare_auth(None, request.url)
+        cookie = jar and get_cookie_header(jar, request)  # type: ignore[no-untyped-call]
+        if cookie:
+            request.headers["Cookie"] = cookie
+        return request
+
+    def _send(self, request: PreparedRequest) -> Response:
+        """Send a request; once more if a connection kept open had been closed by the server meanwhile."""
+        self._leash.connected = False
+        try:
+            return self._adapter.send(request)
+        except RequestsConnectionError as error:
+            if self._leash.connected or explain(error, "").code != "disconnected":
+                raise
+            self._adapter.close()
+            return self._adapter.send(request)
+
+    def _keep(self, answer: Response, store: Store, transform: Transform | None) -> tuple[str, int] | None:
+        """Stream the body into the store; return its sha256 and size, None when it is empty."""
+        announced = answer.raw.length_remaining
+        if announced is not None and announced > self._limit:
+            msg = f"{announced} bytes are announced"
+            raise TooLarge(msg)
+        chunks = self._counted(answer)
+        if transform is not None:
+            chunks = transform(answer.headers.get("content-type", ""), chunks)
+        with store.incoming() as incoming:
+            for chunk in chunks:
+                incoming.write(chunk)
+            return incoming.commit() if incoming.size else None
+
+    def _counted(self, answer: Response) -> Iterator[bytes]:
+        """Yield the unpacked body until it is too large, on the wire or unpacked."""
+        raw, size = answer.raw, 0
+        packed = "content-encoding" in answer.headers
+        limit = self._limit * (UNPACKED if packed else 1)
+        for chunk in answer.iter_content(BUFFER):
+            size += len(chunk)
+            if size > limit or raw.tell() > self._limit:
+                msg = f"more than {limit if size > limit else self._limit} bytes came"
+                raise TooLarge(msg)
+            yield chunk
+
+
+def _judge(answer: Response, url: str, *, html: bool) -> Refusal | None:
+    """Return why an answer is refused by its head alone."""
+    if answer.status_code != HTTPStatus.OK:
+        return bad_status(answer.status_code, url)
+    if not html and answer.headers.get("content-type", "").lower().lstrip().startswith("text/html"):
+        return web_page(url)
+    return None
+
+
+def _skip(answer: Response) -> None:
+    """Read over a short body, so that the connection can be used again; a long one is not worth it."""
+    left = answer.raw.length_remaining
+    if left is not None and left <= BUFFER:
+        with suppress(HTTPError):
+            answer.raw.read(BUFFER, decode_content=False)
+    answer.close()

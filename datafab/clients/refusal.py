@@ -1,0 +1,109 @@
+"""Why a fetch gave nothing: a code for machines, a sentence for whoever looks after the URL."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPException, RemoteDisconnected
+
+import requests.exceptions as rq
+import urllib3.exceptions as u3
+
+from datafab.errors import DatafabError
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no resource.
+
+    Attributes:
+        code: e.g. ``http_404``, ``timeout``, ``html``.
+        message: a sentence that names the URL.
+        exception: class name of what was raised, as ``requests`` names it; None where an answer was refused.
+    """
+
+    code: str
+    message: str
+    exception: str | None = None
+
+
+#: The first line that fits any of an error's causes is the reason.
+_RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+    ((rq.MissingSchema, rq.InvalidSchema), "not_http", "the address does not begin with http:// or https://"),
+    ((rq.InvalidURL, u3.LocationValueError), "invalid_url", "this is not a usable address"),
+    ((rq.TooManyRedirects,), "too_many_redirects", "the server keeps sending us elsewhere"),
+    ((rq.ProxyError,), "proxy", "the proxy of DATAFAB_PROXY did not let us through"),
+    ((u3.NameResolutionError,), "dns", "the name of the server is not known"),
+    ((rq.SSLError, ssl.SSLError), "tls", "no secure connection could be made"),
+    ((rq.Timeout, u3.TimeoutError, TimeoutError), "timeout", "the server took too long"),
+    ((ConnectionRefusedError,), "connection_refused", "nothing listens at this address"),
+    ((rq.ContentDecodingError,), "bad_encoding", "the body could not be unpacked"),
+    ((u3.IncompleteRead, u3.InvalidChunkLength), "incomplete", "the answer broke off before its end"),
+    ((rq.ChunkedEncodingError,), "incomplete", "the answer broke off before its end"),
+    ((RemoteDisconnected, ConnectionError), "disconnected", "the server closed the connection without an answer"),
+    ((HTTPException,), "bad_answer", "the server does not speak HTTP"),
+    ((rq.RequestException, OSError), "unreachable", "the server cannot be reached"),
+)
+
+
+def explain(error: Exception, url: str) -> Refusal:
+    """Return why fetching ``url`` raised this."""
+    name = type(error).__name__
+    if isinstance(error, DatafabError):
+        return Refusal(error.code, f"{shown(url)}: {error.message}", name)
+    causes = list(_causes(error))
+    for types, code, sentence in _RULES:
+        if any(isinstance(cause, types) for cause in causes):
+            return Refusal(code, f"{shown(url)}: {sentence}{_detail(causes)}", name)
+    return Refusal("failed", f"{shown(url)}: {name}: {error}", name)
+
+
+def bad_status(status: int, url: str) -> Refusal:
+    """Return why an answer with this HTTP status was refused."""
+    try:
+        phrase = f" {HTTPStatus(status).phrase}"
+    except ValueError:
+        phrase = ""
+    return Refusal(f"http_{status}", f"{shown(url)}: the server answered {status}{phrase}")
+
+
+def web_page(url: str) -> Refusal:
+    """Return why a web page was refused."""
+    return Refusal("html", f"{shown(url)}: a web page (text/html) instead of data")
+
+
+def empty(url: str) -> Refusal:
+    """Return why an empty body was refused."""
+    return Refusal("empty", f"{shown(url)}: the answer is empty")
+
+
+def shown(url: str) -> str:
+    """Return a text without the users and passwords that its URLs may hold."""
+    return re.sub(r"(?<=//)[^/?#@\s]*@", "", url)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what is wrapped in it: requests and urllib3 put that into ``reason`` or ``args``."""
+    seen: list[BaseException] = []
+    queue: list[BaseException] = [error]
+    while queue:
+        cause = queue.pop(0)
+        if cause in seen:
+            continue
+        seen.append(cause)
+        yield cause
+        inner = [getattr(cause, "reason", None), *cause.args, cause.__cause__]
+        queue += [each for each in inner if isinstance(each, BaseException)]
+
+
+def _detail(causes: list[BaseException]) -> str:
+    """Return what the system said, where it says more than the rule."""
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f" ({cause.verify_message})"
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            return f" ({cause.reason})"
+    return ""
