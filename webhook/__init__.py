@@ -1,0 +1,59 @@
+"""The HTTP API: enqueue flows, follow jobs, search what was indexed.
+
+It listens on 127.0.0.1 unless DATAFAB_BIND says otherwise, and asks nobody who they are: whoever reaches it may start
+jobs and read all of them. A web page in a browser on this host cannot: POST needs ``Content-Type: application/json``,
+which a foreign page may not send without being asked for, and no answer allows it.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import Flask
+from flask.json.provider import DefaultJSONProvider
+
+from datafab.clients.jobs import RedisJobs, connect
+from datafab.errors import SettingError
+from datafab.services import Services
+from datafab.settings import Settings, load
+from webhook import failures, health, views
+from webhook.site import Site, Start
+
+#: the largest body that is read, in bytes
+MAX_BODY = 1024 * 1024
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None, start: Start | None = None) -> Flask:
+    """Return the application.
+
+    Args:
+        settings: None: from the environment.
+        services: None: built from the settings, with a Redis client that gives up within about a second.
+        start: enqueues a job; None: ``workers.canvas.start``.
+
+    Raises:
+        SettingError: there is no Redis to ask.
+    """
+    settings = settings or load()
+    services = services or _services(settings)
+    if start is None:
+        # Here, so that an app with another `start` needs no Celery.
+        from workers.canvas import start as enqueue  # noqa: PLC0415
+
+        start = enqueue
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    provider = cast("DefaultJSONProvider", app.json)
+    provider.ensure_ascii, provider.sort_keys = False, False
+    Site(services, start).belongs_to(app)
+    app.register_blueprint(health.routes)
+    app.register_blueprint(views.routes)
+    failures.register(app)
+    return app
+
+
+def _services(settings: Settings) -> Services:
+    if settings.redis_url is None:
+        msg = "DATAFAB_REDIS_URL is not set: the webhook needs a cluster; `datafab up` starts one with its own webhook"
+        raise SettingError(msg, field="DATAFAB_REDIS_URL")
+    return Services(settings, jobs=RedisJobs(settings, connect(settings.redis_url, patience=1)))

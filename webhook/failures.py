@@ -1,0 +1,67 @@
+"""Failures as answers: ``{"error": {"type", "message", "field"}}``."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import cast
+
+from flask import Flask, Response, current_app, jsonify
+from kombu.exceptions import OperationalError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from werkzeug.exceptions import HTTPException
+
+from datafab.errors import DatafabError, FlowError, NotFound, Retriable, Wait
+
+RETRY_AFTER_SECONDS = "5"
+#: Redis is away, or full: nothing was accepted
+AWAY = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, OperationalError)
+
+
+def register(app: Flask) -> None:
+    """Make the application answer failures in this form. Others than these are logged and answered without detail."""
+    app.register_error_handler(HTTPException, _refused)
+    app.register_error_handler(DatafabError, _failed)
+    for kind in AWAY:
+        app.register_error_handler(kind, _away)
+
+
+def _answer(status: int, kind: str, message: str, field: str | None = None) -> Response:
+    response = jsonify(error={"type": kind, "message": message, "field": field})
+    response.status_code = status
+    return response
+
+
+def _refused(error: HTTPException) -> Response:
+    """What werkzeug refuses, and the 500 that Flask makes of anything unknown."""
+    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
+    response = cast("Response", error.get_response())
+    answer = _answer(response.status_code, kind, error.description or error.name)
+    # Such as Allow, where the method is wrong.
+    answer.headers.extend((name, value) for name, value in response.headers if not name.startswith("Content-"))
+    return answer
+
+
+def _failed(error: DatafabError) -> Response:
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    if isinstance(error, NotFound):
+        status = HTTPStatus.NOT_FOUND
+    elif isinstance(error, FlowError):
+        status = HTTPStatus.BAD_REQUEST
+    elif isinstance(error, Retriable | Wait):
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+    answer = _answer(status, error.code, error.message, error.field)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return answer
+
+
+def _away(error: Exception) -> Response:
+    current_app.logger.warning("Redis is away: %s", error)
+    answer = _answer(
+        HTTPStatus.SERVICE_UNAVAILABLE, "redis_away", "the queue does not answer: nothing was accepted, try again"
+    )
+    answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return answer

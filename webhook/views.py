@@ -1,0 +1,148 @@
+"""The routes below ``/api``: parse, ask, answer."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Annotated, Any, TypeVar
+
+from flask import Blueprint, Response, jsonify, request, url_for
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from werkzeug.exceptions import UnsupportedMediaType
+
+from datafab.clients.jobs import MAX_LINES
+from datafab.domain.job import JobStatus
+from datafab.errors import FlowError
+from datafab.flows import FLOWS, Flow
+from webhook.site import site
+
+
+def _finite(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Refuse the NaN and Infinity that parsers take for JSON: nobody else could read the message."""
+    json.dumps(params, allow_nan=False)
+    return params
+
+
+routes = Blueprint("api", __name__, url_prefix="/api")
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+M = TypeVar("M", bound=_Input)
+
+
+class NewJob(_Input):
+    """Body of ``POST /api/jobs``."""
+
+    flow: str
+    params: Annotated[dict[str, JsonValue], AfterValidator(_finite)] = {}
+    #: two jobs with the same live key are one
+    key: str | None = Field(default=None, min_length=1, max_length=256)
+
+
+class JobsQuery(_Input):
+    """Query of ``GET /api/jobs``."""
+
+    status: JobStatus | None = None
+    flow: str | None = None
+    #: the last id of the page before
+    after: str | None = None
+    limit: int = Field(default=50, ge=1, le=500)
+
+
+class JobQuery(_Input):
+    """Query of ``GET /api/jobs/<id>``."""
+
+    #: how many of the last log lines to add
+    log: int = Field(default=0, ge=0, le=MAX_LINES)
+
+
+class SearchQuery(_Input):
+    """Query of ``GET /api/search``."""
+
+    q: str = Field(min_length=1, max_length=1000)
+    limit: int = Field(default=20, ge=1, le=100)
+    offset: int = Field(default=0, ge=0, le=10_000)
+
+
+@routes.post("/jobs")
+def enqueue() -> Response:
+    """Enqueue a job: 202, or 200 with the job that has the key already."""
+    wanted = _body(NewJob)
+    job, created = site().start(wanted.flow, dict(wanted.params), wanted.key)
+    # Of a job that was there before, `start` knows the id only.
+    status = job.status if created else site().jobs.get(job.id).status
+    url = url_for("api.one", job_id=job.id, _external=True)
+    answer = jsonify(id=job.id, status=status, url=url)
+    answer.status_code = HTTPStatus.ACCEPTED if created else HTTPStatus.OK
+    answer.headers["Location"] = url
+    return answer
+
+
+@routes.get("/jobs")
+def listing() -> dict[str, Any]:
+    """Jobs, the newest first; ``next`` is the ``after`` of the next page, null on the last."""
+    query = _query(JobsQuery)
+    found = site().jobs.list(**query.model_dump(exclude={"limit"}), limit=query.limit + 1)
+    page = found[: query.limit]
+    return {"jobs": [job.dump() for job in page], "next": page[-1].id if len(found) > query.limit else None}
+
+
+@routes.get("/jobs/<job_id>")
+def one(job_id: str) -> dict[str, Any]:
+    """One job, with the errors of its failed items by source, and its last log lines where asked for."""
+    query, jobs = _query(JobQuery), site().jobs
+    facts: dict[str, Any] = jobs.get(job_id).dump()
+    facts["failures"] = {source: error.dump() for source, error in jobs.failures(job_id).items()}
+    if query.log:
+        facts["log"] = jobs.logs(job_id, query.log)
+    return facts
+
+
+@routes.get("/flows")
+def flows() -> dict[str, Any]:
+    """The flows that a job can run."""
+    return {"flows": [_flow(flow) for flow in FLOWS.values()]}
+
+
+@routes.get("/search")
+def search() -> dict[str, Any]:
+    """What the index holds for some words."""
+    query = _query(SearchQuery)
+    return site().services.index.search(query.q, limit=query.limit, offset=query.offset)
+
+
+def _body(model: type[M]) -> M:
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
+    try:
+        return model.model_validate_json(request.get_data())
+    except ValidationError as error:
+        raise _refusal(error) from error
+
+
+def _query(model: type[M]) -> M:
+    try:
+        return model.model_validate(request.args.to_dict())
+    except ValidationError as error:
+        raise _refusal(error) from error
+
+
+def _refusal(error: ValidationError) -> FlowError:
+    """The first thing that is wrong."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or None
+    return FlowError(f"{field}: {first['msg']}" if field else first["msg"], code="bad_request", field=field)
+
+
+def _flow(flow: Flow) -> dict[str, Any]:
+    return {
+        "name": flow.name,
+        "title": flow.title,
+        "source": flow.source,
+        "stages": flow.stages,
+        "then": flow.then,
+        "requires": sorted(flow.requires),
+    }
