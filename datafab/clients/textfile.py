@@ -1,0 +1,64 @@
+"""A text file, unpacked while it is read, within limits. Nothing of it is held but a block or a line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from datafab.domain.table import HEAD, MAX_CELL
+from datafab.errors import Fatal
+
+BLOCK = 1024**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFile:
+    """A file to be read from its beginning, as often as one likes."""
+
+    path: Path
+    gzipped: bool = False
+    #: bytes that a gzip may unpack to
+    max_unpacked: int
+    #: called with every block; raises when the work is no longer wanted
+    check: Callable[[], None]
+
+    def _open(self) -> BinaryIO:
+        return cast("BinaryIO", gzip.open(self.path)) if self.gzipped else self.path.open("rb")
+
+    def head(self) -> bytes:
+        """Return the first ``HEAD`` bytes."""
+        with self._open() as file:
+            return file.read(HEAD)
+
+    def blocks(self) -> Iterator[bytes]:
+        """Yield all bytes.
+
+        Raises:
+            Fatal: ``too_large``, it unpacks to more than it may.
+        """
+        size = 0
+        with self._open() as file:
+            while block := file.read(BLOCK):
+                self.check()
+                size += len(block)
+                if self.gzipped and size > self.max_unpacked:
+                    msg = f"unpacks to more than {self.max_unpacked:,} bytes: publish it in parts"
+                    raise Fatal(msg, code="too_large")
+                yield block
+
+    def lines(self, encoding: str) -> Generator[str, None, None]:
+        r"""Yield all physical lines with their ends: ``\n``, ``\r\n`` or ``\r``.
+
+        Raises:
+            Fatal: ``too_large``, a line has ``MAX_CELL`` characters.
+        """
+        with self._open() as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
+            while line := text.readline(MAX_CELL):
+                if len(line) == MAX_CELL:
+                    msg = f"has a line of {MAX_CELL:,} characters or more: is it a table, with one row a line?"
+                    raise Fatal(msg, code="too_large")
+                yield line

@@ -1,0 +1,132 @@
+"""What stands in the index of one source, made from an item and its analysis. Pure.
+
+The field names are those of the Elasticsearch mapping, so that one shape serves every index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from datafab.domain.payload import Item, ItemError, Status, Value
+
+#: Names an analysis: the csv-detective that made it and the revision of what stands around it.
+#: Another version analyses every resource anew.
+VERSION = "csv-detective-0.13.0-1"
+#: A longer source is hashed: no index takes longer ids.
+MAX_ID = 512
+#: Columns that a document tells of; the rest only count.
+MAX_COLUMNS = 2000
+#: Characters of a column's name.
+MAX_NAME = 500
+
+
+class Column(Value):
+    """A column of a table and what was found in it."""
+
+    name: str
+    #: from 0
+    position: int
+    format: str | None = None
+    python_type: str | None = None
+    #: 0 to 1.5
+    score: float | None = None
+    date_format: str | None = None
+
+
+class Document(Value):
+    """What the index knows of one source."""
+
+    source: str
+    #: Unix time in milliseconds at which this was found; an older one never replaces a newer one
+    version: int
+    status: Status
+    title: str
+    error: ItemError | None = None
+    resource_url: str | None = None
+    #: host of the URL
+    domain: str | None = None
+    dataset_id: str | None = None
+    dataset_title: str | None = None
+    sha256: str | None = None
+    mime: str | None = None
+    #: bytes
+    filesize: int | None = None
+    analyzer_version: str | None = None
+    encoding: str | None = None
+    separator: str | None = None
+    engine: str | None = None
+    compression: str | None = None
+    sampled: bool | None = None
+    #: rows below the header
+    total_lines: int | None = None
+    nb_columns: int | None = None
+    header_row_idx: int | None = None
+    header: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()
+    cols: tuple[Column, ...] = ()
+
+
+def analysis_name(sha256: str) -> str:
+    """Return the name that the analysis of a resource has in its store."""
+    return f"analysis/{sha256}/{VERSION}.json"
+
+
+def document_id(source: str) -> str:
+    """Return the id of a source's document: the source, hashed where that is too long."""
+    encoded = source.encode(errors="surrogatepass")
+    return source if len(encoded) <= MAX_ID else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
+
+
+def filename(item: Item) -> str:
+    """Return what people call the file: its name, else the last part of its URL, else its source."""
+    if item.filename:
+        return item.filename
+    parts = urlsplit(item.url or "")
+    return unquote(PurePosixPath(parts.path).name) or parts.hostname or item.source
+
+
+def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Document:
+    """Make the document of an item.
+
+    Args:
+        item: as it came out of its flow.
+        analysis: its analysis document, where there is one.
+        version: Unix time in milliseconds at which the content was found.
+    """
+    known = dict(analysis or {})
+    cols = _columns(known)
+    dataset = item.dataset
+    facts = ("encoding", "separator", "engine", "compression", "sampled", "total_lines", "header_row_idx")
+    return Document(
+        source=item.source,
+        version=version,
+        status=item.status,
+        title=(dataset.title if dataset else None) or filename(item),
+        error=item.error,
+        resource_url=item.url,
+        domain=urlsplit(item.url or "").hostname,
+        dataset_id=dataset.id if dataset else None,
+        dataset_title=dataset.title if dataset else None,
+        sha256=item.sha256,
+        mime=item.media_type,
+        filesize=item.size,
+        analyzer_version=known.get("analyser"),
+        nb_columns=len(known["header"]) if "header" in known else None,
+        header=tuple(column.name for column in cols),
+        formats=tuple(sorted({column.format for column in cols if column.format})),
+        cols=cols,
+        **{name: known.get(name) for name in facts},
+    )
+
+
+def _columns(analysis: Mapping[str, Any]) -> tuple[Column, ...]:
+    found = analysis.get("columns", {})
+    wanted = ("format", "python_type", "score", "date_format")
+    return tuple(
+        Column(name=name[:MAX_NAME], position=position, **{key: found.get(name, {}).get(key) for key in wanted})
+        for position, name in enumerate(analysis.get("header", [])[:MAX_COLUMNS])
+    )

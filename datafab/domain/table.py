@@ -1,0 +1,258 @@
+"""What kind of bytes these are and, where they are text, how a table stands in them. Pure: bytes and lines in."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain, islice
+
+from datafab.errors import Fatal
+
+#: Bytes that ``kind`` wants to see.
+HEAD = 8192
+#: Records, and lines at most, from which ``layout`` decides.
+HEAD_RECORDS, HEAD_LINES = 100, 1000
+#: Characters of one cell or line at most: outlines of areas are long, a quote that is never closed is longer.
+MAX_CELL = 16 * 1024**2
+#: The better one first, where two fit equally well.
+SEPARATORS = (";", ",", "\t", "|")
+
+# The csv module has one limit for the whole process; its own of 128 KiB refuses ordinary GeoJSON cells.
+csv.field_size_limit(MAX_CELL)
+
+
+class Kind(StrEnum):
+    """What a file is by its first bytes, whatever it is called."""
+
+    EMPTY = "empty"
+    TEXT = "text"
+    HTML = "html"
+    JSON = "json"
+    XML = "xml"
+    PDF = "pdf"
+    GZIP = "gzip"
+    ZIP = "zip"
+    XLSX = "xlsx"
+    ODS = "ods"
+    XLS = "xls"
+    PARQUET = "parquet"
+    BINARY = "binary"
+
+
+_MAGIC = (
+    (b"\x1f\x8b", Kind.GZIP),
+    (b"PK\x03\x04", Kind.ZIP),
+    (b"PK\x05\x06", Kind.ZIP),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", Kind.XLS),
+    (b"PAR1\x15", Kind.PARQUET),
+    (b"%PDF-", Kind.PDF),
+)
+# UTF-32 before UTF-16: the one's mark begins with the other's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_CONTROLS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a\x1b")
+_TOO_MANY_CONTROLS = 0.05
+#: Bytes that cp1252 leaves undefined.
+_NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
+
+
+def kind(head: bytes) -> Kind:
+    """Say what a file is, from its first ``HEAD`` bytes. A zip may be more: see ``zipped``."""
+    for magic, found in _MAGIC:
+        if head.startswith(magic):
+            return found
+    text = head.decode(_mark(head) or "latin-1", errors="ignore")
+    if not text.strip():
+        return Kind.EMPTY if len(head) < HEAD else Kind.TEXT
+    if sum(map(text.count, _CONTROLS)) > _TOO_MANY_CONTROLS * len(text):
+        return Kind.BINARY
+    return _markup(text.lstrip().lower())
+
+
+def _mark(head: bytes) -> str | None:
+    return next((codec for mark, codec in _MARKS if head.startswith(mark)), None)
+
+
+def _markup(text: str) -> Kind:
+    """Tell a page or a document from a table; a comparison such as ``<18 ans`` opens no element."""
+    inside = text[1:].lstrip()
+    if text[0] == "<" and (inside[:1] in {"?", "!"} or inside[:1].isalpha()) and ">" in text:
+        return Kind.HTML if "<html" in text or "<!doctype html" in text else Kind.XML
+    if text[0] == "{" and inside[:1] in {'"', "}"}:
+        return Kind.JSON
+    if text[0] == "[" and (inside[:1] in {"{", "[", '"', "]", "-"} or inside[:1].isdigit()):
+        return Kind.JSON
+    return Kind.TEXT
+
+
+def zipped(names: Collection[str]) -> Kind:
+    """Say what a zip is, from the names of its members."""
+    if "xl/workbook.xml" in names:
+        return Kind.XLSX
+    return Kind.ODS if "content.xml" in names else Kind.ZIP
+
+
+def encoding(blocks: Iterable[bytes]) -> str:
+    """Decide the encoding of a whole text: its byte order mark, else UTF-8 where all of it is, else cp1252.
+
+    Statistical guesses are avoided on purpose: they take French in cp1252 for Baltic or Central European.
+
+    Raises:
+        Fatal: ``encoding``, the text is not what its byte order mark says.
+    """
+    remaining = iter(blocks)
+    first = next(remaining, b"")
+    marked = _mark(first)
+    decoder = codecs.getincrementaldecoder(marked or "utf-8")()
+    valid, undefined = True, False
+    for block in chain((first,), remaining, (b"",)):
+        undefined = undefined or any(byte in block for byte in _NOT_CP1252)
+        try:
+            if valid:
+                decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            if marked:
+                msg = f"begins as {marked} but is not ({error.reason}): save it as UTF-8"
+                raise Fatal(msg, code="encoding") from error
+            valid = False
+    if valid:
+        return marked or "utf-8"
+    return "latin-1" if undefined else "cp1252"
+
+
+def records(
+    lines: Iterable[str], separator: str, *, first: int = 1, cut: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, cells) of each record that is not blank; ``line`` is the physical one where it begins.
+
+    Args:
+        lines: physical lines with their ends.
+        separator: one character.
+        first: number of the first of these lines.
+        cut: the lines are a beginning: a last record that they do not hold whole is left out.
+
+    Raises:
+        Fatal: ``quote``, a quote is never closed; ``too_large``, a cell is.
+    """
+    ended = False
+
+    def feed() -> Iterator[str]:
+        nonlocal ended
+        yield from lines
+        ended = True
+
+    reader = csv.reader(feed(), delimiter=separator)
+    line = first
+    try:
+        for cells in reader:
+            if ended and cut:
+                return
+            # The lines ran out within a record: only an open quote makes the reader ask for more.
+            if ended:
+                msg = f"the quote opened in the record at line {line} is never closed: close or double it"
+                raise Fatal(msg, code="quote", field=f"line {line}")
+            if cells and not (len(cells) == 1 and cells[0].isspace()):
+                yield line, cells
+            line = first + reader.line_num
+    except csv.Error as error:
+        msg = f"the record at line {line} cannot be read ({error}): is a quote never closed?"
+        raise Fatal(msg, code="too_large", field=f"line {line}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a table stands in a text."""
+
+    separator: str
+    #: physical lines before the header: titles, blank lines, a repeated header
+    skip: int
+    #: the header's cells as they stand there
+    header: tuple[str, ...]
+
+
+def layout(lines: Sequence[str], cut: bool = False) -> Layout:
+    """Find separator and header of a table in its first lines; ``cut``: there are more.
+
+    Raises:
+        Fatal: ``empty``; ``header``, every record is the same; see ``records``.
+    """
+    found = {separator: _first(lines, separator, cut=cut) for separator in SEPARATORS}
+    separator = max(SEPARATORS, key=lambda each: _fit(found[each]))
+    rows = found[separator]
+    if not rows:
+        # Nothing but a record that is never complete: say why.
+        rows = list(islice(records(lines, separator), HEAD_RECORDS))
+    if not rows:
+        raise Fatal("holds blank lines only", code="empty")
+    position = _header(rows)
+    if len(rows) > 1 and position == len(rows) - 1 and _same(rows[0][1], rows[-1][1]):
+        raise Fatal("repeats one line over and over: header and rows cannot be told apart", code="header")
+    line, cells = rows[position]
+    return Layout(separator, line - 1, tuple(cells))
+
+
+def _first(lines: Sequence[str], separator: str, *, cut: bool) -> list[tuple[int, list[str]]]:
+    try:
+        return list(islice(records(lines, separator, cut=cut), HEAD_RECORDS))
+    except Fatal:
+        return []
+
+
+def _width(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int]:
+    """Return how many cells most records have, and how many records these are."""
+    counts = Counter(len(cells) for _, cells in rows)
+    return max(counts.items(), key=lambda pair: (pair[1], pair[0]))
+
+
+def _fit(rows: Sequence[tuple[int, list[str]]]) -> tuple[float, int]:
+    """Say how well a separator fits: the share of records of one width. One column is the last resort."""
+    if not rows:
+        return (0.0, 0)
+    width, count = _width(rows)
+    return (count / len(rows) * (1.0 if width > 1 else 0.3), width)
+
+
+def _header(rows: Sequence[tuple[int, list[str]]]) -> int:
+    """Return the position of the header: the first record that is no title, its last repetition."""
+    width, _ = _width(rows)
+    titles = [_title(cells, width) for _, cells in rows]
+    position = titles.index(False) if False in titles else 0
+    while position + 1 < len(rows) and _same(rows[position][1], rows[position + 1][1]):
+        position += 1
+    return position
+
+
+def _title(cells: Sequence[str], width: int) -> bool:
+    filled = sum(1 for cell in cells if cell.strip())
+    return filled * 2 < width or len(cells) == 1 < width
+
+
+def _same(one: Sequence[str], other: Sequence[str]) -> bool:
+    return [cell.strip() for cell in one] == [cell.strip() for cell in other]
+
+
+def names(header: Iterable[str]) -> list[str]:
+    """Name the columns: unique, on one line, printable; ``column_3`` where the header says nothing.
+
+    A name that comes again gets ``.1``, ``.2`` as pandas does it; pandas' own ``Unnamed: 3`` says nothing.
+    """
+    taken: dict[str, None] = {}
+    for position, cell in enumerate(header, 1):
+        plain = "".join(char for char in " ".join(cell.split()) if char.isprintable())
+        name = f"column_{position}" if not plain or plain.startswith("Unnamed:") else plain
+        again = 0
+        unique = name
+        while unique in taken:
+            again += 1
+            unique = f"{name}.{again}"
+        taken[unique] = None
+    return list(taken)
