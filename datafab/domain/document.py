@@ -70,6 +70,13 @@ class Document(Value):
     cols: tuple[Column, ...] = ()
 
 
+class Results(Value):
+    """A page of what was found, and how many there are in all."""
+
+    total: int
+    hits: tuple[Document, ...] = ()
+
+
 def analysis_name(sha256: str) -> str:
     """Return the name that the analysis of a resource has in its store."""
     return f"analysis/{sha256}/{VERSION}.json"

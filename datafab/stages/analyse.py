@@ -1,15 +1,49 @@
-"""Analyse a resource."""
+"""Analyse resources: what the columns of a table hold. Each content is analysed once."""
 
 from __future__ import annotations
 
-from datafab.domain.payload import Item, Status
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from datafab.domain.document import VERSION, analysis_name, filename
+from datafab.domain.payload import Item, ItemError, Status
+from datafab.errors import Fatal
 from datafab.stage import Context, Stage
 
 
 def analyse(item: Item, ctx: Context) -> Item:
-    """Find out what a table's columns hold."""
-    del ctx
-    return item
+    """Find out what a table's columns hold, unless that is known of this content.
+
+    Raises:
+        Fatal: the resource is no table that can be analysed. That is kept too, and not tried again.
+    """
+    if item.sha256 is None or item.store is None:
+        return item
+    store = ctx.services.store(item.store)
+    name = analysis_name(item.sha256)
+    kept = store.read(name)
+    if kept is None:
+        # A missing resource is no finding about the content: it fails here, and nothing is kept.
+        store.open(item.sha256).close()
+        document = _examine(store.path(item.sha256), ctx)
+        kept = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+        store.write(name, kept)
+    found = json.loads(kept)
+    if found["status"] != "ok":
+        error = ItemError.model_validate(found["error"])
+        raise Fatal(f"{filename(item)} {error.message}", code=error.type, field=error.field)
+    return item.evolve(analysis=hashlib.sha256(kept).hexdigest())
+
+
+def _examine(path: Path, ctx: Context) -> dict[str, Any]:
+    """Return the analysis document, of success or of failure: the content alone decides which."""
+    try:
+        return ctx.services.detective.analyse(path, progress=ctx.progress, check=ctx.check)
+    except Fatal as error:
+        failure = ItemError.of(error).dump()
+        return {"v": 1, "status": "failed", "analyser": VERSION, "error": failure}
 
 
 STAGES: tuple[Stage, ...] = (
@@ -20,5 +54,6 @@ STAGES: tuple[Stage, ...] = (
         requires=frozenset({"sha256", "store"}),
         provides=frozenset({"analysis"}),
         wants=frozenset({Status.OK, Status.UNCHANGED}),
+        deadline=900.0,
     ),
 )

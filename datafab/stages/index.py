@@ -1,17 +1,43 @@
-"""Index what was analysed."""
+"""Index what is known of sources, what failed included."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
+from datafab.domain.document import Document, analysis_name, document
 from datafab.domain.payload import Item, Status
+from datafab.errors import Retriable
 from datafab.stage import Context, Outcome, Stage
 
 
 def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:
-    """Put what is known of each item into the index."""
-    del ctx
-    yield from items
+    """Put what is known of each item into the index, as of the time at which the job was made."""
+    documents = [_document(item, ctx) for item in items if not _told_before(item)]
+    try:
+        ctx.services.index.put_many(documents)
+    except Retriable as error:
+        yield from (error for _ in items)
+    else:
+        yield from items
+
+
+def _told_before(item: Item) -> bool:
+    """Whether an earlier job has said all there is to say: nothing new, and nothing in the store."""
+    return item.status is Status.UNCHANGED and item.sha256 is None
+
+
+def _document(item: Item, ctx: Context) -> Document:
+    return document(item, _analysis(item, ctx), round(ctx.created * 1000))
+
+
+def _analysis(item: Item, ctx: Context) -> dict[str, Any] | None:
+    if item.analysis is None or item.sha256 is None or item.store is None:
+        return None
+    kept = ctx.services.store(item.store).read(analysis_name(item.sha256))
+    analysis: dict[str, Any] | None = json.loads(kept) if kept else None
+    return analysis
 
 
 STAGES: tuple[Stage, ...] = (
@@ -21,5 +47,6 @@ STAGES: tuple[Stage, ...] = (
         run_many=index,
         requires=frozenset({"source"}),
         wants=frozenset({Status.OK, Status.UNCHANGED, Status.FAILED}),
+        deadline=600.0,
     ),
 )
