@@ -173,7 +173,10 @@ class Store:
         Raises:
             FlowError: it is not there.
         """
-        data = self.read(f"batch/{_checked(sha256)}")
+        if not _DIGEST.fullmatch(sha256):
+            msg = f"list {sha256!r}: no sha256 digest"
+            raise FlowError(msg, code="bad_digest")
+        data = self.read(f"batch/{sha256}")
         if data is None:
             msg = f"no list {sha256} in the store {self.root}: do all processes use the same DATAFAB_STORE_URL?"
             raise FlowError(msg, code="missing_list", field="DATAFAB_STORE_URL")
@@ -185,12 +188,8 @@ class Store:
 
 
 def _resource(sha256: str) -> str:
-    return f"resource/{_checked(sha256)}"
-
-
-def _checked(sha256: str) -> str:
-    """Digests come from messages and parameters: anything else could be a path out of the store."""
+    """Digests come from messages and logs: anything else could be a path out of the store."""
     if not _DIGEST.fullmatch(sha256):
         msg = f"{sha256!r} is no sha256 digest"
-        raise FlowError(msg, code="bad_digest", field="sha256")
-    return sha256
+        raise Fatal(msg, code="bad_digest", field="sha256")
+    return f"resource/{sha256}"

@@ -1,7 +1,223 @@
-"""Collect (being written)."""
+"""Collect: the endpoints of an ``endpoint.csv``, each fetched at most once a day, as digital-land's collector does.
+
+Parameters of a job:
+
+| name | holds |
+| --- | --- |
+| ``endpoints`` | the file: a path, a ``file:`` URL, or ``list:<sha256>`` where it lies in the default store |
+| ``collection`` | root of the store that gets ``resource/`` and ``log/``: a folder or a URL |
+| ``refill_todays_logs`` | fetch again what has a log of today (default false) |
+| ``retry_failed`` | fetch again what failed today (default false) |
+"""
 
 from __future__ import annotations
 
-from datafab.stage import Stage
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-STAGES: tuple[Stage, ...] = ()
+from datafab.clients.fetch import Fetched, Session
+from datafab.clients.store import Store
+from datafab.domain.batching import by_host
+from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, unfetchable
+from datafab.domain.fetchlog import FetchLog, log_name
+from datafab.domain.filename import filename, media_type
+from datafab.domain.payload import CollectFacts, Item, Status
+from datafab.domain.timestamp import stripped
+from datafab.errors import DatafabError, Fatal, FlowError, Skippable
+from datafab.stage import Context, Outcome, Stage
+
+
+def _now() -> datetime:
+    """Return the time in UTC without a zone, as the logs have it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def endpoints(ctx: Context) -> Iterator[Item]:
+    """Read the endpoints of an endpoint.csv."""
+    root = _root(ctx)
+    ctx.services.store(root).sweep()
+    name = str(ctx.params.get("endpoints") or "")
+    now = _now()
+    seen: set[str] = set()
+    for row in read_rows(_file(ctx, name), name):
+        if row.warning:
+            ctx.log.warning(row.warning, endpoint=row.facts.endpoint)
+        yield _item(row, root, now, seen)
+
+
+def _item(row: Row, root: str, now: datetime, seen: set[str]) -> Item:
+    """Return a row's item. One that is in the file already, and will be fetched, must not be fetched beside itself."""
+    key = endpoint_hash(row.url)
+    item = Item(source=f"endpoint:{key}", url=row.url, store=root, collect=row.facts)
+    if decided(row.facts, row.url, now):
+        return item
+    if key in seen:
+        return _settled(item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+    seen.add(key)
+    return item
+
+
+def _root(ctx: Context) -> str:
+    """Return the URL of the collection's store: the same for every worker, whatever folder it runs in."""
+    root = str(ctx.params.get("collection") or "")
+    if not root:
+        msg = "no collection: give the folder or URL that gets resource/ and log/"
+        raise FlowError(msg, code="missing_parameter", field="collection")
+    return root if "://" in root else Path(root).absolute().as_uri()
+
+
+def _file(ctx: Context, name: str) -> bytes:
+    """Return the endpoint.csv."""
+    if name.startswith("list:"):
+        return ctx.services.store(ctx.services.settings.store).read_list(name.removeprefix("list:"))
+    path = Path(unquote(urlsplit(name).path)) if name.startswith("file:") else Path(name)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"{name or 'no file'}: {error.strerror}; `endpoints` names the endpoint.csv"
+        raise FlowError(msg, code="missing_file", field="endpoints") from error
+
+
+def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = _now) -> Iterator[Outcome]:
+    """Fetch endpoints, keep what came as resources and log each fetch."""
+    with ctx.services.fetcher.session() as session:
+        for item in items:
+            ctx.check()
+            facts = item.collect
+            if facts is None or item.url is None or item.store is None:
+                yield Fatal("an item without collect, url and store is no endpoint", code="not_an_endpoint")
+                continue
+            endpoint = _Endpoint(item, facts, item.url, ctx.services.store(item.store), clock())
+            yield endpoint.collected(session, ctx)
+
+
+class _Endpoint:
+    """One endpoint at one time."""
+
+    def __init__(self, item: Item, facts: CollectFacts, url: str, store: Store, now: datetime) -> None:
+        self.item = item
+        self.facts = facts
+        self.url = url
+        self.store = store
+        self.now = now
+        self.name = log_name(facts.endpoint, now)
+
+    def collected(self, session: Session, ctx: Context) -> Item:
+        """Return the item with what became of it; the order of the checks is the original's."""
+        match decided(self.facts, self.url, self.now):
+            case FetchStatus.EXPIRED as status:
+                ended = Skippable(f"ended on {self.facts.end_date}", code="expired", field="end-date")
+                return _settled(self.item, status, ended, Status.SKIPPED)
+            case FetchStatus.HASH_FAILURE as status:
+                msg = f"{self.facts.endpoint!r} is not the sha256 of the endpoint-url, {endpoint_hash(self.url)}"
+                return _settled(self.item, status, Fatal(msg, code="hash_failure", field="endpoint"))
+        before = self._before(ctx)
+        if before is not None:
+            return before
+        error = unfetchable(self.facts)
+        if error is not None:
+            return self._unfetched(error)
+        return self._fetched(session.fetch(self.url, self.store, transform=stripped, html=False))
+
+    def _before(self, ctx: Context) -> Item | None:
+        """Return what today's log says, if it forbids another fetch."""
+        data = self.store.read(self.name)
+        if data is None:
+            return None
+        log = FetchLog.decoded(data)
+        kept = self._with_resource(log) if log is not None and log.resource else None
+        # This job's own fetch, by an attempt that died before it could tell. A resource that is gone is fetched again.
+        if log is not None and log.since(ctx.created):
+            return self._result(log) if kept or not log.resource else None
+        if ctx.params.get("refill_todays_logs") or (ctx.params.get("retry_failed") and not kept):
+            return None
+        return _settled(kept or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+
+    def _unfetched(self, error: Fatal) -> Item:
+        """Log an endpoint that cannot even be asked."""
+        names = {"bad_end_date": "ValueError", "unknown_plugin": "UnknownPlugin"}
+        log = FetchLog(
+            url=self.url,
+            at=self.now,
+            ssl_verify=None,
+            exception=names.get(error.code, "UnsupportedPlugin"),
+            reason=error.code,
+            message=error.message,
+            plugin=self.facts.plugin,
+        )
+        self.store.write(self.name, log.encoded())
+        return _settled(self.item, FetchStatus.FAILED, error)
+
+    def _fetched(self, fetched: Fetched) -> Item:
+        """Log a fetch."""
+        refusal = fetched.refusal
+        log = FetchLog(
+            url=self.url,
+            at=self.now,
+            elapsed=fetched.elapsed,
+            status=fetched.status,
+            request_headers=fetched.request_headers,
+            response_headers=fetched.headers,
+            exception=refusal.exception if refusal else None,
+            resource=fetched.sha256,
+            size=fetched.size,
+            reason=refusal.code if refusal else None,
+            message=refusal.message if refusal else None,
+        )
+        self.store.write(self.name, log.encoded())
+        return self._result(log, fetched.url)
+
+    def _result(self, log: FetchLog, url: str | None = None) -> Item:
+        """Return the item that a log of this job makes."""
+        if log.resource:
+            item = self._with_resource(log, url) or self.item
+            return _settled(item, FetchStatus.OK, http_status=log.status)
+        error = Fatal(log.message or "the fetch failed", code=log.reason or "failed", field="endpoint-url")
+        return _settled(self.item, FetchStatus.FAILED, error, http_status=log.status)
+
+    def _with_resource(self, log: FetchLog, url: str | None = None) -> Item | None:
+        """Return the item with the resource that the log names; None when it is not in the store."""
+        size = self.store.size(log.resource or "")
+        if size is None:
+            return None
+        return self.item.evolve(
+            sha256=log.resource,
+            size=size,
+            media_type=media_type(log.response_headers),
+            filename=filename(log.response_headers, url or self.url),
+        )
+
+
+def _settled(
+    item: Item,
+    fetch: FetchStatus,
+    error: DatafabError | None = None,
+    status: Status = Status.FAILED,
+    http_status: int | None = None,
+) -> Item:
+    """Return the item with the fetch's status, and its own."""
+    facts = item.collect and item.collect.evolve(status=fetch.value, http_status=http_status)
+    item = item.evolve(collect=facts)
+    if error is not None:
+        return item.failed(error, status)
+    return item.evolve(status=Status.OK if fetch is FetchStatus.OK else status)
+
+
+STAGES = (
+    Stage(
+        name="endpoints",
+        queue="io",
+        expand=endpoints,
+        deal=by_host,
+        provides=frozenset({"url", "collect", "store"}),
+    ),
+    Stage(
+        name="collect",
+        queue="io",
+        run_many=collect,
+        requires=frozenset({"url", "collect", "store"}),
+        provides=frozenset({"sha256", "size", "media_type", "filename"}),
+    ),
+)

@@ -1,0 +1,160 @@
+"""The rows of an ``endpoint.csv``, and what is decided about each before anything is fetched."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from io import StringIO
+from typing import Any
+
+from datafab.domain.payload import CollectFacts
+from datafab.errors import Fatal, FlowError
+
+#: Columns without which nothing can be collected; ``plugin``, ``parameters`` and ``end-date`` may be missing.
+REQUIRED = ("endpoint", "endpoint-url")
+#: Plugins of the original that are not here yet.
+LATER = frozenset({"arcgis", "wfs", "sparql"})
+
+
+class FetchStatus(StrEnum):
+    """What became of an endpoint, in digital-land's words."""
+
+    OK = "OK"
+    EXPIRED = "EXPIRED"
+    HASH_FAILURE = "HASH_FAILURE"
+    ALREADY_FETCHED = "ALREADY_FETCHED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One endpoint of the file.
+
+    Attributes:
+        line: its line in the file, the first being 1.
+        url: as written, blanks included: its hash is the endpoint.
+        facts: its other columns.
+        warning: what was wrong with them, if it did not matter.
+    """
+
+    line: int
+    url: str
+    facts: CollectFacts
+    warning: str | None = None
+
+
+def endpoint_hash(url: str) -> str:
+    """Return the key of an endpoint: the sha256 of its URL in UTF-8."""
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def read_rows(data: bytes, name: str) -> Iterator[Row]:
+    """Read an ``endpoint.csv``: UTF-8, with or without a byte order mark, or cp1252; commas or semicolons.
+
+    Rows without an ``endpoint-url`` (files added by hand) are left out, unknown columns ignored.
+
+    Args:
+        data: the file.
+        name: what it is called, for messages.
+
+    Raises:
+        FlowError: a required column is missing, or this is no CSV.
+    """
+    text = _decoded(data, name)
+    head = text.partition("\n")[0]
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=";" if ";" in head and "," not in head else ",")
+    try:
+        _check_columns(reader.fieldnames or (), name)
+        for row in reader:
+            if row["endpoint-url"]:
+                yield _row(row, reader.line_num)
+    except csv.Error as error:
+        msg = f"{name}, line {reader.line_num}: {error}"
+        raise FlowError(msg, code="bad_csv", field="endpoints") from error
+
+
+def _decoded(data: bytes, name: str) -> str:
+    for encoding in ("utf-8-sig", "cp1252"):
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    msg = f"{name} is not text in UTF-8 or cp1252: save it as CSV in UTF-8"
+    raise FlowError(msg, code="bad_csv", field="endpoints")
+
+
+def _check_columns(there: Sequence[str], name: str) -> None:
+    for column in REQUIRED:
+        if column not in there:
+            msg = f"{name} has no column {column!r}; it has {', '.join(map(repr, there)) or 'none'}"
+            raise FlowError(msg, code="missing_column", field=column)
+
+
+def _row(row: dict[str, str | None], line: int) -> Row:
+    url = row["endpoint-url"] or ""
+    parameters, warning = _parameters(row.get("parameters"), line)
+    facts = CollectFacts(
+        endpoint=row["endpoint"] or endpoint_hash(url),
+        plugin=row.get("plugin") or None,
+        parameters=parameters,
+        end_date=row.get("end-date") or None,
+    )
+    return Row(line, url, facts, warning)
+
+
+def _parameters(text: str | None, line: int) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the column ``parameters``, or None and a warning: what cannot be read is as if it were not there."""
+    if not text:
+        return None, None
+    try:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could not travel on
+    except ValueError as error:
+        return None, f"line {line}: the column 'parameters' is not JSON and is ignored: {error}"
+    if not isinstance(value, dict):
+        return None, f"line {line}: the column 'parameters' is not a JSON object and is ignored"
+    return value, None
+
+
+def expired(facts: CollectFacts, now: datetime) -> bool:
+    """Tell whether an endpoint had ended at this time (UTC, without a zone): it has from midnight of ``end-date`` on.
+
+    A malformed date has not passed: ``unfetchable`` fails that endpoint, after the other checks.
+    """
+    if not facts.end_date:
+        return False
+    try:
+        return datetime.strptime(facts.end_date, "%Y-%m-%d") < now  # noqa: DTZ007 - UTC like now
+    except ValueError:
+        return False
+
+
+def decided(facts: CollectFacts, url: str, now: datetime) -> FetchStatus | None:
+    """Return the status that a row has by itself: EXPIRED before HASH_FAILURE; None when it is to be fetched."""
+    if expired(facts, now):
+        return FetchStatus.EXPIRED
+    if facts.endpoint != endpoint_hash(url):
+        return FetchStatus.HASH_FAILURE
+    return None
+
+
+def unfetchable(facts: CollectFacts) -> Fatal | None:
+    """Return why an endpoint fails without a request: a malformed ``end-date`` or a plugin that is not here."""
+    if facts.end_date:
+        try:
+            datetime.strptime(facts.end_date, "%Y-%m-%d")  # noqa: DTZ007 - only its form counts
+        except ValueError:
+            msg = f"end-date {facts.end_date!r} is not a date such as 2026-12-31"
+            return Fatal(msg, code="bad_end_date", field="end-date")
+    if facts.plugin in LATER:
+        msg = f"plugin {facts.plugin!r} is not supported yet"
+        return Fatal(msg, code="unsupported_plugin", field="plugin")
+    if facts.plugin:
+        msg = f"unknown plugin {facts.plugin!r}; there are {', '.join(sorted(LATER))}, or none for a plain GET"
+        return Fatal(msg, code="unknown_plugin", field="plugin")
+    return None

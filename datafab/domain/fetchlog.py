@@ -1,0 +1,115 @@
+"""The log of one fetch: one canonical JSON file for each endpoint and day, as digital-land's tools read it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+# What canonicaljson does: sorted keys, no blanks, nothing escaped that need not be.
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchLog:
+    """What is logged of a fetch.
+
+    Attributes:
+        url: as in ``endpoint.csv``.
+        at: when the fetch began, in UTC without a zone: readers compare it with such times.
+        elapsed: seconds.
+        ssl_verify: whether a certificate would have been checked; None where nothing was asked.
+        status: HTTP status; None where no answer came.
+        request_headers: of the last request.
+        response_headers: of the last answer.
+        exception: class name of what went wrong, as ``requests`` names it.
+        resource: sha256 of what was stored.
+        size: its bytes. This and the rest are keys that the original does not write and its readers ignore,
+            but ``bytes``, which they prefer to the Content-Length.
+        reason: code of the failure.
+        message: the same for people.
+        plugin: the one asked for.
+    """
+
+    url: str
+    at: datetime
+    elapsed: float = 0.0
+    ssl_verify: bool | None = True
+    status: int | None = None
+    request_headers: Mapping[str, str] = field(default_factory=dict)
+    response_headers: Mapping[str, str] = field(default_factory=dict)
+    exception: str | None = None
+    resource: str | None = None
+    size: int | None = None
+    reason: str | None = None
+    message: str | None = None
+    plugin: str | None = None
+
+    def encoded(self) -> bytes:
+        """Return the file: canonical JSON without a line end."""
+        log: dict[str, Any] = {
+            "endpoint-url": self.url,
+            "entry-date": self.at.isoformat(timespec="microseconds"),
+            "elapsed": str(round(self.elapsed, 3)),
+        }
+        if self.status is not None:
+            log |= {
+                "status": str(self.status),
+                "request-headers": dict(self.request_headers),
+                "response-headers": dict(self.response_headers),
+            }
+        optional = {
+            "ssl-verify": self.ssl_verify,
+            "exception": self.exception,
+            "resource": self.resource,
+            "bytes": self.size,
+            "reason": self.reason,
+            "message": self.message,
+            "plugin": self.plugin,
+        }
+        log |= {key: value for key, value in optional.items() if value is not None}
+        return _CANONICAL.encode(log).encode()
+
+    @classmethod
+    def decoded(cls, data: bytes) -> Self | None:
+        """Read a log, ours or the original's; None when it is not one (cut short, or of another kind)."""
+        try:
+            log = json.loads(data)
+            if not _DIGEST.fullmatch(log.get("resource") or "0" * 64):
+                return None
+            return cls(
+                url=log.get("endpoint-url") or log["url"],
+                at=_naive(log.get("entry-date") or log["datetime"]),
+                elapsed=float(log.get("elapsed") or 0),
+                ssl_verify=log.get("ssl-verify"),
+                status=int(log["status"]) if "status" in log else None,
+                request_headers=log.get("request-headers") or {},
+                response_headers=log.get("response-headers") or {},
+                exception=log.get("exception"),
+                resource=log.get("resource"),
+                size=int(log["bytes"]) if log.get("bytes") else None,
+                reason=log.get("reason"),
+                message=log.get("message"),
+                plugin=log.get("plugin"),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    def since(self, unix: float) -> bool:
+        """Tell whether the fetch began at or after this Unix time."""
+        return self.at.replace(tzinfo=UTC).timestamp() >= unix
+
+
+def log_name(endpoint: str, at: datetime) -> str:
+    """Return the log's name in a store: one for each endpoint and day (UTC)."""
+    return f"log/{at:%Y-%m-%d}/{endpoint}.json"
+
+
+def _naive(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
+    return at if at.tzinfo is None else at.astimezone(UTC).replace(tzinfo=None)
