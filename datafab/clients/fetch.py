@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 from requests import PreparedRequest, Response
 from requests.cookies import RequestsCookieJar, extract_cookies_to_jar, get_cookie_header
 from requests.exceptions import ConnectionError as RequestsConnectionError
-from requests.exceptions import InvalidSchema, RequestException, TooManyRedirects
+from requests.exceptions import InvalidSchema, InvalidURL, RequestException, TooManyRedirects
 from requests.structures import CaseInsensitiveDict
 from requests.utils import requote_uri
 from urllib3.exceptions import HTTPError
@@ -181,7 +181,7 @@ class Session:
                 jar = jar or RequestsCookieJar()
                 extract_cookies_to_jar(jar, request, answer.raw)  # type: ignore[no-untyped-call]
             _skip(answer)
-            url = urljoin(answer.url, requote_uri(location.encode("latin-1").decode("utf-8", "replace")))
+            url = _target(answer.url, location)
         msg = f"more than {self._redirects} redirects"
         raise TooManyRedirects(msg)
 
@@ -246,6 +246,14 @@ def _judge(answer: Response, url: str, *, html: bool) -> Refusal | None:
     if not html and answer.headers.get("content-type", "").lower().lstrip().startswith("text/html"):
         return web_page(url)
     return None
+
+
+def _target(url: str, location: str) -> str:
+    """Return where a redirect goes. Headers are read as latin-1, but servers write UTF-8 into them."""
+    try:
+        return urljoin(url, requote_uri(location.encode("latin-1").decode("utf-8", "replace")))
+    except ValueError as error:
+        raise InvalidURL(error) from error
 
 
 def _skip(answer: Response) -> None:

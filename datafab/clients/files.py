@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, Protocol
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 from fsspec.core import url_to_fs
@@ -51,7 +52,7 @@ class Folder:
     """A folder of this host, by plain system calls: fsspec's local files cost several times as much."""
 
     def __init__(self, root: str) -> None:
-        self._root = Path(root)
+        self._root = Path(root).absolute()
         # Beside what is listed and synced, and on the same file system, so that a rename is enough.
         self._temporary = self._root / "tmp"
 
@@ -186,13 +187,14 @@ def files_at(root: str) -> Files:
     if not root:
         msg = "the store has no root: give a folder or a URL"
         raise SettingError(msg, field="store")
+    scheme = urlsplit(root).scheme
+    if scheme in {"", "file"}:
+        return Folder(unquote(urlsplit(root).path) if scheme else root)
     try:
         system, path = url_to_fs(root)
     except (ValueError, ImportError) as error:
         msg = f"store {root!r}: {error}; give a folder or a URL such as file:///srv/store"
         raise SettingError(msg, field="store") from error
-    if "file" in ((system.protocol,) if isinstance(system.protocol, str) else system.protocol):
-        return Folder(path)
     return Bucket(system, path)
 
 

@@ -38,7 +38,7 @@ _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((rq.ProxyError,), "proxy", "the proxy of DATAFAB_PROXY did not let us through"),
     ((u3.NameResolutionError,), "dns", "the name of the server is not known"),
     ((rq.SSLError, ssl.SSLError), "tls", "no secure connection could be made"),
-    ((rq.Timeout, u3.TimeoutError, TimeoutError), "timeout", "the server took too long"),
+    ((rq.Timeout, u3.ReadTimeoutError, TimeoutError), "timeout", "the server took too long"),
     ((ConnectionRefusedError,), "connection_refused", "nothing listens at this address"),
     ((rq.ContentDecodingError,), "bad_encoding", "the body could not be unpacked"),
     ((u3.IncompleteRead, u3.InvalidChunkLength), "incomplete", "the answer broke off before its end"),

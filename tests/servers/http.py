@@ -83,9 +83,17 @@ class _Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
         self.site.connections += 1
+        self.site.open.add(transport)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self.site.open.discard(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
+        if self.buffer.startswith(b"\x16"):  # a TLS client at a plain port
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+            self.transport.close()
+            return
         while b"\r\n\r\n" in self.buffer:
             head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
             first, *rest = head.decode("latin-1").split("\r\n")
@@ -152,6 +160,7 @@ class Site:
         self.hits: Counter[str] = Counter()
         self.requests: list[tuple[str, dict[str, str]]] = []
         self.connections = 0
+        self.open: set[asyncio.Transport] = set()
         self.ports: list[int] = []
         self.route = router or self._route
         self._context = context
@@ -179,7 +188,10 @@ class Site:
         self.loop.run_forever()
         for server in servers:
             server.close()
-        self.loop.run_until_complete(asyncio.sleep(0))
+        for transport in list(self.open):
+            transport.abort()
+        while self.open:
+            self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
 
     def __enter__(self) -> Self:

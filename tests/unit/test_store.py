@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datafab.clients.store import IN_MEMORY, Store
+from datafab.errors import Fatal, FlowError, SettingError
+
+ROOTS = ("folder", "url", "memory")
+
+
+@pytest.fixture(params=ROOTS)
+def store(request, tmp_path) -> Store:
+    """The same promises for a folder and for what fsspec reaches."""
+    folder = tmp_path / "données ouvertes"
+    roots = {"folder": str(folder), "url": folder.as_uri(), "memory": f"memory://{tmp_path.name}"}
+    return Store(roots[request.param])
+
+
+@pytest.fixture
+def folder(tmp_path) -> Store:
+    return Store(str(tmp_path))
+
+
+def put(store: Store, *chunks: bytes) -> tuple[str, int]:
+    with store.incoming() as incoming:
+        for chunk in chunks:
+            incoming.write(chunk)
+        return incoming.commit()
+
+
+def content(store: Store, sha256: str) -> bytes:
+    with store.open(sha256) as file:
+        return file.read()
+
+
+@contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """Make the system refuse files above this size, as a full disk does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@given(chunks=st.lists(st.binary(max_size=300), max_size=6), big=st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+def test_a_resource_has_the_digest_and_the_bytes_of_what_came(store, chunks, big):
+    chunks = [*chunks, b"\xe9" * (IN_MEMORY + 1)] if big else chunks
+    whole = b"".join(chunks)
+    sha256, size = put(store, *chunks)
+    assert (sha256, size) == (hashlib.sha256(whole).hexdigest(), len(whole))
+    assert content(store, sha256) == whole
+    assert store.has(sha256)
+    assert store.size(sha256) == len(whole)
+
+
+def test_resources_lie_where_digital_land_looks_for_them(tmp_path):
+    store = Store((tmp_path / "données").as_uri())
+    sha256, _ = put(store, b"id;nom\n")
+    assert store.path(sha256) == tmp_path / "données" / "resource" / sha256
+    assert store.path(sha256).read_bytes() == b"id;nom\n"
+
+
+@pytest.mark.parametrize("size", [10, IN_MEMORY * 2 + 1])
+def test_nothing_is_left_of_what_was_not_committed(folder, tmp_path, size):
+    with folder.incoming() as incoming:
+        incoming.write(b"x" * size)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("size", [10, IN_MEMORY * 2 + 1])
+def test_a_resource_is_written_once(folder, tmp_path, size):
+    sha256, _ = put(folder, b"x" * size)
+    before = folder.path(sha256).stat()
+    assert put(folder, b"x" * size)[0] == sha256
+    after = folder.path(sha256).stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_resource_cut_short_by_a_crash_is_written_again(folder):
+    """Defect 5: the original's truncated file stays under the full hash for ever."""
+    sha256, _ = put(folder, b"whole")
+    folder.path(sha256).write_bytes(b"who")
+    put(folder, b"whole")
+    assert content(folder, sha256) == b"whole"
+
+
+@pytest.mark.parametrize("size", [1200, IN_MEMORY + 1])
+def test_a_full_disk_names_the_path_and_leaves_nothing(folder, tmp_path, size):
+    with room_for(1000), pytest.raises(FlowError, match=r"tmp/.*File too large.*room"):
+        put(folder, b"x" * size)
+    with room_for(1000), pytest.raises(FlowError, match="File too large"):
+        folder.write("log/2026-11-20/a.json", b"x" * size)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_root_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "plain").write_text("")
+    store = Store(str(tmp_path / "plain"))
+    for call in (store.ping, lambda: put(store, b"x"), lambda: store.write("log/a", b"x")):
+        with pytest.raises(FlowError, match=r"plain/tmp: Not a directory"):
+            call()
+
+
+def test_ping_makes_the_root_and_leaves_nothing_in_it(store, tmp_path):
+    store.ping()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_names_are_written_over(store):
+    assert store.read("log/2026-11-20/a.json") is None
+    assert not store.exists("log/2026-11-20/a.json")
+    store.write("log/2026-11-20/a.json", b"{}")
+    store.write("log/2026-11-20/a.json", b'{"status":"200"}')
+    assert store.read("log/2026-11-20/a.json") == b'{"status":"200"}'
+    assert store.exists("log/2026-11-20/a.json")
+
+
+def test_readers_of_logs_never_see_a_part(folder, tmp_path):
+    """The readers take ``log/*/*.json`` while it is written."""
+    stop = threading.Event()
+    whole = b"y" * 100_000
+
+    def rewrite() -> None:
+        while not stop.is_set():
+            folder.write("log/2026-11-20/a.json", whole)
+
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    try:
+        seen = set()
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            for path in tmp_path.glob("log/*/*"):
+                seen.add((path.name, len(path.read_bytes())))
+    finally:
+        stop.set()
+        writer.join()
+    assert seen == {("a.json", len(whole))}
+
+
+def test_many_may_bring_the_same_resource_at_once(folder, tmp_path):
+    body = b"z" * (IN_MEMORY + 7)
+    writers = [threading.Thread(target=put, args=(folder, body)) for _ in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [path.read_bytes() for path in (tmp_path / "resource").iterdir()] == [body]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_lists_too_long_for_a_message(store):
+    sha256 = store.write_list(b"[1, 2]")
+    assert store.write_list(b"[1, 2]") == sha256
+    assert store.read_list(sha256) == b"[1, 2]"
+
+
+def test_a_list_that_is_not_there_says_where_to_look(folder):
+    with pytest.raises(FlowError, match="DATAFAB_STORE_URL"):
+        folder.read_list("0" * 64)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "", "0" * 63, "A" * 64, "0" * 64 + "\n"])
+def test_only_digests_are_names(folder, name):
+    with pytest.raises(FlowError, match="no sha256"):
+        folder.read_list(name)
+    for call in (folder.open, folder.has, folder.path, folder.size):
+        with pytest.raises(Fatal, match="no sha256"):
+            call(name)
+
+
+def test_a_resource_that_is_not_there_fails_its_item_only(store):
+    assert not store.has("0" * 64)
+    with pytest.raises(Fatal, match="collect it again") as caught:
+        store.open("0" * 64)
+    assert caught.value.code == "missing_resource"
+
+
+def test_old_temporary_files_are_swept(folder, tmp_path):
+    folder.ping()
+    old, new = tmp_path / "tmp" / "old", tmp_path / "tmp" / "new"
+    for path in (old, new):
+        path.write_text("half")
+    os.utime(old, (time.time() - 90_000,) * 2)
+    assert folder.sweep() == 1
+    assert list((tmp_path / "tmp").iterdir()) == [new]
+    assert Store(str(tmp_path / "nothing")).sweep() == 0
+
+
+def test_a_bucket_has_no_local_paths():
+    with pytest.raises(FlowError, match="not on this host"):
+        Store("memory://bucket").path("0" * 64)
+
+
+@pytest.mark.parametrize(("root", "says"), [("", "no root"), ("nosuch://x", "nosuch")])
+def test_a_root_that_cannot_be(root, says):
+    with pytest.raises(SettingError, match=says):
+        Store(root)
+
+
+def test_a_relative_root_stays_where_it_was(tmp_path, request):
+    here = Path.cwd()
+    request.addfinalizer(lambda: os.chdir(here))
+    os.chdir(tmp_path)
+    store = Store("collection")
+    os.chdir("/")
+    sha256, _ = put(store, b"x")
+    assert (tmp_path / "collection" / "resource" / sha256).exists()
