@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import logging
 import struct
@@ -17,7 +18,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -33,6 +34,19 @@ from datafab.domain.sample import SAMPLE_ROWS, Sample, sample
 from datafab.domain.table import Kind, Layout
 from datafab.errors import Fatal
 
+
+class _Nowhere(io.TextIOBase):
+    """Where xlrd complains to."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+# xlrd prints to what is the standard output when it is imported, which may be somebody's JSON.
+with redirect_stdout(_Nowhere()):
+    from xlrd import XLRDError  # type: ignore[import-untyped]
+    from xlrd.compdoc import CompDocError  # type: ignore[import-untyped]
+
 # On import csv-detective gives the root logger a handler and a level, and paints the names of two levels.
 _root = logging.getLogger()
 _level, _handlers = _root.level, [*_root.handlers]
@@ -43,8 +57,6 @@ from csv_detective.utils import sanitize_for_json  # noqa: E402
 from openpyxl.utils.exceptions import InvalidFileException  # type: ignore[import-untyped]  # noqa: E402
 from pandas.errors import ParserError  # type: ignore[import-untyped]  # noqa: E402
 from pyarrow import ArrowException  # type: ignore[import-untyped]  # noqa: E402
-from xlrd import XLRDError  # type: ignore[import-untyped]  # noqa: E402
-from xlrd.compdoc import CompDocError  # type: ignore[import-untyped]  # noqa: E402
 
 _root.setLevel(_level)
 _root.handlers[:] = _handlers
@@ -76,15 +88,15 @@ _READING: _Failures = (
     ((gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError), "", "corrupt_archive", _BROKEN),
 )
 _LOOKING: _Failures = (
-    *_READING,
     ((ValueError,), "seems to be empty", "empty", "has a header but no rows"),
-    ((IndexError,), "", "empty", "has a sheet without cells"),
+    ((IndexError,), "out-of-bounds", "empty", "has a sheet without cells"),
     ((ValueError,), "file's columns", "header", "has columns without a name: the first filled row must name them all"),
     ((ValueError,), "headers position", "header", "repeats its header: header and rows cannot be told apart"),
     ((ParserError,), "", "ragged", "has rows with more cells than the header"),
     ((csv.Error,), "", "too_large", "has a cell that is too long: is a quote never closed?"),
     ((ArrowException, XLRDError, CompDocError, ParseError, ExpatError), "", "corrupt_archive", _BROKEN),
-    ((KeyError, AssertionError, struct.error, OSError), "", "corrupt_archive", _BROKEN),
+    ((zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, OSError), "", "corrupt_archive", _BROKEN),
+    ((IndexError, KeyError, AssertionError, struct.error), "", "corrupt_archive", _BROKEN),
     ((InvalidFileException, NotImplementedError), "", "unsupported", "is of a kind that is not supported"),
     ((ValueError,), "", "unsupported", "cannot be read as a table"),
 )
@@ -180,7 +192,7 @@ class Detective:
         return {"encoding": encoding, **_described(layout, rows, self._max_columns)}
 
     def _zipped(self, path: Path) -> Kind:
-        with zipfile.ZipFile(path) as archive:
+        with _refusals(_LOOKING), zipfile.ZipFile(path) as archive:
             self._fits(sum(member.file_size for member in archive.infolist()))
             return table.zipped(archive.namelist())
 

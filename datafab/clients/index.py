@@ -153,7 +153,7 @@ class Index:
         try:
             connection = self._take() or _open(self._path)
             yield connection
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             if connection is not None:
                 connection.close()
             raise self._failure(error) from error
@@ -174,8 +174,8 @@ class Index:
             self._foreign.append(connection)
         return None
 
-    def _failure(self, error: sqlite3.DatabaseError) -> Retriable | FlowError:
-        if isinstance(error, sqlite3.OperationalError):
+    def _failure(self, error: sqlite3.DatabaseError | OSError) -> Retriable | FlowError:
+        if isinstance(error, sqlite3.OperationalError | OSError):
             msg = f"the index {self._path} cannot be used now: {error}"
             return Retriable(msg, code="index", field="DATAFAB_INDEX_URL")
         msg = f"the index {self._path} is damaged or no index ({error}): move it away and rebuild it"

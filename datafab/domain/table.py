@@ -247,7 +247,7 @@ def names(header: Iterable[str]) -> list[str]:
     """
     taken: dict[str, None] = {}
     for position, cell in enumerate(header, 1):
-        plain = "".join(char for char in " ".join(cell.split()) if char.isprintable())
+        plain = " ".join("".join(char for char in cell if char.isprintable() or char.isspace()).split())
         name = f"column_{position}" if not plain or plain.startswith("Unnamed:") else plain
         again = 0
         unique = name

@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datafab.domain import table
+from datafab.domain.sample import MAX_CELLS, SAMPLE_ROWS, WHOLE_ROWS, sample
+from datafab.domain.table import Kind, Layout
+from datafab.errors import Fatal
+
+FRENCH = "département;région\nArdèche;Rhône-Alpes\nÎle-d'Yeu;œuvre à 3 €\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"", Kind.EMPTY),
+        (b"\n\r\n  \n", Kind.EMPTY),
+        (codecs.BOM_UTF8, Kind.EMPTY),
+        (b"a;b\n1;2\n", Kind.TEXT),
+        (b"\xff\xfea\0;\0b\0\n\0", Kind.TEXT),
+        (b"name,comment\nx,\0\n" + b"y,plain\n" * 9, Kind.TEXT),
+        (b"\n" * table.HEAD, Kind.TEXT),
+        (b"<18 ans;>18 ans\n1;2\n", Kind.TEXT),
+        (b"[id];name\n1;x\n", Kind.TEXT),
+        (b"PAR1;PAR2\n1;2\n", Kind.TEXT),
+        (b"\r\n <!DOCTYPE html><html><body>", Kind.HTML),
+        (codecs.BOM_UTF8 + b"<HTML>", Kind.HTML),
+        (b'<?xml version="1.0"?><!DOCTYPE html PUBLIC "x"><html>', Kind.HTML),
+        ("<html>".encode("utf-16"), Kind.HTML),
+        (b'<?xml version="1.0"?><rdf:RDF/>', Kind.XML),
+        (b'{"type": "FeatureCollection"', Kind.JSON),
+        (b'{\n  "a": 1}\n{"a": 2}\n', Kind.JSON),
+        (b'[\n {"id": 1}]', Kind.JSON),
+        (b"[[1, 2]]", Kind.JSON),
+        (b"%PDF-1.4\n", Kind.PDF),
+        (b"\x1f\x8b\x08\0", Kind.GZIP),
+        (b"PK\x03\x04\x14\0", Kind.ZIP),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", Kind.XLS),
+        (b"PAR1\x15\x04\x15", Kind.PARQUET),
+        (bytes(range(256)) * 4, Kind.BINARY),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0", Kind.BINARY),
+    ],
+)
+def test_a_file_is_what_its_bytes_say(head, kind):
+    assert table.kind(head) is kind
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["[Content_Types].xml", "xl/workbook.xml"], Kind.XLSX),
+        (["mimetype", "content.xml"], Kind.ODS),
+        (["[Content_Types].xml", "word/document.xml"], Kind.ZIP),
+        (["data.csv"], Kind.ZIP),
+        ([], Kind.ZIP),
+    ],
+)
+def test_a_zip_is_what_its_members_say(names, kind):
+    assert table.zipped(names) is kind
+
+
+@given(head=st.binary(max_size=200))
+def test_every_file_is_of_some_kind(head):
+    assert table.kind(head) in Kind
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding"),
+    [
+        (b"", "utf-8"),
+        (b"plain;ascii\n", "utf-8"),
+        (FRENCH.encode(), "utf-8"),
+        (FRENCH.encode("utf-8-sig"), "utf-8-sig"),
+        (FRENCH.encode("utf-16"), "utf-16"),
+        (codecs.BOM_UTF16_BE + FRENCH.encode("utf-16-be"), "utf-16"),
+        (FRENCH.encode("utf-32"), "utf-32"),
+        (FRENCH.encode("cp1252"), "cp1252"),
+        ("Ardèche;Rhône\n".encode("latin-1"), "cp1252"),
+        ("id,name\n1,café".encode("latin-1"), "cp1252"),
+        (b"ascii " * 5000 + "tout à la fin : é".encode("cp1252"), "cp1252"),
+        ("Ardèche\x81\n".encode("latin-1"), "latin-1"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+def test_the_encoding_is_that_of_the_whole_text(content, encoding, size):
+    blocks = [content[at : at + size] for at in range(0, len(content), size)]
+    found = table.encoding(blocks if size > 1 or not encoding.startswith("utf-") else [content])
+    assert found == encoding
+    content.decode(found)
+
+
+@given(text=st.text(st.sampled_from("éèêëàâùûüçôöîïœæÉÀÇŒ€«» aeiou;\n")))
+def test_french_in_cp1252_is_never_taken_for_baltic(text):
+    assert table.encoding([text.encode("cp1252")]) in {"cp1252", "utf-8"}
+
+
+@given(content=st.binary(max_size=100))
+def test_whatever_the_bytes_the_encoding_reads_them(content):
+    try:
+        found = table.encoding([content])
+    except Fatal as error:
+        assert error.code == "encoding"  # noqa: PT017 - a broken mark is the one way out
+    else:
+        content.decode(found)
+
+
+@pytest.mark.parametrize("content", [codecs.BOM_UTF8 + b"caf\xe9;b", codecs.BOM_UTF16_LE + b"a\0;"])
+def test_a_text_that_breaks_the_word_of_its_mark_is_refused(content):
+    with pytest.raises(Fatal, match="save it as UTF-8") as failure:
+        table.encoding([content])
+    assert failure.value.code == "encoding"
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "skip", "header"),
+    [
+        ("a;b\n1;2\n", ";", 0, ("a", "b")),
+        ("a,b\n1,2\n", ",", 0, ("a", "b")),
+        ("a\tb\n1\t2\n", "\t", 0, ("a", "b")),
+        ("a|b\n1|2\n", "|", 0, ("a", "b")),
+        ("a;b\r\n1;2\r\n", ";", 0, ("a", "b")),
+        ("a;b\r1;2\r", ";", 0, ("a", "b")),
+        # decimal commas, commas in text, semicolons in quotes
+        ("x;y\n1,5;2,5\n3,5;4,5\n", ";", 0, ("x", "y")),
+        ("id;texte\n1;un, deux, trois\n2;quatre\n", ";", 0, ("id", "texte")),
+        ('id,texte\n1,"a;b;c"\n2,"d;e;f"\n', ",", 0, ("id", "texte")),
+        ('id;texte\n1;"deux\nlignes"\n2;x\n', ";", 0, ("id", "texte")),
+        # one column
+        ("nom\nLyon\nParis\n", ";", 0, ("nom",)),
+        ("a:b:c\n1:2:3\n", ";", 0, ("a:b:c",)),
+        ("ville\nLyon, Rhône\nParis\nLille\n", ";", 0, ("ville",)),
+        # blank lines, titles, a repeated header
+        ("\n\na;b\n1;2\n", ";", 2, ("a", "b")),
+        ("Liste des communes\n\na;b;c\n1;2;3\n4;5;6\n", ";", 2, ("a", "b", "c")),
+        ("Titre;;;\nSource: X;;;\na;b;c;d\n1;2;3;4\n", ";", 2, ("a", "b", "c", "d")),
+        ("# Titre, avec virgule\na;b;c\n1;2;3\n4;5;6\n", ";", 1, ("a", "b", "c")),
+        ("a;b\na;b\n1;2\n", ";", 1, ("a", "b")),
+        ('"long\ntitre"\na;b;c\n1;2;3\n4;5;6\n', ";", 2, ("a", "b", "c")),
+        # headers with gaps
+        ("a;b;\n1;2;\n", ";", 0, ("a", "b", "")),
+        (";valeur\n0;x\n1;y\n", ";", 0, ("", "valeur")),
+        ("a;b\n1;2;3\n4;5;6\n", ";", 0, ("a", "b")),
+        ("a;b;c\n", ";", 0, ("a", "b", "c")),
+        (";;;\n", ";", 0, ("", "", "", "")),
+    ],
+)
+def test_separator_and_header_are_found(text, separator, skip, header):
+    assert table.layout(text.splitlines(keepends=True)) == Layout(separator, skip, header)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("\n \n\n", "empty"),
+        ("a;b\na;b\na;b\n", "header"),
+        ('"a;b\n1;2\n', "quote"),
+        ("a;" + "x" * (table.MAX_CELL + 1) + "\n", "too_large"),
+    ],
+)
+def test_what_has_no_layout_is_refused(text, code):
+    with pytest.raises(Fatal) as failure:
+        table.layout(text.splitlines(keepends=True))
+    assert failure.value.code == code
+
+
+def test_a_beginning_may_end_within_a_record():
+    lines = ["a;b\n", "1;2\n", '3;"broken\n']
+    assert table.layout(lines, cut=True) == Layout(";", 0, ("a", "b"))
+    assert list(table.records(lines, ";", cut=True)) == [(1, ["a", "b"]), (2, ["1", "2"])]
+
+
+def test_records_are_no_lines_and_know_where_they_begin():
+    lines = ["a;b\n", "\n", '1;"x\n', 'y"\n', "  \n", "\n", "2;z\n"]
+    assert list(table.records(lines, ";", first=5)) == [(5, ["a", "b"]), (7, ["1", "x\ny"]), (11, ["2", "z"])]
+
+
+def test_a_quote_that_is_never_closed_is_named_by_its_line():
+    with pytest.raises(Fatal, match="line 3 is never closed") as failure:
+        list(table.records(["a;b\n", "1;2\n", '3;"x\n', "4;y\n"], ";"))
+    assert (failure.value.code, failure.value.field) == ("quote", "line 3")
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
+
+
+@given(
+    rows=st.lists(st.lists(cells, min_size=2, max_size=4), min_size=1, max_size=8),
+    separator=st.sampled_from(table.SEPARATORS),
+)
+def test_what_a_writer_wrote_is_read_back(rows, separator):
+    file = io.StringIO(newline="")
+    csv.writer(file, delimiter=separator).writerows(rows)
+    file.seek(0)
+    assert [row for _, row in table.records(file, separator)] == rows
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["", "b", " "], ["column_1", "b", "column_3"]),
+        (["id", "id", "id"], ["id", "id.1", "id.2"]),
+        (["id", "id.1", "id"], ["id", "id.1", "id.2"]),
+        ([" code  postal ", "deux\nlignes", "in\0sécable\u200b"], ["code postal", "deux lignes", "insécable"]),
+        (["Unnamed: 0", "x"], ["column_1", "x"]),
+        (["column_2", ""], ["column_2", "column_2.1"]),
+    ],
+)
+def test_columns_are_named(header, names):
+    assert table.names(header) == names
+
+
+@given(header=st.lists(cells))
+def test_names_are_unique_on_one_line_and_not_blank(header):
+    names = table.names(header)
+    assert len(set(names)) == len(header)
+    assert all(name.isprintable() and name.strip() for name in names)
+
+
+def numbered(count, width=2):
+    return ((line, [str(line)] * width) for line in range(2, count + 2))
+
+
+@pytest.mark.parametrize("total", [0, 1, WHOLE_ROWS, WHOLE_ROWS + 1, 110_000, 115_000, 125_000])
+def test_rows_are_counted_and_sampled(total):
+    found = sample(numbered(total), ["a", "b"])
+    assert found.total == total
+    assert found.whole is (total <= WHOLE_ROWS)
+    assert len(found.rows) == (total if found.whole else SAMPLE_ROWS)
+
+
+def test_a_sample_is_fair_and_always_the_same():
+    chosen = [sorted(int(row[0]) for row in sample(numbered(50_000), ["a", "b"]).rows) for _ in range(2)]
+    assert chosen[0] == chosen[1]
+    tenths = [sum(1 for line in chosen[0] if low <= line < high) for low, high in pairwise(range(2, 50_003, 5000))]
+    assert len(set(chosen[0])) == SAMPLE_ROWS
+    assert all(140 < count < 260 for count in tenths), tenths
+
+
+def test_a_wide_table_gives_fewer_rows():
+    assert len(sample(numbered(3000, width=500), ["x"] * 500).rows) * 500 == MAX_CELLS
+
+
+def test_long_rows_do_not_pile_up():
+    text = "x" * 1024**2
+    found = sample(((line, ["1", text]) for line in range(2, 102)), ["a", "b"])
+    assert found.total == 100
+    assert not found.whole
+    assert sum(len(text) for _, text in found.rows) <= 9 * 1024**2
+
+
+def test_a_row_with_more_cells_than_the_header_is_named_by_its_line():
+    rows = [(2, ["1", "2", "", " "]), (3, ["1"]), (4, ["1", "2", "3"])]
+    with pytest.raises(Fatal, match="line 4 has 3 cells, the header 2") as failure:
+        sample(rows, ["a", "b"])
+    assert (failure.value.code, failure.value.field) == ("ragged", "line 4")
+
+
+def test_blank_cells_beyond_the_header_are_forgiven_and_short_rows_kept():
+    assert sample([(2, ["1", "2", "", " "]), (3, ["1"])], ["a", "b"]).rows == [["1", "2"], ["1"]]
+
+
+def test_columns_without_a_name_are_unused_until_something_stands_there():
+    assert sample([(2, ["", "1", "", ""]), (3, ["", "2", "x"])], ["", "a", "", ""]).unused == {0, 3}
+
+
+def test_progress_is_told():
+    heard: list[int] = []
+    sample(numbered(25_000), ["a", "b"], heard.append)
+    assert heard == [10_000, 20_000]
