@@ -38,9 +38,11 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     services = services or _services(settings)
     if start is None:
         # Here, so that an app with another `start` needs no Celery.
-        from workers.canvas import start as enqueue  # noqa: PLC0415
+        from workers import canvas  # noqa: PLC0415
+        from workers.app import use  # noqa: PLC0415
 
-        start = enqueue
+        use(settings)
+        start = canvas.start
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     provider = cast("DefaultJSONProvider", app.json)

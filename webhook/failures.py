@@ -16,7 +16,7 @@ from werkzeug.exceptions import HTTPException
 from datafab.errors import DatafabError, FlowError, NotFound, Retriable, Wait
 
 RETRY_AFTER_SECONDS = "5"
-#: Redis is away, or full: nothing was accepted
+#: Redis is away, or full
 AWAY = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, OperationalError)
 
 
@@ -60,8 +60,8 @@ def _failed(error: DatafabError) -> Response:
 
 def _away(error: Exception) -> Response:
     current_app.logger.warning("Redis is away: %s", error)
-    answer = _answer(
-        HTTPStatus.SERVICE_UNAVAILABLE, "redis_away", "the queue does not answer: nothing was accepted, try again"
-    )
+    # It may have gone between taking the job and telling so.
+    message = "the queue does not answer: try again; with a `key`, a job that it took after all is not doubled"
+    answer = _answer(HTTPStatus.SERVICE_UNAVAILABLE, "redis_away", message)
     answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
     return answer

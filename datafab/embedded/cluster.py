@@ -157,9 +157,11 @@ class Cluster:
         home = self._file.parent
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (home / "redis").mkdir(exist_ok=True)
+            (home / "logs").mkdir(exist_ok=True)
             self._lock = os.open(home / "cluster.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            msg = f"DATAFAB_HOME={home}: {error.strerror}"
+            msg = f"DATAFAB_HOME={home}: {error.filename}: {error.strerror}"
             raise SettingError(msg, field="DATAFAB_HOME") from error
         deadline = time.monotonic() + LEFTOVER_PATIENCE
         while not _locked(self._lock):

@@ -85,11 +85,9 @@ class Blueprint:
     def redis(self) -> Part:
         """Redis. It shares the lock, so that nobody takes the home while one still writes there."""
         url = self.settings.redis_url or ""
-        folder = self.home / "redis"
-        folder.mkdir(exist_ok=True)
         return Part(
             name="redis",
-            command=redis_command(find_redis(), int(url.rpartition(":")[2].partition("/")[0]), folder),
+            command=redis_command(find_redis(), int(url.rpartition(":")[2].partition("/")[0]), self.home / "redis"),
             environment=self._environment,
             ready=lambda: redis_answers(url),
             round=2,

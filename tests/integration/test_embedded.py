@@ -276,11 +276,16 @@ def test_a_second_cluster_in_the_same_home_is_refused(tmp_path, serving):
     assert running(load({}, home=tmp_path)) is not None
 
 
-def test_a_failed_start_gives_the_home_free(tmp_path):
+def test_a_home_that_cannot_be_used_is_named(tmp_path):
     (tmp_path / "redis").write_text("a file where Redis wants a folder")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(SettingError, match="DATAFAB_HOME.*redis"):
         Cluster(load({}, home=tmp_path), ["redis"]).start()
-    (tmp_path / "redis").unlink()
+
+
+def test_a_failed_start_gives_the_home_free(tmp_path):
+    away = load({}, home=tmp_path, redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(SettingError, match="DATAFAB_REDIS_URL"):
+        Cluster(away, ["redis"]).start()
     with Cluster(load({}, home=tmp_path), ["redis"]):
         assert running(load({}, home=tmp_path))
 
@@ -338,44 +343,45 @@ def test_a_redis_that_is_given_is_used_and_not_stopped(tmp_path):
         assert redis_answers(server.url)
 
 
-def test_a_redis_that_is_given_but_away_is_named(tmp_path):
-    settings = load({}, home=tmp_path, redis_url=f"redis://127.0.0.1:{free_port()}/0")
-    with pytest.raises(SettingError, match="DATAFAB_REDIS_URL"):
-        Cluster(settings, ["redis"]).start()
-
-
-def test_the_whole_cluster_comes_up_comes_back_and_goes(tmp_path):
-    settings = load(
-        {}, home=tmp_path, bind=f"127.0.0.1:{free_port()}", flower_bind=f"127.0.0.1:{free_port()}", cpu_processes=1
-    )
+def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
+    binds = {name: f"127.0.0.1:{free_port()}" for name in ("bind", "flower_bind")}
+    settings = load({}, home=tmp_path, cpu_processes=1, **binds)
     told = Told()
     with Cluster(settings, told=told) as cluster:
         assert set(told.names(State.READY)) == set(ALL) == set(cluster.pids)
         found = running(settings)
         assert found is not None
-        assert get(found.webhook + "/health") == 200
-        assert get(found.webhook + "/ready") == 200
-        assert get(found.flower + "/api/workers") == 200
+        assert answer(found.webhook + "/health") == (200, {"status": "ok"})
+        assert answer(found.webhook + "/ready")[0] == 200
+        assert answer(found.flower + "/api/workers")[0] == 200
         before = dict(cluster.pids)
-        for name in ("worker-cpu", "webhook"):
+        for name in ("worker-io", "webhook"):
             os.kill(before[name], signal.SIGKILL)
         assert until(
-            lambda: (
-                len(cluster.pids) == len(ALL) and all(cluster.pids[n] != before[n] for n in ("worker-cpu", "webhook"))
-            )
+            lambda: {"worker-io", "webhook"} <= {name for name, pid in cluster.pids.items() if pid != before[name]}
         )
-        assert until(lambda: get(found.webhook + "/health") == 200, 30)
+        assert until(lambda: answer(found.webhook + "/health")[0] == 200, 30)
+        status, job = answer(
+            found.webhook + "/api/jobs",
+            {"flow": "collect", "params": {"endpoints": "/no/file.csv", "collection": str(tmp_path / "collection")}},
+        )
+        assert status == 202
+        assert until(lambda: answer(job["url"])[1]["status"] == "failed", 30)
+        assert "/no/file.csv" in answer(job["url"])[1]["error"]["message"]
     assert until(lambda: not processes(tmp_path), 2)
     assert told.names(State.STOPPED)[-1] == "redis"
 
 
-def get(url):
+def answer(url, body=None):
+    """Return the status and the JSON of an answer; (None, None) when nobody is there."""
     host, _, path = url.removeprefix("http://").partition("/")
     connection = http.client.HTTPConnection(host, timeout=10)
+    method, sent = ("GET", None) if body is None else ("POST", json.dumps(body))
     try:
-        connection.request("GET", "/" + path)
-        return connection.getresponse().status
+        connection.request(method, "/" + path, sent, {"Content-Type": "application/json"})
+        got = connection.getresponse()
+        return got.status, json.loads(got.read())
     except OSError:
-        return None
+        return None, None
     finally:
         connection.close()
