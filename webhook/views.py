@@ -62,7 +62,8 @@ class JobQuery(_Input):
 class SearchQuery(_Input):
     """Query of ``GET /api/search``."""
 
-    q: str = Field(min_length=1, max_length=1000)
+    #: words and ``format:``, ``column:``, ``dataset:``, ``title:``; empty: everything, the newest first
+    q: str = Field(default="", max_length=1000)
     limit: int = Field(default=20, ge=1, le=100)
     offset: int = Field(default=0, ge=0, le=10_000)
 
@@ -109,9 +110,9 @@ def flows() -> dict[str, Any]:
 
 @routes.get("/search")
 def search() -> dict[str, Any]:
-    """What the index holds for some words."""
+    """Documents of the index that have all that is asked for, the best match first."""
     query = _query(SearchQuery)
-    return site().services.index.search(query.q, limit=query.limit, offset=query.offset)
+    return site().services.index.search(query.q, limit=query.limit, offset=query.offset).dump()
 
 
 def _body(model: type[M]) -> M:

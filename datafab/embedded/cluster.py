@@ -178,7 +178,7 @@ class Cluster:
     def _start_parts(self) -> None:
         assert self._lock is not None  # noqa: S101 - taken before
         home = self._file.parent
-        changes: dict[str, Any] = {"home": home}
+        changes = _absolute_paths(self.settings)
         if self.settings.redis_url is None:
             changes["redis_url"] = f"redis://127.0.0.1:{free_port()}/0"
         elif not redis_answers(self.settings.redis_url):
@@ -212,6 +212,18 @@ class Cluster:
         new.write_text(facts.model_dump_json(indent=2) + "\n")
         new.replace(self._file)
         self._published = True
+
+
+def _absolute_paths(settings: Settings) -> dict[str, Any]:
+    """Return the settings that name files, for children that work in another folder."""
+    changes: dict[str, Any] = {"home": settings.home.absolute()}
+    if settings.ca_bundle:
+        changes["ca_bundle"] = settings.ca_bundle.absolute()
+    if settings.store_url and "://" not in settings.store_url:
+        changes["store_url"] = str(Path(settings.store_url).absolute())
+    if settings.index_url and settings.index_url.startswith("sqlite:///"):
+        changes["index_url"] = f"sqlite:///{Path(settings.index_url.removeprefix('sqlite:///')).absolute()}"
+    return changes
 
 
 def _alive(pid: int) -> bool:

@@ -19,7 +19,7 @@ from datafab.embedded.address import Address
 from datafab.embedded.redis_server import redis_answers, redis_version
 from datafab.embedded.supervisor import MAX_LOG, Part, Supervisor, restart_delay
 from datafab.errors import FlowError, SettingError
-from datafab.settings import load
+from datafab.settings import child_environment, load
 from tests.servers.redis import RedisServer
 
 ROOT = Path(__file__).parents[2]
@@ -278,7 +278,7 @@ def test_a_second_cluster_in_the_same_home_is_refused(tmp_path, serving):
 
 def test_a_home_that_cannot_be_used_is_named(tmp_path):
     (tmp_path / "redis").write_text("a file where Redis wants a folder")
-    with pytest.raises(SettingError, match="DATAFAB_HOME.*redis"):
+    with pytest.raises(SettingError, match=r"DATAFAB_HOME.*redis"):
         Cluster(load({}, home=tmp_path), ["redis"]).start()
 
 
@@ -341,6 +341,17 @@ def test_a_redis_that_is_given_is_used_and_not_stopped(tmp_path):
             assert found is not None
             assert found.redis_url == server.url
         assert redis_answers(server.url)
+
+
+def test_children_find_what_was_named_from_this_folder(tmp_path):
+    places = {"store_url": "a/store", "index_url": "sqlite:///b.db", "ca_bundle": "ca.pem"}
+    with Cluster(load({}, home=os.path.relpath(tmp_path), **places), ["redis"]) as cluster:
+        children = child_environment(cluster.settings)
+    assert children["DATAFAB_HOME"] == str(Path.cwd() / os.path.relpath(tmp_path))
+    assert children["DATAFAB_REDIS_URL"] == cluster.settings.redis_url
+    assert children["DATAFAB_STORE_URL"] == f"{Path.cwd()}/a/store"
+    assert children["DATAFAB_INDEX_URL"] == f"sqlite:///{Path.cwd()}/b.db"
+    assert children["DATAFAB_CA_BUNDLE"] == f"{Path.cwd()}/ca.pem"
 
 
 def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
 from datafab.clients.jobs import RedisJobs, connect
+from datafab.domain.document import Document
 from datafab.domain.job import Job
+from datafab.domain.payload import Status
 from datafab.errors import FlowError, NotFound, Retriable, SettingError
 from datafab.services import Services
 from datafab.settings import PREFIX, load
@@ -215,8 +217,7 @@ def test_jobs_are_listed_by_status_and_flow(site):
         ("/api/jobs?limit=many", "limit"),
         ("/api/jobs?page=2", "page"),
         ("/api/jobs/j?log=-1", "log"),
-        ("/api/search", "q"),
-        ("/api/search?q=", "q"),
+        ("/api/search?query=a", "query"),
         ("/api/search?q=a&limit=1000", "limit"),
     ],
 )
@@ -249,6 +250,20 @@ def test_flows_are_listed_with_what_they_need(site):
     flows = {flow["name"]: flow for flow in site.http.get("/api/flows").json["flows"]}
     assert {"endpoints", "collection"} <= set(flows["collect"]["requires"])
     assert "collect" in flows["collect"]["stages"]
+
+
+def test_the_index_is_searched_in_pages(site):
+    assert site.http.get("/api/search?q=rien").json == {"total": 0, "hits": []}
+    documents = [
+        Document(source=f"file:{number}", version=number, status=Status.OK, title=f"Écoles n° {number}")
+        for number in range(3)
+    ]
+    site.services.index.put_many(documents)
+    answer = site.http.get("/api/search", query_string={"q": "écoles", "limit": 1, "offset": 1})
+    assert answer.json["total"] == 3
+    assert [hit["source"] for hit in answer.json["hits"]] == ["file:1"]
+    assert "Écoles" in answer.text
+    assert site.http.get("/api/search").json["total"] == 3
 
 
 def test_health_and_ready_answer_while_all_is_well(site):
