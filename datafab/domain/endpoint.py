@@ -74,7 +74,7 @@ def read_rows(data: bytes, name: str) -> Iterator[Row]:
             if row["endpoint-url"]:
                 yield _row(row, reader.line_num)
     except csv.Error as error:
-        msg = f"{name}, line {reader.line_num}: {error}"
+        msg = f"{name}, line {reader.line_num + 1}: {error}"
         raise FlowError(msg, code="bad_csv", field="endpoints") from error
 
 

@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 #: Longer names are cut at the front, so that the ending stays.
 LONGEST = 200
 
+_EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)", re.IGNORECASE)
+
 
 def filename(headers: Mapping[str, str], url: str) -> str | None:
     """Return the name that the server gives in Content-Disposition, else the last part of the URL's path.
@@ -40,8 +42,11 @@ def _path(url: str) -> str:
 def _disposition(value: str) -> str:
     if "filename" not in value.lower():
         return ""
+    extended = _EXTENDED.search(value)
+    if extended:  # RFC 6266: it wins over a plain filename beside it
+        return unquote(extended[2], "latin-1" if extended[1].lower() == "iso-8859-1" else "utf-8")
     message = Message()
-    message["Content-Disposition"] = value.replace("\n", " ").replace("\r", " ")
+    message["Content-Disposition"] = value.replace("\n", "").replace("\r", "")
     name = message.get_filename("")
     try:
         # Many servers write UTF-8 where HTTP says latin-1.

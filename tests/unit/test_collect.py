@@ -1,0 +1,600 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from datafab.clients.jobs import MemoryJobs
+from datafab.domain.endpoint import endpoint_hash
+from datafab.domain.fetchlog import FetchLog
+from datafab.domain.job import Job
+from datafab.domain.payload import Batch, Item, Status
+from datafab.errors import FlowError, Lost
+from datafab.runner import Attempt, expand, load_items, run_inline, run_stage
+from datafab.services import Services
+from datafab.settings import Settings
+from datafab.stage import Stage
+from datafab.stages import collect
+from tests.servers.http import Answer, Site, redirect
+
+SOURCE, COLLECT = collect.STAGES
+CSV = "id;commune\n1;Évreux\n".encode()
+TODAY = f"{datetime.now(UTC):%Y-%m-%d}"
+
+
+def sha(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def site():
+    with Site({"/a.csv": Answer(CSV), "/b.csv": Answer(b"b\n2\n"), "/c.csv": Answer(b"c\n3\n")}) as site:
+        yield site
+
+
+class Collection:
+    """A collection folder with an endpoint.csv, and what collecting it gives."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "collection"
+        self.csv = folder / "endpoint.csv"
+        self.settings = Settings(home=folder / "home", allow_private_hosts=("127.0.0.0/8",), max_bytes=50_000)
+        self.jobs = MemoryJobs()
+
+    def write(self, *rows: str, header: str = "endpoint,endpoint-url,plugin,parameters,end-date") -> None:
+        self.csv.write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+
+    def run(self, *rows: str, stage: Stage = COLLECT, created: float | None = None, check=None, **params) -> list[Item]:
+        """Collect in one go; return the items in the order of the file (batches are dealt by host)."""
+        if rows:
+            self.write(*rows)
+        self.jobs = MemoryJobs()
+        services = Services(self.settings, jobs=self.jobs)
+        given = {"endpoints": str(self.csv), "collection": str(self.folder)} | params
+        attempt = Attempt(created=time.time() if created is None else created)
+        items: list[Item] = []
+        for batch in expand(SOURCE, Batch(job="j", flow="collect", params=given), services, attempt):
+            attempt.check = check or attempt.check
+            items += run_stage(stage, batch, services, attempt)
+        services.close()
+        for item in items:
+            assert Item.model_validate_json(item.model_dump_json()) == item
+        self.check_files()
+        order = [line.split(",")[1] for line in self.csv.read_text().splitlines() if "," in line]
+        return sorted(items, key=lambda item: order.index(item.url) if item.url in order else 0)
+
+    def check_files(self) -> None:
+        """Nothing but whole logs and resources under their digests is ever left."""
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                if path.parent.name == "resource":
+                    assert path.name == sha(path.read_bytes())
+                else:
+                    assert path.parent.parent.name == "log"
+                    assert json.loads(path.read_bytes())["entry-date"].startswith(path.parent.name)
+
+    def one(self, *rows: str, **params) -> Item:
+        (item,) = self.run(*rows, **params)
+        return item
+
+    def logs(self) -> list[Path]:
+        return sorted(self.folder.glob("log/*/*"))
+
+    def log(self, url: str, day: str = TODAY) -> dict:
+        return json.loads((self.folder / "log" / day / f"{endpoint_hash(url)}.json").read_bytes())
+
+    def put_log(self, log: FetchLog) -> None:
+        path = self.folder / "log" / f"{log.at:%Y-%m-%d}" / f"{endpoint_hash(log.url)}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(log.encoded())
+
+
+@pytest.fixture
+def collection(tmp_path) -> Collection:
+    return Collection(tmp_path)
+
+
+def row(url: str, *, key: str = "", plugin: str = "", parameters: str = "", end: str = "") -> str:
+    return f"{key},{url},{plugin},{parameters},{end}"
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+def closed_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class TestOk:
+    def test_a_resource_a_log_and_an_item(self, collection, site):
+        url = site.url("/a.csv")
+        item = collection.one(row(url, key=endpoint_hash(url)))
+        assert (item.source, item.url) == (f"endpoint:{endpoint_hash(url)}", url)
+        assert (item.status, item.error) == (Status.OK, None)
+        assert (item.sha256, item.size) == (sha(CSV), len(CSV))
+        assert (item.media_type, item.filename) == ("text/csv", "a.csv")
+        assert item.store == collection.folder.as_uri()
+        assert item.collect is not None
+        assert (item.collect.status, item.collect.http_status) == ("OK", 200)
+        assert (collection.folder / "resource" / sha(CSV)).read_bytes() == CSV
+
+    def test_the_log_byte_for_byte(self, collection, site):
+        url = site.url("/a.csv")
+        before = now()
+        collection.run(row(url))
+        (path,) = collection.logs()
+        assert path == collection.folder / "log" / TODAY / f"{endpoint_hash(url)}.json"
+        data = path.read_bytes()
+        log = json.loads(data)
+        assert before <= datetime.fromisoformat(log["entry-date"]) <= now()
+        assert 0 <= float(log["elapsed"]) < 5
+        agent = collection.settings.user_agent
+        assert data.decode() == (
+            f'{{"bytes":21,"elapsed":"{log["elapsed"]}","endpoint-url":"{url}","entry-date":"{log["entry-date"]}",'
+            '"request-headers":{"Accept":"*/*","Accept-Encoding":"gzip, deflate","Connection":"keep-alive",'
+            f'"User-Agent":"{agent}"}},"resource":"{sha(CSV)}",'
+            '"response-headers":{"Content-Length":"21","Content-Type":"text/csv"},"ssl-verify":true,"status":"200"}'
+        )
+
+    def test_the_size_is_of_what_is_stored(self, collection, site):
+        """Defect 8: Content-Length is missing when chunked, and of the packed bytes when gzipped."""
+        site.answers |= {
+            "/packed": Answer(CSV * 100, gzip=True),
+            "/chunked": Answer(CSV, chunked=True, headers={"Content-Disposition": 'attachment; filename="données"'}),
+        }
+        packed, chunked = collection.run(row(site.url("/packed")), row(site.url("/chunked")))
+        assert (packed.size, collection.log(site.url("/packed"))["bytes"]) == (2100, 2100)
+        assert (chunked.size, collection.log(site.url("/chunked"))["bytes"]) == (21, 21)
+
+    def test_equal_contents_are_one_resource(self, collection, site):
+        site.answers["/same.csv"] = Answer(CSV)
+        collection.run(row(site.url("/a.csv")), row(site.url("/same.csv")))
+        assert len(list(collection.folder.glob("resource/*"))) == 1
+        assert len(collection.logs()) == 2
+
+    def test_answers_that_differ_in_their_time_stamp_are_one_resource(self, collection, site):
+        kinds = {"xml": b'<F timeStamp="%d" n="1"/>', "json": b'{"features":[],"timeStamp":"%d"}'}
+        for kind, body in kinds.items():
+            for second in (1, 2):
+                answer = Answer(body % second, content_type=f"application/{kind}")
+                site.answers[f"/{kind}/{second}"] = answer
+        items = collection.run(*(row(site.url(f"/{kind}/{second}")) for kind in kinds for second in (1, 2)))
+        digests = [sha(b'<F n="1"/>')] * 2 + [sha(b'{"features":[]}')] * 2
+        assert [item.sha256 for item in items] == digests
+
+    def test_the_last_answer_after_redirects(self, collection, site):
+        site.answers["/moved"] = redirect("/a.csv", 301)
+        item = collection.one(row(site.url("/moved")))
+        assert (item.sha256, item.filename) == (sha(CSV), "a.csv")
+        log = collection.log(site.url("/moved"))
+        assert (log["status"], "Location" in log["response-headers"]) == ("200", False)
+
+
+class TestTenBadInputs:
+    """Each with the right status and reason, and nobody else stopped."""
+
+    @pytest.mark.parametrize("column", ["endpoint", "endpoint-url"])
+    def test_a_file_without_a_required_column(self, collection, site, column):
+        header = "endpoint,endpoint-url,plugin".replace(column, "adresse", 1)
+        collection.write(f",{site.url('/a.csv')},", header=header)
+        with pytest.raises(FlowError) as caught:
+            collection.run()
+        assert caught.value.code == "missing_column"
+        assert str(collection.csv) in caught.value.message
+        assert f"'{column}'" in caught.value.message
+        assert "'adresse'" in caught.value.message
+        assert not collection.folder.exists() or collection.logs() == []
+
+    def test_a_file_with_a_byte_order_mark(self, collection, site):
+        collection.write("," + site.url("/a.csv"), header="\ufeffendpoint,endpoint-url")
+        assert collection.one().status is Status.OK
+
+    CASES = (
+        pytest.param("wrong-hash", ("HASH_FAILURE", Status.FAILED, "hash_failure", None), id="wrong hash"),
+        pytest.param("ended", ("EXPIRED", Status.SKIPPED, "expired", None), id="ended"),
+        pytest.param("ftp://example.com/a.csv", ("FAILED", Status.FAILED, "not_http", None), id="not http"),
+        pytest.param("closed", ("FAILED", Status.FAILED, "connection_refused", None), id="refused connection"),
+        pytest.param("/404", ("FAILED", Status.FAILED, "http_404", 404), id="404"),
+        pytest.param("/page", ("FAILED", Status.FAILED, "html", 200), id="a web page"),
+        pytest.param("/empty", ("FAILED", Status.FAILED, "empty", 200), id="empty"),
+        pytest.param("/large", ("FAILED", Status.FAILED, "too_large", 200), id="too large"),
+        pytest.param("/500", ("FAILED", Status.FAILED, "http_500", 500), id="500"),
+        pytest.param("bad-date", ("FAILED", Status.FAILED, "bad_end_date", None), id="malformed end-date"),
+        pytest.param("arcgis", ("FAILED", Status.FAILED, "unsupported_plugin", None), id="plugin to come"),
+        pytest.param("gopher", ("FAILED", Status.FAILED, "unknown_plugin", None), id="unknown plugin"),
+        pytest.param("/cut", ("FAILED", Status.FAILED, "incomplete", None), id="broken off"),
+    )
+
+    @staticmethod
+    def bad(site: Site, case: str) -> str:
+        site.answers |= {
+            "/404": Answer(b"gone", 404),
+            "/500": Answer(b"oops", 500),
+            "/page": Answer(b"<html>", content_type="text/html"),
+            "/empty": Answer(b""),
+            "/large": Answer(b"x" * 50_001),
+            "/cut": Answer(CSV, fault="short"),
+        }
+        match case:
+            case "wrong-hash":
+                return row(site.url("/b.csv"), key="0" * 64)
+            case "ended":
+                return row(site.url("/b.csv"), end="2020-01-01")
+            case "bad-date":
+                return row(site.url("/b.csv"), end="31/12/2100")
+            case "closed":
+                return row(f"http://127.0.0.1:{closed_port()}/b.csv")
+            case "arcgis" | "gopher":
+                return row(site.url("/b.csv"), plugin=case)
+        return row(site.url(case) if case.startswith("/") else case)
+
+    @pytest.mark.parametrize(("case", "expected"), CASES)
+    def test_a_bad_endpoint(self, collection, site, case, expected):
+        first, bad, last = collection.run(row(site.url("/a.csv")), self.bad(site, case), row(site.url("/c.csv")))
+        assert (first.status, last.status) == (Status.OK, Status.OK)
+        assert bad.collect is not None
+        assert bad.error is not None
+        assert (bad.collect.status, bad.status, bad.error.type, bad.collect.http_status) == expected
+        assert bad.error.field in {"endpoint-url", "endpoint", "end-date", "plugin"}
+        assert bad.sha256 is None
+        (line,) = [line for line in self.lines(collection) if line["level"] == "warning"]
+        assert (line["source"], line["error"]) == (bad.source, bad.error.type)
+
+    @staticmethod
+    def lines(collection: Collection) -> list[dict]:
+        return collection.jobs.logs()
+
+    def test_all_of_them_at_once(self, collection, site):
+        good = [row(site.url("/a.csv")), row(site.url("/c.csv"))]
+        # The same URL may not stand there twice: each bad row of /b.csv gets one of its own.
+        bad = [
+            self.bad(site, str(case.values[0])).replace("/b.csv", f"/b.csv?{index}")
+            for index, case in enumerate(self.CASES)
+        ]
+        collection.write(good[0], *bad, good[1])
+        services = Services(collection.settings, jobs=collection.jobs)
+        params = {"endpoints": str(collection.csv), "collection": str(collection.folder)}
+        job = Job(id="j", flow="collect", params=params, created=time.time(), deadline=time.time() + 60)
+        told = []
+        counts = run_inline([COLLECT], SOURCE, job, services, lambda stage, items: told.append((stage, items)))
+        services.close()
+        assert (counts.ok, counts.skipped, counts.failed, counts.unchanged) == (2, 1, len(bad) - 1, 0)
+        assert counts.bytes == len(CSV) + 4
+        assert sum(items for _, items in told) == len(bad) + 2
+        assert len(collection.jobs.failures()) == len(bad) - 1
+        # EXPIRED and HASH_FAILURE write no log, everything else does.
+        assert len(collection.logs()) == len(bad)
+        collection.check_files()
+
+
+class TestLogsOfFailures:
+    @pytest.mark.parametrize(
+        ("answer", "keys"),
+        [
+            (Answer(b"gone", 404), {"status": "404", "reason": "http_404"}),
+            (Answer(b"<p>", content_type="text/html"), {"status": "200", "reason": "html"}),
+            (Answer(b""), {"status": "200", "reason": "empty"}),
+            (Answer(b"x" * 50_001), {"status": "200", "reason": "too_large", "exception": "TooLarge"}),
+        ],
+        ids=["404", "html", "empty", "too large"],
+    )
+    def test_an_answer_that_was_refused(self, collection, site, answer, keys):
+        """Defect 6: in the original HTML and empty bodies look the same. Here an own key tells."""
+        site.answers["/x"] = answer
+        collection.run(row(site.url("/x")))
+        log = collection.log(site.url("/x"))
+        assert "resource" not in log
+        assert "response-headers" in log
+        assert {key: log.get(key) for key in ("status", "reason", "exception")} == {"exception": None} | keys
+        assert site.url("/x") in log["message"]
+
+    @pytest.mark.parametrize(
+        ("answer", "exception"),
+        [
+            (Answer(CSV, fault="short"), "ChunkedEncodingError"),
+            (Answer(CSV, headers={"Content-Encoding": "gzip"}), "ContentDecodingError"),
+            (Answer(fault="hang-up"), "ConnectionError"),
+            (redirect("/x"), "TooManyRedirects"),
+            (redirect("gopher://x"), "InvalidSchema"),
+        ],
+        ids=["short", "not gzip", "hang-up", "circles", "gopher"],
+    )
+    def test_an_exception(self, collection, site, answer, exception):
+        site.answers["/x"] = answer
+        collection.run(row(site.url("/x")))
+        log = collection.log(site.url("/x"))
+        assert log["exception"] == exception
+        assert log["ssl-verify"] is True
+        assert not {"status", "resource", "request-headers", "response-headers", "bytes"} & log.keys()
+
+    @pytest.mark.parametrize(("plugin", "exception"), [("arcgis", "UnsupportedPlugin"), ("gopher", "UnknownPlugin")])
+    def test_a_plugin(self, collection, site, plugin, exception):
+        """Defect 2: an unknown plugin stopped the whole run, and no log was written."""
+        before = site.hits["/a.csv"]
+        collection.run(row(site.url("/a.csv"), plugin=plugin))
+        log = collection.log(site.url("/a.csv"))
+        assert (log["exception"], log["plugin"], log["elapsed"]) == (exception, plugin, "0.0")
+        assert "ssl-verify" not in log
+        assert site.hits["/a.csv"] == before
+
+    def test_nothing_leaks_from_one_log_into_the_next(self, collection, site):
+        """Defect 4."""
+        closed = f"http://127.0.0.1:{closed_port()}/"
+        collection.run(row(site.url("/a.csv")), row(closed), row(site.url("/c.csv")))
+        assert collection.log(closed).keys() == {
+            "elapsed",
+            "endpoint-url",
+            "entry-date",
+            "exception",
+            "message",
+            "reason",
+            "ssl-verify",
+        }
+
+    def test_credentials_stay_out_of_messages(self, collection):
+        item = collection.one(row(f"http://user:secret@127.0.0.1:{closed_port()}/"))
+        assert item.error is not None
+        assert "secret" not in item.error.message
+        assert "secret" not in json.dumps(collection.jobs.logs())
+
+
+class TestOncePerDay:
+    def test_a_second_job_leaves_it_alone(self, collection, site):
+        collection.run(row(site.url("/a.csv")))
+        before, log = site.hits["/a.csv"], collection.logs()[0].read_bytes()
+        item = collection.one()
+        assert item.collect is not None
+        assert (item.status, item.collect.status, item.error) == (Status.UNCHANGED, "ALREADY_FETCHED", None)
+        assert (item.sha256, item.size, item.media_type, item.filename) == (sha(CSV), len(CSV), "text/csv", "a.csv")
+        assert site.hits["/a.csv"] == before
+        assert [path.read_bytes() for path in collection.logs()] == [log]
+
+    def test_unless_it_is_to_be_refilled(self, collection, site):
+        collection.run(row(site.url("/a.csv")))
+        before = collection.log(site.url("/a.csv"))
+        assert collection.one(refill_todays_logs=True).status is Status.OK
+        assert collection.log(site.url("/a.csv"))["entry-date"] > before["entry-date"]
+        assert len(collection.logs()) == 1
+
+    def test_a_log_of_the_original_counts(self, collection, site):
+        url = site.url("/a.csv")
+        resource = collection.folder / "resource" / sha(b"old")
+        resource.parent.mkdir(parents=True)
+        resource.write_bytes(b"old")
+        collection.put_log(FetchLog(url=url, at=now() - timedelta(seconds=1), status=200, resource=sha(b"old")))
+        item = collection.one(row(url))
+        assert (item.status, item.sha256, item.size) == (Status.UNCHANGED, sha(b"old"), 3)
+
+    def test_one_whose_resource_is_gone_names_none(self, collection, site):
+        collection.run(row(site.url("/a.csv")))
+        (collection.folder / "resource" / sha(CSV)).unlink()
+        item = collection.one()
+        assert (item.status, item.sha256, item.size) == (Status.UNCHANGED, None, None)
+
+    def test_even_one_that_was_cut_short(self, collection, site):
+        url = site.url("/a.csv")
+        path = collection.folder / "log" / TODAY / f"{endpoint_hash(url)}.json"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b'{"elapsed":')
+        with pytest.raises(json.JSONDecodeError):  # which `check_files` finds: it is still there
+            collection.run(row(url))
+        assert collection.jobs.done("j", "collect", None)[0].status is Status.UNCHANGED
+        assert collection.one(refill_todays_logs=True).status is Status.OK
+
+    def test_a_failure_stays_one_that_day(self, collection, site):
+        """Defect 9 is the original's rule, and the default; ``retry_failed`` asks failures only again."""
+        site.answers["/late"] = Answer(b"not yet", 500)
+        rows = (row(site.url("/late")), row(site.url("/a.csv")))
+        assert [item.status for item in collection.run(*rows)] == [Status.FAILED, Status.OK]
+        site.answers["/late"] = Answer(CSV)
+        late, _ = collection.run()
+        assert late.collect is not None
+        assert (late.status, late.collect.status, late.sha256) == (Status.UNCHANGED, "ALREADY_FETCHED", None)
+        assert collection.log(site.url("/late"))["status"] == "500"
+        late, other = collection.run(retry_failed=True)
+        assert (late.status, other.status) == (Status.OK, Status.UNCHANGED)
+        assert collection.log(site.url("/late"))["status"] == "200"
+        assert len(collection.logs()) == 2
+
+    def test_another_day_is_another_fetch(self, collection, site):
+        """Defect 1: the original's clock stood still from import on; ours is read for every fetch."""
+        times = iter(
+            datetime.fromisoformat(text)
+            for text in ("2026-11-20T23:59:59.9", "2026-11-21T00:00:00.1", "2026-11-21T00:00:00.2")
+        )
+        stage = Stage(name="collect", queue="io", run_many=partial(collect.collect, clock=lambda: next(times)))
+        url = site.url("/a.csv")
+        items = collection.run(row(url), row(site.url("/b.csv")), stage=stage, created=time.time())
+        assert [item.status for item in items] == [Status.OK, Status.OK]
+        assert collection.one(row(url), stage=stage).status is Status.OK
+        assert collection.log(url, "2026-11-20")["entry-date"] == "2026-11-20T23:59:59.900000"
+        assert collection.log(site.url("/b.csv"), "2026-11-21")["entry-date"] == "2026-11-21T00:00:00.100000"
+        assert collection.log(url, "2026-11-21")["entry-date"] == "2026-11-21T00:00:00.200000"
+
+
+#: Collects what its arguments say, as a worker would.
+CHILD = """
+import sys, time
+from datafab.clients.jobs import MemoryJobs
+from datafab.domain.payload import Batch
+from datafab.runner import Attempt, expand, run_stage
+from datafab.services import Services
+from datafab.settings import Settings
+from datafab.stages.collect import STAGES
+
+services = Services(Settings(allow_private_hosts=("*",)), jobs=MemoryJobs())
+attempt = Attempt(created=time.time())
+batch = Batch(job="j", flow="f", params={"endpoints": sys.argv[1], "collection": sys.argv[2]})
+for dealt in expand(STAGES[0], batch, services, attempt):
+    run_stage(STAGES[1], dealt, services, attempt)
+"""
+
+
+class TestAfterACrash:
+    """A log that this job wrote is its own result, though the attempt that wrote it died before it could tell."""
+
+    def test_a_success(self, collection, site):
+        created = time.time()
+        collection.run(row(site.url("/a.csv")), created=created)
+        before = site.hits["/a.csv"]
+        item = collection.one(created=created, refill_todays_logs=True)
+        assert item.collect is not None
+        assert (item.status, item.collect.status, item.collect.http_status) == (Status.OK, "OK", 200)
+        assert (item.sha256, item.size, item.media_type, item.filename) == (sha(CSV), len(CSV), "text/csv", "a.csv")
+        assert site.hits["/a.csv"] == before
+
+    def test_a_failure(self, collection, site):
+        created = time.time()
+        site.answers["/gone"] = Answer(b"", 410)
+        first = collection.one(row(site.url("/gone")), created=created)
+        again = collection.one(created=created)
+        assert again == first
+        assert again.error is not None
+        assert again.error.type == "http_410"
+        assert site.hits["/gone"] == 1
+
+    def test_a_resource_that_is_gone_is_fetched_again(self, collection, site):
+        created = time.time()
+        collection.run(row(site.url("/a.csv")), created=created)
+        (collection.folder / "resource" / sha(CSV)).unlink()
+        assert collection.one(created=created).sha256 == sha(CSV)
+
+    def test_a_process_that_is_killed_leaves_no_part(self, collection, site):
+        """Defect 5: and the next attempt ends what it began."""
+        site.answers["/drip"] = Answer(b"x" * 300_000, fault="drip", pause=0.01)
+        collection.write(row(site.url("/a.csv")), row(site.url("/drip")))
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(collection.csv), str(collection.folder)])
+        until = time.monotonic() + 20
+        while site.hits["/drip"] == 0 and time.monotonic() < until:
+            time.sleep(0.02)
+        child.send_signal(signal.SIGKILL)
+        child.wait(10)
+        assert site.hits["/drip"] == 1
+        collection.check_files()
+        assert [path.stem for path in collection.logs()] == [endpoint_hash(site.url("/a.csv"))]
+        site.answers["/drip"] = Answer(CSV)
+        assert [item.status for item in collection.run()] == [Status.UNCHANGED, Status.OK]
+
+    def test_a_cancelled_job_stops_between_two_endpoints(self, collection, site):
+        turns = iter([None, None, None, Lost("cancelled")])
+
+        def check() -> None:
+            turn = next(turns)
+            if turn:
+                raise turn
+
+        with pytest.raises(Lost):
+            collection.run(*(row(site.url(f"/{name}.csv")) for name in "abc"), check=check)
+        assert 0 < len(collection.logs()) < 3
+
+
+class TestTheSameEndpointTwice:
+    def test_is_fetched_once(self, collection, site):
+        before = site.hits["/a.csv"]
+        first, second = collection.run(row(site.url("/a.csv")), row(site.url("/a.csv")))
+        assert second.collect is not None
+        assert (first.status, second.status, second.collect.status) == (
+            Status.OK,
+            Status.UNCHANGED,
+            "ALREADY_FETCHED",
+        )
+        assert site.hits["/a.csv"] == before + 1
+
+    @pytest.mark.parametrize("refill", [False, True])
+    def test_what_would_not_be_fetched_does_not_count(self, collection, site, refill):
+        url = site.url("/a.csv")
+        rows = [row(url, end="2020-01-01"), row(url, key="0" * 64), row(url), row(url, end="2020-01-01"), row(url)]
+        items = collection.run(*rows, refill_todays_logs=refill)
+        statuses = [item.collect.status for item in items if item.collect]
+        assert statuses == ["EXPIRED", "HASH_FAILURE", "OK", "EXPIRED", "ALREADY_FETCHED"]
+
+
+class TestParameters:
+    def test_the_list_may_lie_in_the_default_store(self, collection, site):
+        services = Services(collection.settings, jobs=MemoryJobs())
+        sha256 = services.store(collection.settings.store).write_list(
+            f"endpoint,endpoint-url\n,{site.url('/a.csv')}\n".encode()
+        )
+        assert collection.one(endpoints=f"list:{sha256}").status is Status.OK
+
+    def test_the_file_may_be_a_url(self, collection, site, tmp_path):
+        folder = tmp_path / "données ouvertes"
+        folder.mkdir()
+        (folder / "endpoint.csv").write_text(f"endpoint,endpoint-url\n,{site.url('/a.csv')}\n")
+        item = collection.one(endpoints=(folder / "endpoint.csv").as_uri(), collection=folder.as_uri())
+        assert item.store == folder.as_uri()
+        assert (folder / "resource" / sha(CSV)).exists()
+
+    @pytest.mark.parametrize(
+        ("params", "field"),
+        [
+            ({"endpoints": ""}, "endpoints"),
+            ({"endpoints": "/nowhere/endpoint.csv"}, "endpoints"),
+            ({"endpoints": "list:../../etc/passwd"}, None),
+            ({"collection": ""}, "collection"),
+        ],
+    )
+    def test_what_cannot_be(self, collection, site, params, field):
+        collection.write(row(site.url("/a.csv")))
+        with pytest.raises(FlowError) as caught:
+            collection.run(**params)
+        assert caught.value.field == field
+
+    def test_parameters_reach_the_item_and_bad_ones_a_warning(self, collection, site):
+        good, bad = collection.run(
+            row(site.url("/a.csv"), plugin="arcgis", parameters='"{""max_page_size"": 7}"'),
+            row(site.url("/b.csv"), plugin="arcgis", parameters="{seven}"),
+        )
+        assert good.collect is not None
+        assert good.collect.parameters == {"max_page_size": 7}
+        assert bad.collect is not None
+        assert bad.collect.parameters is None
+        (line,) = [line for line in collection.jobs.logs() if "parameters" in line["event"]]
+        assert line["endpoint"] == endpoint_hash(site.url("/b.csv"))
+        assert line["event"].startswith("line 3: ")
+
+
+def test_one_host_cannot_hold_up_the_others(collection):
+    """Defect 7: a batch is one host's, as many of them as it may have connections."""
+    hosts = ["slow.example"] * 10 + ["a.example", "b.example", "c.example"]
+    collection.write(*(row(f"https://{host}/{index}.csv") for index, host in enumerate(hosts)))
+    services = Services(collection.settings, jobs=MemoryJobs())
+    params = {"endpoints": str(collection.csv), "collection": str(collection.folder)}
+    batches = list(expand(SOURCE, Batch(job="j", flow="f", params=params), services, Attempt(created=0)))
+    hosts_of = [{urlsplit(item.url or "").netloc for item in load_items(batch, services)} for batch in batches]
+    assert [hosts for hosts in hosts_of if "slow.example" in hosts] == [{"slow.example"}] * collection.settings.per_host
+    assert hosts_of[-1] == {"a.example", "b.example", "c.example"}
+    assert services.jobs.total == len(hosts)
+
+
+def test_a_batch_is_one_session(collection):
+    with Site({f"/{index}": Answer(CSV) for index in range(4)}) as site:
+        collection.run(*(row(site.url(f"/{index}")) for index in range(4)))
+        assert (sum(site.hits.values()), site.connections) == (4, 1)
+
+
+def test_a_full_or_forbidden_collection_stops_the_job(collection, site):
+    collection.folder.write_text("a file, not a folder")
+    with pytest.raises(FlowError, match=r"collection/.*: Not a directory"):
+        collection.run(row(site.url("/a.csv")))
+
+
+def test_an_item_of_another_kind_is_refused(collection):
+    services = Services(collection.settings, jobs=MemoryJobs())
+    batch = Batch(job="j", flow="f", items=(Item(source="file:/x"),))
+    (item,) = run_stage(COLLECT, batch, services, Attempt(created=0))
+    assert item.error is not None
+    assert item.error.type == "not_an_endpoint"
