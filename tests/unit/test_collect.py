@@ -50,8 +50,10 @@ class Collection:
         self.csv = folder / "endpoint.csv"
         self.settings = Settings(home=folder / "home", allow_private_hosts=("127.0.0.0/8",), max_bytes=50_000)
         self.jobs = MemoryJobs()
+        self.order: list[str] = []
 
     def write(self, *rows: str, header: str = "endpoint,endpoint-url,plugin,parameters,end-date") -> None:
+        self.order = [row.split(",")[1] for row in rows]
         self.csv.write_text("\n".join([header, *rows, ""]), encoding="utf-8")
 
     def run(self, *rows: str, stage: Stage = COLLECT, created: float | None = None, check=None, **params) -> list[Item]:
@@ -70,8 +72,7 @@ class Collection:
         for item in items:
             assert Item.model_validate_json(item.model_dump_json()) == item
         self.check_files()
-        order = [line.split(",")[1] for line in self.csv.read_text().splitlines() if "," in line]
-        return sorted(items, key=lambda item: order.index(item.url) if item.url in order else 0)
+        return sorted(items, key=lambda item: self.order.index(item.url) if item.url in self.order else 0)
 
     def check_files(self) -> None:
         """Nothing but whole logs and resources under their digests is ever left."""
