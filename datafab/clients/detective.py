@@ -183,7 +183,7 @@ class Detective:
     def _text(self, file: TextFile, progress: Told) -> dict[str, Any]:
         encoding = table.encoding(file.blocks())
         with closing(file.lines(encoding)) as lines:
-            layout = table.layout(*_beginning(lines))
+            layout = table.layout(_beginning(lines))
         with closing(file.lines(encoding)) as lines:
             below = islice(lines, layout.skip, None)
             records = table.records(below, layout.separator, first=layout.skip + 1)
@@ -217,16 +217,15 @@ def _refuse(kind: Kind) -> None:
         raise Fatal(say, code=code)
 
 
-def _beginning(lines: Iterable[str]) -> tuple[list[str], bool]:
-    """Return the first lines, and whether there are more."""
+def _beginning(lines: Iterable[str]) -> list[str]:
     beginning: list[str] = []
     size = 0
     for line in lines:
-        if len(beginning) == table.HEAD_LINES or size > BEGINNING:
-            return beginning, True
         beginning.append(line)
         size += len(line)
-    return beginning, False
+        if len(beginning) == table.HEAD_LINES or size > BEGINNING:
+            break
+    return beginning
 
 
 def _described(layout: Layout, rows: Sample, max_columns: int) -> dict[str, Any]:

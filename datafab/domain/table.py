@@ -179,17 +179,17 @@ class Layout:
     header: tuple[str, ...]
 
 
-def layout(lines: Sequence[str], cut: bool = False) -> Layout:
-    """Find separator and header of a table in its first lines; ``cut``: there are more.
+def layout(lines: Sequence[str]) -> Layout:
+    """Find separator and header of a table in its first lines, or all of them.
 
     Raises:
         Fatal: ``empty``; ``header``, every record is the same; see ``records``.
     """
-    found = {separator: _first(lines, separator, cut=cut) for separator in SEPARATORS}
+    found = {each: list(islice(records(lines, each, cut=True), HEAD_RECORDS)) for each in SEPARATORS}
     separator = max(SEPARATORS, key=lambda each: _fit(found[each]))
     rows = found[separator]
     if not rows:
-        # Nothing but a record that is never complete: say why.
+        # Nothing, or but one record that is never complete: say which.
         rows = list(islice(records(lines, separator), HEAD_RECORDS))
     if not rows:
         raise Fatal("holds blank lines only", code="empty")
@@ -198,13 +198,6 @@ def layout(lines: Sequence[str], cut: bool = False) -> Layout:
         raise Fatal("repeats one line over and over: header and rows cannot be told apart", code="header")
     line, cells = rows[position]
     return Layout(separator, line - 1, tuple(cells))
-
-
-def _first(lines: Sequence[str], separator: str, *, cut: bool) -> list[tuple[int, list[str]]]:
-    try:
-        return list(islice(records(lines, separator, cut=cut), HEAD_RECORDS))
-    except Fatal:
-        return []
 
 
 def _width(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int]:
