@@ -209,6 +209,8 @@ def _run_each(work: _Work, todo: list[int]) -> None:
         if len(todo) > 1:
             work.memo(index)["_tried"] = True
         work.settle(index, _outcome(work, index))
+        if work.attempt.suspect:
+            work.flush()
 
 
 def _outcome(work: _Work, index: int) -> Outcome:

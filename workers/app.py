@@ -15,7 +15,9 @@ from datafab.clients.jobs import RedisJobs
 from datafab.services import Services
 from datafab.settings import Settings, load
 from datafab.stages import STAGES
+from workers import transport
 
+transport.install()
 app = Celery("datafab", include=["workers.tasks"])
 app.config_from_object(celeryconfig)
 app.conf.task_routes = {f"datafab.{stage.name}": {"queue": stage.queue} for stage in STAGES.values()}
@@ -28,7 +30,7 @@ def use(settings: Settings) -> None:
     global _settings  # noqa: PLW0603 - a process talks to one cluster
     _settings = settings
     app.conf.update(celeryconfig.configuration(settings))
-    app.pool.force_close_all()
+    app._after_fork()  # noqa: SLF001 - forgets the connections to the former broker; there is no public way
     _services.cache_clear()
 
 

@@ -128,7 +128,11 @@ return lost
 
 _END = """
 local rid, by, handover, done = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-if not mine(rid, by) then return 0 end
+if not mine(rid, by) then
+  -- The job has ended before its last part: the join needs no row of it.
+  if done ~= '' and redis.call('EXISTS', row_key(rid)) == 0 then redis.call('DEL', P .. done) end
+  return 0
+end
 local job = redis.call('HGET', row_key(rid), 'job')
 for i = 5, #ARGV, 2 do put(ARGV[i], job, 'sent', ARGV[i + 1], handover) end
 if done ~= '' then redis.call('DEL', P .. done) end

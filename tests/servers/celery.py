@@ -7,8 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from celery import Celery
+
+T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 
 
@@ -77,7 +82,7 @@ def beat(name: str, *, app: str, env: dict[str, str], log: Path) -> Process:
     )  # fmt: skip
 
 
-def until(condition, timeout: float, every: float = 0.05):  # noqa: ANN001, ANN201 - any condition
+def until(condition: Callable[[], T], timeout: float, every: float = 0.05) -> T:
     """Return what the condition gives as soon as it is true; fail after ``timeout`` seconds."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
@@ -85,3 +90,55 @@ def until(condition, timeout: float, every: float = 0.05):  # noqa: ANN001, ANN2
             return value
         time.sleep(every)
     raise AssertionError(f"not within {timeout} s")
+
+
+#: The timings of a cluster under test: as in production, divided.
+SHORT = {
+    "DATAFAB_LEASE": "2",
+    "DATAFAB_HEARTBEAT": "0.5",
+    "DATAFAB_TICK": "0.2",
+    "DATAFAB_VISIBILITY_TIMEOUT": "5",
+    "DATAFAB_BATCH_SIZE": "1",
+}
+
+
+class Cluster:
+    """Worker hosts and beat on one Redis; every part can be killed and started again by its name."""
+
+    def __init__(self, redis_url: str, folder: Path, *, app: str = "tests.workers.toys", **env: str) -> None:
+        self.env = SHORT | {"DATAFAB_REDIS_URL": redis_url, "DATAFAB_HOME": str(folder)} | env
+        self.folder = folder
+        self._app = app
+        self.parts: dict[str, Process] = {}
+
+    def start(self, name: str) -> Process:
+        """Start ``io``, ``cpu``, ``control`` or ``beat``; a digit at the end makes it another host of that kind."""
+        assert name not in self.parts or not self.parts[name].alive, f"{name} runs"
+        kind = name.rstrip("0123456789")
+        common = {"app": self._app, "env": self.env, "log": self.folder}
+        if kind == "beat":
+            process = beat(name, **common)
+        else:
+            pool, concurrency = {"io": ("threads", 8), "cpu": ("prefork", 2), "control": ("threads", 4)}[kind]
+            process = worker(name, kind, pool, concurrency, **common)
+        self.parts[name] = process
+        return process
+
+    def ready(self, app: Celery, *names: str, timeout: float = 40) -> None:
+        """Wait until these workers answer."""
+        nodes = {f"{name}@test" for name in names}
+
+        def answer() -> bool:
+            for name in names:
+                assert self.parts[name].alive, self.parts[name].log.read_text()[-2000:]
+            replies = app.control.ping(destination=sorted(nodes), timeout=0.5, limit=len(nodes))
+            return nodes <= {node for reply in replies for node in reply}
+
+        until(answer, timeout)
+
+    def stop(self) -> None:
+        for process in self.parts.values():
+            if process.alive:
+                os.killpg(process.pid, signal.SIGTERM)
+        for process in self.parts.values():
+            process.stop()

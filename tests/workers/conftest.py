@@ -1,0 +1,125 @@
+"""One Redis and one standing cluster for all crash tests; whatever a test killed is started again for the next."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+from datafab.clients.jobs import connect
+from datafab.domain.job import Job
+from datafab.settings import load
+from tests.servers.celery import Cluster, until
+from tests.servers.redis import RedisServer
+from tests.workers.toys import app
+from workers.app import jobs, use
+from workers.canvas import start
+from workers.ledger import Ledger
+
+PARTS = ("io", "cpu", "control", "beat")
+
+
+class Bench:
+    """A cluster under test, with the eyes of a test."""
+
+    def __init__(self, cluster: Cluster, server: RedisServer) -> None:
+        self.cluster = cluster
+        self.server = server
+        self.redis = connect(server.url, patience=10)
+        settings = load(cluster.env)
+        use(settings)
+        self.ledger = Ledger.connect(settings, patience=5)
+
+    def mend(self) -> None:
+        """Start what a test before has killed."""
+        dead = [name for name in PARTS if name not in self.cluster.parts or not self.cluster.parts[name].alive]
+        for name in dead:
+            self.cluster.start(name)
+        workers = [name for name in dead if name != "beat"]
+        if workers:
+            self.cluster.ready(app, *workers)
+
+    def start(self, flow: str, **params: object) -> str:
+        job, created = start(flow, params, ledger=self.ledger)
+        assert created
+        return job.id
+
+    def job(self, job: str) -> Job:
+        return jobs().get(job)
+
+    def end(self, job: str, timeout: float = 30) -> Job:
+        """Wait until a job has ended, and see that nothing of it is left over."""
+
+        def ended() -> Job | None:
+            found = self.job(job)
+            return found if found.final else None
+
+        try:
+            found = until(ended, timeout)
+        except AssertionError:
+            raise AssertionError(f"{job} is {self.job(job).status}; rows: {self.rows(job)}") from None
+        if found.status != "parked":
+            assert self.ledger.states(job) == {}
+        return found
+
+    def rows(self, job: str) -> list[dict[str, object]]:
+        """Return a job's rows but for their signatures, with the seconds until they are due."""
+        rows: list[dict[str, object]] = []
+        for rid in self.ledger.states(job):
+            row = self.redis.hgetall(f"datafab:1:row:{rid}")
+            due = self.redis.zscore("datafab:1:due", rid)
+            shown = {key: value for key, value in row.items() if key not in {"sig", "next", "job"}}
+            rows.append({"rid": rid, "due": due and round(due - time.time(), 1)} | shown)
+        return rows
+
+    def run(self, flow: str, timeout: float = 30, **params: object) -> Job:
+        return self.end(self.start(flow, **params), timeout)
+
+    def told(self, job: str, what: str) -> Counter[str]:
+        """Return how often each item told ``what`` (see toys.tell)."""
+        return Counter(self.redis.lrange(f"toy:{job}:{what}", 0, -1))
+
+    def until_told(self, job: str, what: str, n: int = 1, timeout: float = 20) -> None:
+        until(lambda: self.redis.llen(f"toy:{job}:{what}") >= n, timeout, 0.01)
+
+    def settle(self) -> None:
+        """Wait until no message is left, not even an unacknowledged one."""
+        keys = [f"datafab:1:{name}" for name in ("io", "cpu")]
+        until(lambda: not any(self.redis.llen(key) for key in keys), 20)
+        ours = {"datafab.tick", "datafab.sweep", "datafab.prune"}
+
+        def unacked() -> list[str]:
+            entries = self.redis.hvals("datafab:1:unacked")
+            return [entry for entry in entries if not any(f'"{name}"' in entry for name in ours)]
+
+        until(lambda: not unacked(), 20, 0.2)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def standing(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    cluster = Cluster(redis_server.url, Path(tmp_path_factory.mktemp("cluster")))
+    bench = Bench(cluster, redis_server)
+    yield bench
+    cluster.stop()
+
+
+@pytest.fixture
+def bench(standing: Bench) -> Bench:
+    standing.mend()
+    return standing
+
+
+@pytest.fixture
+def clock() -> Iterator[object]:
+    begin = time.monotonic()
+    yield lambda: time.monotonic() - begin

@@ -1,0 +1,54 @@
+"""kombu's Redis transport, made to outlive Redis.
+
+When Redis goes away, Celery 5.7 first collects and then closes the broken connection. With kombu 5.7.0 a channel
+that still has unacknowledged messages then tries to put them back over a connection that is no more, fails with an
+AttributeError, and takes the worker down ("Unrecoverable error"), which hangs in its shutdown. There is nothing to
+put back: the messages are in Redis, and the visibility timeout hands them on, to be dropped or run by the ledger.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kombu.transport import TRANSPORT_ALIASES, redis
+
+
+class QoS(redis.QoS):
+    """Acknowledges and restores only while there is a connection."""
+
+    @property
+    def _connected(self) -> bool:
+        transport = self.channel.connection  # None once the channel is closed
+        return transport is not None and transport.client is not None
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message."""
+        if self._connected:
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Reject a message."""
+        if self._connected:
+            super().reject(delivery_tag, requeue=requeue)
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Put back what was fetched and not begun, at a peaceful stop."""
+        if self._connected:
+            super().restore_unacked_once(stderr)
+
+
+class Channel(redis.Channel):
+    """A channel with the QoS above."""
+
+    QoS = QoS
+
+
+class Transport(redis.Transport):
+    """The transport behind ``redis://``."""
+
+    Channel = Channel
+
+
+def install() -> None:
+    """Use this transport for Redis URLs; Celery has no setting that a URL does not override."""
+    TRANSPORT_ALIASES.update(redis="workers.transport:Transport", rediss="workers.transport:Transport")
