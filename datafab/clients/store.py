@@ -38,7 +38,7 @@ class Incoming:
         self._hash = hashlib.sha256()
         self._parts: list[bytes] = []
         self._held = 0
-        self._path: Path | None = None
+        self._path: str | None = None
         self._file: BinaryIO | None = None
         self.size = 0
 
@@ -77,16 +77,16 @@ class Incoming:
         with suppress(OSError):
             self._close()
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            Path(self._path).unlink(missing_ok=True)
         self._path, self._parts = None, []
 
-    def _spill(self, *, end: bool = False) -> Path:
+    def _spill(self, *, end: bool = False) -> str:
         """Move what is held in memory to the temporary file; return its path."""
         if self._path is None:
             self._path = self._files.temporary()
         try:
             if self._file is None:
-                self._file = self._path.open("xb")
+                self._file = Path(self._path).open("xb")  # noqa: SIM115 - _close does
             self._file.write(b"".join(self._parts))
             if end:
                 self._close()
