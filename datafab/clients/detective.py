@@ -54,8 +54,6 @@ if sys.platform == "linux":
     import pylibmagic  # noqa: F401 - brings the libmagic that csv-detective looks for
 import csv_detective  # noqa: E402 - after libmagic
 from csv_detective.utils import sanitize_for_json  # noqa: E402
-from openpyxl.utils.exceptions import InvalidFileException  # type: ignore[import-untyped]  # noqa: E402
-from pandas.errors import ParserError  # type: ignore[import-untyped]  # noqa: E402
 from pyarrow import ArrowException  # type: ignore[import-untyped]  # noqa: E402
 
 _root.setLevel(_level)
@@ -92,12 +90,10 @@ _LOOKING: _Failures = (
     ((IndexError,), "out-of-bounds", "empty", "has a sheet without cells"),
     ((ValueError,), "file's columns", "header", "has columns without a name: the first filled row must name them all"),
     ((ValueError,), "headers position", "header", "repeats its header: header and rows cannot be told apart"),
-    ((ParserError,), "", "ragged", "has rows with more cells than the header"),
-    ((csv.Error,), "", "too_large", "has a cell that is too long: is a quote never closed?"),
     ((ArrowException, XLRDError, CompDocError, ParseError, ExpatError), "", "corrupt_archive", _BROKEN),
     ((zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, OSError), "", "corrupt_archive", _BROKEN),
     ((IndexError, KeyError, AssertionError, struct.error), "", "corrupt_archive", _BROKEN),
-    ((InvalidFileException, NotImplementedError), "", "unsupported", "is of a kind that is not supported"),
+    ((NotImplementedError,), "", "unsupported", "is of a kind that is not supported"),
     ((ValueError,), "", "unsupported", "cannot be read as a table"),
 )
 

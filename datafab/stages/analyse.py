@@ -33,7 +33,7 @@ def analyse(item: Item, ctx: Context) -> Item:
     found = json.loads(kept)
     if found["status"] != "ok":
         error = ItemError.model_validate(found["error"])
-        raise Fatal(f"{filename(item)} {error.message}", code=error.type, field=error.field)
+        raise Fatal(f"{filename(item)}: {error.message}", code=error.type, field=error.field)
     return item.evolve(analysis=hashlib.sha256(kept).hexdigest())
 
 

@@ -63,12 +63,12 @@ def test_what_is_no_table_fails_with_its_reason_and_is_not_tried_again(services,
     item = put(store, b"<html><body>404</body></html>", filename="données.csv")
     (first,) = run(services, item)
     assert (first.status, first.error.type) == (Status.FAILED, "html")
-    assert first.error.message.startswith("données.csv is a web page")
+    assert first.error.message.startswith("données.csv: is a web page")
     kept = json.loads(store.read(analysis_name(item.sha256)))
     assert (kept["v"], kept["status"], kept["error"]["type"]) == (1, "failed", "html")
     store.path(item.sha256).unlink()
     (again,) = run(services, item.evolve(filename="autre.csv"))
-    assert again.error.message.startswith("autre.csv is a web page")
+    assert again.error.message.startswith("autre.csv: is a web page")
 
 
 def test_the_line_at_fault_is_named(services, store):
