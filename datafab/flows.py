@@ -29,6 +29,10 @@ class Flow:
     then: tuple[str, ...] = ()
     #: parameters it needs
     requires: frozenset[str] = frozenset()
+    #: parameters that name a local file: its bytes go to the store, for workers on any host
+    files: frozenset[str] = frozenset()
+    #: parameters that name a folder: made absolute
+    folders: frozenset[str] = frozenset()
 
 
 FLOWS: dict[str, Flow] = {
@@ -41,6 +45,8 @@ FLOWS: dict[str, Flow] = {
             stages=("collect",),
             then=("analyse", "index"),
             requires=frozenset({"endpoints", "collection"}),
+            files=frozenset({"endpoints"}),
+            folders=frozenset({"collection"}),
         ),
     )
 }

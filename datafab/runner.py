@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections import UserDict
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -297,20 +297,17 @@ def expand(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> 
 
 
 def run_inline(
-    stages: Iterable[Stage], source: Stage, job: Job, services: Services, told: Callable[[str, int], None]
+    stages: Sequence[Stage], source: Stage, job: Job, services: Services, told: Callable[[], None]
 ) -> Counts:
-    """Run a whole flow in this process; ``told(stage, items)`` hears of every batch that a stage ends."""
+    """Run a whole flow in this process; ``told`` is called whenever a stage has ended a batch."""
     attempt = Attempt(created=job.created)
     total = Counts(job=job.id)
     for batch in expand(source, Batch(job=job.id, flow=job.flow, params=job.params), services, attempt):
-        current, items = batch, load_items(batch, services)
+        items = load_items(batch, services)
         for stage in stages:
-            items = _until_ready(stage, current, services, attempt)
-            current = batch.evolve(items=tuple(items))
-            told(stage.name, len(items))
-        counts = Counts.of(batch, items)
-        sums = {name: getattr(total, name) + getattr(counts, name) for name in Status.__members__.values()}
-        total = total.evolve(bytes=total.bytes + counts.bytes, **sums)
+            items = _until_ready(stage, batch.evolve(items=tuple(items)), services, attempt)
+            told()
+        total = total.plus(Counts.of(batch, items))
     return total
 
 

@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     if start is None:
         # Here, so that an app with another `start` needs no Celery.
         from workers import canvas  # noqa: PLC0415
-        from workers.app import use  # noqa: PLC0415
+        from workers.cluster import use  # noqa: PLC0415
 
         use(settings)
         start = canvas.start

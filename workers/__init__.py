@@ -3,6 +3,6 @@
 ``celery -A workers worker`` finds the app here.
 """
 
-from workers.app import app
+from workers.cluster import app
 
 __all__ = ["app"]

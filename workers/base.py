@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from datafab.domain.job import JobStatus
 from datafab.domain.payload import ItemError
 from datafab.errors import DatafabError, Lost, Parked, Wait
-from workers.app import app, jobs
+from workers.cluster import app, jobs
 from workers.canvas import publishable, row_id, rows_of
 from workers.keeper import Held, keeper
 from workers.ledger import Row

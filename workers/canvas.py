@@ -7,17 +7,22 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import structlog
 from celery import chain, chord
 from celery.canvas import Signature
+from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps, loads
 
+from datafab.clients.jobs import AWAY
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_MESSAGE, Batch
 from datafab.errors import FlowError
 from datafab.flows import plan
 from datafab.stage import Stage
-from workers.app import app, settings
-from workers.ledger import Ledger, Row
+from workers.cluster import app, jobs, ledger, settings
+from workers.ledger import Row
+
+log = structlog.get_logger()
 
 #: Ends every job.
 REPORT = "datafab.report"
@@ -80,7 +85,7 @@ def _row(task: Signature, sig: Signature, state: str = "sent") -> Row:
     return Row(row_id(task["task"], task["options"]["task_id"]), dumps(dict(sig)), state)
 
 
-def start(flow: str, params: dict[str, Any], key: str | None = None, *, ledger: Ledger | None = None) -> tuple[Job, bool]:
+def start(flow: str, params: dict[str, Any], key: str | None = None) -> tuple[Job, bool]:
     """Enqueue a job; return it, and whether it is new (else it is the one that has the key).
 
     The job, its key and its first row are written together before the message leaves: whoever dies in between,
@@ -89,23 +94,24 @@ def start(flow: str, params: dict[str, Any], key: str | None = None, *, ledger: 
     Raises:
         NotFound: no such flow.
         FlowError: a parameter is missing or too large.
-        redis.exceptions.RedisError, kombu.exceptions.OperationalError: Redis is away; nothing was accepted.
+        redis.exceptions.RedisError: Redis is away; nothing was accepted.
     """
     source, stages = plan(flow, params)
-    created = time.time()
-    job = Job(
-        id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=created, deadline=created + settings().job_deadline
-    )
+    now, limit = time.time(), settings().job_deadline
+    job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
     batch = Batch(job=job.id, flow=flow, params=params).dump()
     if len(dumps(batch)) > MAX_MESSAGE:
         raise FlowError(f"the parameters are larger than {MAX_MESSAGE} bytes; pass data by reference", field="params")
     sig = app.signature(f"datafab.{source.name}", args=(batch,))
     sig.freeze()
     (row,) = rows_of(sig)
-    ledger = ledger or Ledger.connect(settings(), patience=1)
-    known = ledger.enqueue(job, row, [stage.name for stage in stages])
+    known = ledger().enqueue(job, row, [stage.name for stage in stages])
     if known != job.id:
-        return job.evolve(id=known), False
-    sig.apply_async()
-    ledger.confirm([(row.rid, 0)])
+        return jobs().get(known), False
+    try:
+        sig.apply_async()
+        ledger().confirm([(row.rid, 0)])
+    except (OperationalError, *AWAY) as error:
+        # It is accepted: its row is there, and the tick sends it when Redis is back.
+        log.warning("redis went away after a job was accepted", job=job.id, error=str(error))
     return job, True

@@ -18,7 +18,7 @@ from celery.worker import state as worker_state
 from redis.exceptions import RedisError
 
 from datafab.errors import Lost
-from workers.app import settings
+from workers.cluster import settings
 from workers.ledger import Ledger
 
 #: A C call may hold the interpreter lock, and with it the heartbeat, for long; a child's death is seen at once anyway.

@@ -18,7 +18,7 @@ from datafab.settings import PREFIX
 from datafab.stage import Stage
 from datafab.stages import STAGES
 from workers import canvas
-from workers.app import app, jobs, services, settings
+from workers.cluster import app, jobs, services, settings
 from workers.base import LedgerTask
 from workers.keeper import Held, keeper
 

@@ -29,8 +29,9 @@ from datafab.settings import Settings
 
 #: An unpacked body may be this many times as large as ``max_bytes``.
 UNPACKED = 10
-#: What may come beyond ``max_bytes``: headers, the framing of chunks, redirects.
+#: What may come over the wire beyond ``max_bytes``: headers, redirects, and the framing of chunks.
 OVERHEAD = 1024 * 1024
+FRAMING = 1.25
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 #: Changes a body on its way: ``transform(content_type, chunks) -> chunks``.
@@ -130,7 +131,7 @@ class Session:
             FlowError: the store cannot be written.
         """
         started = time.perf_counter()
-        self._leash.begin(self._total, self._limit + OVERHEAD)
+        self._leash.begin(self._total, int(self._limit * FRAMING) + OVERHEAD)
         answer: Response | None = None
         kept: tuple[str, int] | None = None
         try:

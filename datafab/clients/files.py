@@ -58,7 +58,7 @@ class Folder:
     def __init__(self, root: str) -> None:
         self._root = str(Path(root).absolute())
         # Beside what is listed and synced, and on the same file system, so that a rename is enough.
-        self._temporary = f"{self._root}/tmp"
+        self._temporary = str(Path(self._root, "tmp"))
 
     def ping(self) -> None:
         """Raise FlowError unless a file can be written."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -321,6 +321,16 @@ class MemoryJobs:
     def failures(self) -> dict[str, ItemError]:
         """Return the failed items, source -> error."""
         return dict(self._failed)
+
+    def progress(self) -> tuple[Progress, ...]:
+        """Return how far each stage is."""
+        sums: dict[str, Counter[str]] = {}
+        for (_, stage, _), done in self._done.items():
+            counts = sums.setdefault(stage, Counter())
+            for item in done.values():
+                counts[item.status.value] += 1
+                counts["bytes"] += item.size or 0
+        return tuple(Progress(stage=stage, **counts) for stage, counts in sums.items())
 
 
 def _number(number: int | None) -> str:

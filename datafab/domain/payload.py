@@ -134,6 +134,11 @@ class Counts(Value):
             size += item.size or 0
         return cls(job=batch.job, number=batch.number, bytes=size, **{status.value: n for status, n in sums.items()})
 
+    def plus(self, other: Counts) -> Self:
+        """Return the sums of both."""
+        names = (*(status.value for status in Status), "bytes")
+        return self.evolve(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
     @property
     def total(self) -> int:
         """All items."""

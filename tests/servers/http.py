@@ -21,14 +21,17 @@ from typing import Literal, Self
 
 REASONS = {200: "OK", 301: "Moved Permanently", 302: "Found", 404: "Not Found", 500: "Internal Server Error"}
 
-Fault = Literal["", "short", "endless", "drip", "slow-head", "hang-up", "reset-chunk", "garbage"]
+Fault = Literal[
+    "", "short", "no-length", "endless", "continues", "drip", "slow-head", "hang-up", "reset-chunk", "garbage"
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a path answers; ``delay`` and ``pause`` are seconds.
 
-    Faults: ``short`` announces 100 bytes more than it sends, ``endless`` sends chunks until the client goes,
+    Faults: ``short`` announces 100 bytes more than it sends, ``no-length`` announces none and closes, ``endless`` sends
+    until the client goes, ``continues`` says "100 Continue" until then,
     ``drip`` sends a byte every ``pause``, ``slow-head`` does so with the headers, ``hang-up`` closes without an
     answer, ``reset-chunk`` ends in the middle of a chunk, ``garbage`` is not HTTP.
     """
@@ -59,7 +62,7 @@ class Answer:
             lines.append("Transfer-Encoding: chunked")
             body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:7], body[7:]) if part)
             body += b"" if self.fault == "reset-chunk" else b"0\r\n\r\n"
-        elif "Content-Length" not in self.headers and self.fault != "endless":
+        elif "Content-Length" not in self.headers and self.fault not in {"endless", "no-length"}:
             lines.append(f"Content-Length: {len(body) + (100 if self.fault == 'short' else 0)}")
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
@@ -115,7 +118,9 @@ class _Connection(asyncio.Protocol):
             self.transport.close()
         elif answer.fault == "endless":
             self.transport.write(answer.encoded())
-            self.flood()
+            self.flood(b"0123456789abcdef" * 4096)
+        elif answer.fault == "continues":
+            self.flood(b"HTTP/1.1 100 Continue\r\n\r\n" * 2000)
         elif answer.fault in {"drip", "slow-head"}:
             whole = answer.encoded()
             start = whole.index(b"\r\n\r\n") + 4 if answer.fault == "drip" else 12
@@ -131,11 +136,11 @@ class _Connection(asyncio.Protocol):
             self.transport.write(rest[:1])
             self.site.loop.call_later(pause, self.drip, rest[1:], pause)
 
-    def flood(self) -> None:
+    def flood(self, data: bytes) -> None:
         if not self.transport.is_closing():
             if self.transport.get_write_buffer_size() < 1 << 20:
-                self.transport.write(b"0123456789abcdef" * 4096)
-            self.site.loop.call_later(0.001, self.flood)
+                self.transport.write(data)
+            self.site.loop.call_later(0.001, self.flood, data)
 
 
 class Site:

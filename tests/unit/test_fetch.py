@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import random
 import socket
 import ssl
 import subprocess
@@ -26,6 +27,8 @@ from datafab.settings import Settings
 from tests.servers.http import Answer, Site, redirect
 
 CSV = "id;commune\n1;Évreux\n".encode()
+#: does not get smaller when packed
+NOISE = random.Random(1).randbytes(120_000)
 LOOPBACK = ("127.0.0.0/8",)
 
 
@@ -104,6 +107,7 @@ def test_any_body_is_stored_under_its_digest(site, store, body, chunked, packed)
         pytest.param(Answer(b"x" * 100_001), "TooLarge", "too_large", id="announced too large"),
         pytest.param(Answer(b"x" * 100_001, chunked=True), "TooLarge", "too_large", id="comes too large"),
         pytest.param(Answer(fault="endless"), "TooLarge", "too_large", id="endless"),
+        pytest.param(Answer(NOISE, gzip=True, fault="no-length"), "TooLarge", "too_large", id="packed too large"),
         pytest.param(Answer(b"x" * 1_000_001, gzip=True), "TooLarge", "too_large", id="unpacks too large"),
     ],
 )
@@ -453,6 +457,14 @@ def test_the_body_may_be_changed_on_its_way(site, store):
     fetched = fetch(site.url("/a.json"), store, transform=transform)
     assert fetched.sha256 == hashlib.sha256(b"[22]").hexdigest()
     assert (fetched.size, seen) == (4, ["application/json"])
+
+
+def test_a_server_that_never_comes_to_an_answer(site, store):
+    site.answers["/continues"] = Answer(fault="continues")
+    fetched = fetch(site.url("/continues"), store, max_bytes=1000)
+    assert fetched.refusal is not None
+    assert (fetched.refusal.code, fetched.status) == ("too_large", None)
+    assert fetched.elapsed < 5
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])

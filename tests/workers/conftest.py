@@ -16,7 +16,7 @@ from datafab.settings import load
 from tests.servers.celery import Cluster, until
 from tests.servers.redis import RedisServer
 from tests.workers.toys import app
-from workers.app import jobs, use
+from workers.cluster import jobs, use
 from workers.canvas import start
 from workers.ledger import Ledger
 
@@ -44,7 +44,7 @@ class Bench:
             self.cluster.ready(app, *workers)
 
     def start(self, flow: str, **params: object) -> str:
-        job, created = start(flow, params, ledger=self.ledger)
+        job, created = start(flow, params)
         assert created
         return job.id
 

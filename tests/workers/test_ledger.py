@@ -13,7 +13,7 @@ from datafab.errors import FlowError, NotFound
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
-from workers.app import jobs
+from workers.cluster import jobs
 from workers.canvas import start
 
 
@@ -188,8 +188,8 @@ def test_a_message_that_never_left_is_sent_by_the_tick(bench: Bench, monkeypatch
 
     with monkeypatch.context() as patch, pytest.raises(Dead):
         patch.setattr("celery.canvas.Signature.apply_async", die)  # the producer dies between row and message
-        start("long", {"n": 2}, "mine", ledger=bench.ledger)
-    job, created = start("long", {"n": 2}, "mine", ledger=bench.ledger)
+        start("long", {"n": 2}, "mine")
+    job, created = start("long", {"n": 2}, "mine")
     assert not created
     assert bench.job(job.id).status == JobStatus.QUEUED
     assert bench.end(job.id).status == JobStatus.SUCCEEDED
@@ -224,8 +224,8 @@ def test_a_lost_join_is_sent_again(bench: Bench):
 
 
 def test_a_key_is_one_job(bench: Bench):
-    first, created = start("long", {}, "one", ledger=bench.ledger)
-    second, again = start("long", {}, "one", ledger=bench.ledger)
+    first, created = start("long", {}, "one")
+    second, again = start("long", {}, "one")
     assert (created, again) == (True, False)
     assert first.id == second.id
     bench.end(first.id)

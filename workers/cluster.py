@@ -16,6 +16,7 @@ from datafab.services import Services
 from datafab.settings import Settings, load
 from datafab.stages import STAGES
 from workers import transport
+from workers.ledger import Ledger
 
 transport.install()
 app = Celery("datafab", include=["workers.tasks"])
@@ -32,6 +33,7 @@ def use(settings: Settings) -> None:
     app.conf.update(celeryconfig.configuration(settings))
     app._after_fork()  # noqa: SLF001 - forgets the connections to the former broker; there is no public way
     _services.cache_clear()
+    _ledger.cache_clear()
 
 
 def settings() -> Settings:
@@ -54,6 +56,16 @@ def jobs() -> RedisJobs:
 @lru_cache(maxsize=1)
 def _services(_pid: int) -> Services:
     return Services(settings())
+
+
+def ledger() -> Ledger:
+    """Return the ledger for whoever enqueues: it fails within a second when Redis is away."""
+    return _ledger(os.getpid())
+
+
+@lru_cache(maxsize=1)
+def _ledger(_pid: int) -> Ledger:
+    return Ledger.connect(settings(), patience=1)
 
 
 @signals.setup_logging.connect

@@ -1,0 +1,189 @@
+"""The Python API: enqueue a job, follow it, search what was found.
+
+::
+
+    import datafab
+
+    job = datafab.enqueue("collect", endpoints="endpoint.csv", collection="collection/")
+    print(job.wait().counts)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datafab.clients.jobs import MAX_LINES
+from datafab.domain.document import Results
+from datafab.domain.job import Job, JobStatus
+from datafab.domain.payload import Counts, ItemError
+from datafab.embedded import running
+from datafab.errors import DatafabError, FlowError, NotFound
+from datafab.flows import FLOWS
+from datafab.services import Services
+from datafab.settings import Settings, load
+from workers import cluster
+from workers.canvas import start
+
+#: Seconds between two looks at a job that is waited for.
+LOOK_EVERY = 0.1
+
+
+class JobFailed(DatafabError):
+    """A job did not succeed.
+
+    Attributes:
+        job: as it ended.
+    """
+
+    def __init__(self, job: Job) -> None:
+        reason = job.error.message if job.error else job.status.value
+        super().__init__(f"job {job.id} {job.status.value} in stage {job.stage}: {reason}", code=job.status.value)
+        self.job = job
+
+
+class JobHandle:
+    """A job that was enqueued.
+
+    Attributes:
+        id: its id, for ``datafab jobs show`` and ``/api/jobs/<id>``.
+    """
+
+    def __init__(self, job: str) -> None:
+        self.id = job
+
+    @property
+    def job(self) -> Job:
+        """The job as it is now."""
+        return cluster.jobs().get(self.id)
+
+    @property
+    def status(self) -> JobStatus:
+        """Where it stands."""
+        return self.job.status
+
+    @property
+    def result(self) -> Counts | None:
+        """The sums over its items, once it has ended."""
+        return self.job.counts
+
+    @property
+    def logs(self) -> list[dict[str, Any]]:
+        """Its last log lines, the oldest first."""
+        return cluster.jobs().logs(self.id, MAX_LINES)
+
+    @property
+    def failures(self) -> dict[str, ItemError]:
+        """Its failed items, source -> error."""
+        return cluster.jobs().failures(self.id)
+
+    def wait(self, timeout: float | None = None, told: Callable[[Job], None] = lambda _: None) -> Job:
+        """Wait until it has ended; ``told`` hears of the job at every look.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+            told: called with the job as it is.
+
+        Raises:
+            JobFailed: it failed, was parked or cancelled.
+            TimeoutError: it has not ended by then; it goes on.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        while True:
+            job = self.job
+            told(job)
+            if job.final:
+                break
+            if end is not None and time.monotonic() > end:
+                msg = f"job {self.id} has not ended after {timeout:g} s; it goes on"
+                raise TimeoutError(msg)
+            time.sleep(LOOK_EVERY)
+        if job.status != JobStatus.SUCCEEDED:
+            raise JobFailed(job)
+        return job
+
+    def cancel(self) -> bool:
+        """Cancel it; False: it had ended before."""
+        return cluster.jobs().end(self.id, JobStatus.CANCELLED)
+
+    def retry(self) -> JobHandle:
+        """Run it again: a parked job where it stopped, another ended one as a new job, which finds what is done.
+
+        Raises:
+            FlowError: it has not ended.
+        """
+        job = self.job
+        if not job.final:
+            raise FlowError(f"job {self.id} is {job.status.value}; cancel it first", field="job")
+        if job.status == JobStatus.PARKED and cluster.ledger().unpark(self.id):
+            return self
+        again, _ = start(job.flow, dict(job.params))
+        return JobHandle(again.id)
+
+
+def connect(settings: Settings | None = None) -> Settings:
+    """Point this process at the cluster: the one of ``DATAFAB_REDIS_URL``, else the one that runs in this home.
+
+    Raises:
+        NotFound: there is none.
+    """
+    settings = settings or load()
+    if settings.redis_url is None:
+        here = running(settings)
+        if here is None:
+            msg = "no cluster: start one with `datafab up`, or set DATAFAB_REDIS_URL"
+            raise NotFound(msg, field="DATAFAB_REDIS_URL")
+        settings = load(**settings.model_dump(exclude_unset=True) | {"redis_url": here.redis_url})
+    if settings != cluster.settings():
+        cluster.use(settings)
+    return settings
+
+
+def enqueue(flow: str, *, key: str | None = None, **params: Any) -> JobHandle:
+    """Enqueue a job and return at once.
+
+    Args:
+        flow: its name; ``datafab.flows.FLOWS`` has them.
+        key: a job that already has this key is returned instead of a new one.
+        params: the flow's parameters. Files are copied to the store, folders made absolute.
+
+    Raises:
+        NotFound: no such flow, file or cluster.
+        FlowError: a parameter is missing or wrong.
+    """
+    settings = connect()
+    job, _ = start(flow, localised(flow, params, cluster.services(), settings), key)
+    return JobHandle(job.id)
+
+
+def search(query: str, *, limit: int = 20, offset: int = 0) -> Results:
+    """Search the index: words, ``format:siret``, ``column:"code postal"``."""
+    services = Services(load())
+    try:
+        return services.index.search(query, limit, offset)
+    finally:
+        services.close()
+
+
+def localised(flow: str, params: dict[str, Any], services: Services, settings: Settings) -> dict[str, Any]:
+    """Return parameters that mean the same on every host: files in the store, folders absolute."""
+    known = FLOWS.get(flow)
+    if known is None:
+        return params
+    changed = {
+        name: Path(params[name]) for name in (known.files | known.folders) & params.keys() if _is_local(params[name])
+    }
+    for name, path in changed.items():
+        if name in known.folders:
+            params[name] = str(path.absolute())
+        elif path.is_file():
+            params[name] = "list:" + services.store(settings.store).write_list(path.read_bytes())
+        else:
+            raise NotFound(f"{path}: no such file", field=name)
+    return params
+
+
+def _is_local(value: Any) -> bool:
+    return isinstance(value, Path) or (isinstance(value, str) and "://" not in value and not value.startswith("list:"))

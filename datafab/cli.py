@@ -1,0 +1,252 @@
+"""The command line: ``datafab VERB`` or ``datafab NOUN VERB``.
+
+Exit codes: 0 done, 1 not done, 2 usage, 3 done with failed items.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import redis
+
+from datafab import __version__, api, demo, log, show
+from datafab.clients.jobs import MemoryJobs
+from datafab.domain.job import Job, JobStatus
+from datafab.domain.payload import Counts, ItemError
+from datafab.embedded import ALL, CORE, Cluster, running
+from datafab.errors import DatafabError
+from datafab.flows import FLOWS, plan
+from datafab.runner import run_inline
+from datafab.services import Services
+from datafab.settings import Settings, load
+from workers import cluster as cluster_app
+
+NOT_DONE, SOME_FAILED = 1, 3
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's objects, one a line.")
+
+
+class Group(click.Group):
+    """Turns our errors into a line for people and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except DatafabError as error:
+            show.error(error.message)
+        except redis.exceptions.RedisError as error:
+            show.error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL up?")
+        ctx.exit(NOT_DONE)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Collect, analyse and index open data on one Celery cluster."""
+    log.configure("WARNING")
+
+
+@main.command("demo")
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
+def demo_command(keep: bool) -> None:
+    """Run the main job on sample files, on a cluster of its own."""
+    demo.run(keep=keep)
+
+
+@main.command()
+def up() -> None:
+    """Run a cluster on this host: Redis, workers, beat, webhook and Flower."""
+    with show.starting() as told:
+        here = Cluster(load(), ALL, told=told)
+        here.start()
+    settings = here.settings
+    show.out.print(f"webhook  http://{settings.bind}/ready\nflower   http://{settings.flower_bind}/", highlight=False)
+    show.out.print(f"home     {settings.home}\nCtrl-C stops it", highlight=False)
+    here.serve_forever()
+
+
+@main.command()
+@click.argument("endpoints", default="collection/endpoint.csv", type=click.Path(path_type=Path))
+@click.option("--collection-dir", type=click.Path(path_type=Path), help="Gets resource/ and log/; the file's folder.")
+@click.option(
+    "--refill-todays-logs/--no-refill-todays-logs", default=False, help="Fetch again what has a log of today."
+)
+@click.option("--retry-failed", is_flag=True, help="Fetch again what failed today.")
+@click.option("--then", default=None, help="Stages after the fetch, e.g. analyse,index (the default) or none.")
+@click.option("--inline", is_flag=True, help="Run in this process, without a cluster.")
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 even when endpoints failed.")
+@as_json
+def collect(endpoints: Path, collection_dir: Path | None, then: str | None, inline: bool, **options: bool) -> None:
+    """Fetch every endpoint of ENDPOINTS (an endpoint.csv), analyse and index what came."""
+    params: dict[str, Any] = {"endpoints": endpoints, "collection": collection_dir or endpoints.parent}
+    params |= {name: True for name in ("refill_todays_logs", "retry_failed") if options[name]}
+    if then is not None:
+        params["then"] = _stages(then)
+    if inline:
+        job, counts, failures = _inline("collect", params)
+    else:
+        with _cluster():
+            job, counts, failures = _wait(api.enqueue("collect", **params))
+    _report(job, counts, failures, as_json=options["as_json"])
+    if counts.failed and not options["exit_zero"]:
+        click.get_current_context().exit(SOME_FAILED)
+
+
+@main.command()
+@click.argument("query", nargs=-1, required=True)
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100))
+@as_json
+def search(query: tuple[str, ...], limit: int, as_json: bool) -> None:
+    """Find what was indexed: words, format:siret, column:"code postal"."""
+    text = " ".join(query)
+    found = api.search(text, limit=limit)
+    if as_json:
+        show.lines(found.hits)
+    else:
+        show.results(text, found)
+
+
+@main.command()
+@click.argument("flow", type=click.Choice(sorted(FLOWS)))
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON or plain text.")
+@click.option("--key", help="Return the job that already has this key.")
+@click.option("--wait", is_flag=True, help="Wait until it has ended.")
+def enqueue(flow: str, params: tuple[str, ...], key: str | None, wait: bool) -> None:
+    """Enqueue a job on the cluster and print it."""
+    api.connect()
+    handle = api.enqueue(flow, key=key, **dict(_param(text) for text in params))
+    show.lines([handle.wait() if wait else handle.job])
+
+
+@main.group()
+def jobs() -> None:
+    """Look at jobs and act on them."""
+    api.connect()
+
+
+@jobs.command("list")
+@click.option("--status", type=click.Choice([status.value for status in JobStatus]))
+@click.option("--flow")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@as_json
+def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, the newest first."""
+    found = cluster_app.jobs().list(status=JobStatus(status) if status else None, flow=flow, limit=limit)
+    if as_json:
+        show.lines(found)
+    else:
+        show.jobs(found)
+
+
+@jobs.command("show")
+@click.argument("job")
+@as_json
+def jobs_show(job: str, as_json: bool) -> None:
+    """Show a job: stages, failures, log."""
+    handle = api.JobHandle(job)
+    if as_json:
+        failures = {source: error.dump() for source, error in handle.failures.items()}
+        show.lines([handle.job.dump() | {"failures": failures, "log": handle.logs}])
+    else:
+        show.job(handle.job, handle.failures, handle.logs)
+
+
+@jobs.command("retry")
+@click.argument("job")
+def jobs_retry(job: str) -> None:
+    """Run an ended job again: a parked one where it stopped, another as a new job."""
+    show.lines([api.JobHandle(job).retry().job])
+
+
+@jobs.command("cancel")
+@click.argument("job")
+def jobs_cancel(job: str) -> None:
+    """Cancel a job."""
+    handle = api.JobHandle(job)
+    done = handle.cancel()
+    show.lines([handle.job])
+    if not done:
+        click.get_current_context().exit(NOT_DONE)
+
+
+@jobs.command("prune")
+def jobs_prune() -> None:
+    """Forget jobs that are past their retention."""
+    show.out.print(f"{cluster_app.jobs().prune()} forgotten")
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """Join the cluster, or run one for as long as this command takes."""
+    settings = load()
+    if settings.redis_url or running(settings):
+        api.connect(settings)
+        yield
+        return
+    with show.starting() as told:
+        here = Cluster(settings, CORE, told=told)
+        here.start()
+    try:
+        cluster_app.use(here.settings)
+        yield
+    finally:
+        here.stop()
+
+
+def _wait(handle: api.JobHandle) -> tuple[Job, Counts, Mapping[str, ItemError]]:
+    """Follow a job to its end; Ctrl-C leaves it running where the cluster goes on."""
+    try:
+        with show.following() as told:
+            job = handle.wait(told=told)
+    except KeyboardInterrupt:
+        show.error(f"job {handle.id} goes on where its cluster does; `datafab jobs cancel {handle.id}` ends it")
+        raise
+    return job, job.counts or Counts(job=job.id), handle.failures
+
+
+def _inline(flow: str, params: dict[str, Any]) -> tuple[Job, Counts, Mapping[str, ItemError]]:
+    settings: Settings = load()
+    memory = MemoryJobs()
+    services = Services(settings, jobs=memory)
+    try:
+        params = api.localised(flow, params, services, settings)
+        source, stages = plan(flow, params)
+        now = time.time()
+        job = Job(id=uuid.uuid4().hex, flow=flow, params=params, created=now, deadline=now + settings.job_deadline)
+        with show.following() as told:
+            look = lambda: told(job.evolve(total=memory.total, progress=memory.progress()))  # noqa: E731
+            counts = run_inline(stages, source, job, services, look)
+    finally:
+        services.close()
+    job = job.evolve(status=JobStatus.SUCCEEDED, ended=time.time(), total=memory.total, progress=memory.progress())
+    return job.evolve(counts=counts), counts, memory.failures()
+
+
+def _report(job: Job, counts: Counts, failures: Mapping[str, ItemError], *, as_json: bool) -> None:
+    if as_json:
+        show.lines([job.dump() | {"failures": {source: error.dump() for source, error in failures.items()}}])
+    else:
+        show.failed(failures)
+        show.counts(counts)
+
+
+def _stages(text: str) -> list[str]:
+    return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,191 @@
+"""What the command line puts on the screen: progress, tables, JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from datafab.domain.document import Document, Results
+from datafab.domain.job import Job, JobStatus
+from datafab.domain.payload import Counts, ItemError, Value
+from datafab.embedded import State
+
+#: People read stderr while a script reads stdout.
+screen = Console(stderr=True)
+out = Console()
+
+#: Columns of a table that are named.
+COLUMNS = 8
+
+COLOURS = {
+    JobStatus.SUCCEEDED: "green",
+    JobStatus.FAILED: "red",
+    JobStatus.PARKED: "red",
+    JobStatus.CANCELLED: "yellow",
+}
+
+
+def lines(objects: Iterable[Value | Mapping[str, Any]]) -> None:
+    """Print the API's objects as JSON, one a line."""
+    for one in objects:
+        click.echo(json.dumps(one.dump() if isinstance(one, Value) else one, ensure_ascii=False))
+
+
+class JobProgress:
+    """Bars that follow a job, one for each of its stages."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, job: Job) -> None:
+        """Show the job as it is now."""
+        for stage in job.progress:
+            if stage.stage not in self._tasks:
+                self._tasks[stage.stage] = self._bars.add_task(stage.stage, total=job.total, facts="")
+            size = f" {_size(stage.bytes)}" if stage.bytes else ""
+            facts = f"{stage.failed} failed" if stage.failed else ""
+            self._bars.update(self._tasks[stage.stage], completed=stage.done, total=job.total, facts=facts + size)
+
+
+@contextmanager
+def following() -> Iterator[JobProgress]:
+    """Show bars while a job runs; nothing where nobody looks."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[facts]}"),
+    )
+    with Progress(*columns, console=screen, disable=not screen.is_terminal) as bars:
+        yield JobProgress(bars)
+
+
+@contextmanager
+def starting() -> Iterator[Any]:
+    """Show which parts of a cluster are up."""
+    states: dict[str, State] = {}
+    with screen.status("starting a cluster on this host") as status:
+
+        def told(name: str, state: State) -> None:
+            states[name] = state
+            parts = " ".join(f"[green]{part}[/]" if now == State.READY else part for part, now in states.items())
+            status.update(f"starting a cluster on this host: {parts}")
+
+        yield told
+
+
+def jobs(found: Sequence[Job]) -> None:
+    """Print jobs as a table."""
+    table = Table("job", "flow", "status", "stage", "items", "failed", "began", "why")
+    for job in found:
+        last = job.progress[-1] if job.progress else None
+        table.add_row(
+            job.id,
+            job.flow,
+            f"[{COLOURS.get(job.status, 'default')}]{job.status.value}[/]",
+            job.stage or "",
+            f"{last.done if last else 0}/{job.total if job.total is not None else '?'}",
+            str(last.failed) if last else "",
+            _time(job.created),
+            job.error.message if job.error else "",
+        )
+    out.print(table if found else "no jobs")
+
+
+def job(one: Job, failures: Mapping[str, ItemError], log: Sequence[Mapping[str, Any]]) -> None:
+    """Print one job with everything that is known of it."""
+    jobs([one])
+    if one.progress:
+        table = Table("stage", "ok", "unchanged", "skipped", "failed", "bytes")
+        for stage in one.progress:
+            counts = (stage.ok, stage.unchanged, stage.skipped, stage.failed)
+            table.add_row(stage.stage, *map(str, counts), _size(stage.bytes))
+        out.print(table)
+    failed(failures)
+    for line in log:
+        facts = {key: value for key, value in line.items() if key not in {"at", "level", "stage", "event"}}
+        told = " ".join(f"{key}={value}" for key, value in facts.items())
+        out.print(f"{_time(line['at'])} {line['level']:<7} {line['stage']}: {line['event']} {told}", markup=False)
+
+
+def failed(failures: Mapping[str, ItemError]) -> None:
+    """Print why items failed."""
+    if failures:
+        table = Table("failed", "why", "kind")
+        for source, error in failures.items():
+            table.add_row(source, error.message, error.type)
+        out.print(table)
+
+
+def counts(sums: Counts) -> None:
+    """Print the sums of a job."""
+    said = [f"{getattr(sums, name)} {name}" for name in ("ok", "unchanged", "skipped", "failed") if getattr(sums, name)]
+    out.print(", ".join(said or ["no items"]) + f" · {_size(sums.bytes)}", highlight=False)
+
+
+def results(query: str, found: Results) -> None:
+    """Print what a search found."""
+    title = f"{query or 'everything'}: {found.total} found"
+    table = Table("title", "rows", "columns (format)", "where", title=title, title_justify="left")
+    for hit in found.hits:
+        table.add_row(hit.title, _rows(hit), _columns(hit), hit.resource_url or hit.source)
+    out.print(table)
+
+
+def files(found: Results) -> None:
+    """Print what became of the files of a job."""
+    table = Table("file", "rows", "columns (format), or what is wrong")
+    for hit in sorted(found.hits, key=lambda hit: (hit.error is not None, hit.title)):
+        table.add_row(hit.title, _rows(hit), _columns(hit))
+    out.print(table)
+
+
+def _rows(hit: Document) -> str:
+    return "" if hit.total_lines is None else str(hit.total_lines)
+
+
+def _columns(hit: Document) -> str:
+    if hit.error:
+        return f"[red]{escape(hit.error.message)}[/]"
+    names = [
+        escape(col.name) + (f" ([cyan]{col.format}[/])" if col.format and col.format != "string" else "")
+        for col in hit.cols[:COLUMNS]
+    ]
+    more = [f"… {len(hit.cols) - COLUMNS} more"] if len(hit.cols) > COLUMNS else []
+    return ", ".join(names + more)
+
+
+def error(message: str) -> None:
+    """Print an error for people."""
+    screen.print(f"[red]error:[/] {message}", highlight=False)
+
+
+def is_terminal() -> bool:
+    """Say whether somebody looks at stdout."""
+    return sys.stdout.isatty()
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _size(number: int) -> str:
+    size = float(number)
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

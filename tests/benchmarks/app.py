@@ -1,0 +1,50 @@
+"""The Celery app of the benchmark's workers: the toy stages, and the tasks that they are compared with."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import replace
+from typing import Any
+
+from datafab.domain.payload import Item
+from datafab.flows import FLOWS, Flow
+from datafab.stage import Context, Stage
+from datafab.stages import STAGES
+
+#: stages, and so tasks, in each of the chains that are compared
+STEPS = 5
+#: what they are called, without their numbers
+STAGE, BARE, KEPT = "datafab.noop", "bench.bare", "bench.kept"
+
+
+def hold(item: Item, ctx: Context) -> Item:
+    """Hold the interpreter lock for ``seconds``, as a C call does that never gives it back."""
+    ctx.services.jobs.set_total(ctx.job, 1 + (ctx.services.jobs.get(ctx.job).total or 0))  # type: ignore[attr-defined]
+    ctypes.PyDLL(None).sleep(int(ctx.params["seconds"]))
+    return item
+
+
+STAGES["hold"] = Stage(name="hold", queue="cpu", run=hold)
+#: as the stage ``collect``, but on a queue that nobody may be listening to
+STAGES["shelved"] = replace(STAGES["collect"], name="shelved", queue="cpu")
+FLOWS["hold"] = Flow(name="hold", title="hold", source="numbers", stages=("hold",))
+FLOWS["shelve"] = Flow(name="shelve", title="shelve", source="endpoints", stages=("shelved",))
+
+from tests.workers.toys import app  # noqa: E402 - tasks are made from STAGES when workers is imported
+from workers.base import LedgerTask  # noqa: E402
+
+
+def _return(payload: dict[str, Any]) -> dict[str, Any]:
+    return payload
+
+
+def _return_kept(_task: LedgerTask, payload: dict[str, Any]) -> dict[str, Any]:
+    return payload
+
+
+for _number in range(STEPS):
+    app.task(_return, name=f"{BARE}{_number}")
+    app.task(_return_kept, base=LedgerTask, bind=True, name=f"{KEPT}{_number}")
+app.conf.task_routes |= {f"{name}{number}": {"queue": "io"} for name in (BARE, KEPT) for number in range(STEPS)}
+
+__all__ = ["BARE", "KEPT", "STAGE", "STEPS", "app"]
