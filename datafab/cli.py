@@ -44,7 +44,7 @@ class Group(click.Group):
             show.error(error.message)
         except redis.exceptions.RedisError as error:
             show.error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL up?")
-        ctx.exit(NOT_DONE)
+        return ctx.exit(NOT_DONE)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -139,7 +139,7 @@ def jobs() -> None:
 @as_json
 def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
     """List jobs, the newest first."""
-    found = cluster_app.jobs().list(status=JobStatus(status) if status else None, flow=flow, limit=limit)
+    found = cluster_app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
     if as_json:
         show.lines(found)
     else:

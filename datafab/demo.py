@@ -13,6 +13,7 @@ from datafab.embedded import ALL, Cluster, free_port
 from datafab.sandbox.portal import FILES, endpoint_csv, portal
 from datafab.settings import Settings, load
 from workers import cluster as cluster_app
+from workers.canvas import start
 
 SEARCHES = ("format:siren", "communes", 'column:"mise en service"')
 
@@ -67,7 +68,7 @@ def _collect(folder: Path, url: str) -> None:
         cluster_app.services(),
         cluster_app.settings(),
     )
-    job, _ = api.start("collect", params)
+    job, _ = start("collect", params)
     with show.following() as told:
         ended = api.JobHandle(job.id).wait(timeout=120, told=told)
     show.files(cluster_app.services().index.search("", 20))

@@ -11,6 +11,7 @@ import time
 from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -149,9 +150,7 @@ class _Work:
     def flush(self) -> None:
         """Keep what is done so far."""
         if self.records or self.lines:
-            self.services.jobs.record(
-                self.batch.job, self.stage.name, self.batch.number, self.records, self.lines
-            )
+            self.services.jobs.record(self.batch.job, self.stage.name, self.batch.number, self.records, self.lines)
         self.records, self.lines, self.flushed = [], [], time.monotonic()
 
     def _tee(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> Any:
@@ -227,7 +226,7 @@ def _run_many(work: _Work, todo: list[int]) -> None:
         work.attempt.check()
         outcomes = run_many([work.items[index] for index in todo], work.context())
         for position, index in enumerate(todo):
-            outcome = _caught(lambda: next(outcomes), work)
+            outcome = _caught(partial(next, outcomes), work)
             work.settle(index, outcome)
             if isinstance(outcome, _Broken):
                 todo = todo[position + 1 :]

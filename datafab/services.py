@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from datafab.clients.fetch import Fetcher
 from datafab.clients.index import Index
@@ -14,6 +15,13 @@ from datafab.settings import Settings
 
 if TYPE_CHECKING:
     from datafab.clients.detective import Detective
+
+
+class Pinged(Protocol):
+    """A client that can be asked whether its system answers."""
+
+    def ping(self) -> None:
+        """Raise when it does not."""
 
 
 class Services:
@@ -58,12 +66,15 @@ class Services:
 
     def pings(self) -> dict[str, str | None]:
         """Ask every configured service; name -> what is wrong with it, or None."""
-        asked = {"redis": lambda: self.jobs.ping(), "store": lambda: self.store(self.settings.store).ping()}
-        asked["index"] = lambda: self.index.ping()
+        asked: dict[str, Callable[[], Pinged]] = {
+            "redis": lambda: self.jobs,
+            "store": lambda: self.store(self.settings.store),
+            "index": lambda: self.index,
+        }
         answers: dict[str, str | None] = {}
-        for name, ping in asked.items():
+        for name, client in asked.items():
             try:
-                ping()
+                client().ping()
             except Exception as error:  # noqa: BLE001 - whatever is wrong is the answer
                 answers[name] = f"{type(error).__name__}: {error}"
             else:

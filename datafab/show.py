@@ -24,6 +24,7 @@ from datafab.embedded import State
 screen = Console(stderr=True)
 out = Console()
 
+KILO = 1000
 #: Columns of a table that are named.
 COLUMNS = 8
 
@@ -185,7 +186,7 @@ def _time(seconds: float) -> str:
 def _size(number: int) -> str:
     size = float(number)
     for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
+        if size < KILO:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
+        size /= KILO
     return f"{size:.1f} TB"

@@ -86,7 +86,7 @@ def enqueue() -> Response:
 def listing() -> dict[str, Any]:
     """Jobs, the newest first; ``next`` is the ``after`` of the next page, null on the last."""
     query = _query(JobsQuery)
-    found = site().jobs.list(**query.model_dump(exclude={"limit"}), limit=query.limit + 1)
+    found = site().jobs.newest(**query.model_dump(exclude={"limit"}), limit=query.limit + 1)
     page = found[: query.limit]
     return {"jobs": [job.dump() for job in page], "next": page[-1].id if len(found) > query.limit else None}
 

@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 from datafab.domain.job import JobStatus
 from datafab.domain.payload import ItemError
 from datafab.errors import DatafabError, Lost, Parked, Wait
-from workers.cluster import app, jobs
 from workers.canvas import publishable, row_id, rows_of
+from workers.cluster import app, jobs
 from workers.keeper import Held, keeper
 from workers.ledger import Row
 
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 AWAY = (RedisError, OperationalError)
 
 
-class LedgerRequest(Request):  # type: ignore[misc]
+class LedgerRequest(Request):
     """Celery's view of a message in the worker's parent process, which sees children die."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
@@ -52,7 +52,7 @@ class LedgerRequest(Request):  # type: ignore[misc]
         return True
 
 
-class LedgerTask(Task):  # type: ignore[type-arg]
+class LedgerTask(Task):
     """A task that runs only while it holds its row in the ledger.
 
     Its first positional argument is a batch (``{"job": ..., ...}``) or a job's id.
@@ -140,9 +140,8 @@ class LedgerTask(Task):  # type: ignore[type-arg]
         """Return the key that holds what is done of this attempt, to be dropped at its end."""
         return ""
 
-    def after_return(self, status: str, retval: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+    def after_return(self, status: str, *_: Any) -> None:
         """Celery has stored the result and sent the successors."""
-        del retval, task_id, args, kwargs, einfo
         held: Held | None = getattr(self.request, "held", None)
         if held is None:
             return
@@ -154,9 +153,8 @@ class LedgerTask(Task):  # type: ignore[type-arg]
             following = self.request.chain[-1]
             kept.published(row_id(following["task"], following["options"]["task_id"]))
 
-    def on_failure(self, exc: Any, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+    def on_failure(self, exc: Exception, _task_id: str, args: Any, *_: Any) -> None:
         """End the job: what fails a task natively fails the whole job. Items fail in the runner instead."""
-        del task_id, kwargs, einfo
         if isinstance(exc, OperationalError):
             return  # the successor was not sent; its row is there, and the tick sends it
         job = args[0]["job"] if isinstance(args[0], dict) else args[0]

@@ -99,19 +99,23 @@ def start(flow: str, params: dict[str, Any], key: str | None = None) -> tuple[Jo
     source, stages = plan(flow, params)
     now, limit = time.time(), settings().job_deadline
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
-    batch = Batch(job=job.id, flow=flow, params=params).dump()
-    if len(dumps(batch)) > MAX_MESSAGE:
-        raise FlowError(f"the parameters are larger than {MAX_MESSAGE} bytes; pass data by reference", field="params")
-    sig = app.signature(f"datafab.{source.name}", args=(batch,))
-    sig.freeze()
-    (row,) = rows_of(sig)
-    known = ledger().enqueue(job, row, [stage.name for stage in stages])
+    known, sig = accept(job, source, stages)
     if known != job.id:
         return jobs().get(known), False
     try:
         sig.apply_async()
-        ledger().confirm([(row.rid, 0)])
+        ledger().confirm([(rows_of(sig)[0].rid, 0)])
     except (OperationalError, *AWAY) as error:
         # It is accepted: its row is there, and the tick sends it when Redis is back.
         log.warning("redis went away after a job was accepted", job=job.id, error=str(error))
     return job, True
+
+
+def accept(job: Job, source: Stage, stages: Sequence[Stage]) -> tuple[str, Signature]:
+    """Write a job, its key and its first row; return the id of the job that has the key, and what is to be sent."""
+    batch = Batch(job=job.id, flow=job.flow, params=dict(job.params)).dump()
+    if len(dumps(batch)) > MAX_MESSAGE:
+        raise FlowError(f"the parameters are larger than {MAX_MESSAGE} bytes; pass data by reference", field="params")
+    sig = app.signature(f"datafab.{source.name}", args=(batch,))
+    sig.freeze()
+    return ledger().enqueue(job, rows_of(sig)[0], [stage.name for stage in stages]), sig

@@ -69,7 +69,7 @@ def _ledger(_pid: int) -> Ledger:
 
 
 @signals.setup_logging.connect
-def _set_up_logging(loglevel: int | str | None = None, **_: Any) -> None:
+def _set_up_logging(**_: Any) -> None:
     log.configure(settings().log_level)
 
 

@@ -27,6 +27,7 @@ CPU_LEASES = 4
 PATIENCE = 30
 
 log = structlog.get_logger()
+#: the pool of this process, as the ledger knows it
 _pool = "threads"
 
 

@@ -268,7 +268,7 @@ class Ledger:
     """The rows of one Redis. Each method is one atomic step there."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self.redis = client
+        self.redis: Any = client  # its types do not know that answers are decoded
         self.job_limit = settings.job_deadline
         #: seconds until a message that nobody confirmed is sent again, and one that is known to have left
         self.handover = 2 * settings.lease

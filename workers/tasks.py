@@ -14,12 +14,11 @@ from datafab.domain.job import JobStatus
 from datafab.domain.payload import Batch, Counts, Item, ItemError
 from datafab.errors import FlowError, Parked
 from datafab.flows import plan
-from datafab.settings import PREFIX
 from datafab.stage import Stage
 from datafab.stages import STAGES
 from workers import canvas
-from workers.cluster import app, jobs, services, settings
 from workers.base import LedgerTask
+from workers.cluster import app, jobs, services, settings
 from workers.keeper import Held, keeper
 
 log = structlog.get_logger()

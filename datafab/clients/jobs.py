@@ -8,7 +8,7 @@ Keys, all below ``datafab:1:``
 | ``job:<id>`` | hash | the job; ``n:<stage>:<status>`` and ``b:<stage>`` count items and bytes |
 | ``job:<id>:log`` | list | its last log lines, JSON |
 | ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
-| ``job:<id>:done:<stage>:<batch>`` | hash | what is done of a batch under way: item index -> item; ``m:<index>``: its memo |
+| ``job:<id>:done:<stage>:<batch>`` | hash | what is done of a batch: item index -> item; ``m:<index>``: its memo |
 | ``job:<id>:rows`` | set | the job's ledger rows that are alive (``workers/ledger.py``) |
 | ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
 | ``key:<key>`` | string | dedupe key -> job id |
@@ -45,7 +45,7 @@ DONE_TTL = 3 * 24 * 3600
 class Record(NamedTuple):
     """One item that a stage has finished with."""
 
-    index: int
+    position: int
     item: Item
     #: whether the stage had it in hand, or let it pass through
     touched: bool
@@ -53,6 +53,12 @@ class Record(NamedTuple):
 
 class Jobs(Protocol):
     """What the runner and the stages' context need of jobs."""
+
+    def ping(self) -> None:
+        """Raise when they cannot be reached."""
+
+    def close(self) -> None:
+        """Close the connections."""
 
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
         """Return what is done of a batch that an earlier attempt began."""
@@ -150,7 +156,7 @@ class RedisJobs:
     """Jobs in Redis. ``workers.ledger`` makes them; this reads, counts and ends them."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
-        self._redis = client
+        self._redis: Any = client  # its types do not know that answers are decoded
         self._retention = settings.retention_days * 24 * 3600
         self._record = client.register_script(_RECORD)
         self._end = client.register_script(_END)
@@ -175,7 +181,7 @@ class RedisJobs:
             raise NotFound(msg, field="job")
         return _job(job, fields)
 
-    def list(
+    def newest(
         self,
         *,
         status: JobStatus | None = None,
@@ -211,8 +217,7 @@ class RedisJobs:
     def failures(self, job: str) -> dict[str, ItemError]:
         """Return the failed items, source -> error (the first ``MAX_FAILURES`` of them)."""
         return {
-            source: ItemError.model_validate_json(error)
-            for source, error in self._hgetall(f"job:{job}:failed").items()
+            source: ItemError.model_validate_json(error) for source, error in self._hgetall(f"job:{job}:failed").items()
         }
 
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
@@ -296,7 +301,7 @@ class MemoryJobs:
         self, job: str, stage: str, number: int | None, records: Sequence[Record], lines: Sequence[dict[str, Any]]
     ) -> None:
         """Keep items as done and append log lines."""
-        self._done[job, stage, number].update({record.index: record.item for record in records})
+        self._done[job, stage, number].update({record.position: record.item for record in records})
         for record in records:
             if record.touched and record.item.status is Status.FAILED and record.item.error:
                 self._failed[record.item.source] = record.item.error
@@ -343,7 +348,7 @@ def _done(job: str, stage: str, number: int | None) -> str:
 
 def _row(record: Record) -> list[Any]:
     item = record.item
-    row: list[Any] = [record.index, item.model_dump_json(exclude_none=True), item.status.value, item.size or 0]
+    row: list[Any] = [record.position, item.model_dump_json(exclude_none=True), item.status.value, item.size or 0]
     if record.touched and item.status is Status.FAILED and item.error:
         row += [item.source, item.error.model_dump_json(exclude_none=True)]
     return row

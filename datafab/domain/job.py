@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -45,7 +46,7 @@ class Job(Value):
     v: Literal[1] = 1
     id: str
     flow: str
-    params: dict[str, Any] = {}
+    params: Mapping[str, Any] = {}
     #: dedupe key: two jobs with the same live key are one
     key: str | None = None
     status: JobStatus = JobStatus.QUEUED

@@ -11,15 +11,15 @@ from statistics import median
 
 from celery import chain
 from celery.canvas import Signature
+from workers.app import ledger
 
 from datafab.domain.job import Job
 from datafab.domain.payload import Batch, Item
 from datafab.settings import PREFIX
 from datafab.stages import STAGES
-from tests.benchmarks.app import BARE, KEPT, STAGE, STEPS, app
+from tests.benchmarks.app import BARE, KEPT, STEPS, app
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import Process, until
-from workers.app import ledger
 from workers.canvas import _steps, rows_of, start
 
 #: key prefix of Celery's results, and so the name of the channel that tells that a result is there

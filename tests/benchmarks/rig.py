@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Self
 
 import redis
+from workers.app import use
 
 from datafab.clients.jobs import connect
 from datafab.settings import Settings, child_environment, load
@@ -18,7 +19,6 @@ from tests.benchmarks.app import app
 from tests.benchmarks.processes import cpu
 from tests.servers.celery import Process, beat, until, worker
 from tests.servers.redis import RedisServer
-from workers.app import use
 
 APP = "tests.benchmarks.app"
 

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-
 from datafab.clients.jobs import connect
 from datafab.domain.job import Job
 from datafab.settings import load
 from tests.servers.celery import Cluster, until
 from tests.servers.redis import RedisServer
 from tests.workers.toys import app
-from workers.cluster import jobs, use
 from workers.canvas import start
+from workers.cluster import jobs, use
 from workers.ledger import Ledger
 
 PARTS = ("io", "cpu", "control", "beat")
@@ -117,9 +116,3 @@ def standing(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
 def bench(standing: Bench) -> Bench:
     standing.mend()
     return standing
-
-
-@pytest.fixture
-def clock() -> Iterator[object]:
-    begin = time.monotonic()
-    yield lambda: time.monotonic() - begin

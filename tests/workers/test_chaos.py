@@ -10,6 +10,7 @@ import random
 import signal
 import time
 from collections import Counter
+from contextlib import suppress
 
 from datafab.domain.job import JobStatus
 from tests.servers.celery import until
@@ -37,10 +38,8 @@ class Chaos:
     def child(self) -> None:
         children = [pid for name in ("cpu", "cpu2") for pid in self.bench.cluster.parts[name].children()]
         if children:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(self.random.choice(children), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
     def host(self) -> None:
         self._again(self.random.choice(HOSTS))
