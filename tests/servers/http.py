@@ -193,11 +193,15 @@ class Site:
         self.loop.run_forever()
         for server in servers:
             server.close()
-        for transport in list(self.open):
-            transport.abort()
-        while self.open:
-            self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.run_until_complete(self._hang_up())
         self.loop.close()
+
+    async def _hang_up(self) -> None:
+        """Close all connections, those that are being made or closed included: a warning counts as an error."""
+        for _ in range(10):
+            for transport in list(self.open):
+                transport.abort()
+            await asyncio.sleep(0)
 
     def __enter__(self) -> Self:
         self._thread.start()
