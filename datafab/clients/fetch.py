@@ -134,6 +134,7 @@ class Session:
         self._leash.begin(self._total, int(self._limit * FRAMING) + OVERHEAD)
         answer: Response | None = None
         kept: tuple[str, int] | None = None
+        whole = True
         try:
             answer = self._ask(url)
             refusal = _judge(answer, self._route(url), html=html)
@@ -143,22 +144,21 @@ class Session:
             else:
                 _skip(answer)
         except (RequestException, HTTPError) as error:
-            # An answer that broke off is none: the original's log has only the exception then.
-            if answer is not None:
-                answer.close()
-            answer, refusal = None, explain(error, self._route(url))
+            refusal, whole = explain(error, self._route(url)), False
         except Fatal as error:
             refusal = explain(error, self._route(url))
         finally:
             if answer is not None:
                 answer.close()
+        # An answer that broke off is none: the original's log has only the exception then.
+        told = answer if whole else None
         sha256, size = kept or (None, None)
         return Fetched(
             url=self._at,
             elapsed=time.perf_counter() - started,
-            status=answer.status_code if answer is not None else None,
-            headers=dict(answer.headers) if answer is not None else {},
-            request_headers=self._headers if answer is not None else {},
+            status=told.status_code if told is not None else None,
+            headers=dict(told.headers) if told is not None else {},
+            request_headers=self._headers if told is not None else {},
             sha256=sha256,
             size=size,
             refusal=refusal,
@@ -196,7 +196,10 @@ class Session:
             msg = f"not http or https: {url!r}"
             raise InvalidSchema(msg)
         if "@" in request.url:
-            request.prepare_auth(None, request.url)
+            try:
+                request.prepare_auth(None, request.url)
+            except UnicodeError as error:
+                raise InvalidURL(error) from error
         cookie = jar and get_cookie_header(jar, request)  # type: ignore[no-untyped-call]
         if cookie:
             request.headers["Cookie"] = cookie

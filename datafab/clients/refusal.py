@@ -44,7 +44,7 @@ _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((u3.IncompleteRead, u3.InvalidChunkLength), "incomplete", "the answer broke off before its end"),
     ((rq.ChunkedEncodingError,), "incomplete", "the answer broke off before its end"),
     ((RemoteDisconnected, ConnectionError), "disconnected", "the server closed the connection without an answer"),
-    ((HTTPException,), "bad_answer", "the server does not speak HTTP"),
+    ((HTTPException, rq.InvalidHeader), "bad_answer", "the server does not speak HTTP"),
     ((rq.RequestException, OSError), "unreachable", "the server cannot be reached"),
 )
 

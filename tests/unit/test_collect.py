@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -579,6 +580,15 @@ def test_one_host_cannot_hold_up_the_others(collection):
     assert [hosts for hosts in hosts_of if "slow.example" in hosts] == [{"slow.example"}] * collection.settings.per_host
     assert hosts_of[-1] == {"a.example", "b.example", "c.example"}
     assert services.jobs.total == len(hosts)
+
+
+def test_what_killed_processes_left_is_swept(collection, site):
+    left = collection.folder / "tmp" / "half"
+    left.parent.mkdir(parents=True)
+    left.write_text("half a body")
+    os.utime(left, (time.time() - 90_000,) * 2)
+    collection.run(row(site.url("/a.csv")))
+    assert not left.exists()
 
 
 def test_a_batch_is_one_session(collection):

@@ -19,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from datafab.clients.fetch import Fetched, Fetcher
-from datafab.clients.peer import permitted
+from datafab.clients.peer import Leash, Leashed, PrivateAddress, permitted
 from datafab.clients.refusal import shown
 from datafab.clients.store import Store
 from datafab.errors import FlowError, SettingError
@@ -133,6 +133,7 @@ def test_an_answer_that_is_refused(site, store, answer, exception, code):
         pytest.param(
             Answer(CSV, headers={"Content-Encoding": "gzip"}), "ContentDecodingError", "bad_encoding", id="not gzip"
         ),
+        pytest.param(Answer(CSV, headers={"Content-Length": "5, 6"}), "InvalidHeader", "bad_answer", id="two lengths"),
         pytest.param(redirect("/round"), "TooManyRedirects", "too_many_redirects", id="round in circles"),
         pytest.param(redirect("ftp://example.com/a"), "InvalidSchema", "not_http", id="redirect to ftp"),
         pytest.param(redirect("file:///etc/passwd"), "InvalidSchema", "not_http", id="redirect to a file"),
@@ -163,6 +164,7 @@ def test_an_answer_that_fails_is_none(site, store, answer, exception, code):
         ("http://*.example.com/", "InvalidURL", "invalid_url"),
         ("http://exa mple.com:99999999/", "InvalidURL", "invalid_url"),
         ("http://[::1/", "InvalidURL", "invalid_url"),
+        ("http://%E2%82%AC:secret@127.0.0.1:{closed}/", "InvalidURL", "invalid_url"),
         ("http://127.0.0.1:{closed}/a.csv", "ConnectionError", "connection_refused"),
         ("http://nosuchhost.invalid/a.csv", "ConnectionError", "dns"),
         ("http://" + "a" * 64 + ".example/", "ConnectionError", "dns"),
@@ -177,7 +179,28 @@ def test_a_url_that_cannot_be_fetched(site, store, url, exception, code):
     assert fetched.status is None
 
 
+@given(text=st.text(), form=st.sampled_from(["{}", "http:{}", "http://127.0.0.1:9/{}", "http://u:{}@127.0.0.1:9/"]))
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+def test_no_url_at_all_raises(store, text, form):
+    fetched = fetch(form.format(text), store, allow_private_hosts=())
+    assert fetched.refusal is not None
+    assert fetched.refusal.code != "failed"
+
+
 class TestTime:
+    def test_the_total_is_over_before_the_read_timeout(self, site, store):
+        site.answers["/slow"] = Answer(CSV, delay=2)
+        fetched = fetch(site.url("/slow"), store, read_timeout=5, total_timeout=0.1)
+        assert fetched.refusal is not None
+        assert fetched.refusal.code == "timeout"
+        assert fetched.elapsed < 1
+
+    def test_no_more_is_read_once_it_is_over(self):
+        leash = Leash(())
+        leash.begin(-0.1, 0)
+        with pytest.raises(TimeoutError):
+            leash.left()
+
     def test_a_silent_server(self, site, store):
         site.answers["/slow"] = Answer(CSV, delay=2)
         fetched = fetch(site.url("/slow"), store, read_timeout=0.1)
@@ -236,6 +259,7 @@ class TestPrivateAddresses:
             ("fe80::1%eth0", False),
             ("fc00::1", False),
             ("ff02::1", False),
+            ("4000::1", False),
             ("::ffff:127.0.0.1", False),
             ("::ffff:93.184.216.34", True),
             ("64:ff9b::7f00:1", False),
@@ -260,6 +284,18 @@ class TestPrivateAddresses:
         fetched = fetch(f"http://{host}:{site.ports[0]}/a.csv", store, allow_private_hosts=())
         assert fetched.refusal is not None
         assert fetched.refusal.code == "private_address"
+
+    def test_the_peer_counts_whatever_its_name_resolved_to(self, site):
+        class Fooled(Leashed):
+            leash = Leash(())
+
+            def _addresses(self, name: str) -> list[str]:
+                return ["127.0.0.1"]
+
+        before = len(site.requests)
+        with pytest.raises(PrivateAddress):
+            Fooled("data.example", site.ports[0]).request("GET", "/a.csv")
+        assert len(site.requests) == before
 
     def test_a_closed_port_cannot_be_told_from_an_open_one(self, store):
         fetched = fetch(f"http://127.0.0.1:{closed_port()}/", store, allow_private_hosts=())
@@ -457,6 +493,14 @@ def test_the_body_may_be_changed_on_its_way(site, store):
     fetched = fetch(site.url("/a.json"), store, transform=transform)
     assert fetched.sha256 == hashlib.sha256(b"[22]").hexdigest()
     assert (fetched.size, seen) == (4, ["application/json"])
+
+
+def test_what_is_announced_too_large_is_not_even_read(site, store):
+    site.answers["/huge"] = Answer(CSV, headers={"Content-Length": str(10**15)})
+    fetched = fetch(site.url("/huge"), store, read_timeout=5)
+    assert fetched.refusal is not None
+    assert "1000000000000000 bytes are announced" in fetched.refusal.message
+    assert fetched.elapsed < 1
 
 
 def test_a_server_that_never_comes_to_an_answer(site, store):
