@@ -297,6 +297,19 @@ class TestPrivateAddresses:
             Fooled("data.example", site.ports[0]).request("GET", "/a.csv")
         assert len(site.requests) == before
 
+    def test_the_next_address_is_tried_when_one_does_not_answer(self, site):
+        class Listed(Leashed):
+            leash = Leash(LOOPBACK)
+
+            def _addresses(self, name: str) -> list[str]:
+                return ["127.0.0.2", "127.0.0.1"]  # nothing listens at the first
+
+        connection = Listed("data.example", site.ports[0])
+        connection.connect()
+        assert connection.sock.getpeername()[0] == "127.0.0.1"
+        assert connection.host == "data.example"
+        connection.close()
+
     def test_a_closed_port_cannot_be_told_from_an_open_one(self, store):
         fetched = fetch(f"http://127.0.0.1:{closed_port()}/", store, allow_private_hosts=())
         assert fetched.refusal is not None
