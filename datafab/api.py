@@ -126,10 +126,12 @@ class JobHandle:
 def connect(settings: Settings | None = None) -> Settings:
     """Point this process at the cluster: the one of ``DATAFAB_REDIS_URL``, else the one that runs in this home.
 
+    A process that has been pointed at one before stays there.
+
     Raises:
         NotFound: there is none.
     """
-    settings = settings or load()
+    settings = settings or cluster.settings()
     if settings.redis_url is None:
         here = running(settings)
         if here is None:

@@ -17,7 +17,7 @@ import click
 import redis
 
 from datafab import __version__, api, demo, log, show
-from datafab.clients.jobs import MemoryJobs
+from datafab.clients.memory_jobs import MemoryJobs
 from datafab.domain.job import Job, JobStatus
 from datafab.domain.payload import Counts, ItemError
 from datafab.embedded import ALL, CORE, Cluster, running

@@ -39,6 +39,8 @@ class Attempt:
     again: bool = False
     #: whether an earlier attempt killed its worker
     suspect: bool = False
+    #: its row in the ledger and its own name there: what it records counts only while it holds that row
+    holder: tuple[str, str] = ("", "")
     #: raises Lost when the attempt no longer counts
     check: Callable[[], None] = lambda: None
     #: told whenever an item has ended, so that the attempt is not taken for hung
@@ -149,9 +151,13 @@ class _Work:
 
     def flush(self) -> None:
         """Keep what is done so far."""
-        if self.records or self.lines:
-            self.services.jobs.record(self.batch.job, self.stage.name, self.batch.number, self.records, self.lines)
+        records, lines = self.records, self.lines
         self.records, self.lines, self.flushed = [], [], time.monotonic()
+        if not (records or lines):
+            return
+        batch, holder = self.batch, self.attempt.holder
+        if not self.services.jobs.record(batch.job, self.stage.name, batch.number, records, lines, holder=holder):
+            raise Lost("this attempt no longer counts")
 
     def _tee(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> Any:
         """Send a stage's log line to the job's log too (a structlog processor)."""
@@ -213,22 +219,21 @@ def _run_each(work: _Work, todo: list[int]) -> None:
 
 
 def _outcome(work: _Work, index: int) -> Outcome:
-    run = work.stage.run
-    assert run is not None  # noqa: S101 - run_stage chose it
-    return _caught(lambda: run(work.items[index], work.context(index)), work)
+    assert work.stage.run is not None
+    outcome, _ = _caught(partial(work.stage.run, work.items[index], work.context(index)), work)
+    return outcome
 
 
 def _run_many(work: _Work, todo: list[int]) -> None:
     """Run all at once. A stage that breaks off is blamed on the item it was at; the rest goes on without it."""
-    run_many = work.stage.run_many
-    assert run_many is not None  # noqa: S101 - run_stage chose it
+    assert work.stage.run_many is not None
     while todo:
         work.attempt.check()
-        outcomes = run_many([work.items[index] for index in todo], work.context())
+        outcomes = work.stage.run_many([work.items[index] for index in todo], work.context())
         for position, index in enumerate(todo):
-            outcome = _caught(partial(next, outcomes), work)
+            outcome, broken = _caught(partial(next, outcomes), work)
             work.settle(index, outcome)
-            if isinstance(outcome, _Broken):
+            if broken:
                 todo = todo[position + 1 :]
                 break
             work.attempt.check()
@@ -236,26 +241,25 @@ def _run_many(work: _Work, todo: list[int]) -> None:
             return
 
 
-class _Broken(Fatal):
-    """The stage raised something that it should not."""
+def _caught(call: Callable[[], Outcome], work: _Work) -> tuple[Outcome, bool]:
+    """Return a failure as a value, and whether it was raised.
 
-
-def _caught(call: Callable[[], Outcome], work: _Work) -> Outcome:
-    """Return a failure as a value. The one broad except: a stage's fault fails its item, never its batch."""
+    The one broad except: a stage's fault fails its item, never its batch.
+    """
     try:
-        return call()
+        return call(), False
     except (FlowError, Lost, *AWAY):
         raise
     except DatafabError as error:
-        return error
+        return error, True
     except Exception as error:  # noqa: BLE001
         structlog.get_logger().exception("stage broke", job=work.batch.job, stage=work.stage.name)
-        return _Broken(f"{type(error).__name__}: {error}", code="internal")
+        return Fatal(f"{type(error).__name__}: {error}", code="internal"), True
 
 
-def parked(stage: Stage, batch: Batch, services: Services, reason: Parked) -> list[Item]:
+def parked(stage: Stage, batch: Batch, services: Services, attempt: Attempt, reason: Parked) -> list[Item]:
     """Fail what an attempt that died too often left undone; return all items."""
-    work = _Work(stage, batch, services, Attempt(created=0), load_items(batch, services))
+    work = _Work(stage, batch, services, attempt, load_items(batch, services))
     work.done = services.jobs.done(batch.job, stage.name, batch.number)
     for index, item in enumerate(work.items):
         if index not in work.done:
@@ -284,7 +288,7 @@ def pack(batch: Batch, items: Iterable[Item], services: Services) -> Batch:
 
 def expand(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> Iterator[Batch]:
     """Run a source stage and deal its items into batches; numbers them where there are several."""
-    assert stage.expand is not None  # noqa: S101 - flows put a source stage first
+    assert stage.expand is not None
     work = _Work(stage, batch, services, attempt, [])
     items = list(stage.expand(work.context()))
     work.flush()

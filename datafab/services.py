@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
+from redis.exceptions import RedisError
+
 from datafab.clients.fetch import Fetcher
 from datafab.clients.index import Index
 from datafab.clients.jobs import Jobs, RedisJobs, connect
 from datafab.clients.store import Store
-from datafab.errors import SettingError
+from datafab.errors import DatafabError, SettingError
 from datafab.settings import Settings
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ class Services:
         for name, client in asked.items():
             try:
                 client().ping()
-            except Exception as error:  # noqa: BLE001 - whatever is wrong is the answer
+            except (DatafabError, RedisError) as error:
                 answers[name] = f"{type(error).__name__}: {error}"
             else:
                 answers[name] = None

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from datafab.domain.job import JobStatus
 from datafab.domain.payload import ItemError
 from datafab.errors import DatafabError, Lost, Parked, Wait
-from workers.canvas import publishable, row_id, rows_of
+from workers.canvas import publishable, row_id, row_of, rows_of
 from workers.cluster import app, jobs
 from workers.keeper import Held, keeper
 from workers.ledger import Row
@@ -134,7 +134,7 @@ class LedgerTask(Task):
             following["args"] = [result, *following["args"]]
         parents = {"chain": chain[:-1], "parent_id": self.request.id, "root_id": self.request.root_id}
         following["options"] = {**following["options"], **parents}
-        return [Row(row_id(following["task"], following["options"]["task_id"]), dumps(following))]
+        return [row_of(following, following)]
 
     def done_key(self, held: Held) -> str:  # noqa: ARG002 - for tasks that keep what is done
         """Return the key that holds what is done of this attempt, to be dropped at its end."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -32,6 +32,11 @@ CHAIN, CHORD = "celery.chain", "celery.chord"
 def row_id(task: str, task_id: str) -> str:
     """Return a task's row: its id alone is not enough, as a task that is replaced leaves it to the body."""
     return f"{task}:{task_id}"
+
+
+def queue_of(task: str) -> str:
+    """Return where a task goes."""
+    return str(app.conf.task_routes.get(task, {}).get("queue", app.conf.task_default_queue))
 
 
 def body(batches: Sequence[Batch], stages: Sequence[Stage]) -> Signature:
@@ -63,12 +68,12 @@ def rows_of(sig: Signature) -> list[Row]:
         FlowError: it is more than a chain or one chord of chains, which is all that flows are made of.
     """
     if sig.task == CHORD:
-        return [_row(sig.body, sig.body, "held"), *(_row_of_part(part, sig) for part in sig.tasks)]
+        return [row_of(sig.body, sig.body, "held"), *(_row_of_part(part, sig) for part in sig.tasks)]
     if sig.task == CHAIN:
         if any(task["task"] in {CHAIN, CHORD, "celery.group"} for task in sig.tasks):
             raise FlowError("a flow is a chain or one chord of chains, nothing deeper")
-        return [_row(sig.tasks[0], sig)]
-    return [_row(sig, sig)]
+        return [row_of(sig.tasks[0], sig)]
+    return [row_of(sig, sig)]
 
 
 def _row_of_part(part: Signature, canvas: Signature) -> Row:
@@ -78,11 +83,12 @@ def _row_of_part(part: Signature, canvas: Signature) -> Row:
     """
     last = part.tasks[-1] if part.task == CHAIN else part
     last["options"]["group_id"] = canvas.options["task_id"]
-    return _row(part.tasks[0] if part.task == CHAIN else part, part)
+    return row_of(part.tasks[0] if part.task == CHAIN else part, part)
 
 
-def _row(task: Signature, sig: Signature, state: str = "sent") -> Row:
-    return Row(row_id(task["task"], task["options"]["task_id"]), dumps(dict(sig)), state)
+def row_of(task: Mapping[str, Any], sig: Mapping[str, Any], state: str = "sent") -> Row:
+    """Return the row of a task that is sent by publishing ``sig``: itself, or the chain that it begins."""
+    return Row(row_id(task["task"], task["options"]["task_id"]), dumps(dict(sig)), queue_of(task["task"]), state)
 
 
 def start(flow: str, params: dict[str, Any], key: str | None = None) -> tuple[Job, bool]:

@@ -49,7 +49,7 @@ def services() -> Services:
 def jobs() -> RedisJobs:
     """Return the jobs of the cluster."""
     mine = services().jobs
-    assert isinstance(mine, RedisJobs)  # noqa: S101 - only --inline has others, and no workers
+    assert isinstance(mine, RedisJobs)
     return mine
 
 

@@ -7,8 +7,8 @@ fence, a row's number of sends, travels as Celery's own ``retries``; a copy with
 ========  ============================================================  ==================================
 state     meaning                                                       due
 ========  ============================================================  ==================================
-sent      a message is on its way                                       unconfirmed: two leases; confirmed:
-                                                                        twenty (the broker has it by then)
+sent      a message is on its way                                       after two leases: sent again, unless it is
+                                                                        known to have left and its queue has a backlog
 held      a chord's body: Celery sends it when the header is complete   not, until only it is left
 run       ``by`` works on it and renews its lease                       a lease from the last heartbeat
 wait      nobody works on it: a poll, a retry, a closed gate            when it shall be looked at again
@@ -55,9 +55,9 @@ local function move(rid, state)
   if new ~= status then redis.call('HSET', job, 'status', new) end
 end
 
-local function put(rid, job, state, sig, delay)
+local function put(rid, job, state, queue, sig, delay)
   if redis.call('EXISTS', row_key(rid)) == 1 then return end
-  redis.call('HSET', row_key(rid), 'job', job, 'fence', 0, 'state', state, 'deaths', 0, 'sig', sig)
+  redis.call('HSET', row_key(rid), 'job', job, 'fence', 0, 'state', state, 'deaths', 0, 'queue', queue, 'sig', sig)
   redis.call('SADD', P .. 'job:' .. job .. ':rows', rid)
   if state == 'sent' then redis.call('ZADD', P .. 'due', now + delay, rid) end
 end
@@ -81,7 +81,7 @@ end
 )
 
 _ENQUEUE = """
-local id, key, rid, sig, handover, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local id, key, rid, queue, sig, handover, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local job = P .. 'job:' .. id
 if redis.call('EXISTS', job) == 1 then return id end  -- our own call, sent twice by a client that lost the answer
 if key ~= '' then
@@ -90,11 +90,11 @@ if key ~= '' then
   redis.call('SET', P .. 'key:' .. key, id)
   redis.call('HSET', job, 'key', key)
 end
-redis.call('HSET', job, 'flow', ARGV[7], 'params', ARGV[8], 'stages', ARGV[9],
+redis.call('HSET', job, 'flow', ARGV[8], 'params', ARGV[9], 'stages', ARGV[10],
            'status', 'queued', 'busy', 0, 'created', now, 'deadline', now + limit)
 redis.call('ZADD', P .. 'jobs', now, id)
 redis.call('ZADD', P .. 'deadlines', now + limit, id)
-put(rid, id, 'sent', sig, handover)
+put(rid, id, 'sent', queue, sig, handover)
 return id
 """
 
@@ -134,7 +134,7 @@ if not mine(rid, by) then
   return 0
 end
 local job = redis.call('HGET', row_key(rid), 'job')
-for i = 5, #ARGV, 2 do put(ARGV[i], job, 'sent', ARGV[i + 1], handover) end
+for i = 5, #ARGV, 4 do put(ARGV[i], job, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], handover) end
 if done ~= '' then redis.call('DEL', P .. done) end
 move(rid, false)
 wake_join(job, handover)
@@ -170,28 +170,35 @@ local known = redis.call('HGET', key, 'next')
 if known then return known end
 redis.call('HSET', key, 'next', ARGV[4])
 local job = redis.call('HGET', key, 'job')
-for i = 5, #ARGV, 3 do put(ARGV[i], job, ARGV[i + 1], ARGV[i + 2], handover) end
+for i = 5, #ARGV, 4 do put(ARGV[i], job, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], handover) end
 return ARGV[4]
 """
 
 # A run row that is due has lost its holder. In a threads pool most of the rows that a process took with it are
 # innocent: no death is counted, and each goes to the queue `cpu`, where it is alone in a child and a death tells.
+# A sent row that is due may have lost its message: a worker that stops can have fetched it and never told. Where its
+# queue has a backlog it is most likely still in there, and sending it again would only make the backlog longer.
 _CLAIM = """
 local out = {}
 for _, rid in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local key = row_key(rid)
-  local row = redis.call('HMGET', key, 'state', 'fence', 'deaths', 'sig', 'pool', 'reason')
+  local row = redis.call('HMGET', key, 'state', 'fence', 'deaths', 'sig', 'pool', 'reason', 'queue', 'left')
+  local left = tonumber(row[8]) or 0
   if not row[1] then redis.call('ZREM', P .. 'due', rid)
+  elseif row[1] == 'sent' and left > 0 and left < 10 and redis.call('LLEN', P .. row[7]) > 0 then
+    redis.call('HSET', key, 'left', left + 1)
+    redis.call('ZADD', P .. 'due', now + ARGV[2], rid)
   else
-    local deaths = tonumber(row[3])
+    local deaths, queue = tonumber(row[3]), row[7]
     if row[1] == 'run' then
-      if row[5] == 'threads' then redis.call('HSET', key, 'queue', 'cpu')
+      if row[5] == 'threads' then queue = 'cpu'; redis.call('HSET', key, 'queue', queue)
       else deaths = redis.call('HINCRBY', key, 'deaths', 1) end
     end
     local fence = redis.call('HINCRBY', key, 'fence', 1)
+    redis.call('HSET', key, 'left', 0)
     move(rid, 'sent')
     redis.call('ZADD', P .. 'due', now + ARGV[2], rid)
-    out[#out + 1] = {rid, fence, row[4], deaths, redis.call('HGET', key, 'queue') or '', row[6] or ''}
+    out[#out + 1] = {rid, fence, row[4], deaths, queue, row[6] or ''}
   end
 end
 return out
@@ -200,7 +207,10 @@ return out
 _CONFIRM = """
 for i = 2, #ARGV, 2 do
   local row = redis.call('HMGET', row_key(ARGV[i]), 'state', 'fence')
-  if row[1] == 'sent' and row[2] == ARGV[i + 1] then redis.call('ZADD', P .. 'due', now + ARGV[1], ARGV[i]) end
+  if row[1] == 'sent' and row[2] == ARGV[i + 1] then
+    redis.call('HSET', row_key(ARGV[i]), 'left', 1)
+    redis.call('ZADD', P .. 'due', now + ARGV[1], ARGV[i])
+  end
 end
 """
 
@@ -251,17 +261,24 @@ class Claimed(NamedTuple):
     #: the task's signature, JSON
     sig: str
     deaths: int
-    #: overrides the task's route, when not empty
     queue: str
     reason: str
 
 
 class Row(NamedTuple):
-    """A row to be made: its id, the signature (JSON) and ``sent`` or ``held``."""
+    """A row to be made."""
 
     rid: str
+    #: the signature, JSON
     sig: str
+    #: where the task goes
+    queue: str
+    #: ``sent`` or ``held``
     state: str = "sent"
+
+    def parts(self) -> tuple[str, str, str, str]:
+        """Return it in the order in which the scripts take it."""
+        return self.rid, self.state, self.queue, self.sig
 
 
 class Ledger:
@@ -270,9 +287,8 @@ class Ledger:
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self.redis: Any = client  # its types do not know that answers are decoded
         self.job_limit = settings.job_deadline
-        #: seconds until a message that nobody confirmed is sent again, and one that is known to have left
+        #: seconds until a message is doubted
         self.handover = 2 * settings.lease
-        self.resend = 20 * settings.lease
         scripts = {"enqueue": _ENQUEUE, "take": _TAKE, "renew": _RENEW, "end": _END, "wait": _WAIT, "died": _DIED}
         scripts |= {"split": _SPLIT, "claim": _CLAIM, "confirm": _CONFIRM, "park": _PARK, "unpark": _UNPARK}
         self._scripts = {name: client.register_script(_HELPERS + text) for name, text in scripts.items()}
@@ -286,7 +302,19 @@ class Ledger:
         """Write job, dedupe key and first row together; return the id of the job that has the key."""
         params = json.dumps(job.params, ensure_ascii=False)
         limit = min(self.job_limit, job.deadline - job.created)
-        args = [job.id, job.key or "", row.rid, row.sig, self.handover, limit, job.flow, params, ",".join(stages)]
+        args: list[Any] = [job.id, job.key or "", row.rid, row.queue, row.sig, self.handover, limit]
+        args += [job.flow, params, ",".join(stages)]
+            job.id,
+            job.key or "",
+            row.rid,
+            row.queue,
+            row.sig,
+            self.handover,
+            limit,
+            job.flow,
+            params,
+            ",".join(stages),
+        ]
         return str(self._run("enqueue", *args))
 
     def take(self, rid: str, fence: int, by: str, *, lease: float, pool: str, stage: str) -> Taken | None:
@@ -301,7 +329,7 @@ class Ledger:
 
     def end(self, rid: str, by: str, successors: Sequence[Row] = (), *, done: str = "") -> bool:
         """End a task and make its successors' rows, in one step; False: it was lost. ``done``: a key to drop."""
-        rows = [part for row in successors for part in (row.rid, row.sig)]
+        rows = [part for row in successors for part in row.parts()]
         return bool(self._run("end", rid, by, self.handover, done, *rows))
 
     def wait(self, rid: str, by: str, delay: float, reason: str) -> bool:
@@ -314,7 +342,7 @@ class Ledger:
 
     def split(self, rid: str, by: str, canvas: str, rows: Sequence[Row]) -> str | None:
         """Keep the canvas that replaces a task, with its rows; return the one kept first. None: lost."""
-        parts = [part for row in rows for part in (row.rid, row.state, row.sig)]
+        parts = [part for row in rows for part in row.parts()]
         kept: str | None = self._run("split", rid, by, self.handover, canvas, *parts)
         return kept
 
@@ -328,7 +356,7 @@ class Ledger:
     def confirm(self, sent: Sequence[tuple[str, int]]) -> None:
         """Say that the messages of these (rid, fence) have reached the broker."""
         if sent:
-            self._run("confirm", self.resend, *(part for pair in sent for part in pair))
+            self._run("confirm", self.handover, *(part for pair in sent for part in pair))
 
     def park(self, rid: str, by: str, reason: str) -> bool:
         """Put a row aside for an operator."""

@@ -36,6 +36,7 @@ class StageTask(LedgerTask):
             created=held.created,
             again=held.fence > 0,
             suspect=held.deaths > 0,
+            holder=(held.rid, held.by),
             check=held.check,
             alive=held.alive,
         )
@@ -59,7 +60,7 @@ def _parked(self: StageTask, batch: Batch, held: Held) -> Sequence[Item]:
     """Park a job's only batch; in a fan-out fail what is left of this one, so that the others can join."""
     if batch.number is None:
         self.park(held)
-    return runner.parked(self.stage, batch, services(), Parked(str(held.park)))
+    return runner.parked(self.stage, batch, services(), self.attempt(held), Parked(str(held.park)))
 
 
 def _expand(self: StageTask, payload: dict[str, Any]) -> None:
@@ -104,7 +105,7 @@ def tick() -> int:
         with app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=500):
             for row in claimed:
                 sig = app.signature(loads(row.sig))
-                options: dict[str, Any] = {"retries": row.fence} | ({"queue": row.queue} if row.queue else {})
+                options: dict[str, Any] = {"retries": row.fence, "queue": row.queue}
                 if row.deaths >= settings().max_deaths:
                     options["headers"] = {"park": f"{row.reason or 'its worker died'} ({row.deaths} times)"}
                 sig.apply_async(producer=producer, add_to_parent=False, **options)

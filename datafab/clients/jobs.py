@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -64,9 +63,16 @@ class Jobs(Protocol):
         """Return what is done of a batch that an earlier attempt began."""
 
     def record(
-        self, job: str, stage: str, number: int | None, records: Sequence[Record], lines: Sequence[dict[str, Any]]
-    ) -> None:
-        """Keep items as done, count each of them once, and append log lines."""
+        self,
+        job: str,
+        stage: str,
+        number: int | None,
+        records: Sequence[Record],
+        lines: Sequence[dict[str, Any]],
+        *,
+        holder: tuple[str, str] = ("", ""),
+    ) -> bool:
+        """Keep items as done, count each of them once, and append log lines; False: the holder has lost its row."""
 
     def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
         """Return the memos of a batch's items."""
@@ -105,6 +111,10 @@ _RECORD = (
     + """
 local job = P .. 'job:' .. ARGV[1]
 if redis.call('EXISTS', job) == 0 then return 0 end
+if ARGV[8] ~= '' then
+  local row = redis.call('HMGET', P .. 'row:' .. ARGV[8], 'state', 'by')
+  if row[1] ~= 'run' or row[2] ~= ARGV[9] then return 0 end
+end
 local stage = ARGV[2]
 local done = job .. ':done:' .. stage .. ':' .. ARGV[3]
 local work = cjson.decode(ARGV[4])
@@ -226,16 +236,23 @@ class RedisJobs:
         return {int(key): Item.model_validate_json(value) for key, value in fields.items() if key.isdigit()}
 
     def record(
-        self, job: str, stage: str, number: int | None, records: Sequence[Record], lines: Sequence[dict[str, Any]]
-    ) -> None:
-        """Keep items as done, count each of them once, and append log lines."""
+        self,
+        job: str,
+        stage: str,
+        number: int | None,
+        records: Sequence[Record],
+        lines: Sequence[dict[str, Any]],
+        *,
+        holder: tuple[str, str] = ("", ""),
+    ) -> bool:
+        """Keep items as done, count each of them once, and append log lines; False: the holder has lost its row."""
         work = {
             "records": [_row(record) for record in records],
             "lines": [json.dumps(line, ensure_ascii=False, default=str) for line in lines],
         }
-        self._record(
-            args=[job, stage, _number(number), json.dumps(work, ensure_ascii=False), MAX_FAILURES, MAX_LINES, DONE_TTL]
-        )
+        text = json.dumps(work, ensure_ascii=False)
+        args: list[Any] = [job, stage, _number(number), text, MAX_FAILURES, MAX_LINES, DONE_TTL, *holder]
+        return bool(self._record(args=args))
 
     def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
         """Return the memos of a batch's items."""
@@ -275,67 +292,6 @@ class RedisJobs:
     def _hgetall(self, key: str) -> dict[str, str]:
         fields: dict[str, str] = self._redis.hgetall(PREFIX + key)
         return fields
-
-
-class MemoryJobs:
-    """The same for one job in this process (``--inline``)."""
-
-    def __init__(self) -> None:
-        self._done: defaultdict[tuple[str, str, int | None], dict[int, Item]] = defaultdict(dict)
-        self._memo: defaultdict[tuple[str, str, int | None], dict[int, dict[str, Any]]] = defaultdict(dict)
-        self._failed: dict[str, ItemError] = {}
-        self._lines: list[dict[str, Any]] = []
-        self.total: int | None = None
-
-    def ping(self) -> None:
-        """Answer always."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
-        """Return what is done of a batch."""
-        return dict(self._done[job, stage, number])
-
-    def record(
-        self, job: str, stage: str, number: int | None, records: Sequence[Record], lines: Sequence[dict[str, Any]]
-    ) -> None:
-        """Keep items as done and append log lines."""
-        self._done[job, stage, number].update({record.position: record.item for record in records})
-        for record in records:
-            if record.touched and record.item.status is Status.FAILED and record.item.error:
-                self._failed[record.item.source] = record.item.error
-        self._lines += lines
-
-    def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
-        """Return the memos of a batch's items."""
-        return self._memo[job, stage, number]
-
-    def keep_memo(self, job: str, stage: str, number: int | None, index: int, memo: dict[str, Any]) -> None:
-        """Keep one item's memo."""
-        self._memo[job, stage, number][index] = memo
-
-    def set_total(self, job: str, total: int) -> None:  # noqa: ARG002 - one job only
-        """Say how many items the job has."""
-        self.total = total
-
-    def logs(self) -> list[dict[str, Any]]:
-        """Return the log lines."""
-        return list(self._lines)
-
-    def failures(self) -> dict[str, ItemError]:
-        """Return the failed items, source -> error."""
-        return dict(self._failed)
-
-    def progress(self) -> tuple[Progress, ...]:
-        """Return how far each stage is."""
-        sums: dict[str, Counter[str]] = {}
-        for (_, stage, _), done in self._done.items():
-            counts = sums.setdefault(stage, Counter())
-            for item in done.values():
-                counts[item.status.value] += 1
-                counts["bytes"] += item.size or 0
-        return tuple(Progress(stage=stage, **counts) for stage, counts in sums.items())
 
 
 def _number(number: int | None) -> str:

@@ -176,7 +176,7 @@ class Cluster:
         os.pwrite(self._lock, str(os.getpid()).encode(), 0)
 
     def _start_parts(self) -> None:
-        assert self._lock is not None  # noqa: S101 - taken before
+        assert self._lock is not None
         home = self._file.parent
         changes = _absolute_paths(self.settings)
         if self.settings.redis_url is None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from celery import Celery
+from redis.exceptions import RedisError
 
 T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
@@ -130,7 +131,10 @@ class Cluster:
         def answer() -> bool:
             for name in names:
                 assert self.parts[name].alive, self.parts[name].log.read_text()[-2000:]
-            replies = app.control.ping(destination=sorted(nodes), timeout=0.5, limit=len(nodes))
+            try:
+                replies = app.control.ping(destination=sorted(nodes), timeout=0.5, limit=len(nodes))
+            except (ConnectionError, RedisError):  # a pooled connection to a Redis that a test has killed
+                return False
             return nodes <= {node for reply in replies for node in reply}
 
         until(answer, timeout)

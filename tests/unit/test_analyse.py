@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from datafab.clients.jobs import MemoryJobs
+from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.store import Store
 from datafab.domain.document import VERSION, analysis_name
 from datafab.domain.payload import Batch, Item, Status

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datafab.clients.index import Index, Outcome
-from datafab.clients.jobs import MemoryJobs
+from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.store import Store
 from datafab.domain.document import VERSION, Column, Document, analysis_name, document, document_id, filename
 from datafab.domain.payload import Batch, Dataset, Item, ItemError, Status

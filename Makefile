@@ -1,0 +1,57 @@
+# One command list. Everything that is needed comes by itself; beforehand: git, make, Python 3.11 (or 3.12) with venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+UV := $(shell command -v uv || echo .uv/bin/uv)
+RUN := .venv/bin/
+export UV_PYTHON_DOWNLOADS := never
+export UV_COMPILE_BYTECODE := 1
+export UV_PROJECT_ENVIRONMENT := .venv
+# A virtual environment that somebody has activated is not ours.
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check bench soak clean
+
+help: ## Show what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+setup: .venv/.ready ## Bring everything that the other commands need (they do it themselves)
+
+demo: .venv/.ready ## Collect, analyse, index and find sample files on a real cluster
+	@$(RUN)datafab demo $(ARGS)
+
+up: .venv/.ready ## Run a cluster on this host until Ctrl-C
+	@$(RUN)datafab up
+
+test: .venv/.ready check ## Check the code and run all tests on real servers
+	@tests/servers/install
+	$(RUN)coverage erase
+	$(RUN)coverage run -m pytest $(ARGS)
+	@$(RUN)coverage combine --quiet
+	$(RUN)coverage report
+
+check: .venv/.ready ## Lint, types, layers
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)mypy
+	$(RUN)lint-imports
+
+bench: .venv/.ready ## Measure speeds as ratios and write docs/benchmarks.md
+	@tests/servers/install
+	$(RUN)python -m tests.benchmarks
+
+soak: .venv/.ready ## Ten minutes of random kills (DATAFAB_CHAOS=seconds)
+	@tests/servers/install
+	DATAFAB_CHAOS=$${DATAFAB_CHAOS:-600} $(RUN)pytest tests/workers/test_chaos.py -s --timeout 7200
+
+clean: ## Remove what the commands made
+	rm -rf .venv .uv .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+.uv/bin/uv:
+	@$(PYTHON) -m venv .uv || { echo "Python's venv is missing: apt install python3-venv"; exit 1; }
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
+
+.venv/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	@echo "bringing the libraries (a minute the first time)"
+	@$(UV) sync --quiet --locked --python $(PYTHON)
+	@touch $@

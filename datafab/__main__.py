@@ -1,0 +1,5 @@
+"""``python -m datafab``: the command line."""
+
+from datafab.cli import main
+
+main()

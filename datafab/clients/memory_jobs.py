@@ -1,0 +1,80 @@
+"""One job's state in this process, for ``--inline``: what ``RedisJobs`` is for a cluster."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from datafab.clients.jobs import Record
+from datafab.domain.job import Progress
+from datafab.domain.payload import Item, ItemError, Status
+
+
+class MemoryJobs:
+    """What is done, said and failed of one job."""
+
+    def __init__(self) -> None:
+        self._done: defaultdict[tuple[str, str, int | None], dict[int, Item]] = defaultdict(dict)
+        self._memo: defaultdict[tuple[str, str, int | None], dict[int, dict[str, Any]]] = defaultdict(dict)
+        self._failed: dict[str, ItemError] = {}
+        self._lines: list[dict[str, Any]] = []
+        self.total: int | None = None
+
+    def ping(self) -> None:
+        """Answer always."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
+        """Return what is done of a batch."""
+        return dict(self._done[job, stage, number])
+
+    def record(
+        self,
+        job: str,
+        stage: str,
+        number: int | None,
+        records: Sequence[Record],
+        lines: Sequence[dict[str, Any]],
+        *,
+        holder: tuple[str, str] = ("", ""),  # noqa: ARG002 - nobody else holds anything
+    ) -> bool:
+        """Keep items as done and append log lines."""
+        self._done[job, stage, number].update({record.position: record.item for record in records})
+        for record in records:
+            if record.touched and record.item.status is Status.FAILED and record.item.error:
+                self._failed[record.item.source] = record.item.error
+        self._lines += lines
+        return True
+
+    def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
+        """Return the memos of a batch's items."""
+        return self._memo[job, stage, number]
+
+    def keep_memo(self, job: str, stage: str, number: int | None, index: int, memo: dict[str, Any]) -> None:
+        """Keep one item's memo."""
+        self._memo[job, stage, number][index] = memo
+
+    def set_total(self, job: str, total: int) -> None:  # noqa: ARG002 - one job only
+        """Say how many items the job has."""
+        self.total = total
+
+    def logs(self) -> list[dict[str, Any]]:
+        """Return the log lines."""
+        return list(self._lines)
+
+    def failures(self) -> dict[str, ItemError]:
+        """Return the failed items, source -> error."""
+        return dict(self._failed)
+
+    def progress(self) -> tuple[Progress, ...]:
+        """Return how far each stage is."""
+        sums: dict[str, Counter[str]] = {}
+        for (_, stage, _), done in self._done.items():
+            counts = sums.setdefault(stage, Counter())
+            for item in done.values():
+                counts[item.status.value] += 1
+                counts["bytes"] += item.size or 0
+        return tuple(Progress(stage=stage, **counts) for stage, counts in sums.items())

@@ -1,0 +1,68 @@
+"""A home with a running cluster for the faces, and sample files on a local portal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from datafab.embedded import CORE, Cluster
+from datafab.sandbox.portal import endpoint_csv, portal
+from datafab.settings import Settings, child_environment, load
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with portal() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    home = tmp_path_factory.mktemp("home")
+    return load(home=home, allow_private_hosts="127.0.0.1/32", lease=3, tick=0.2, io_threads=8, cpu_processes=1)
+
+
+@pytest.fixture(scope="module")
+def cluster(settings: Settings) -> Iterator[Cluster]:
+    with Cluster(settings, CORE) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def datafab(settings: Settings) -> Run:
+    """Return a function that runs the command line in a process of its own, in this home."""
+
+    def run(*arguments: str, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "datafab", *arguments],
+            env=child_environment(settings),
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def collection(tmp_path: Path, site: str) -> Path:
+    folder = tmp_path / "collection"
+    folder.mkdir()
+    (folder / "endpoint.csv").write_text(endpoint_csv(site), encoding="utf-8")
+    return folder
+
+
+def printed(done: subprocess.CompletedProcess[str]) -> list[dict]:
+    """Return the JSON lines that a command printed."""
+    return [json.loads(line) for line in done.stdout.splitlines()]

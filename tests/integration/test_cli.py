@@ -1,0 +1,136 @@
+"""The command line as a user has it: in a process of its own, against a real cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import datafab as package
+from datafab import api
+from datafab.embedded import Cluster
+from datafab.errors import FlowError, NotFound
+from datafab.sandbox.portal import FILES
+from tests.integration.conftest import Run, printed
+from workers import cluster as cluster_app
+
+FAILED = {"absent.csv": "http_404", "erreur.csv": "html", "page.csv": "html"}
+
+
+def _stored(collection: Path) -> tuple[int, int]:
+    logs = list(collection.glob("log/*/*.json"))
+    resources = [path for path in (collection / "resource").iterdir() if path.is_file()]
+    return len(logs), len(resources)
+
+
+@pytest.mark.parametrize("how", ["cluster", "inline"])
+def test_collect(datafab: Run, cluster: Cluster, collection: Path, how: str):
+    options = ["--inline"] if how == "inline" else []
+    (job,) = printed(datafab("collect", str(collection / "endpoint.csv"), "--json", *options, code=3))
+    counts = {name: job["counts"][name] for name in ("ok", "unchanged", "skipped", "failed")}
+    assert counts == {"ok": len(FILES) - len(FAILED), "unchanged": 0, "skipped": 0, "failed": len(FAILED)}
+    assert job["status"] == "succeeded"
+    assert [stage["stage"] for stage in job["progress"]] == ["collect", "analyse", "index"]
+    assert sorted(error["type"] for error in job["failures"].values()) == sorted(FAILED.values())
+    assert _stored(collection) == (len(FILES), len(FILES) - 2)  # the 404 and the honest HTML page gave no resource
+
+
+def test_a_second_run_of_the_day_fetches_nothing(datafab: Run, cluster: Cluster, collection: Path):
+    file = str(collection / "endpoint.csv")
+    datafab("collect", file, "--exit-zero")
+    before = _stored(collection)
+    (job,) = printed(datafab("collect", file, "--json", "--then", "none"))
+    assert job["counts"]["unchanged"] == len(FILES)
+    assert [stage["stage"] for stage in job["progress"]] == ["collect"]
+    assert _stored(collection) == before
+
+
+def test_what_a_person_reads(datafab: Run, cluster: Cluster, collection: Path):
+    said = datafab("collect", str(collection / "endpoint.csv"), code=3).stdout
+    assert "the server answered 404 Not Found" in " ".join(said.split()).replace("│", "")
+    assert "5 ok, 3 failed" in said
+    found = datafab("search", "format:siren").stdout
+    assert "format:siren: 1 found" in found
+    assert "siren (siren)" in " ".join(found.replace("│", " ").split())
+
+
+def test_search_prints_json(datafab: Run, cluster: Cluster, collection: Path):
+    datafab("collect", str(collection / "endpoint.csv"), "--exit-zero")
+    (hit,) = printed(datafab("search", 'column:"mise en service"', "--json"))
+    assert (hit["title"], hit["total_lines"], hit["compression"]) == ("bornes.csv.gz", 500, "gzip")
+    (hit,) = printed(datafab("search", "societe", "dénomination", "--json")) or [None]
+    assert hit is None or hit["title"] == "entreprises.csv"
+
+
+def test_jobs_can_be_listed_shown_cancelled_and_retried(datafab: Run, cluster: Cluster, collection: Path):
+    file = str(collection / "endpoint.csv")
+    (first,) = printed(datafab("enqueue", "collect", "-p", f"endpoints={file}", "-p", f"collection={collection}"))
+    (done,) = printed(
+        datafab("enqueue", "collect", "-p", f"endpoints={file}", "-p", f"collection={collection}", "--wait")
+    )
+    assert done["status"] == "succeeded"
+    listed = printed(datafab("jobs", "list", "--json", "--flow", "collect", "--limit", "2"))
+    assert [job["id"] for job in listed] == [done["id"], first["id"]]
+    assert done["id"] in datafab("jobs", "list", "--status", "succeeded").stdout.replace("\n", "")
+    (shown,) = printed(datafab("jobs", "show", done["id"], "--json"))
+    assert {error["type"] for error in shown["failures"].values()} <= {"html", "http_404"}
+    assert datafab("jobs", "show", first["id"]).stdout
+    (cancelled,) = printed(datafab("jobs", "cancel", done["id"], code=1))  # it has ended
+    assert cancelled["status"] == "succeeded"
+    (again,) = printed(datafab("jobs", "retry", done["id"]))
+    assert again["id"] != done["id"]
+    assert again["flow"] == "collect"
+    assert datafab("jobs", "prune").stdout == "0 forgotten\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["collect", "nowhere.csv"], 1, "nowhere.csv: no such file"),
+        (["enqueue", "nothing"], 2, "'nothing' is not"),
+        (["enqueue", "collect", "-p", "endpoints"], 2, "'endpoints' is not NAME=VALUE"),
+        (["enqueue", "collect"], 1, "flow 'collect' needs the parameter 'collection'"),
+        (["jobs", "show", "0000"], 1, "no job '0000'"),
+        (["jobs", "retry", "0000"], 1, "no job '0000'"),
+        (["collect", "x", "--nothing"], 2, "No such option"),
+    ],
+)
+@pytest.mark.usefixtures("cluster")
+def test_usage_errors(datafab: Run, arguments: list[str], code: int, says: str, tmp_path: Path):
+    assert says in datafab(*arguments, code=code, cwd=tmp_path).stderr.replace("\n", " ")
+
+
+def test_an_endpoint_csv_without_its_columns_fails_the_job(datafab: Run, cluster: Cluster, tmp_path: Path):
+    (tmp_path / "endpoint.csv").write_text("endpoint;url\nx;y\n", encoding="utf-8")
+    said = datafab("collect", str(tmp_path / "endpoint.csv"), code=1).stderr.replace("\n", " ")
+    assert "endpoint-url" in said
+
+
+def test_python(cluster: Cluster, collection: Path):
+    cluster_app.use(cluster.settings)
+    params = {"endpoints": collection / "endpoint.csv", "collection": collection}
+    handle = package.enqueue("collect", key=str(collection), **params)
+    ended = handle.wait(timeout=60)
+    assert (handle.status, handle.result) == (ended.status, ended.counts)
+    assert len(handle.failures) == len(FAILED)
+    assert {line["level"] for line in handle.logs} >= {"warning"}
+    assert package.enqueue("collect", key=str(collection), **params).id == handle.id
+    with pytest.raises(FlowError, match="needs the parameter 'collection'"):
+        package.enqueue("collect", endpoints=collection / "endpoint.csv")
+    with pytest.raises(NotFound, match="no flow"):
+        package.enqueue("nothing")
+
+
+def test_a_job_that_fails_raises(cluster: Cluster, tmp_path: Path):
+    cluster_app.use(cluster.settings)
+    (tmp_path / "endpoint.csv").write_text("nothing\n", encoding="utf-8")
+    handle = package.enqueue("collect", endpoints=tmp_path / "endpoint.csv", collection=tmp_path)
+    with pytest.raises(package.JobFailed, match=r"failed in stage endpoints: .*endpoint-url"):
+        handle.wait(timeout=30)
+    with pytest.raises(AttributeError):
+        package.nothing  # noqa: B018 - the lookup is the test
+
+
+def test_without_a_cluster(tmp_path: Path):
+    with pytest.raises(NotFound, match="start one with `datafab up`"):
+        api.connect(api.load(home=tmp_path, redis_url=None))

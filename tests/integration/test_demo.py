@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+
+def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
+    env = os.environ | {"DATAFAB_HOME": str(tmp_path), "TMPDIR": str(tmp_path), "COLUMNS": "160"}
+    done = subprocess.run(
+        [sys.executable, "-m", "datafab", "demo"], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for said in (
+        "redis, worker-io, worker-cpu, worker-control, beat, webhook, flower",
+        "siren (siren)",
+        "the server answered 404 Not Found",
+        "a web page (text/html) instead of data",
+        "5 ok, 3 failed",
+        "entreprises.csv  200 rows",
+        "bornes.csv.gz  500 rows",
+        "saw datafab.analyse, datafab.collect",
+    ):
+        assert said in done.stdout, done.stdout
+    assert list(tmp_path.iterdir()) == []

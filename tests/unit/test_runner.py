@@ -1,0 +1,281 @@
+"""The runner, without Celery and without Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from datafab.clients.memory_jobs import MemoryJobs
+from datafab.domain.job import Job
+from datafab.domain.payload import MAX_MESSAGE, Batch, Counts, Item, Status
+from datafab.errors import Fatal, FlowError, Lost, Parked, Retriable, Skippable, Wait
+from datafab.runner import Attempt, expand, load_items, pack, parked, run_inline, run_stage
+from datafab.services import Services
+from datafab.settings import load
+from datafab.stage import Context, Stage
+
+
+@pytest.fixture
+def services(tmp_path) -> Iterator[Services]:
+    mine = Services(load(home=tmp_path), jobs=MemoryJobs())
+    yield mine
+    mine.close()
+
+
+def batch(*names: str, **facts) -> Batch:
+    return Batch(job="j", flow="f", items=tuple(Item(source=name, **facts) for name in names))
+
+
+def stage(run=None, **changes) -> Stage:
+    return Stage(name="toy", queue="io", run=run, **changes)
+
+
+def run(the_stage: Stage, the_batch: Batch, services: Services, **attempt) -> list[Item]:
+    return run_stage(the_stage, the_batch, services, Attempt(created=0, **attempt))
+
+
+def failing(error: Exception):
+    def one(item: Item, ctx: Context) -> Item:
+        if item.source == "bad":
+            raise error
+        return item.evolve(filename="done")
+
+    return one
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (Fatal("no", code="http_404", field="url"), Status.FAILED, "http_404"),
+        (Skippable("not this one"), Status.SKIPPED, "skippable"),
+        (KeyError("x"), Status.FAILED, "internal"),
+        (RecursionError(), Status.FAILED, "internal"),
+    ],
+)
+def test_an_error_is_its_items_alone(services, error, status, kind):
+    good, bad, other = run(stage(failing(error)), batch("good", "bad", "other"), services)
+    assert (good.filename, other.filename) == ("done", "done")
+    assert (bad.status, bad.error.type) == (status, kind)
+
+
+def test_a_failure_is_in_the_jobs_log(services):
+    run(stage(failing(Fatal("no such file"))), batch("bad"), services)
+    (line,) = services.jobs.logs()
+    assert (line["level"], line["event"], line["source"]) == ("warning", "no such file", "bad")
+    assert services.jobs.failures()["bad"].message == "no such file"
+
+
+@pytest.mark.parametrize("error", [FlowError("the whole job"), Lost("cancelled")])
+def test_what_concerns_the_whole_job_leaves_the_runner(services, error):
+    with pytest.raises(type(error)):
+        run(stage(failing(error)), batch("good", "bad"), services)
+    assert services.jobs.done("j", "toy", None)[0].filename == "done"
+
+
+def test_items_that_a_stage_does_not_want_pass_through(services):
+    failed = Item(source="f", status=Status.FAILED)
+    both = batch("ok").evolve(items=(failed, Item(source="ok")))
+    passed, ran = run(stage(failing(Fatal("x"))), both, services)
+    assert (passed, ran.filename) == (failed, "done")
+    passed, ran = run(stage(failing(Fatal("x")), wants=frozenset(Status)), both, services, again=False)
+    assert passed.filename == "done"
+
+
+def test_waiting_items_wait_together_at_the_end(services):
+    seen = []
+
+    def one(item: Item, ctx: Context) -> Item:
+        seen.append(item.source)
+        if item.source in {"slow", "slower"} and "looked" not in ctx.memo:
+            ctx.memo["looked"] = True
+            raise Wait(f"{item.source} is not ready", delay={"slow": 3, "slower": 9}[item.source])
+        return item
+
+    items = batch("slower", "a", "slow", "b")
+    with pytest.raises(Wait, match="slow is not ready") as wait:
+        run(stage(one), items, services)
+    assert wait.value.delay == 3
+    assert [item.source for item in run(stage(one), items, services, again=True)] == ["slower", "a", "slow", "b"]
+    assert seen == ["slower", "a", "slow", "b", "slower", "slow"]
+
+
+def test_retries_cost_budget_then_the_item_fails(services):
+    the_stage = stage(failing(Retriable("busy", code="http_503")), retries=2)
+    delays = []
+    for _ in range(2):
+        with pytest.raises(Wait) as wait:
+            run(the_stage, batch("bad", "good"), services, again=True)
+        delays.append(wait.value.delay)
+    bad, good = run(the_stage, batch("bad", "good"), services, again=True)
+    assert delays == [2, 6]
+    assert (bad.error.type, bad.error.message) == ("http_503", "busy (3 tries)")
+    assert good.status == Status.OK
+
+
+def test_the_raiser_may_choose_the_delay(services):
+    with pytest.raises(Wait) as wait:
+        run(stage(failing(Retriable("later", delay=77))), batch("bad"), services)
+    assert wait.value.delay == 77
+
+
+def test_patience_ends(services):
+    bad, _ = run(stage(failing(Wait("never ready", delay=60)), patience=30), batch("bad", "good"), services)
+    assert bad.status == Status.FAILED
+    assert bad.error.message == "never ready: given up after 30 s"
+
+
+def test_a_stage_that_breaks_off_is_blamed_on_the_item_it_was_at(services):
+    def many(items: list[Item], ctx: Context) -> Iterator[Item]:
+        for item in items:
+            if item.source == "bad":
+                raise ZeroDivisionError
+            yield item.evolve(filename="done")
+
+    the_stage = Stage(name="toy", queue="io", run_many=many)
+    a, bad, b, c = run(the_stage, batch("a", "bad", "b", "c"), services)
+    assert [item.filename for item in (a, b, c)] == ["done"] * 3
+    assert bad.error.message == "ZeroDivisionError: "
+
+
+def test_run_many_may_raise_what_it_should_give(services):
+    def many(items: list[Item], ctx: Context) -> Iterator[Item]:
+        for item in items:
+            if item.source == "bad":
+                raise Fatal("no", code="http_404")
+            yield item
+
+    _, bad, b = run(Stage(name="toy", queue="io", run_many=many), batch("a", "bad", "b"), services)
+    assert (bad.error.type, b.status) == ("http_404", Status.OK)
+
+
+def test_run_many_gives_outcomes_as_values(services):
+    def many(items: list[Item], ctx: Context) -> Iterator[Item | Fatal]:
+        for item in items:
+            yield Fatal("no") if item.source == "bad" else item
+
+    a, bad = run(Stage(name="toy", queue="io", run_many=many), batch("a", "bad"), services)
+    assert (a.status, bad.status) == (Status.OK, Status.FAILED)
+
+
+def test_run_many_that_ends_early_fails_the_rest(services):
+    def many(items: list[Item], ctx: Context) -> Iterator[Item]:
+        yield items[0]
+
+    a, b = run(Stage(name="toy", queue="io", run_many=many), batch("a", "b"), services)
+    assert (a.status, b.error.type) == (Status.OK, "internal")
+
+
+def test_what_is_done_is_not_done_again(services):
+    seen = []
+
+    def one(item: Item, ctx: Context) -> Item:
+        seen.append(item.source)
+        if item.source == "c" and len(seen) < 4:
+            raise Lost("killed")
+        return item.evolve(filename="done")
+
+    with pytest.raises(Lost):
+        run(stage(one), batch("a", "b", "c"), services)
+    items = run(stage(one), batch("a", "b", "c"), services, again=True)
+    assert seen == ["a", "b", "c", "c"]
+    assert {item.filename for item in items} == {"done"}
+
+
+def test_the_item_that_killed_its_worker_goes_last(services):
+    seen = []
+
+    def one(item: Item, ctx: Context) -> Item:
+        seen.append(item.source)
+        if item.source == "killer":
+            raise SystemExit
+        return item
+
+    items = batch("a", "killer", "b", "c")
+    with pytest.raises(SystemExit):
+        run(stage(one), items, services)
+    with pytest.raises(SystemExit):
+        run(stage(one), items, services, again=True, suspect=True)
+    assert seen == ["a", "killer", "b", "c", "killer"]
+    left = parked(stage(one), items, services, Attempt(created=0), Parked("died 3 times"))
+    assert [item.status for item in left] == [Status.OK, Status.FAILED, Status.OK, Status.OK]
+
+
+def test_every_attempt_can_be_stopped_between_items(services):
+    stop = iter([None, None, Lost("cancelled")])
+
+    def check() -> None:
+        if error := next(stop):
+            raise error
+
+    with pytest.raises(Lost):
+        run(stage(lambda item, _: item), batch("a", "b", "c"), services, check=check)
+    assert set(services.jobs.done("j", "toy", None)) == {0, 1}
+
+
+def test_progress_says_that_an_item_is_alive(services):
+    alive = []
+
+    def one(item: Item, ctx: Context) -> Item:
+        ctx.progress(5, 10, "MB")
+        return item
+
+    run(stage(one), batch("a"), services, alive=lambda: alive.append(1))
+    assert len(alive) == 2
+
+
+def test_a_long_list_goes_to_the_store_and_comes_back(services):
+    few, many = batch("a"), batch(*(f"http://example.org/{n:0100}" for n in range(100)))
+    assert pack(few, few.items, services) == few
+    packed = pack(many, many.items, services)
+    assert isinstance(packed.items, str)
+    assert len(packed.model_dump_json()) < MAX_MESSAGE
+    assert tuple(load_items(packed, services)) == many.items
+
+
+def source(n: int) -> Stage:
+    def numbers(ctx: Context) -> Iterator[Item]:
+        """Yield items."""
+        yield from (Item(source=str(number)) for number in range(n))
+
+    return Stage(name="numbers", queue="io", expand=numbers)
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes", "numbers"), [(0, [0], [None]), (3, [3], [None]), (120, [50, 50, 20], [0, 1, 2])]
+)
+def test_a_source_is_dealt_into_numbered_batches(services, n, sizes, numbers):
+    batches = list(expand(source(n), Batch(job="j", flow="f"), services, Attempt(created=0)))
+    assert [len(load_items(one, services)) for one in batches] == sizes
+    assert [one.number for one in batches] == numbers
+    assert services.jobs.total == n
+
+
+def test_inline_runs_a_whole_flow(services):
+    def odd(item: Item, ctx: Context) -> Item:
+        if int(item.source) % 2:
+            raise Fatal("odd")
+        return item.evolve(size=10)
+
+    stages = [Stage(name="odd", queue="io", run=odd), Stage(name="more", queue="io", run=lambda item, _: item)]
+    job = Job(id="j", flow="f", created=time.time(), deadline=0)
+    told = []
+    counts = run_inline(stages, source(70), job, services, lambda: told.append(1))
+    assert counts == Counts(job="j", ok=35, failed=35, bytes=350)
+    assert len(told) == 4
+    assert [(one.stage, one.done, one.failed) for one in services.jobs.progress()] == [
+        ("odd", 70, 35),
+        ("more", 70, 35),
+    ]
+
+
+def test_inline_waits_where_a_stage_says_so(services):
+    def one(item: Item, ctx: Context) -> Item:
+        if "looked" not in ctx.memo:
+            ctx.memo["looked"] = True
+            raise Wait("a moment", delay=0.01)
+        return item
+
+    job = Job(id="j", flow="f", created=time.time(), deadline=0)
+    assert run_inline([stage(one)], source(2), job, services, lambda: None).ok == 2

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import structlog
+
+import celeryconfig
+from datafab import log
+from datafab.errors import SettingError
+from datafab.settings import PREFIX, Settings, child_environment, load
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("DATAFAB_LEASE", "soon", "DATAFAB_LEASE='soon'"),
+        ("DATAFAB_LEASE", "0", "DATAFAB_LEASE='0'"),
+        ("DATAFAB_TIMEZONE", "Europe/Atlantis", "no time zone is called 'Europe/Atlantis'"),
+        ("DATAFAB_ALLOW_PRIVATE_HOSTS", "localhost", "DATAFAB_ALLOW_PRIVATE_HOSTS"),
+        ("DATAFAB_RETENTION_DAYS", "-1", "DATAFAB_RETENTION_DAYS='-1'"),
+    ],
+)
+def test_a_wrong_value_names_its_variable(name: str, value: str, says: str):
+    with pytest.raises(SettingError, match=says) as error:
+        load({name: value})
+    assert error.value.field == name
+
+
+def test_private_hosts_are_a_list():
+    assert load({"DATAFAB_ALLOW_PRIVATE_HOSTS": "10.0.0.0/8, 127.0.0.1"}).allow_private_hosts == (
+        "10.0.0.0/8",
+        "127.0.0.1",
+    )
+
+
+def test_a_child_sees_the_same_settings():
+    mine = load(home=Path("/h"), lease=3.5, allow_private_hosts="127.0.0.1,::1", redis_url="redis://:secret@h/0")
+    code = "from datafab.settings import load; print(load().model_dump_json())"
+    child = subprocess.run(
+        [sys.executable, "-c", code], env=child_environment(mine), capture_output=True, text=True, check=True
+    )
+    assert Settings(**json.loads(child.stdout)) == mine
+
+
+def test_secrets_are_not_shown():
+    assert "secret" not in repr(load(redis_url="redis://:secret@host/0", proxy="http://u:secret@proxy"))
+
+
+def test_the_defaults_hang_together():
+    settings = load(home=Path("/h"))
+    assert settings.beat_every == settings.lease / 3
+    assert settings.store == "file:///h/store"
+    assert settings.index == "sqlite:////h/index.db"
+
+
+def test_celery_keeps_to_what_the_ledger_needs():
+    conf = celeryconfig.configuration(load(redis_url="redis://h/0", visibility_timeout=7))
+    assert conf["task_acks_late"]
+    assert conf["task_reject_on_worker_lost"]
+    assert conf["worker_prefetch_multiplier"] == 1
+    assert conf["broker_transport_options"]["visibility_timeout"] == 7
+    assert conf["broker_transport_options"]["global_keyprefix"] == PREFIX
+    assert conf["result_backend_transport_options"]["global_keyprefix"] == PREFIX
+    assert not conf["task_track_started"]
+    assert conf["accept_content"] == ["json"]
+
+
+def test_every_line_of_a_log_is_json():
+    out = StringIO()
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        log.configure("INFO", stream=out)
+        structlog.get_logger().info("collecté", job="j")
+        logging.getLogger("celery").warning("from elsewhere")
+        structlog.get_logger().debug("not this one")
+    finally:
+        logging.getLogger().handlers[:], logging.getLogger().level = before
+        structlog.reset_defaults()
+    first, second = map(json.loads, out.getvalue().splitlines())
+    assert (first["event"], first["job"], first["level"]) == ("collecté", "j", "info")
+    assert (second["event"], second["logger"]) == ("from elsewhere", "celery")
