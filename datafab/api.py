@@ -181,7 +181,7 @@ def localised(flow: str, params: dict[str, Any], services: Services, settings: S
         if name in known.folders:
             params[name] = str(path.absolute())
         elif path.is_file():
-            params[name] = "list:" + services.store(settings.store).write_list(path.read_bytes())
+            params[name] = f"list:{services.store(settings.store).write_list(path.read_bytes())}#{path}"
         else:
             raise NotFound(f"{path}: no such file", field=name)
     return params

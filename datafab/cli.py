@@ -80,6 +80,7 @@ def up() -> None:
     "--refill-todays-logs/--no-refill-todays-logs", default=False, help="Fetch again what has a log of today."
 )
 @click.option("--retry-failed", is_flag=True, help="Fetch again what failed today.")
+@click.option("--log-facts", is_flag=True, help="Log bytes, reason and message too, which the original does not.")
 @click.option("--then", default=None, help="Stages after the fetch, e.g. analyse,index (the default) or none.")
 @click.option("--inline", is_flag=True, help="Run in this process, without a cluster.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even when endpoints failed.")
@@ -87,7 +88,7 @@ def up() -> None:
 def collect(endpoints: Path, collection_dir: Path | None, then: str | None, inline: bool, **options: bool) -> None:
     """Fetch every endpoint of ENDPOINTS (an endpoint.csv), analyse and index what came."""
     params: dict[str, Any] = {"endpoints": endpoints, "collection": collection_dir or endpoints.parent}
-    params |= {name: True for name in ("refill_todays_logs", "retry_failed") if options[name]}
+    params |= {name: True for name in ("refill_todays_logs", "retry_failed", "log_facts") if options[name]}
     if then is not None:
         params["then"] = _stages(then)
     if inline:

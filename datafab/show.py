@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from datafab.domain.document import Document, Results
 from datafab.domain.job import Job, JobStatus
@@ -90,7 +90,9 @@ def starting() -> Iterator[Any]:
 
 def jobs(found: Sequence[Job]) -> None:
     """Print jobs as a table."""
-    table = Table("job", "flow", "status", "stage", "items", "failed", "began", "why")
+    table = Table(
+        Column("job", no_wrap=True, min_width=32), "flow", "status", "stage", "items", "failed", "began", "why"
+    )
     for job in found:
         last = job.progress[-1] if job.progress else None
         table.add_row(
@@ -125,9 +127,9 @@ def job(one: Job, failures: Mapping[str, ItemError], log: Sequence[Mapping[str, 
 def failed(failures: Mapping[str, ItemError]) -> None:
     """Print why items failed."""
     if failures:
-        table = Table("failed", "why", "kind")
-        for source, error in failures.items():
-            table.add_row(source, error.message, error.type)
+        table = Table("failed", Column("kind", no_wrap=True))
+        for error in failures.values():
+            table.add_row(escape(error.message), error.type)
         out.print(table)
 
 
@@ -171,7 +173,7 @@ def _columns(hit: Document) -> str:
 
 def error(message: str) -> None:
     """Print an error for people."""
-    screen.print(f"[red]error:[/] {message}", highlight=False)
+    screen.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def is_terminal() -> bool:

@@ -304,17 +304,6 @@ class Ledger:
         limit = min(self.job_limit, job.deadline - job.created)
         args: list[Any] = [job.id, job.key or "", row.rid, row.queue, row.sig, self.handover, limit]
         args += [job.flow, params, ",".join(stages)]
-            job.id,
-            job.key or "",
-            row.rid,
-            row.queue,
-            row.sig,
-            self.handover,
-            limit,
-            job.flow,
-            params,
-            ",".join(stages),
-        ]
         return str(self._run("enqueue", *args))
 
     def take(self, rid: str, fence: int, by: str, *, lease: float, pool: str, stage: str) -> Taken | None:

@@ -50,8 +50,8 @@ class FetchLog:
     message: str | None = None
     plugin: str | None = None
 
-    def encoded(self) -> bytes:
-        """Return the file: canonical JSON without a line end."""
+    def encoded(self, *, facts: bool = False) -> bytes:
+        """Return the file: canonical JSON without a line end; ``facts``: with the keys that the original has not."""
         log: dict[str, Any] = {
             "endpoint-url": self.url,
             "entry-date": self.at.isoformat(timespec="microseconds"),
@@ -63,15 +63,13 @@ class FetchLog:
                 "request-headers": dict(self.request_headers),
                 "response-headers": dict(self.response_headers),
             }
-        optional = {
+        optional: dict[str, Any] = {
             "ssl-verify": self.ssl_verify,
             "exception": self.exception,
             "resource": self.resource,
-            "bytes": self.size,
-            "reason": self.reason,
-            "message": self.message,
-            "plugin": self.plugin,
         }
+        if facts:
+            optional |= {"bytes": self.size, "reason": self.reason, "message": self.message, "plugin": self.plugin}
         log |= {key: value for key, value in optional.items() if value is not None}
         return _CANONICAL.encode(log).encode()
 

@@ -4,10 +4,11 @@ Parameters of a job:
 
 | name | holds |
 | --- | --- |
-| ``endpoints`` | the file: a path, a ``file:`` URL, or ``list:<sha256>`` where it lies in the default store |
+| ``endpoints`` | the file: a path, a ``file:`` URL, or ``list:<sha256>#<name>`` where it lies in the default store |
 | ``collection`` | root of the store that gets ``resource/`` and ``log/``: a folder or a URL |
 | ``refill_todays_logs`` | fetch again what has a log of today (default false) |
 | ``retry_failed`` | fetch again what failed today (default false) |
+| ``log_facts`` | give logs the keys ``bytes``, ``reason``, ``message`` and ``plugin`` too (default false) |
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def endpoints(ctx: Context) -> Iterator[Item]:
     name = str(ctx.params.get("endpoints") or "")
     now = _now()
     seen: set[str] = set()
-    for row in read_rows(_file(ctx, name), name):
+    for row in read_rows(_file(ctx, name), name.partition("#")[2] or name):
         if row.warning:
             ctx.log.warning(row.warning, endpoint=row.facts.endpoint)
         yield _item(row, root, now, seen)
@@ -71,7 +72,7 @@ def _root(ctx: Context) -> str:
 def _file(ctx: Context, name: str) -> bytes:
     """Return the endpoint.csv."""
     if name.startswith("list:"):
-        return ctx.services.store(ctx.services.settings.store).read_list(name.removeprefix("list:"))
+        return ctx.services.store(ctx.services.settings.store).read_list(name.removeprefix("list:").partition("#")[0])
     path = Path(unquote(urlsplit(name).path)) if name.startswith("file:") else Path(name)
     try:
         return path.read_bytes()
@@ -90,11 +91,15 @@ def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = 
                 yield Fatal("an item without collect, url and store is no endpoint", code="not_an_endpoint")
                 continue
             endpoint = _Endpoint(item, facts, item.url, ctx.services.store(item.store), clock())
+            endpoint.log_facts = bool(ctx.params.get("log_facts"))
             yield endpoint.collected(session, ctx)
 
 
 class _Endpoint:
     """One endpoint at one time."""
+
+    #: whether the log gets the keys that the original has not: bytes, reason, message, plugin
+    log_facts = False
 
     def __init__(self, item: Item, facts: CollectFacts, url: str, store: Store, now: datetime) -> None:
         self.item = item
@@ -147,7 +152,7 @@ class _Endpoint:
             message=error.message,
             plugin=self.facts.plugin,
         )
-        self.store.write(self.name, log.encoded())
+        self.store.write(self.name, log.encoded(facts=self.log_facts))
         return _settled(self.item, FetchStatus.FAILED, error)
 
     def _fetched(self, fetched: Fetched) -> Item:
@@ -166,7 +171,7 @@ class _Endpoint:
             reason=refusal.code if refusal else None,
             message=refusal.message if refusal else None,
         )
-        self.store.write(self.name, log.encoded())
+        self.store.write(self.name, log.encoded(facts=self.log_facts))
         return self._result(log, fetched.url)
 
     def _result(self, log: FetchLog, url: str | None = None) -> Item:
@@ -174,7 +179,11 @@ class _Endpoint:
         if log.resource:
             item = self._with_resource(log, url) or self.item
             return _settled(item, FetchStatus.OK, http_status=log.status)
-        error = Fatal(log.message or "the fetch failed", code=log.reason or "failed", field="endpoint-url")
+        if log.reason:
+            error = Fatal(log.message or "", code=log.reason, field="endpoint-url")
+        else:  # read back, without those facts
+            why = log.exception or f"status {log.status}"
+            error = Fatal(f"{self.url}: {why}, as its log of today says", code="failed", field="endpoint-url")
         return _settled(self.item, FetchStatus.FAILED, error, http_status=log.status)
 
     def _with_resource(self, log: FetchLog, url: str | None = None) -> Item | None:

@@ -42,7 +42,7 @@ def datafab(settings: Settings) -> Run:
     def run(*arguments: str, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "datafab", *arguments],
-            env=child_environment(settings),
+            env=child_environment(settings) | {"COLUMNS": "200"},
             cwd=cwd,
             capture_output=True,
             text=True,

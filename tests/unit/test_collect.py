@@ -63,7 +63,7 @@ class Collection:
             self.write(*rows)
         self.jobs = MemoryJobs()
         services = Services(self.settings, jobs=self.jobs)
-        given = {"endpoints": str(self.csv), "collection": str(self.folder)} | params
+        given = {"endpoints": str(self.csv), "collection": str(self.folder), "log_facts": True} | params
         attempt = Attempt(created=time.time() if created is None else created)
         items: list[Item] = []
         for batch in expand(SOURCE, Batch(job="j", flow="collect", params=given), services, attempt):
@@ -98,7 +98,7 @@ class Collection:
     def put_log(self, log: FetchLog) -> None:
         path = self.folder / "log" / f"{log.at:%Y-%m-%d}" / f"{endpoint_hash(log.url)}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(log.encoded())
+        path.write_bytes(log.encoded(facts=True))
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ class TestOk:
     def test_the_log_byte_for_byte(self, collection, site):
         url = site.url("/a.csv")
         before = now()
-        collection.run(row(url))
+        collection.run(row(url), log_facts=False)
         (path,) = collection.logs()
         assert path == collection.folder / "log" / TODAY / f"{endpoint_hash(url)}.json"
         data = path.read_bytes()
@@ -145,7 +145,7 @@ class TestOk:
         assert 0 <= float(log["elapsed"]) < 5
         agent = collection.settings.user_agent
         assert data.decode() == (
-            f'{{"bytes":21,"elapsed":"{log["elapsed"]}","endpoint-url":"{url}","entry-date":"{log["entry-date"]}",'
+            f'{{"elapsed":"{log["elapsed"]}","endpoint-url":"{url}","entry-date":"{log["entry-date"]}",'
             '"request-headers":{"Accept":"*/*","Accept-Encoding":"gzip, deflate","Connection":"keep-alive",'
             f'"User-Agent":"{agent}"}},"resource":"{sha(CSV)}",'
             '"response-headers":{"Content-Length":"21","Content-Type":"text/csv"},"ssl-verify":true,"status":"200"}'
@@ -467,6 +467,15 @@ class TestAfterACrash:
         assert again.error is not None
         assert again.error.type == "http_410"
         assert site.hits["/gone"] == 1
+
+    def test_a_failure_of_which_the_log_tells_no_more_than_the_original(self, collection, site):
+        created = time.time()
+        site.answers["/gone"] = Answer(b"", 410)
+        collection.one(row(site.url("/gone")), created=created, log_facts=False)
+        again = collection.one(created=created)
+        assert again.status == Status.FAILED
+        assert again.error is not None
+        assert again.error.message == f"{site.url('/gone')}: status 410, as its log of today says"
 
     def test_a_resource_that_is_gone_is_fetched_again(self, collection, site):
         created = time.time()
