@@ -21,15 +21,16 @@ class RedisServer:
     Args:
         folder: for its data and its log; made when missing.
         port: None: a free one.
+        binary: None: the one that the embedded cluster would take.
     """
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, *, binary: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.log = self.folder / "server.log"
-        self._binary = find_redis()
+        self._binary = binary or find_redis()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -16,7 +16,7 @@ from tests.servers.celery import Cluster, until
 from tests.servers.redis import RedisServer
 from tests.workers.toys import app
 from workers.canvas import start
-from workers.cluster import jobs, use
+from workers.cluster import jobs, settings, use
 from workers.ledger import Ledger
 
 PARTS = ("io", "cpu", "control", "beat")
@@ -29,12 +29,13 @@ class Bench:
         self.cluster = cluster
         self.server = server
         self.redis = connect(server.url, patience=10)
-        settings = load(cluster.env)
-        use(settings)
-        self.ledger = Ledger.connect(settings, patience=5)
+        self.settings = load(cluster.env)
+        self.ledger = Ledger.connect(self.settings, patience=5)
 
     def mend(self) -> None:
-        """Start what a test before has killed."""
+        """Point this process here, and start what a test before has killed."""
+        if settings() != self.settings:
+            use(self.settings)
         dead = [name for name in PARTS if name not in self.cluster.parts or not self.cluster.parts[name].alive]
         for name in dead:
             self.cluster.start(name)
