@@ -89,23 +89,18 @@ def starting() -> Iterator[Any]:
 
 
 def jobs(found: Sequence[Job]) -> None:
-    """Print jobs as a table."""
-    table = Table(
-        Column("job", no_wrap=True, min_width=32), "flow", "status", "stage", "items", "failed", "began", "why"
-    )
+    """Print jobs, a line each, and below it why it failed."""
     for job in found:
         last = job.progress[-1] if job.progress else None
-        table.add_row(
-            job.id,
-            job.flow,
-            f"[{COLOURS.get(job.status, 'default')}]{job.status.value}[/]",
-            job.stage or "",
-            f"{last.done if last else 0}/{job.total if job.total is not None else '?'}",
-            str(last.failed) if last else "",
-            _time(job.created),
-            job.error.message if job.error else "",
-        )
-    out.print(table if found else "no jobs")
+        items = f"{last.done if last else 0}/{'?' if job.total is None else job.total}"
+        failed = f", {last.failed} failed" if last and last.failed else ""
+        status = f"[{COLOURS.get(job.status, 'default')}]{job.status.value:<9}[/]"
+        began = _time(job.created)
+        out.print(f"{job.id}  {job.flow}  {status}  {items + failed:<14}  {began}", highlight=False, soft_wrap=True)
+        if job.error:
+            out.print(f"    {job.stage}: {escape(job.error.message)}", highlight=False, soft_wrap=True)
+    if not found:
+        out.print("no jobs")
 
 
 def job(one: Job, failures: Mapping[str, ItemError], log: Sequence[Mapping[str, Any]]) -> None:
