@@ -18,6 +18,7 @@ import redis
 
 from datafab import __version__, api, demo, log, show
 from datafab.clients.memory_jobs import MemoryJobs
+from datafab.clients.secrets import MemorySecrets
 from datafab.domain.job import Job, JobStatus
 from datafab.domain.payload import Counts, ItemError
 from datafab.embedded import ALL, CORE, Cluster, running
@@ -216,7 +217,7 @@ def _wait(handle: api.JobHandle) -> tuple[Job, Counts, Mapping[str, ItemError]]:
 def _inline(flow: str, params: dict[str, Any]) -> tuple[Job, Counts, Mapping[str, ItemError]]:
     settings: Settings = load()
     memory = MemoryJobs()
-    services = Services(settings, jobs=memory)
+    services = Services(settings, jobs=memory, secrets=MemorySecrets())
     try:
         params = api.localised(flow, params, services, settings)
         source, stages = plan(flow, params)

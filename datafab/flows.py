@@ -27,6 +27,8 @@ class Flow:
     source: str
     stages: tuple[str, ...]
     then: tuple[str, ...] = ()
+    #: the flow that is run whenever a job of this one has ended, however: its parameter ``of`` is the job's id
+    after: str = ""
     #: parameters it needs
     requires: frozenset[str] = frozenset()
     #: parameters that name a local file: its bytes go to the store, for workers on any host

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from datafab.clients.fetch import Fetcher
 from datafab.clients.index import Index
 from datafab.clients.jobs import Jobs, RedisJobs, connect
+from datafab.clients.secrets import RedisSecrets, Secrets
 from datafab.clients.store import Store
 from datafab.errors import DatafabError, SettingError
 from datafab.settings import Settings
@@ -29,19 +30,30 @@ class Pinged(Protocol):
 class Services:
     """What stages reach the world through. Each client is made when it is first asked for."""
 
-    def __init__(self, settings: Settings, *, jobs: Jobs | None = None) -> None:
+    def __init__(self, settings: Settings, *, jobs: Jobs | None = None, secrets: Secrets | None = None) -> None:
         self.settings = settings
         self._stores: dict[str, Store] = {}
         if jobs is not None:
             self.jobs = jobs
+        if secrets is not None:
+            self.secrets = secrets
+
+    @property
+    def _redis_url(self) -> str:
+        if self.settings.redis_url is None:
+            msg = "DATAFAB_REDIS_URL is not set: no cluster to ask"
+            raise SettingError(msg, field="DATAFAB_REDIS_URL")
+        return self.settings.redis_url
 
     @cached_property
     def jobs(self) -> Jobs:
         """The jobs of the cluster."""
-        if self.settings.redis_url is None:
-            msg = "DATAFAB_REDIS_URL is not set: no cluster to ask"
-            raise SettingError(msg, field="DATAFAB_REDIS_URL")
-        return RedisJobs(self.settings, connect(self.settings.redis_url, patience=30))
+        return RedisJobs(self.settings, connect(self._redis_url, patience=30))
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """The secrets of jobs."""
+        return RedisSecrets(self.settings, connect(self._redis_url, patience=30))
 
     @cached_property
     def fetcher(self) -> Fetcher:

@@ -17,9 +17,9 @@ from datafab.clients.jobs import AWAY
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_MESSAGE, Batch
 from datafab.errors import FlowError
-from datafab.flows import plan
+from datafab.flows import FLOWS, plan
 from datafab.stage import Stage
-from workers.cluster import app, jobs, ledger, settings
+from workers.cluster import app, jobs, ledger, services, settings
 from workers.ledger import Row
 
 log = structlog.get_logger()
@@ -91,11 +91,13 @@ def row_of(task: Mapping[str, Any], sig: Mapping[str, Any], state: str = "sent")
     return Row(row_id(task["task"], task["options"]["task_id"]), dumps(dict(sig)), queue_of(task["task"]), state)
 
 
-def start(flow: str, params: dict[str, Any], key: str | None = None) -> tuple[Job, bool]:
+def start(
+    flow: str, params: dict[str, Any], key: str | None = None, *, secrets: Mapping[str, str] | None = None
+) -> tuple[Job, bool]:
     """Enqueue a job; return it, and whether it is new (else it is the one that has the key).
 
     The job, its key and its first row are written together before the message leaves: whoever dies in between,
-    the tick sends it.
+    the tick sends it. ``secrets`` are kept apart, for as long as the job takes.
 
     Raises:
         NotFound: no such flow.
@@ -105,8 +107,11 @@ def start(flow: str, params: dict[str, Any], key: str | None = None) -> tuple[Jo
     source, stages = plan(flow, params)
     now, limit = time.time(), settings().job_deadline
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
+    if secrets:
+        services().secrets.put(job.id, secrets)
     known, sig = accept(job, source, stages)
     if known != job.id:
+        services().secrets.erase(job.id)
         return jobs().get(known), False
     try:
         sig.apply_async()
@@ -124,4 +129,5 @@ def accept(job: Job, source: Stage, stages: Sequence[Stage]) -> tuple[str, Signa
         raise FlowError(f"the parameters are larger than {MAX_MESSAGE} bytes; pass data by reference", field="params")
     sig = app.signature(f"datafab.{source.name}", args=(batch,))
     sig.freeze()
-    return ledger().enqueue(job, rows_of(sig)[0], [stage.name for stage in stages]), sig
+    names = [stage.name for stage in stages]
+    return ledger().enqueue(job, rows_of(sig)[0], names, after=FLOWS[job.flow].after), sig

@@ -92,6 +92,7 @@ if key ~= '' then
 end
 redis.call('HSET', job, 'flow', ARGV[8], 'params', ARGV[9], 'stages', ARGV[10],
            'status', 'queued', 'busy', 0, 'created', now, 'deadline', now + limit)
+if ARGV[11] ~= '' then redis.call('HSET', job, 'after', ARGV[11]) end
 redis.call('ZADD', P .. 'jobs', now, id)
 redis.call('ZADD', P .. 'deadlines', now + limit, id)
 put(rid, id, 'sent', queue, sig, handover)
@@ -298,12 +299,12 @@ class Ledger:
         """Return a ledger that rides out a Redis restart of ``patience`` seconds."""
         return cls(settings, connect(str(settings.redis_url), patience=patience))
 
-    def enqueue(self, job: Job, row: Row, stages: Iterable[str]) -> str:
+    def enqueue(self, job: Job, row: Row, stages: Iterable[str], *, after: str = "") -> str:
         """Write job, dedupe key and first row together; return the id of the job that has the key."""
         params = json.dumps(job.params, ensure_ascii=False)
         limit = min(self.job_limit, job.deadline - job.created)
         args: list[Any] = [job.id, job.key or "", row.rid, row.queue, row.sig, self.handover, limit]
-        args += [job.flow, params, ",".join(stages)]
+        args += [job.flow, params, ",".join(stages), after]
         return str(self._run("enqueue", *args))
 
     def take(self, rid: str, fence: int, by: str, *, lease: float, pool: str, stage: str) -> Taken | None:

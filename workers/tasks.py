@@ -111,6 +111,9 @@ def tick() -> int:
                 sig.apply_async(producer=producer, add_to_parent=False, **options)
         ledger.confirm([(row.rid, row.fence) for row in claimed])
         sent += len(claimed)
+    for ended, flow in jobs().to_follow().items():
+        canvas.start(flow, {"of": ended}, f"after:{ended}")
+        jobs().followed(ended)
     return sent
 
 

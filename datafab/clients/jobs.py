@@ -11,6 +11,8 @@ Keys, all below ``datafab:1:``
 | ``job:<id>:done:<stage>:<batch>`` | hash | what is done of a batch: item index -> item; ``m:<index>``: its memo |
 | ``job:<id>:rows`` | set | the job's ledger rows that are alive (``workers/ledger.py``) |
 | ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
+| ``after`` | sorted set | ids of ended jobs whose flow has another to be run after it |
+| ``secret:<id>`` | hash | the job's secrets (``clients/secrets.py``) |
 | ``key:<key>`` | string | dedupe key -> job id |
 """
 
@@ -145,6 +147,8 @@ if not status or FINAL[status] then return 0 end
 redis.call('HSET', job, 'status', ARGV[2], 'ended', now, 'busy', 0)
 if ARGV[3] ~= '' then redis.call('HSET', job, 'error', ARGV[3]) end
 redis.call('ZREM', P .. 'deadlines', ARGV[1])
+if redis.call('HEXISTS', job, 'after') == 1 then redis.call('ZADD', P .. 'after', now, ARGV[1])
+else redis.call('DEL', P .. 'secret:' .. ARGV[1]) end
 for _, rid in ipairs(redis.call('SMEMBERS', job .. ':rows')) do
   redis.call('ZREM', P .. 'due', rid)
   if not (ARGV[2] == 'parked' and redis.call('HGET', P .. 'row:' .. rid, 'state') == 'parked') then
@@ -274,6 +278,15 @@ class RedisJobs:
         """End a job and drop its rows; False if it had ended before."""
         text = error.model_dump_json() if error else ""
         return bool(self._end(args=[job, status.value, text, self._retention]))
+
+    def to_follow(self) -> dict[str, str]:
+        """Return ended jobs that another flow is to follow: id -> flow."""
+        ids = self._redis.zrange(PREFIX + "after", 0, 99)
+        return {job: self._redis.hget(f"{PREFIX}job:{job}", "after") or "" for job in ids}
+
+    def followed(self, job: str) -> None:
+        """Say that the flow to follow a job is enqueued."""
+        self._redis.zrem(PREFIX + "after", job)
 
     def overdue(self) -> list[str]:
         """Return jobs that are past their deadline."""

@@ -66,6 +66,17 @@ class Bench:
             assert self.ledger.states(job) == {}
         return found
 
+    def everything(self) -> str:
+        """Return all that stands in Redis, as text."""
+        read = {
+            "string": self.redis.get,
+            "hash": self.redis.hgetall,
+            "set": self.redis.smembers,
+            "list": lambda key: self.redis.lrange(key, 0, -1),
+            "zset": lambda key: self.redis.zrange(key, 0, -1),
+        }
+        return "\n".join(f"{key}={read[self.redis.type(key)](key)}" for key in self.redis.keys("*"))
+
     def rows(self, job: str) -> list[dict[str, object]]:
         """Return a job's rows but for their signatures, with the seconds until they are due."""
         rows: list[dict[str, object]] = []

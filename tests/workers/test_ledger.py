@@ -264,3 +264,25 @@ def test_every_key_has_the_prefix(bench: Bench):
     keys = {key for key in bench.redis.keys("*") if not key.startswith("toy:")}
     strange = {key for key in keys if not key.startswith("datafab:1:")}
     assert strange <= {key for key in strange if "pidbox" in key}, strange
+
+
+def test_secrets_travel_outside_messages_and_end_with_the_job(bench: Bench):
+    job, _ = start("keyed", {"n": 2}, secrets={"api_key": "planted-secret"})
+    assert bench.end(job.id).counts.ok == 2
+    assert not bench.redis.exists(f"datafab:1:secret:{job.id}")
+    assert "planted-secret" not in bench.everything()
+    logs = "".join(part.log.read_text() for part in bench.cluster.parts.values())
+    assert "planted-secret" not in logs
+    without, _ = start("keyed", {})
+    ended = bench.end(without.id)
+    assert (ended.status, ended.error.type, ended.error.field) == (JobStatus.FAILED, "secret", "api_key")
+
+
+@pytest.mark.parametrize(("kill", "status"), [([], "succeeded"), (["toy:0"], "parked")])
+def test_a_flow_may_follow_whenever_a_job_has_ended(bench: Bench, kill: list[str], status: str):
+    job = bench.run("followed", kill=kill, times=99)
+    assert job.status == status
+    until(lambda: f"{job.id} {status}" in bench.redis.lrange("toy:followed", 0, -1), 10)
+    until(lambda: all(one.final for one in jobs().newest(flow="follower")), 10)
+    assert bench.redis.lrange("toy:followed", 0, -1).count(f"{job.id} {status}") == 1
+    assert not bench.redis.zcard("datafab:1:after")

@@ -118,8 +118,25 @@ TOYS = (
 STAGES.update({stage.name: stage for stage in TOYS})
 
 
-def _flow(name: str, *stages: str) -> None:
-    FLOWS[name] = Flow(name=name, title=name, source="numbers", stages=stages)
+def keyed(item: Item, ctx: Context) -> Item:
+    """Use a secret."""
+    assert ctx.services.secrets.get(ctx.job, "api_key") == "planted-secret"
+    return item
+
+
+def ended(ctx: Context) -> Iterator[Item]:
+    """Tell of the job that this one follows."""
+    job = ctx.services.jobs.get(ctx.params["of"])
+    journal(ctx).rpush("toy:followed", f"{job.id} {job.status}")
+    yield Item(source=f"job:{job.id}")
+
+
+STAGES["keyed"] = Stage(name="keyed", queue="io", run=keyed)
+STAGES["ended"] = Stage(name="ended", queue="io", expand=ended)
+
+
+def _flow(name: str, *stages: str, source: str = "numbers", after: str = "") -> None:
+    FLOWS[name] = Flow(name=name, title=name, source=source, stages=stages, after=after)
 
 
 _flow("noop5", *(f"noop{n}" for n in range(5)))
@@ -131,6 +148,9 @@ _flow("killing", "killer", "work")
 _flow("hanging", "hanger")
 _flow("hanging_io", "hanger_io")
 _flow("faulty", "faulty", "work")
+_flow("keyed", "keyed")
+_flow("followed", "killer", after="follower")
+_flow("follower", "noop0", source="ended")
 _flow("chaos", "work_io", "waiter", "work")
 
 from workers import app  # noqa: E402 - tasks are made from STAGES when workers is imported

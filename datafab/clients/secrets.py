@@ -1,0 +1,78 @@
+"""API keys and tokens of jobs: kept apart from messages, with a time limit, and erased when the job has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import redis
+
+from datafab.errors import FlowError
+from datafab.settings import PREFIX, Settings
+
+
+class Secrets(Protocol):
+    """What stages and faces need of secrets."""
+
+    def put(self, job: str, values: Mapping[str, str]) -> None:
+        """Keep a job's secrets, by name."""
+
+    def get(self, job: str, name: str) -> str:
+        """Return one.
+
+        Raises:
+            FlowError: it was erased, has expired or was never given.
+        """
+
+    def erase(self, job: str) -> None:
+        """Forget a job's secrets."""
+
+
+class RedisSecrets:
+    """Secrets in the hash ``secret:<job>``, for as long as the job may take."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._redis: Any = client
+        self._seconds = int(settings.job_deadline) + 3600
+
+    def put(self, job: str, values: Mapping[str, str]) -> None:
+        """Keep a job's secrets, by name."""
+        with self._redis.pipeline() as pipe:
+            pipe.hset(f"{PREFIX}secret:{job}", mapping=dict(values))
+            pipe.expire(f"{PREFIX}secret:{job}", self._seconds)
+            pipe.execute()
+
+    def get(self, job: str, name: str) -> str:
+        """Return one."""
+        value = self._redis.hget(f"{PREFIX}secret:{job}", name)
+        return _found(value, name)
+
+    def erase(self, job: str) -> None:
+        """Forget a job's secrets."""
+        self._redis.delete(f"{PREFIX}secret:{job}")
+
+
+class MemorySecrets:
+    """Secrets of this process, for ``--inline``."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, dict[str, str]] = {}
+
+    def put(self, job: str, values: Mapping[str, str]) -> None:
+        """Keep a job's secrets, by name."""
+        self._values.setdefault(job, {}).update(values)
+
+    def get(self, job: str, name: str) -> str:
+        """Return one."""
+        return _found(self._values.get(job, {}).get(name), name)
+
+    def erase(self, job: str) -> None:
+        """Forget a job's secrets."""
+        self._values.pop(job, None)
+
+
+def _found(value: str | None, name: str) -> str:
+    if value is None:
+        msg = f"the secret {name!r} was not given, or was erased when the job ended: give it again with a new job"
+        raise FlowError(msg, code="secret", field=name)
+    return value
