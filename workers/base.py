@@ -60,6 +60,8 @@ class LedgerTask(Task):
 
     abstract = True
     Request = "workers.base:LedgerRequest"
+    #: characters of a result that go into logs and events: a batch's end tells nobody anything, and costs as it goes on
+    resultrepr_maxsize = 80
     #: the stage's, seconds: see ``Stage.deadline``
     attempt_deadline = 3600.0
 

@@ -49,11 +49,18 @@ def body(batches: Sequence[Batch], stages: Sequence[Stage]) -> Signature:
 
 def _steps(batch: Batch, stages: Sequence[Stage], *, last: bool) -> Iterator[Signature]:
     for position, stage in enumerate(stages):
-        sig = app.signature(f"datafab.{stage.name}", args=(batch.dump(),) if position == 0 else ())
+        args = (batch.dump(),) if position == 0 else ()
+        sig = app.signature(f"datafab.{stage.name}", args=args, options=_shown(batch))
         if last and position == len(stages) - 1:
             # A chord counts its parts by their results.
             sig = sig.clone(kwargs={"last": True}).set(ignore_result=False)
         yield sig
+
+
+def _shown(batch: Batch) -> dict[str, str]:
+    """Return what logs and Flower show of a task's arguments: the batch itself tells less, and costs to cut short."""
+    number = "" if batch.number is None else f", batch {batch.number}"
+    return {"argsrepr": f"(job {batch.job}{number})"}
 
 
 def publishable(sig: Signature) -> Signature:
@@ -124,10 +131,10 @@ def start(
 
 def accept(job: Job, source: Stage, stages: Sequence[Stage]) -> tuple[str, Signature]:
     """Write a job, its key and its first row; return the id of the job that has the key, and what is to be sent."""
-    batch = Batch(job=job.id, flow=job.flow, params=dict(job.params)).dump()
-    if len(dumps(batch)) > MAX_MESSAGE:
+    batch = Batch(job=job.id, flow=job.flow, params=dict(job.params))
+    if len(dumps(batch.dump())) > MAX_MESSAGE:
         raise FlowError(f"the parameters are larger than {MAX_MESSAGE} bytes; pass data by reference", field="params")
-    sig = app.signature(f"datafab.{source.name}", args=(batch,))
+    sig = app.signature(f"datafab.{source.name}", args=(batch.dump(),), options=_shown(batch))
     sig.freeze()
     names = [stage.name for stage in stages]
     return ledger().enqueue(job, rows_of(sig)[0], names, after=FLOWS[job.flow].after), sig
