@@ -81,7 +81,11 @@ class LedgerTask(Task):
 
     def _take(self) -> Held:
         request = self.request
-        held = keeper().take(row_id(self.name, request.id), request.retries, self.name.removeprefix("datafab."))
+        stage = self.name.removeprefix("datafab.")
+        try:
+            held = keeper().take(row_id(self.name, request.id), request.retries, stage)
+        except AWAY as error:
+            raise Ignore("redis is away") from error  # the row is as it was, and the tick sends it again
         if held is None:
             log.info("stale copy dropped", task=self.name, id=request.id, attempt=request.retries)
             raise Ignore("stale copy")
@@ -157,8 +161,8 @@ class LedgerTask(Task):
 
     def on_failure(self, exc: Exception, _task_id: str, args: Any, *_: Any) -> None:
         """End the job: what fails a task natively fails the whole job. Items fail in the runner instead."""
-        if isinstance(exc, OperationalError):
-            return  # the successor was not sent; its row is there, and the tick sends it
+        if isinstance(exc, AWAY):
+            return  # no verdict: the rows are there, and the tick sends what was not
         job = args[0]["job"] if isinstance(args[0], dict) else args[0]
         error = exc if isinstance(exc, DatafabError) else DatafabError(f"{type(exc).__name__}: {exc}", code="internal")
         status = JobStatus.PARKED if isinstance(exc, Parked) else JobStatus.FAILED

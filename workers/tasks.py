@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -129,7 +130,9 @@ def sweep() -> int:
 
 @app.task(name="datafab.prune")
 def prune() -> int:
-    """Forget jobs whose retention is over."""
+    """Forget jobs whose retention is over, and the item lists of such."""
+    mine = settings()
+    services().store(mine.store).forget_lists(time.time() - mine.retention_days * 24 * 3600)
     return jobs().prune()
 
 

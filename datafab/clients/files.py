@@ -48,8 +48,8 @@ class Files(Protocol):
     def path(self, name: str) -> Path:
         """Return the local path of a file."""
 
-    def sweep(self, before: float) -> int:
-        """Remove temporary files last written before this Unix time; return how many."""
+    def sweep(self, folder: str, before: float) -> int:
+        """Remove a folder's files last written before this Unix time; return how many."""
 
 
 class Folder:
@@ -122,9 +122,9 @@ class Folder:
         """Return the local path of a file."""
         return Path(self._root, name)
 
-    def sweep(self, before: float) -> int:
-        """Remove temporary files last written before this Unix time; return how many."""
-        return _sweep(Path(self._temporary).glob("*"), before)
+    def sweep(self, folder: str, before: float) -> int:
+        """Remove a folder's files last written before this Unix time; return how many."""
+        return _sweep(Path(self._root, folder).glob("*"), before)
 
 
 class Bucket:
@@ -178,9 +178,9 @@ class Bucket:
         msg = f"{self._root}/{name} is not on this host: open it instead"
         raise FlowError(msg, code="store")
 
-    def sweep(self, before: float) -> int:
-        """Remove what this host's uploads left behind; return how many."""
-        return _sweep(Path(tempfile.gettempdir()).glob("datafab-*"), before)
+    def sweep(self, folder: str, before: float) -> int:
+        """Remove what this host's uploads left behind; in the bucket itself that is a lifecycle rule's work."""
+        return _sweep(Path(tempfile.gettempdir()).glob("datafab-*"), before) if folder == "tmp" else 0
 
 
 def files_at(root: str) -> Files:

@@ -161,10 +161,12 @@ class Store:
         return self._files.size(name) is not None
 
     def write_list(self, data: bytes) -> str:
-        """Keep what is too long for a message; return its sha256."""
+        """Keep what is too long for a message; return its sha256.
+
+        Written anew each time, so that its age is that of the last job that needs it (see ``forget_lists``).
+        """
         digest = hashlib.sha256(data).hexdigest()
-        if self._files.size(f"batch/{digest}") != len(data):
-            self._files.write(f"batch/{digest}", data)
+        self._files.write(f"batch/{digest}", data)
         return digest
 
     def read_list(self, sha256: str) -> bytes:
@@ -182,9 +184,13 @@ class Store:
             raise FlowError(msg, code="missing_list", field="DATAFAB_STORE_URL")
         return data
 
+    def forget_lists(self, before: float) -> int:
+        """Remove the lists that were last needed before this Unix time; return how many."""
+        return self._files.sweep("batch", before)
+
     def sweep(self) -> int:
         """Remove temporary files that a killed process left more than a day ago; return how many."""
-        return self._files.sweep(a_day_ago())
+        return self._files.sweep("tmp", a_day_ago())
 
 
 def _resource(sha256: str) -> str:

@@ -221,3 +221,15 @@ def test_a_relative_root_stays_where_it_was(tmp_path, request):
     os.chdir("/")
     sha256, _ = put(store, b"x")
     assert (tmp_path / "collection" / "resource" / sha256).exists()
+
+
+def test_lists_are_forgotten_when_no_job_has_needed_them_for_long(tmp_path):
+    store = Store(str(tmp_path))
+    old, new = store.write_list(b"[1]"), store.write_list(b"[2]")
+    os.utime(tmp_path / "batch" / old, (1, 1))
+    os.utime(tmp_path / "batch" / new, (1, 1))
+    store.write_list(b"[2]")  # a job of today needs the same list
+    assert store.forget_lists(time.time() - 60) == 1
+    assert store.read_list(new) == b"[2]"
+    with pytest.raises(FlowError, match="no list"):
+        store.read_list(old)
