@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Protocol
 
 from redis.exceptions import RedisError
 
+from datafab.clients.ckan import Ckan
 from datafab.clients.fetch import Fetcher
+from datafab.clients.gates import Gates, MemoryGates, RedisGates
 from datafab.clients.index import Index
 from datafab.clients.jobs import Jobs, RedisJobs, connect
 from datafab.clients.secrets import RedisSecrets, Secrets
@@ -56,6 +58,17 @@ class Services:
         return RedisSecrets(self.settings, connect(self._redis_url, patience=30))
 
     @cached_property
+    def gates(self) -> Gates:
+        """What one job at a time may pass. Without a cluster there is but one."""
+        if self.settings.redis_url is None:
+            return MemoryGates()
+        return RedisGates(connect(self.settings.redis_url, patience=30))
+
+    def ckan(self, url: str, key: str | None = None) -> Ckan:
+        """Return a client of this CKAN with this key, to be closed."""
+        return Ckan(url, key, self.settings)
+
+    @cached_property
     def fetcher(self) -> Fetcher:
         """Downloads, within the limits of the settings."""
         return Fetcher(self.settings)
@@ -85,6 +98,7 @@ class Services:
             "store": lambda: self.store(self.settings.store),
             "index": lambda: self.index,
         }
+        asked |= {f"ckan {url}": partial(self.ckan, url) for url in self.settings.ckan_urls}
         answers: dict[str, str | None] = {}
         for name, client in asked.items():
             try:

@@ -76,6 +76,8 @@ class Settings(BaseSettings):
     """Redirects followed."""
     allow_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Private addresses that may be fetched: networks separated by commas (``10.0.0.0/8,127.0.0.1``), or ``*``."""
+    ckan_urls: Annotated[tuple[str, ...], NoDecode] = ()
+    """Roots of the CKANs that may be pushed to and called back, separated by commas; empty: any that a job names."""
     user_agent: str = f"datafab/{__version__} (+https://github.com/datafab/datafab)"
     """Sent with every request."""
     proxy: str | None = Field(default=None, repr=False)
@@ -87,7 +89,7 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """Least level that is logged."""
 
-    @field_validator("allow_private_hosts", mode="before")
+    @field_validator("allow_private_hosts", "ckan_urls", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -1,0 +1,57 @@
+"""Gates: what only one job at a time may pass, such as the table of a CKAN resource.
+
+A gate is held by a job, not by a process: an attempt that dies leaves it to the job's next one, and a job that has
+ended, however it did, holds none. So nobody has to open a gate again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import redis
+
+from datafab.clients.jobs import PREAMBLE
+from datafab.settings import PREFIX
+
+#: Seconds that the key of a gate outlives its last use; jobs are shorter.
+KEPT = 7 * 24 * 3600
+
+_ENTER = (
+    PREAMBLE
+    + """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  local status = redis.call('HGET', P .. 'job:' .. holder, 'status')
+  if status and not FINAL[status] then return holder end
+end
+redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+return false
+"""
+)
+
+
+class Gates(Protocol):
+    """What stages need of gates."""
+
+    def enter(self, name: str, job: str) -> str | None:
+        """Enter a gate, or find that this job has; else return the id of the job that holds it."""
+
+
+class RedisGates:
+    """Gates of a cluster, in the strings ``gate:<name>``."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._enter: Any = client.register_script(_ENTER)
+
+    def enter(self, name: str, job: str) -> str | None:
+        """Enter a gate, or find that this job has; else return the id of the job that holds it."""
+        holder: str | None = self._enter(keys=[f"{PREFIX}gate:{name}"], args=[job, KEPT])
+        return holder
+
+
+class MemoryGates:
+    """Gates of a process that runs one job, for ``--inline``."""
+
+    def enter(self, name: str, job: str) -> str | None:  # noqa: ARG002 - nobody else is there
+        """Enter."""
+        return None
