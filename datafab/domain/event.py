@@ -1,0 +1,173 @@
+"""The events that announce files: CloudEvents 1.0 that carry a STAC item with its assets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from datafab.domain.payload import Value
+from datafab.errors import Fatal, FlowError
+
+#: Codes of multihash -> names of the WNM. Digests that it does not know are not here.
+MULTIHASH = {
+    0x12: "sha256",
+    0x13: "sha512",
+    0x14: "sha3-512",
+    0x15: "sha3-384",
+    0x16: "sha3-256",
+    0x20: "sha384",
+}
+#: Names of the WNM -> names of hashlib.
+HASHLIB = {
+    "sha256": "sha256",
+    "sha384": "sha384",
+    "sha512": "sha512",
+    "sha3-256": "sha3_256",
+    "sha3-384": "sha3_384",
+    "sha3-512": "sha3_512",
+}
+TIMES = ("datetime", "start_datetime", "end_datetime")
+
+
+class Checksum(NamedTuple):
+    """A digest with its method, in the WNM's words."""
+
+    method: str
+    digest: bytes
+
+
+class Asset(Value):
+    """One file of an event, as its sender describes it."""
+
+    name: str
+    href: str
+    media_type: str | None = None
+    #: bytes
+    size: int | None = None
+    #: multihash, hex
+    checksum: str | None = None
+
+
+class Envelope(Value):
+    """What says that it is an event, and which one. Its data are looked at later."""
+
+    id: str
+    source: str
+    #: sha256 of the whole event, however its members are ordered
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """The same for each delivery of this event. A sender that uses an id again for another state is no copy."""
+        return f"event:{self.source}:{self.id}:{self.digest[:16]}"
+
+
+def envelope(event: Any) -> Envelope:
+    """Return an event's envelope.
+
+    Raises:
+        FlowError: it is no CloudEvent 1.0 with data; names the member.
+    """
+    if not isinstance(event, dict):
+        raise _malformed("", "the event is no JSON object")
+    for name in ("id", "source"):
+        if not isinstance(event.get(name), str) or not event[name]:
+            raise _malformed(name, f"the event has no {name}")
+    if event.get("specversion") != "1.0":
+        raise _malformed("specversion", f"specversion is {event.get('specversion')!r}, not '1.0'")
+    if not isinstance(event.get("data"), dict):
+        raise _malformed("data", f"the event {event['id']} has no data: it must carry a STAC item")
+    text = json.dumps(event, sort_keys=True, ensure_ascii=False)
+    return Envelope(id=event["id"], source=event["source"], digest=hashlib.sha256(text.encode()).hexdigest())
+
+
+def assets(event: Mapping[str, Any]) -> list[Asset]:
+    """Return an event's files, all of them.
+
+    Raises:
+        FlowError: there are none, or one has no address.
+    """
+    found = event["data"].get("assets")
+    if not isinstance(found, dict) or not found:
+        raise _malformed("data.assets", f"the event {event['id']} announces no file")
+    return [_asset(name, facts) for name, facts in found.items()]
+
+
+def _asset(name: str, facts: Any) -> Asset:
+    href = facts.get("href") if isinstance(facts, dict) else None
+    if not isinstance(href, str) or not href:
+        raise _malformed(f"data.assets.{name}.href", f"the asset {name!r} has no address")
+    kinds: dict[str, type] = {"type": str, "file:size": int, "file:checksum": str}
+    for member, kind in kinds.items():
+        value = facts.get(member)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise _malformed(f"data.assets.{name}.{member}", f"the asset {name!r} has {member} {value!r}")
+    return Asset(
+        name=name,
+        href=href,
+        media_type=facts.get("type"),
+        size=facts.get("file:size"),
+        checksum=facts.get("file:checksum"),
+    )
+
+
+def geometry(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return where the data are from, as GeoJSON; None when the event does not say."""
+    found = event["data"].get("geometry")
+    if found is not None and not isinstance(found, dict):
+        raise _malformed("data.geometry", f"the geometry is {found!r}, neither an object nor null")
+    return found
+
+
+def times(event: Mapping[str, Any]) -> dict[str, str]:
+    """Return when the data are from: ``datetime``, or ``start_datetime`` and ``end_datetime``; empty when unknown.
+
+    Raises:
+        FlowError: one is no RFC 3339 time.
+    """
+    properties = event["data"].get("properties") or {}
+    found = {name: _utc(properties[name], f"data.properties.{name}") for name in TIMES if properties.get(name)}
+    if {"start_datetime", "end_datetime"} <= found.keys():
+        return {name: found[name] for name in ("start_datetime", "end_datetime")}
+    return {"datetime": found["datetime"]} if "datetime" in found else {}
+
+
+def _utc(value: Any, field: str) -> str:
+    """Return a time in UTC; one that is already is left as it was written."""
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _malformed(field, f"{value!r} is no RFC 3339 time") from None
+    if moment.tzinfo is None:
+        raise _malformed(field, f"{value!r} does not say its time zone: write 2024-11-09T21:08:00Z")
+    return str(value) if value.endswith("Z") else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def multihash(text: str) -> Checksum:
+    """Read a hex multihash: code of the method, length, digest.
+
+    Raises:
+        Fatal: it is none, or of a method that the WNM does not know.
+    """
+    try:
+        raw = bytes.fromhex(text)
+        code, length = raw[0], raw[1]
+    except (ValueError, IndexError):
+        raise _checksum(f"file:checksum {text!r} is no hex multihash") from None
+    method = MULTIHASH.get(code)
+    if method is None:
+        raise _checksum(f"file:checksum has the method 0x{code:02x}; known are {', '.join(sorted(HASHLIB))}")
+    if len(raw) != length + 2 or length != hashlib.new(HASHLIB[method]).digest_size:
+        raise _checksum(f"file:checksum says {method} and {length} bytes, and has {len(raw) - 2}")
+    return Checksum(method, raw[2:])
+
+
+def _checksum(message: str) -> Fatal:
+    return Fatal(f"{message}: correct it in the event", code="bad_checksum", field="file:checksum")
+
+
+def _malformed(field: str, message: str) -> FlowError:
+    return FlowError(message, code="bad_event", field=field or None)
