@@ -28,7 +28,9 @@ RESULTS = f"{PREFIX}celery-task-meta-"
 
 def batch() -> Batch:
     """Return the payload of every chain."""
-    return Batch(job=uuid.uuid4().hex, flow="noop5", params={"n": 1}, items=(Item(source="toy:0", url="http://host0/"),))
+    return Batch(
+        job=uuid.uuid4().hex, flow="noop5", params={"n": 1}, items=(Item(source="toy:0", url="http://host0/"),)
+    )
 
 
 def bare() -> str:

@@ -74,7 +74,10 @@ class Rig:
         if pool:
             kinds["io"] = (pool, size)
         common = {"app": APP, "env": child_environment(settings), "log": self.folder}
-        parts = {name: beat(name, **common) if name == "beat" else worker(name, name, *kinds[name], **common) for name in names}
+        parts = {
+            name: beat(name, **common) if name == "beat" else worker(name, name, *kinds[name], **common)
+            for name in names
+        }
         try:
             self._await([name for name in names if name != "beat"], parts)
             yield parts
