@@ -20,6 +20,7 @@ from datafab.settings import Settings
 
 if TYPE_CHECKING:
     from datafab.clients.detective import Detective
+    from datafab.clients.mqtt import Mqtt
 
 
 class Pinged(Protocol):
@@ -74,6 +75,17 @@ class Services:
         return Fetcher(self.settings)
 
     @cached_property
+    def mqtt(self) -> Mqtt:
+        """The MQTT broker; connects when it is first used, and is imported only there: it costs a tenth of a second."""
+        from datafab.clients.mqtt import Broker, Mqtt  # noqa: PLC0415 - see above
+
+        url = self.settings.mqtt_url
+        if url is None:
+            msg = "DATAFAB_MQTT_URL is not set: no broker to publish to; e.g. mqtt://broker.example.org:1883"
+            raise SettingError(msg, field="DATAFAB_MQTT_URL")
+        return Mqtt(Broker.of(url, self.settings.ca_bundle), connect=self.settings.connect_timeout)
+
+    @cached_property
     def index(self) -> Index:
         """The index of what was analysed."""
         return Index(self.settings.index)
@@ -98,6 +110,8 @@ class Services:
             "store": lambda: self.store(self.settings.store),
             "index": lambda: self.index,
         }
+        if self.settings.mqtt_url is not None:
+            asked["mqtt"] = lambda: self.mqtt
         asked |= {f"ckan {url}": partial(self.ckan, url) for url in self.settings.ckan_urls}
         answers: dict[str, str | None] = {}
         for name, client in asked.items():
@@ -111,7 +125,7 @@ class Services:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("jobs", "fetcher", "index"):
+        for name in ("jobs", "fetcher", "mqtt", "index"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
         self._stores.clear()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
@@ -38,6 +40,16 @@ class Settings(BaseSettings):
     """Root of the default store; unset: ``<home>/store``."""
     index_url: str | None = None
     """Index, ``sqlite:///path``; unset: ``<home>/index.db``."""
+    mqtt_url: str | None = Field(default=None, repr=False)
+    """MQTT broker: ``mqtt://user:password@host:1883``, ``mqtts://``; ``?version=3`` for MQTT 3.1.1 instead of 5."""
+    event_topic: Annotated[tuple[str, ...], NoDecode] = ()
+    """Topics on which files are announced to the listener, separated by commas; ``+`` and ``#`` stand for levels."""
+    listener_id: str = "datafab-listener"
+    """MQTT client id of the listener, by which the broker keeps its messages; another one for each listener."""
+    wis2_topic: str | None = None
+    """WIS2 topic to announce files on, unless a job names another."""
+    wis2_metadata_id: str | None = None
+    """WCMP2 record of the files announced, ``urn:wmo:md:...``, unless a job names another."""
     bind: str = "127.0.0.1:8800"
     """Address and port of the webhook."""
     flower_bind: str = "127.0.0.1:5555"
@@ -84,6 +96,8 @@ class Settings(BaseSettings):
     """Proxy for fetches; the private-address check is then the proxy's."""
     ca_bundle: Path | None = None
     """Certificates to trust instead of the usual ones."""
+    config: Path | None = None
+    """``datafab.toml`` with flows of one's own (``[[flow]]``); unset: the built-in ones only."""
     timezone: str = "UTC"
     """Time zone of schedules."""
     log_level: str = "INFO"
@@ -101,6 +115,12 @@ class Settings(BaseSettings):
             if part != "*":
                 ip_network(part, strict=False)
         return value
+
+    @field_validator("config")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        """Children may work in another folder."""
+        return value and value.absolute()
 
     @field_validator("timezone")
     @classmethod
@@ -154,3 +174,17 @@ def child_environment(settings: Settings) -> dict[str, str]:
     }
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {**os.environ, **values, "PATH": path}
+
+
+@contextmanager
+def home_at(folder: Path) -> Iterator[None]:
+    """Let libraries that look below HOME when they are imported find this folder there; for that import only."""
+    before = os.environ.get("HOME")
+    os.environ["HOME"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HOME"]
+        else:
+            os.environ["HOME"] = before

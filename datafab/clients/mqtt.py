@@ -1,0 +1,195 @@
+"""An MQTT broker: messages are published at QoS 1, and counted as sent when the broker has acknowledged them."""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from datafab.errors import Fatal, Retriable, SettingError
+
+PORTS = {"mqtt": 1883, "mqtts": 8883}
+VERSIONS: dict[str, Literal[3, 5]] = {"3": 3, "3.1.1": 3, "5": 5, "5.0": 5}
+KEEPALIVE = 30
+#: Seconds between two tries to connect, at least and at most.
+RECONNECT = (1, 30)
+#: Seconds to wait for a broker's acknowledgement.
+ACKNOWLEDGE = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """Where a broker is, and how to talk to it."""
+
+    host: str
+    port: int
+    tls: bool
+    #: of the protocol: 5, or 3 for 3.1.1
+    version: Literal[3, 5] = 5
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+    ca_bundle: Path | None = None
+
+    @classmethod
+    def of(cls, url: str, ca_bundle: Path | None = None) -> Broker:
+        """Read a URL.
+
+        Raises:
+            SettingError: it is none of a broker; does not repeat it, as it may hold a password.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port or PORTS.get(parts.scheme, 0)
+        except ValueError as error:
+            raise _bad("its port or host is none") from error
+        if parts.scheme not in PORTS:
+            raise _bad(f"{parts.scheme!r} is not supported: use mqtt or mqtts (web sockets are not supported yet)")
+        if not parts.hostname or parts.path not in {"", "/"}:
+            raise _bad("it names no host, or a path after it")
+        options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        version = VERSIONS.get(options.pop("version", "5"))
+        if version is None or options:
+            raise _bad("after the ? only version=3 or version=5 may stand")
+        return cls(
+            host=parts.hostname,
+            port=port,
+            tls=parts.scheme == "mqtts",
+            version=version,
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            ca_bundle=ca_bundle,
+        )
+
+    @property
+    def url(self) -> str:
+        """The address, without credentials."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+
+    def client(self, client_id: str, *, keep: int = 0, manual_ack: bool = False) -> Client:
+        """Return a client that connects, and connects again, once its loop runs.
+
+        Args:
+            client_id: one at a time may use it.
+            keep: seconds for which the broker keeps the subscriptions and messages of a client that is away.
+            manual_ack: whether messages are acknowledged by ``Client.ack`` only.
+        """
+        five = self.version == 5  # noqa: PLR2004 - of the protocol
+        client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=None if five else not keep,
+            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
+            manual_ack=manual_ack,
+        )
+        client.username_pw_set(self.username, self.password)
+        if self.tls:
+            client.tls_set_context(ssl.create_default_context(cafile=self.ca_bundle))
+        client.reconnect_delay_set(*RECONNECT)
+        session: dict[str, Any] = {}
+        if five:
+            session["clean_start"] = not keep
+            session["properties"] = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            session["properties"].SessionExpiryInterval = keep
+        client.connect_async(self.host, self.port, KEEPALIVE, **session)
+        return client
+
+
+class Mqtt:
+    """One long-lived client of a process, for any number of its threads. It connects when it is first used.
+
+    Args:
+        broker: where to.
+        connect: seconds to wait for a connection.
+        acknowledge: seconds to wait for an acknowledgement.
+    """
+
+    def __init__(self, broker: Broker, *, connect: float = 10.0, acknowledge: float = ACKNOWLEDGE) -> None:
+        self.broker = broker
+        self._connect = connect
+        self._acknowledge = acknowledge
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._connected = threading.Event()
+        self._reason = "no answer"
+        self._refused: dict[int, str] = {}
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Publish a message, not retained, and wait until the broker has taken it.
+
+        Raises:
+            Retriable: the broker is away, or has not answered: the message may have come or not.
+            Fatal: the broker refuses it (MQTT 5 only: a 3.1.1 broker drops it and says nothing).
+        """
+        info = self._ready().publish(topic, payload, qos=1, retain=False)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise self._away("the connection was lost")
+        info.wait_for_publish(self._acknowledge)
+        if not info.is_published():
+            raise self._away(f"no acknowledgement within {self._acknowledge:g} s")
+        refused = self._refused.pop(info.mid, None)
+        if refused is not None:
+            msg = f"{self.broker.url} refuses a message on {topic}: {refused}; check the broker's access rules"
+            raise Fatal(msg, code="mqtt_refused", field="DATAFAB_MQTT_URL")
+
+    def ping(self) -> None:
+        """Raise Retriable unless the broker has accepted a connection."""
+        self._ready()
+
+    def close(self) -> None:
+        """End the connection."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.disconnect()
+            client.loop_stop()
+            self._connected.clear()
+
+    def _ready(self) -> Client:
+        with self._lock:
+            client = self._client = self._client or self._started()
+        if not self._connected.wait(self._connect):
+            raise self._away(self._reason)
+        return client
+
+    def _started(self) -> Client:
+        # At most 23 characters, which any broker takes.
+        client = self.broker.client(f"datafab{secrets.token_hex(8)}")
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.loop_start()
+        return client
+
+    def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self._reason = f"it refuses the connection: {reason}"
+        else:
+            self._connected.set()
+
+    def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._connected.clear()
+        if reason.is_failure and not self._reason.startswith("it refuses"):
+            self._reason = f"the connection ended: {reason}"
+
+    def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        # Before the one who waits is told.
+        if reason.is_failure:
+            self._refused[mid] = str(reason)
+
+    def _away(self, why: str) -> Retriable:
+        msg = f"the MQTT broker {self.broker.url}: {why}; is DATAFAB_MQTT_URL right, and the broker up?"
+        return Retriable(msg, code="mqtt", field="DATAFAB_MQTT_URL")
+
+
+def _bad(why: str) -> SettingError:
+    return SettingError(f"DATAFAB_MQTT_URL: {why}; e.g. mqtt://broker.example.org:1883", field="DATAFAB_MQTT_URL")
