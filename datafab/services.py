@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from redis.exceptions import RedisError
 
+from datafab.clients.callback import Callback
 from datafab.clients.ckan import Ckan
 from datafab.clients.fetch import Fetcher
 from datafab.clients.gates import Gates, MemoryGates, RedisGates
 from datafab.clients.index import Index
 from datafab.clients.jobs import Jobs, RedisJobs, connect
+from datafab.clients.publications import Publications
 from datafab.clients.secrets import RedisSecrets, Secrets
 from datafab.clients.store import Store
+from datafab.clients.wis2suite import Wis2Suite
 from datafab.errors import DatafabError, SettingError
 from datafab.settings import Settings
 
@@ -65,6 +68,11 @@ class Services:
             return MemoryGates()
         return RedisGates(connect(self.settings.redis_url, patience=30))
 
+    @cached_property
+    def callback(self) -> Callback:
+        """Answers to whoever submitted a job."""
+        return Callback(self.settings)
+
     def ckan(self, url: str, key: str | None = None) -> Ckan:
         """Return a client of this CKAN with this key, to be closed."""
         return Ckan(url, key, self.settings)
@@ -84,6 +92,16 @@ class Services:
             msg = "DATAFAB_MQTT_URL is not set: no broker to publish to; e.g. mqtt://broker.example.org:1883"
             raise SettingError(msg, field="DATAFAB_MQTT_URL")
         return Mqtt(Broker.of(url, self.settings.ca_bundle), connect=self.settings.connect_timeout)
+
+    @cached_property
+    def publications(self) -> Publications:
+        """What was announced over WIS2."""
+        return Publications(self.settings, connect(self._redis_url, patience=30))
+
+    @cached_property
+    def wis2suite(self) -> Wis2Suite:
+        """WMO's own checks of what is announced."""
+        return Wis2Suite(self.settings.home)
 
     @cached_property
     def index(self) -> Index:
@@ -125,7 +143,7 @@ class Services:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("jobs", "fetcher", "mqtt", "index"):
+        for name in ("jobs", "fetcher", "mqtt", "publications", "index"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
         self._stores.clear()

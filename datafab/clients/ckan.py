@@ -18,7 +18,7 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from datafab.clients.refusal import explain, shown
-from datafab.errors import Fatal, FlowError, Retriable
+from datafab.errors import Fatal, Retriable
 from datafab.settings import Settings
 
 #: Bytes of an answer that are read: the longest is the data dictionary of a wide table.
@@ -40,12 +40,12 @@ def allowed(url: str, settings: Settings) -> None:
     """Refuse a URL below none of the roots in ``DATAFAB_CKAN_URLS``; without that setting any is right.
 
     Raises:
-        FlowError: ``ckan_not_allowed``.
+        Fatal: ``ckan_not_allowed``.
     """
     roots = [root(each) for each in settings.ckan_urls]
     if roots and not any(url == each or url.startswith(each + "/") for each in roots):
         msg = f"{shown(url)}: not below a CKAN that DATAFAB_CKAN_URLS allows; add its root there"
-        raise FlowError(msg, code="ckan_not_allowed", field="DATAFAB_CKAN_URLS")
+        raise Fatal(msg, code="ckan_not_allowed", field="DATAFAB_CKAN_URLS")
 
 
 class Ckan:

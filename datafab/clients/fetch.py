@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Self
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from requests import PreparedRequest, Response
 from requests.cookies import RequestsCookieJar, extract_cookies_to_jar, get_cookie_header
@@ -76,13 +76,21 @@ class Fetcher:
         """Return a session for a batch; to be closed. It belongs to one thread."""
         return Session(self._settings, self._context)
 
-    def fetch(self, url: str, store: Store, *, transform: Transform | None = None, html: bool = True) -> Fetched:
+    def fetch(
+        self,
+        url: str,
+        store: Store,
+        *,
+        transform: Transform | None = None,
+        html: bool = True,
+        headers: Mapping[str, str] | None = None,
+    ) -> Fetched:
         """Fetch one URL on this thread's own session; see ``Session.fetch``."""
         if not hasattr(self._local, "session"):
             self._local.session = self.session()
             self._open.append(self._local.session)
         session: Session = self._local.session
-        return session.fetch(url, store, transform=transform, html=html)
+        return session.fetch(url, store, transform=transform, html=html, headers=headers)
 
     def close(self) -> None:
         """Close all threads' sessions."""
@@ -118,7 +126,15 @@ class Session:
         """Close the connections."""
         self._adapter.close()
 
-    def fetch(self, url: str, store: Store, *, transform: Transform | None = None, html: bool = True) -> Fetched:
+    def fetch(
+        self,
+        url: str,
+        store: Store,
+        *,
+        transform: Transform | None = None,
+        html: bool = True,
+        headers: Mapping[str, str] | None = None,
+    ) -> Fetched:
         """Fetch a URL into a store.
 
         Args:
@@ -126,6 +142,7 @@ class Session:
             store: where the body goes.
             transform: changes the body before it is hashed and stored.
             html: whether a web page is welcome.
+            headers: sent beside the others, such as a key; not to another host that a redirect leads to, and not told.
 
         Raises:
             FlowError: the store cannot be written.
@@ -136,7 +153,7 @@ class Session:
         kept: tuple[str, int] | None = None
         whole = True
         try:
-            answer = self._ask(url)
+            answer = self._ask(url, headers or {})
             refusal = _judge(answer, self._route(url), html=html)
             if refusal is None:
                 kept = self._keep(answer, store, transform)
@@ -168,12 +185,16 @@ class Session:
         """Return how we came to where we are, for people."""
         return url if self._at == url else f"{url} (redirected to {self._at})"
 
-    def _ask(self, url: str) -> Response:
+    def _ask(self, url: str, headers: Mapping[str, str]) -> Response:
         """Send the request, follow redirects and return the last answer, its body unread."""
         jar: RequestsCookieJar | None = None
+        origin: tuple[str, str] | None = None
         for _ in range(self._redirects + 1):
             self._at = url
             request = self._request(url, jar)
+            origin = origin or _origin(str(request.url))
+            if headers and _origin(str(request.url)) == origin:
+                request.headers.update(headers)
             answer = self._send(request)
             location = answer.headers.get("location") if answer.status_code in REDIRECTS else None
             if not location:
@@ -250,6 +271,12 @@ def _judge(answer: Response, url: str, *, html: bool) -> Refusal | None:
     if not html and answer.headers.get("content-type", "").lower().lstrip().startswith("text/html"):
         return web_page(url)
     return None
+
+
+def _origin(url: str) -> tuple[str, str]:
+    """Return what a key that was meant for a URL may be sent to: its scheme, host and port."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 def _target(url: str, location: str) -> str:

@@ -73,6 +73,48 @@ class CollectFacts(Value):
     http_status: int | None = None
 
 
+class CkanFacts(Value):
+    """The CKAN resource that a file is to be loaded into, and how far that is."""
+
+    #: root of the CKAN
+    url: str
+    #: id of the resource
+    resource: str
+    #: load even what CKAN's hash says is loaded already
+    ignore_hash: bool = False
+    #: make the resource's ``url_type`` ``datapusher`` afterwards
+    set_url_type: bool = False
+    #: whether the file lies in CKAN and is to be had with the key only
+    upload: bool = False
+    #: the resource's hash in CKAN, where its table is there
+    hash: str | None = None
+    #: of the file, as CKAN wants it
+    md5: str | None = None
+    #: digest of the load plan (``domain/loadtypes.py``), a list in the default store
+    plan: str | None = None
+
+
+class Wis2Facts(Value):
+    """What an event says of a file, and how it was announced over WIS2."""
+
+    #: id of the event that the file comes from
+    event: str | None = None
+    #: the file's checksum as the event has it: multihash, hex
+    checksum: str | None = None
+    #: GeoJSON
+    geometry: dict[str, Any] | None = None
+    #: ``datetime``, or ``start_datetime`` and ``end_datetime``; None when unknown
+    times: dict[str, str] | None = None
+    topic: str | None = None
+    data_id: str | None = None
+    #: the message's id
+    message: str | None = None
+    #: canonical, update or deletion
+    rel: str | None = None
+    #: what the libraries' own suites said: ``passed``, or why they did not run
+    suites: str | None = None
+
+
 class Item(Value):
     """One file or record on its way through a flow."""
 
@@ -93,6 +135,8 @@ class Item(Value):
     status: Status = Status.OK
     error: ItemError | None = None
     collect: CollectFacts | None = None
+    ckan: CkanFacts | None = None
+    wis2: Wis2Facts | None = None
 
     def failed(self, error: DatafabError, status: Status = Status.FAILED) -> Self:
         """Return the item with this error and status."""

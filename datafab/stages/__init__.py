@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datafab.stage import Stage
-from datafab.stages import analyse, collect, index
+from datafab.stages import analyse, callback, collect, datastore, index, push
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -11,6 +11,9 @@ STAGES: dict[str, Stage] = {
         collect,
         analyse,
         index,
+        push,
+        datastore,
+        callback,
     )
     for stage in module.STAGES
 }

@@ -1,0 +1,163 @@
+"""Load a table into the datastore of a CKAN resource: decide the types, replace the table, save the hash.
+
+Nothing is deleted before the whole file has been read and typed. Over HTTP CKAN can neither rename a table nor do two
+things in one transaction, so readers see a growing table while it is loaded; an attempt that is cut short is done
+again from the beginning, and the rows are counted at the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from datafab.clients.tablefile import TableFile
+from datafab.domain.document import analysis_name
+from datafab.domain.loadtypes import Plan, guess, plan
+from datafab.domain.payload import CkanFacts, Item
+from datafab.errors import Fatal, Retriable
+from datafab.stage import Context, Stage
+
+#: Rows of one request, and characters of their values: CKAN's cost is by row, its limit by bytes.
+CHUNK_ROWS = 2000
+CHUNK_CHARS = 2_000_000
+#: ``progress`` hears of the typing every so many rows.
+TELL = 20_000
+
+Record = dict[str, str | None]
+
+
+def ckan_types(item: Item, ctx: Context) -> Item:
+    """Decide, over the whole file, which fields and types a table gets in the datastore."""
+    facts = _facts(item)
+    file = _file(item, ctx)
+    rows, guesses = guess(_told(file.rows(), ctx), len(file.header), separator=file.separator)
+    with _ckan(facts, ctx) as ckan:
+        info = ckan.datastore_info(facts.resource)
+    decided = plan(file.header, rows, guesses, _dictionary(info))
+    for position, (cell, known) in enumerate(zip(file.header, guesses, strict=True), 1):
+        if not cell.strip() and known.filled:
+            line = f"column {position} has {known.filled} values but no name: left out"
+            ctx.log.warning(line)
+    line = f"Determined headers and types: {json.dumps(_types(decided), ensure_ascii=False)[:2000]}"
+    ctx.log.info(line)
+    # In the store, as it may be long; and it keeps the data dictionary, which goes with the old table.
+    kept = _store(ctx).write_list(decided.model_dump_json().encode())
+    return item.evolve(ckan=facts.evolve(plan=kept))
+
+
+def _facts(item: Item) -> CkanFacts:
+    if item.ckan is None:
+        raise Fatal("the item names no CKAN resource: `ckan_resource` must come first", code="missing", field="ckan")
+    return item.ckan
+
+
+def _ckan(facts: CkanFacts, ctx: Context) -> Any:
+    return ctx.services.ckan(facts.url, ctx.services.secrets.get(ctx.job, "api_key"))
+
+
+def _store(ctx: Context) -> Any:
+    return ctx.services.store(ctx.services.settings.store)
+
+
+def _file(item: Item, ctx: Context) -> TableFile:
+    """Return the item's file, to be read as its analysis says."""
+    sha256 = str(item.sha256)
+    store = ctx.services.store(str(item.store))
+    store.open(sha256).close()
+    kept = store.read(analysis_name(sha256))
+    if kept is None:
+        raise Fatal(f"resource {sha256} has no analysis: let `analyse` run before", code="missing", field="analysis")
+    unpacked = 10 * ctx.services.settings.max_bytes
+    return TableFile(store.path(sha256), json.loads(kept), max_unpacked=unpacked, check=ctx.check)
+
+
+def _told(rows: Iterable[tuple[int, list[str]]], ctx: Context) -> Iterator[tuple[int, list[str]]]:
+    for count, row in enumerate(rows, 1):
+        if count % TELL == 0:
+            ctx.progress(count, None, "rows typed")
+        yield row
+
+
+def _dictionary(info: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Return what the data dictionary says of the fields that are there now."""
+    fields = info["fields"] if info else []
+    return {str(field["id"]): field.get("info") or {} for field in fields}
+
+
+def _types(decided: Plan) -> list[dict[str, str]]:
+    return [{"id": field.id, "type": field.type.value} for field in decided.fields]
+
+
+def datastore(item: Item, ctx: Context) -> Item:
+    """Replace a resource's table by the rows of the file."""
+    facts = _facts(item)
+    if ctx.memo.get("loaded"):
+        return item
+    decided = Plan.model_validate_json(_store(ctx).read_list(str(facts.plan)))
+    file = _file(item, ctx)
+    with _ckan(facts, ctx) as ckan:
+        line = f'Deleting "{facts.resource}" from datastore.'
+        ctx.log.info(line)
+        ckan.datastore_delete(facts.resource)
+        ckan.datastore_create(facts.resource, [field.defined() for field in decided.fields])
+        done = 0
+        for chunk in _chunks(decided.record(cells) for _, cells in file.rows()):
+            done += len(chunk)
+            ctx.check()
+            ckan.datastore_insert(facts.resource, chunk, last=done == decided.rows)
+            ctx.progress(done, decided.rows, "rows")
+        _counted(ckan.datastore_info(facts.resource), decided.rows, facts)
+    ctx.memo["loaded"] = True
+    line = f'Successfully pushed {done} entries to "{facts.resource}".'
+    ctx.log.info(line)
+    return item
+
+
+def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Deal records into requests."""
+    chunk: list[Record] = []
+    size = 0
+    for record in records:
+        chunk.append(record)
+        size += sum(len(value) for value in record.values() if value)
+        if len(chunk) == CHUNK_ROWS or size >= CHUNK_CHARS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _counted(info: Mapping[str, Any] | None, rows: int, facts: CkanFacts) -> None:
+    """See that the table holds what was sent: a request of an attempt that died may have come in between."""
+    there = info["meta"]["count"] if info else 0
+    if there != rows:
+        msg = f"{facts.url}: the table of {facts.resource} holds {there} rows, {rows} were sent: does another load it?"
+        raise Retriable(msg, code="row_count", field=facts.resource)
+
+
+def ckan_hash(item: Item, ctx: Context) -> Item:
+    """Tell CKAN which content is loaded now, so that the same need not be loaded again."""
+    facts = _facts(item)
+    fields = {"hash": facts.md5} | ({"url_type": "datapusher"} if facts.set_url_type else {})
+    with _ckan(facts, ctx) as ckan:
+        # A patch: the whole resource, as it was shown before the load, would undo what CKAN noted meanwhile.
+        ckan.resource_patch(facts.resource, **fields)
+    return item
+
+
+STAGES = (
+    Stage(
+        name="ckan_types",
+        queue="cpu",
+        run=ckan_types,
+        requires=frozenset({"ckan", "store", "sha256", "analysis"}),
+    ),
+    Stage(
+        name="datastore",
+        queue="io",
+        run=datastore,
+        requires=frozenset({"ckan", "store", "sha256", "analysis"}),
+    ),
+    Stage(name="ckan_hash", queue="io", run=ckan_hash, requires=frozenset({"ckan"})),
+)

@@ -1,0 +1,186 @@
+"""Push: a tabular file into the datastore of a CKAN resource, as CKAN's DataPusher does it. Up to the file's bytes.
+
+Parameters of a job: ``metadata`` with ``resource_id``, ``ckan_url``, ``ignore_hash`` and ``set_url_type`` (the words of
+CKAN's own submit), or these four by themselves; the secret ``api_key``. The stages ``ckan_types``, ``datastore`` and
+``ckan_hash`` (``stages/datastore.py``) follow. For an item that comes from elsewhere with its bytes, such as a
+collected one, begin with ``ckan_resource``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from datafab.clients.ckan import allowed, root
+from datafab.clients.fetch import Fetched, Transform
+from datafab.clients.refusal import shown
+from datafab.domain.filename import filename, media_type
+from datafab.domain.payload import CkanFacts, Item, Status
+from datafab.errors import Fatal, FlowError, Retriable, Skippable, Wait
+from datafab.stage import Context, Stage
+
+#: Seconds between two looks at a resource that another job is loading.
+BUSY = 2.0
+#: Seconds after which a resource that is not there is looked for once more: CKAN submits a job before it has stored it.
+SLOW = 5.0
+#: Refusals of a download that may pass, besides the statuses 408, 429 and 5xx.
+_LATER = frozenset({"timeout", "connection_refused", "disconnected", "incomplete", "unreachable", "dns", "bad_answer"})
+_LATER_STATUSES = ("http_408", "http_429", "http_5")
+BLOCK = 1024**2
+
+
+def ckan_request(ctx: Context) -> Iterator[Item]:
+    """Check what a push was asked for; yield its one item."""
+    facts = wanted(ctx.params)
+    if not ctx.services.secrets.get(ctx.job, "api_key"):
+        raise FlowError("No CKAN API key provided", code="bad_request", field="api_key")
+    allowed(facts.url, ctx.services.settings)
+    yield Item(source=f"ckan:{urlsplit(facts.url).netloc}/{facts.resource}", ckan=facts)
+
+
+def wanted(params: Mapping[str, Any]) -> CkanFacts:
+    """Return which resource of which CKAN a job's parameters name.
+
+    Raises:
+        FlowError: something is missing; the messages are those that CKAN's users know.
+    """
+    metadata = params.get("metadata") if "job_type" in params or "metadata" in params else params
+    if not isinstance(metadata, Mapping) or not metadata:
+        raise FlowError("Metadata missing", code="bad_request", field="metadata")
+    texts = {name: str(metadata.get(name) or "") for name in ("resource_id", "ckan_url")}
+    if not texts["resource_id"]:
+        raise FlowError("No id provided.", code="bad_request", field="resource_id")
+    if not texts["ckan_url"]:
+        raise FlowError("No ckan_url provided.", code="bad_request", field="ckan_url")
+    return CkanFacts(
+        url=root(texts["ckan_url"]),
+        resource=texts["resource_id"],
+        ignore_hash=metadata.get("ignore_hash") is True,
+        set_url_type=metadata.get("set_url_type") is True,
+    )
+
+
+def ckan_resource(item: Item, ctx: Context) -> Item:
+    """Ask CKAN for a resource, once this job is the only one that loads it."""
+    facts = item.ckan or wanted(ctx.params)
+    # From here to the job's end: what is fetched first must not be loaded last.
+    holder = ctx.services.gates.enter(f"ckan:{facts.resource}", ctx.job)
+    if holder is not None:
+        raise Wait(f"job {holder} is loading the resource {facts.resource}", delay=BUSY)
+    resource = _shown(facts, ctx)
+    if resource.get("url_type") == "datastore":
+        raise Skippable("Dump files are managed with the Datastore API", code="datastore", field="url_type")
+    known = resource.get("hash") if resource.get("datastore_active", True) else None
+    item = item.evolve(ckan=facts.evolve(hash=known or None))
+    return item if item.sha256 else _located(item, resource)
+
+
+def _shown(facts: CkanFacts, ctx: Context) -> dict[str, Any]:
+    key = ctx.services.secrets.get(ctx.job, "api_key")
+    with ctx.services.ckan(facts.url, key) as ckan:
+        try:
+            return ckan.resource_show(facts.resource)
+        except Fatal as error:
+            if error.code != "ckan_404" or ctx.memo.get("looked"):
+                raise
+            ctx.memo["looked"] = True
+            raise Wait(error.message, delay=SLOW, code=error.code) from error
+
+
+def _located(item: Item, resource: Mapping[str, Any]) -> Item:
+    """Return the item with the address of the resource's file."""
+    assert item.ckan is not None
+    url = str(resource.get("url") or "")
+    scheme = urlsplit(url).scheme.lower()
+    if scheme not in {"http", "https", "ftp"}:
+        msg = f"{shown(url)!r}: Only http, https, and ftp resources may be fetched."
+        raise Fatal(msg, code="not_http", field=shown(url))
+    if scheme == "ftp":
+        raise Fatal(f"{shown(url)}: ftp is not supported yet: publish the file over https", code="unsupported")
+    facts = item.ckan
+    if resource.get("url_type") == "upload" and "/dataset" in url:
+        # CKAN writes its public address there; the file is where CKAN is reached.
+        return item.evolve(url=facts.url + url[url.index("/dataset") :], ckan=facts.evolve(upload=True))
+    return item.evolve(url=url)
+
+
+def ckan_fetch(item: Item, ctx: Context) -> Item:
+    """Fetch a resource's file into the store, with its md5, unless CKAN says that it is loaded already."""
+    facts = item.ckan
+    assert facts is not None
+    if item.sha256 is None:
+        item, md5 = _fetched(item, facts, ctx)
+    else:
+        md5 = _md5(item, ctx)
+    item = item.evolve(ckan=facts.evolve(md5=md5))
+    if facts.hash == md5 and not facts.ignore_hash:
+        line = f"The file hash hasn't changed: {md5}."
+        ctx.log.info(line)
+        return item.evolve(status=Status.UNCHANGED)
+    return item
+
+
+def _fetched(item: Item, facts: CkanFacts, ctx: Context) -> tuple[Item, str]:
+    if item.url is None:
+        raise Fatal("an item without a URL or bytes cannot be pushed", code="missing_url", field="url")
+    line = f"Fetching from: {shown(item.url)}"
+    ctx.log.info(line)
+    root_url = ctx.services.settings.store
+    digest = hashlib.md5(usedforsecurity=False)
+    headers = {"Authorization": ctx.services.secrets.get(ctx.job, "api_key")} if facts.upload else {}
+    fetched = ctx.services.fetcher.fetch(
+        item.url, ctx.services.store(root_url), transform=_hashing(digest), html=False, headers=headers
+    )
+    if fetched.sha256 is None:
+        raise _refused(fetched)
+    found = item.evolve(
+        store=root_url,
+        sha256=fetched.sha256,
+        size=fetched.size,
+        media_type=media_type(fetched.headers),
+        filename=filename(fetched.headers, fetched.url),
+    )
+    return found, digest.hexdigest()
+
+
+def _hashing(digest: Any) -> Transform:
+    """Return a transform that changes nothing and hashes what passes."""
+
+    def hashed(_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            digest.update(chunk)
+            yield chunk
+
+    return hashed
+
+
+def _refused(fetched: Fetched) -> Fatal | Retriable:
+    assert fetched.refusal is not None
+    code = fetched.refusal.code
+    kind = Retriable if code in _LATER or code.startswith(_LATER_STATUSES) else Fatal
+    return kind(fetched.refusal.message, code=code, field=shown(fetched.url))
+
+
+def _md5(item: Item, ctx: Context) -> str:
+    """Return the md5 of bytes that are in a store already."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with ctx.services.store(str(item.store)).open(str(item.sha256)) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+STAGES = (
+    Stage(name="ckan_request", queue="io", expand=ckan_request, provides=frozenset({"ckan"})),
+    Stage(name="ckan_resource", queue="io", run=ckan_resource, provides=frozenset({"ckan", "url"})),
+    Stage(
+        name="ckan_fetch",
+        queue="io",
+        run=ckan_fetch,
+        requires=frozenset({"ckan"}),
+        provides=frozenset({"store", "sha256", "size", "media_type", "filename"}),
+        retries=2,
+    ),
+)
