@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
@@ -174,17 +172,3 @@ def child_environment(settings: Settings) -> dict[str, str]:
     }
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {**os.environ, **values, "PATH": path}
-
-
-@contextmanager
-def home_at(folder: Path) -> Iterator[None]:
-    """Let libraries that look below HOME when they are imported find this folder there; for that import only."""
-    before = os.environ.get("HOME")
-    os.environ["HOME"] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HOME"]
-        else:
-            os.environ["HOME"] = before

@@ -101,6 +101,8 @@ class Wis2Facts(Value):
     event: str | None = None
     #: the file's checksum as the event has it: multihash, hex
     checksum: str | None = None
+    #: its bytes, as the event has them
+    size: int | None = None
     #: GeoJSON
     geometry: dict[str, Any] | None = None
     #: ``datetime``, or ``start_datetime`` and ``end_datetime``; None when unknown

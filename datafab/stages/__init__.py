@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datafab.stage import Stage
-from datafab.stages import analyse, callback, collect, datastore, index, push
+from datafab.stages import analyse, callback, collect, datastore, index, publish, push
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -14,6 +14,7 @@ STAGES: dict[str, Stage] = {
         push,
         datastore,
         callback,
+        publish,
     )
     for stage in module.STAGES
 }

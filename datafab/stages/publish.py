@@ -1,0 +1,245 @@
+"""Publish: the files of an event, each fetched, compared with what the event says, and announced over WIS2.
+
+Parameters of a job:
+
+| name | holds |
+| --- | --- |
+| ``event`` | the event (CloudEvents 1.0 with a STAC item), or ``list:<sha256>`` where it lies in the default store |
+| ``topic`` | WIS2 topic to announce on; unset: DATAFAB_WIS2_TOPIC |
+| ``metadata_id`` | the WCMP2 record of the files; unset: DATAFAB_WIS2_METADATA_ID |
+| ``inline`` | put files of at most 4096 bytes into their messages (default false) |
+
+``publish`` alone announces whatever has an address and bytes in a store: what ``collect`` has brought, for instance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from hmac import compare_digest
+from typing import Any
+
+from datafab.clients.fetch import Fetched
+from datafab.clients.refusal import shown
+from datafab.domain import notification as wnm
+from datafab.domain.event import HASHLIB, Checksum, assets, envelope, geometry, multihash, times
+from datafab.domain.filename import filename, media_type
+from datafab.domain.finding import Finding, errors
+from datafab.domain.notification import Frozen, Subject
+from datafab.domain.notification_rules import check
+from datafab.domain.payload import Item, Status, Wis2Facts
+from datafab.domain.topic import check_topic
+from datafab.errors import Fatal, FlowError, Retriable, Skippable
+from datafab.stage import Context, Stage
+
+#: Refusals of a download that may pass, besides the statuses 404 (announced before it is there), 408, 429 and 5xx.
+_LATER = frozenset({"timeout", "connection_refused", "disconnected", "incomplete", "unreachable", "dns", "bad_answer"})
+_LATER_STATUSES = ("http_404", "http_408", "http_429", "http_5")
+
+
+def event(ctx: Context) -> Iterator[Item]:
+    """Read an event, and yield each file that it announces."""
+    document = _document(ctx)
+    facts = Wis2Facts(event=envelope(document).id, geometry=geometry(document), times=times(document) or None)
+    for asset in assets(document):
+        yield Item(
+            source=f"file:{asset.href}",
+            url=asset.href,
+            store=ctx.services.settings.store,
+            media_type=asset.media_type,
+            wis2=facts.evolve(checksum=asset.checksum, size=asset.size),
+        )
+
+
+def _document(ctx: Context) -> Any:
+    """Return the event, from the parameters or from the store."""
+    given = ctx.params["event"]
+    if not isinstance(given, str):
+        return given
+    name = given.removeprefix("list:").partition("#")[0]
+    try:
+        return json.loads(ctx.services.store(ctx.services.settings.store).read_list(name))
+    except ValueError as error:
+        msg = f"{given}: no JSON ({error}); `event` is a CloudEvents document"
+        raise FlowError(msg, code="bad_event", field="event") from error
+
+
+def receive(item: Item, ctx: Context) -> Item:
+    """Fetch a file of an event, and compare it with what the event says."""
+    facts, url = item.wis2 or Wis2Facts(), str(item.url)
+    expected = multihash(facts.checksum) if facts.checksum else None
+    digest = hashlib.new(HASHLIB[expected.method]) if expected else None
+
+    def hashed(_content_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            if digest is not None:
+                digest.update(chunk)
+            yield chunk
+
+    page = (item.media_type or "").startswith("text/html")
+    fetched = ctx.services.fetcher.fetch(url, ctx.services.store(str(item.store)), transform=hashed, html=page)
+    if fetched.sha256 is None:
+        raise _refused(fetched)
+    _compare(url, facts, fetched, expected, digest.digest() if digest else b"")
+    return item.evolve(
+        sha256=fetched.sha256,
+        size=fetched.size,
+        media_type=item.media_type or media_type(fetched.headers),
+        filename=filename(fetched.headers, fetched.url),
+    )
+
+
+def _refused(fetched: Fetched) -> Fatal | Retriable:
+    assert fetched.refusal is not None
+    code = fetched.refusal.code
+    kind = Retriable if code in _LATER or code.startswith(_LATER_STATUSES) else Fatal
+    return kind(fetched.refusal.message, code=code, field="href")
+
+
+def _compare(url: str, facts: Wis2Facts, fetched: Fetched, expected: Checksum | None, digest: bytes) -> None:
+    """Raise unless the file is the one that the event announces. It may be on its way still: it is asked for again."""
+    if facts.size is not None and facts.size != fetched.size:
+        msg = f"{shown(url)} has {fetched.size} bytes, its event says {facts.size}: send an event for the file as it is"
+        raise Retriable(msg, code="size", field="file:size")
+    if expected is not None and not compare_digest(expected.digest, digest):
+        msg = (
+            f"{shown(url)} has the {expected.method} {digest.hex()}, its event says {expected.digest.hex()}: "
+            "send an event for the file as it is"
+        )
+        raise Retriable(msg, code="checksum", field="file:checksum")
+
+
+def publish(item: Item, ctx: Context) -> Item:
+    """Announce a file over WIS2, once for each state of it."""
+    broker, topic = ctx.services.mqtt, _topic(ctx)
+    subject = _subject(item, ctx, topic)
+    data = _inline(item, ctx)
+    suites = _checked(subject, topic, data, ctx)
+    facts = (item.wis2 or Wis2Facts()).evolve(topic=topic, data_id=subject.data_id, suites=suites)
+    frozen, sent = _frozen(subject, ctx)
+    mine = "frozen" in ctx.memo
+    item = item.evolve(wis2=facts.evolve(message=frozen.id, rel=frozen.rel))
+    if sent:
+        # By an attempt of this job that died before it could tell, or for an event before this one.
+        return item if mine else item.evolve(status=Status.UNCHANGED)
+    ctx.memo["frozen"] = frozen.dump()
+    ctx.check()
+    broker.publish(topic, wnm.encoded(wnm.message(frozen, subject, data)))
+    ctx.services.publications.sent(subject.data_id, frozen.id)
+    return item
+
+
+def _topic(ctx: Context) -> str:
+    """Return the topic to announce on.
+
+    Raises:
+        FlowError: there is none, or nothing may be published there.
+    """
+    topic = ctx.params.get("topic") or ctx.services.settings.wis2_topic
+    if not topic:
+        msg = "no topic to announce on: give the parameter `topic`, or set DATAFAB_WIS2_TOPIC"
+        raise FlowError(msg, code="missing_parameter", field="topic")
+    _refuse(errors(check_topic(str(topic))), FlowError, f"the topic {topic}")
+    return str(topic)
+
+
+def _subject(item: Item, ctx: Context, topic: str) -> Subject:
+    """Return what the message is about."""
+    if item.url is None or item.sha256 is None:
+        raise Fatal("a file without url and sha256 cannot be announced: fetch it first", code="not_fetched")
+    facts = item.wis2 or Wis2Facts()
+    return Subject(
+        data_id=wnm.data_id(topic, item.url),
+        href=item.url,
+        metadata_id=ctx.params.get("metadata_id") or ctx.services.settings.wis2_metadata_id,
+        sha256=item.sha256,
+        size=item.size,
+        media_type=item.media_type,
+        geometry=facts.geometry,
+        times=dict(facts.times or {}),
+    )
+
+
+def _inline(item: Item, ctx: Context) -> bytes | None:
+    """Return the file, where it may stand in its message."""
+    if not ctx.params.get("inline") or (item.size or 0) > wnm.MAX_CONTENT:
+        return None
+    with ctx.services.store(str(item.store)).open(str(item.sha256)) as file:
+        return file.read()
+
+
+def _checked(subject: Subject, topic: str, data: bytes | None, ctx: Context) -> str:
+    """Check the message by our rules and by the libraries' suites; return what became of these.
+
+    Raises:
+        Fatal: it breaks a rule; names rule, field and fix.
+    """
+    draft = wnm.message(_new(), subject, data)
+    _refuse(errors(check(draft, topic=topic, size=len(wnm.encoded(draft)))), Fatal, subject.href)
+    verdicts = [ctx.services.wis2suite.notification(draft), ctx.services.wis2suite.topic(topic)]
+    _refuse([finding for verdict in verdicts for finding in verdict.findings], Fatal, subject.href)
+    missing = "; ".join(verdict.missing for verdict in verdicts if verdict.missing)
+    if not missing:
+        return "passed"
+    ctx.log.info("checked by our own rules only", missing=missing)
+    return f"not run: {missing}"
+
+
+def _refuse(findings: list[Finding], kind: type[Fatal | FlowError], what: str) -> None:
+    if findings:
+        msg = f"{shown(what)} cannot be announced: {'. '.join(map(str, findings))}"
+        raise kind(msg, code=f"wis2_{findings[0].rule.replace(' ', '_')}".lower(), field=findings[0].field)
+
+
+def _frozen(subject: Subject, ctx: Context) -> tuple[Frozen, bool]:
+    """Return the identity of the one message for this state of the file, and whether it was sent.
+
+    Raises:
+        Skippable: a later state of the file was announced while this job waited.
+    """
+    publications = ctx.services.publications
+    if "frozen" not in ctx.memo:
+        new = _new()
+        return publications.claim(subject.data_id, str(subject.sha256), new.id, new.pubtime)
+    frozen = Frozen.model_validate(ctx.memo["frozen"])
+    known = publications.last(subject.data_id)
+    if known is not None and known.frozen.id != frozen.id:
+        msg = f"{subject.data_id}: a later state of it was announced meanwhile"
+        raise Skippable(msg, code="superseded")
+    return frozen, known is not None and known.sent
+
+
+def _new() -> Frozen:
+    return Frozen(id=str(uuid.uuid4()), pubtime=wnm.pubtime(time.time()))
+
+
+STAGES = (
+    Stage(
+        name="event",
+        queue="io",
+        expand=event,
+        provides=frozenset({"url", "store", "wis2"}),
+        deadline=300.0,
+    ),
+    Stage(
+        name="receive",
+        queue="io",
+        run=receive,
+        requires=frozenset({"url", "store"}),
+        provides=frozenset({"sha256", "size", "media_type", "filename"}),
+        retries=5,
+    ),
+    Stage(
+        name="publish",
+        queue="io",
+        run=publish,
+        requires=frozenset({"url", "store", "sha256"}),
+        provides=frozenset({"wis2"}),
+        deadline=300.0,
+        # A broker's restart, or an evening without one, loses no announcement.
+        retries=30,
+    ),
+)
