@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from datafab.clients.jobs import MAX_LINES
@@ -21,7 +20,7 @@ from datafab.domain.job import Job, JobStatus
 from datafab.domain.payload import Counts, ItemError
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
-from datafab.flows import FLOWS
+from datafab.flows import localised
 from datafab.services import Services
 from datafab.settings import Settings, load
 from workers import cluster
@@ -147,7 +146,7 @@ def enqueue(flow: str, *, key: str | None = None, **params: Any) -> JobHandle:
     """Enqueue a job and return at once.
 
     Args:
-        flow: its name; ``datafab.flows.FLOWS`` has them.
+        flow: its name; ``datafab flows list`` has them.
         key: a job that already has this key is returned instead of a new one.
         params: the flow's parameters. Files are copied to the store, folders made absolute.
 
@@ -155,8 +154,8 @@ def enqueue(flow: str, *, key: str | None = None, **params: Any) -> JobHandle:
         NotFound: no such flow, file or cluster.
         FlowError: a parameter is missing or wrong.
     """
-    settings = connect()
-    job, _ = start(flow, localised(flow, params, cluster.services(), settings), key)
+    connect()
+    job, _ = start(flow, localised(flow, params, cluster.services()), key)
     return JobHandle(job.id)
 
 
@@ -167,25 +166,3 @@ def search(query: str, *, limit: int = 20, offset: int = 0) -> Results:
         return services.index.search(query, limit, offset)
     finally:
         services.close()
-
-
-def localised(flow: str, params: dict[str, Any], services: Services, settings: Settings) -> dict[str, Any]:
-    """Return parameters that mean the same on every host: files in the store, folders absolute."""
-    known = FLOWS.get(flow)
-    if known is None:
-        return params
-    changed = {
-        name: Path(params[name]) for name in (known.files | known.folders) & params.keys() if _is_local(params[name])
-    }
-    for name, path in changed.items():
-        if name in known.folders:
-            params[name] = str(path.absolute())
-        elif path.is_file():
-            params[name] = f"list:{services.store(settings.store).write_list(path.read_bytes())}#{path}"
-        else:
-            raise NotFound(f"{path}: no such file", field=name)
-    return params
-
-
-def _is_local(value: Any) -> bool:
-    return isinstance(value, Path) or (isinstance(value, str) and "://" not in value and not value.startswith("list:"))

@@ -16,14 +16,14 @@ from typing import Any
 import click
 import redis
 
-from datafab import __version__, api, demo, log, show
+from datafab import __version__, api, cli_flows, demo, log, show
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.secrets import MemorySecrets
 from datafab.domain.job import Job, JobStatus
 from datafab.domain.payload import Counts, ItemError
 from datafab.embedded import ALL, CORE, Cluster, running
 from datafab.errors import DatafabError
-from datafab.flows import FLOWS, plan
+from datafab.flows import flows, localised, plan
 from datafab.runner import run_inline
 from datafab.services import Services
 from datafab.settings import Settings, load
@@ -65,6 +65,7 @@ def demo_command(keep: bool) -> None:
 @main.command()
 def up() -> None:
     """Run a cluster on this host: Redis, workers, beat, webhook and Flower."""
+    flows()  # what is wrong in datafab.toml is said here, not in a worker's log
     with show.starting() as told:
         here = Cluster(load(), ALL, told=told)
         here.start()
@@ -117,14 +118,16 @@ def search(query: tuple[str, ...], limit: int, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("flow", type=click.Choice(sorted(FLOWS)))
+@click.argument("flow", callback=lambda _ctx, _param, name: _flow(name))
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON or plain text.")
+@click.option("--then", help="Stages that come last, instead of the flow's own, e.g. index,push or none.")
 @click.option("--key", help="Return the job that already has this key.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended.")
-def enqueue(flow: str, params: tuple[str, ...], key: str | None, wait: bool) -> None:
+def enqueue(flow: str, params: tuple[str, ...], then: str | None, key: str | None, wait: bool) -> None:
     """Enqueue a job on the cluster and print it."""
     api.connect()
-    handle = api.enqueue(flow, key=key, **dict(_param(text) for text in params))
+    given = dict(_param(text) for text in params) | ({} if then is None else {"then": _stages(then)})
+    handle = api.enqueue(flow, key=key, **given)
     show.lines([handle.wait() if wait else handle.job])
 
 
@@ -185,6 +188,9 @@ def jobs_prune() -> None:
     show.out.print(f"{cluster_app.jobs().prune()} forgotten")
 
 
+main.add_command(cli_flows.flows)
+
+
 @contextmanager
 def _cluster() -> Iterator[None]:
     """Join the cluster, or run one for as long as this command takes."""
@@ -219,7 +225,7 @@ def _inline(flow: str, params: dict[str, Any]) -> tuple[Job, Counts, Mapping[str
     memory = MemoryJobs()
     services = Services(settings, jobs=memory, secrets=MemorySecrets())
     try:
-        params = api.localised(flow, params, services, settings)
+        params = localised(flow, params, services)
         source, stages = plan(flow, params)
         now = time.time()
         job = Job(id=uuid.uuid4().hex, flow=flow, params=params, created=now, deadline=now + settings.job_deadline)
@@ -238,6 +244,12 @@ def _report(job: Job, counts: Counts, failures: Mapping[str, ItemError], *, as_j
     else:
         show.failed(failures)
         show.counts(counts)
+
+
+def _flow(name: str) -> str:
+    if name not in flows():
+        raise click.BadParameter(f"{name!r} is not one of {', '.join(sorted(flows()))}")
+    return name
 
 
 def _stages(text: str) -> list[str]:

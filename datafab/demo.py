@@ -10,6 +10,7 @@ import requests
 
 from datafab import api, show
 from datafab.embedded import ALL, Cluster, free_port
+from datafab.flows import localised
 from datafab.sandbox.portal import FILES, endpoint_csv, portal
 from datafab.settings import Settings, load
 from workers import cluster as cluster_app
@@ -62,13 +63,8 @@ def _collect(folder: Path, url: str) -> None:
     file = folder / "endpoint.csv"
     file.write_text(endpoint_csv(url), encoding="utf-8")
     show.out.print(f"\n[bold]datafab collect endpoint.csv[/]: {len(FILES)} endpoints of {url}", highlight=False)
-    params = api.localised(
-        "collect",
-        {"endpoints": file, "collection": folder / "collection"},
-        cluster_app.services(),
-        cluster_app.settings(),
-    )
-    job, _ = start("collect", params)
+    params = {"endpoints": file, "collection": folder / "collection"}
+    job, _ = start("collect", localised("collect", params, cluster_app.services()))
     with show.following() as told:
         ended = api.JobHandle(job.id).wait(timeout=120, told=told)
     show.files(cluster_app.services().index.search("", 20))

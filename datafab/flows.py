@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from datafab.domain.payload import Item
+from datafab.config import read
+from datafab.domain.condition import Condition, parse
 from datafab.errors import FlowError, NotFound
+from datafab.flow import Flow, check
+from datafab.services import Services
+from datafab.settings import load
 from datafab.stage import Stage
 from datafab.stages import STAGES
 
-#: Fields that every item has from the start.
-ALWAYS = frozenset({"source", "status"})
+__all__ = ["FLOWS", "Flow", "check", "complete", "find", "flows", "localised", "plan", "use"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
-    """A named sequence: ``source`` yields items, each goes through ``stages``, then ``then``.
-
-    ``then`` may be replaced for one job by its parameter ``then``, e.g. ``["index", "push"]`` or ``[]``.
-    """
-
-    name: str
-    title: str
-    source: str
-    stages: tuple[str, ...]
-    then: tuple[str, ...] = ()
-    #: the flow that is run whenever a job of this one has ended, however: its parameter ``of`` is the job's id
-    after: str = ""
-    #: parameters it needs
-    requires: frozenset[str] = frozenset()
-    #: parameters that name a local file: its bytes go to the store, for workers on any host
-    files: frozenset[str] = frozenset()
-    #: parameters that name a folder: made absolute
-    folders: frozenset[str] = frozenset()
-
+#: What must not stand among a job's parameters, which everybody may read.
+SECRETS = frozenset({"api_key", "job_key"})
 
 FLOWS: dict[str, Flow] = {
     flow.name: flow
@@ -50,8 +34,90 @@ FLOWS: dict[str, Flow] = {
             files=frozenset({"endpoints"}),
             folders=frozenset({"collection"}),
         ),
+        Flow(
+            name="publish",
+            title="Announce every file of an event over WIS2, once for each state of it",
+            source="event",
+            stages=("receive", "publish"),
+            requires=frozenset({"event"}),
+            files=frozenset({"event"}),
+        ),
+        Flow(
+            name="push",
+            title="Load a CKAN resource's file into its datastore, then call CKAN back",
+            source="ckan_request",
+            stages=("ckan_resource", "ckan_fetch", "analyse", "ckan_types", "datastore", "ckan_hash"),
+            after="callback",
+        ),
+        Flow(
+            name="callback",
+            title="Tell CKAN how a push has ended, and forget its key",
+            source="ended_push",
+            stages=("callback", "forget_key"),
+            requires=frozenset({"of"}),
+        ),
     )
 }
+
+
+#: The file that this process was told to read, where it was told.
+_told: tuple[Path | None] | None = None
+
+
+def use(config: Path | None) -> None:
+    """Let this process read its own flows from another file than DATAFAB_CONFIG names; None: from none."""
+    global _told  # noqa: PLW0603 - a process talks to one cluster
+    _told = (config,)
+
+
+def flows() -> dict[str, Flow]:
+    """Return all flows by name: the built-in ones, then those of ``datafab.toml``, which is read once.
+
+    Raises:
+        SettingError: something is wrong in that file.
+    """
+    config = _told[0] if _told else _from_environment()
+    return FLOWS | _own(config) if config else dict(FLOWS)
+
+
+@lru_cache(maxsize=1)
+def _from_environment() -> Path | None:
+    return load().config
+
+
+@lru_cache(maxsize=4)
+def _own(config: Path) -> dict[str, Flow]:
+    return read(config, FLOWS)
+
+
+def find(name: str) -> Flow:
+    """Return a flow.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    known = flows()
+    if name not in known:
+        msg = f"no flow {name!r}; there are {', '.join(sorted(known))}"
+        raise NotFound(msg, field="flow")
+    return known[name]
+
+
+def complete(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job's parameters with those that its flow brings along. Doing it twice changes nothing.
+
+    Raises:
+        NotFound: no such flow.
+        FlowError: ``then`` or ``when`` has not the shape that it needs.
+    """
+    flow = find(name)
+    mine = {**flow.given, **params}
+    names = {*flow.stages, *_then(flow, mine)}
+    when = mine.get("when", {})
+    if not (isinstance(when, Mapping) and all(isinstance(text, str) for text in when.values())):
+        raise FlowError(f"when: conditions by stage are needed, not {when!r}", field="when")
+    when = {stage: text for stage, text in flow.when.items() if stage in names} | dict(when)
+    return mine | ({"when": when} if when else {})
 
 
 def plan(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
@@ -59,40 +125,52 @@ def plan(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
 
     Raises:
         NotFound: no such flow.
-        FlowError: a parameter is missing, a stage unknown or without what it requires.
+        FlowError: a parameter is missing, a stage unknown or without what it requires, a condition none.
     """
-    if name not in FLOWS:
-        msg = f"no flow {name!r}; there are {', '.join(sorted(FLOWS))}"
-        raise NotFound(msg, field="flow")
-    flow = FLOWS[name]
-    for missing in sorted(flow.requires - params.keys()):
+    flow, mine = find(name), complete(name, params)
+    for missing in sorted(flow.requires - mine.keys()):
         msg = f"flow {name!r} needs the parameter {missing!r}"
         raise FlowError(msg, field=missing)
-    names = [*flow.stages, *params.get("then", flow.then)]
+    for secret in sorted(SECRETS & mine.keys()):
+        msg = f"{secret!r} is a secret: it must not be among the parameters, which are shown to everybody"
+        raise FlowError(msg, code="secret", field=secret)
+    names = [*flow.stages, *_then(flow, mine)]
     unknown = [stage for stage in (flow.source, *names) if stage not in STAGES]
     if unknown:
         msg = f"no stage {unknown[0]!r}; there are {', '.join(sorted(STAGES))}"
         raise FlowError(msg, field="then")
     source, stages = STAGES[flow.source], [STAGES[stage] for stage in names]
-    check(source, stages)
+    when: dict[str, Condition] = {stage: parse(text) for stage, text in mine.get("when", {}).items()}
+    check(source, stages, when)
     return source, stages
 
 
-def check(source: Stage, stages: Sequence[Stage]) -> None:
-    """Raise FlowError unless every stage finds the item fields that it requires."""
-    there = ALWAYS | source.provides
-    names = [stage.name for stage in stages]
-    for name in names:
-        if names.count(name) > 1:
-            msg = f"stage {name!r} stands there twice; progress and results are kept by its name"
-            raise FlowError(msg, field=name)
-    for stage in stages:
-        missing = stage.requires - there
-        if missing:
-            msg = f"stage {stage.name!r} needs {', '.join(sorted(missing))}, which no stage before it provides"
-            raise FlowError(msg, field=stage.name)
-        there |= stage.provides
-    unknown = there - Item.model_fields.keys()
-    if unknown:
-        msg = f"items have no field {', '.join(sorted(unknown))}"
-        raise FlowError(msg)
+def _then(flow: Flow, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the stages that come last: the flow's, or those of the parameter ``then``."""
+    then = params.get("then", flow.then)
+    if not (isinstance(then, list | tuple) and all(isinstance(stage, str) for stage in then)):
+        raise FlowError(f"then: a list of stages is needed, not {then!r}", field="then")
+    return tuple(then)
+
+
+def localised(flow: str, params: Mapping[str, Any], services: Services) -> dict[str, Any]:
+    """Return a job's parameters so that they mean the same on every host: files in the store, folders absolute.
+
+    Raises:
+        NotFound: no such flow or file.
+    """
+    known, mine = find(flow), complete(flow, params)
+    paths = {name: Path(mine[name]) for name in (known.files | known.folders) & mine.keys() if _is_local(mine[name])}
+    for name, path in paths.items():
+        if name in known.folders:
+            mine[name] = str(path.absolute())
+        elif path.is_file():
+            store = services.store(services.settings.store)
+            mine[name] = f"list:{store.write_list(path.read_bytes())}#{path}"
+        else:
+            raise NotFound(f"{path}: no such file", field=name)
+    return mine
+
+
+def _is_local(value: Any) -> bool:
+    return isinstance(value, Path) or (isinstance(value, str) and "://" not in value and not value.startswith("list:"))

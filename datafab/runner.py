@@ -12,17 +12,21 @@ from collections import UserDict
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
 from datafab.clients.jobs import AWAY, Record
 from datafab.domain.backoff import next_delay
+from datafab.domain.condition import facts_of, parse
+from datafab.domain.document import analysis_name, document
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_MESSAGE, Batch, Counts, Item, Status
 from datafab.errors import DatafabError, Fatal, FlowError, Lost, Parked, Retriable, Skippable, Wait
 from datafab.services import Services
 from datafab.stage import Context, Outcome, Stage
+
+T = TypeVar("T")
 
 #: Results are kept after so many items or seconds, whichever comes first.
 FLUSH_ITEMS = 20
@@ -189,10 +193,11 @@ def run_stage(stage: Stage, batch: Batch, services: Services, attempt: Attempt) 
     for index, item in enumerate(work.items):
         if index in work.done:
             continue
-        if item.status in stage.wants:
+        wanted = _wanted(work, item)
+        if wanted is True:
             todo.append(index)
         else:
-            work.settle(index, item, touched=False)
+            work.settle(index, wanted or item, touched=bool(wanted))
     try:
         if stage.run_many is not None:
             _run_many(work, todo)
@@ -203,6 +208,23 @@ def run_stage(stage: Stage, batch: Batch, services: Services, attempt: Attempt) 
     if work.waits:
         raise min(work.waits, key=lambda wait: wait.delay)
     return [work.done[index] for index in range(len(work.items))]
+
+
+def _wanted(work: _Work, item: Item) -> bool | DatafabError:
+    """Say whether the stage takes an item, by its status and the job's condition for it; or why not known."""
+    text = work.batch.params.get("when", {}).get(work.stage.name)
+    if item.status not in work.stage.wants or text is None:
+        return item.status in work.stage.wants
+    wanted, _ = _caught(partial(parse(text).holds, item, partial(_facts, item, work.services)), work)
+    return wanted
+
+
+def _facts(item: Item, services: Services) -> dict[str, Any]:
+    """Return what the analysis of an item found; nothing of one without."""
+    if item.analysis is None or item.sha256 is None or item.store is None:
+        return {}
+    kept = services.store(item.store).read(analysis_name(item.sha256))
+    return facts_of(document(item, json.loads(kept), 0)) if kept else {}
 
 
 def _run_each(work: _Work, todo: list[int]) -> None:
@@ -241,7 +263,7 @@ def _run_many(work: _Work, todo: list[int]) -> None:
             return
 
 
-def _caught(call: Callable[[], Outcome], work: _Work) -> tuple[Outcome, bool]:
+def _caught(call: Callable[[], T], work: _Work) -> tuple[T | DatafabError, bool]:
     """Return a failure as a value, and whether it was raised.
 
     The one broad except: a stage's fault fails its item, never its batch.
@@ -263,8 +285,8 @@ def parked(stage: Stage, batch: Batch, services: Services, attempt: Attempt, rea
     work.done = services.jobs.done(batch.job, stage.name, batch.number)
     for index, item in enumerate(work.items):
         if index not in work.done:
-            wanted = item.status in stage.wants
-            work.settle(index, reason if wanted else item, touched=wanted)
+            wanted = _wanted(work, item)
+            work.settle(index, reason if wanted is True else wanted or item, touched=bool(wanted))
     work.flush()
     return [work.done[index] for index in range(len(work.items))]
 

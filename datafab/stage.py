@@ -73,3 +73,14 @@ class Stage:
         """What it does, in one line: the first line of the function's docstring."""
         function = self.run or self.run_many or self.expand
         return (function.__doc__ or "").partition("\n")[0]
+
+    def dump(self) -> dict[str, Any]:
+        """Return the JSON form that HTTP and the command line show."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "queue": self.queue,
+            "source": self.expand is not None,
+            "requires": sorted(self.requires),
+            "provides": sorted(self.provides),
+        }

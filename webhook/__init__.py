@@ -12,6 +12,7 @@ from typing import cast
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
+from datafab import flows
 from datafab.clients.jobs import RedisJobs, connect
 from datafab.errors import SettingError
 from datafab.services import Services
@@ -32,9 +33,11 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         start: enqueues a job; None: ``workers.canvas.start``.
 
     Raises:
-        SettingError: there is no Redis to ask.
+        SettingError: there is no Redis to ask, or something is wrong in ``datafab.toml``.
     """
     settings = settings or load()
+    flows.use(settings.config)
+    flows.flows()
     services = services or _services(settings)
     if start is None:
         # Here, so that an app with another `start` needs no Celery.

@@ -13,7 +13,8 @@ from werkzeug.exceptions import UnsupportedMediaType
 from datafab.clients.jobs import MAX_LINES
 from datafab.domain.job import JobStatus
 from datafab.errors import FlowError
-from datafab.flows import FLOWS, Flow
+from datafab.flows import flows
+from datafab.stages import STAGES
 from webhook.site import site
 
 
@@ -103,9 +104,12 @@ def one(job_id: str) -> dict[str, Any]:
 
 
 @routes.get("/flows")
-def flows() -> dict[str, Any]:
-    """The flows that a job can run."""
-    return {"flows": [_flow(flow) for flow in FLOWS.values()]}
+def all_flows() -> dict[str, Any]:
+    """The flows that a job can run, and the stages that flows are made of."""
+    return {
+        "flows": [flow.dump() for flow in flows().values()],
+        "stages": [stage.dump() for stage in STAGES.values()],
+    }
 
 
 @routes.get("/search")
@@ -136,14 +140,3 @@ def _refusal(error: ValidationError) -> FlowError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or None
     return FlowError(f"{field}: {first['msg']}" if field else first["msg"], code="bad_request", field=field)
-
-
-def _flow(flow: Flow) -> dict[str, Any]:
-    return {
-        "name": flow.name,
-        "title": flow.title,
-        "source": flow.source,
-        "stages": flow.stages,
-        "then": flow.then,
-        "requires": sorted(flow.requires),
-    }

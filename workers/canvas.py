@@ -17,7 +17,7 @@ from datafab.clients.jobs import AWAY
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_MESSAGE, Batch
 from datafab.errors import FlowError
-from datafab.flows import FLOWS, plan
+from datafab.flows import complete, find, plan
 from datafab.stage import Stage
 from workers.cluster import app, jobs, ledger, services, settings
 from workers.ledger import Row
@@ -112,6 +112,7 @@ def start(
         redis.exceptions.RedisError: Redis is away; nothing was accepted.
     """
     source, stages = plan(flow, params)
+    params = complete(flow, params)
     now, limit = time.time(), settings().job_deadline
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
     if secrets:
@@ -137,4 +138,4 @@ def accept(job: Job, source: Stage, stages: Sequence[Stage]) -> tuple[str, Signa
     sig = app.signature(f"datafab.{source.name}", args=(batch.dump(),), options=_shown(batch))
     sig.freeze()
     names = [stage.name for stage in stages]
-    return ledger().enqueue(job, rows_of(sig)[0], names, after=FLOWS[job.flow].after), sig
+    return ledger().enqueue(job, rows_of(sig)[0], names, after=find(job.flow).after), sig

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Celery, signals
 
 import celeryconfig
-from datafab import log
+from datafab import flows, log
 from datafab.clients.jobs import RedisJobs
 from datafab.services import Services
 from datafab.settings import Settings, load
@@ -19,7 +19,7 @@ from workers import transport
 from workers.ledger import Ledger
 
 transport.install()
-app = Celery("datafab", include=["workers.tasks"])
+app = Celery("datafab", include=["workers.tasks", "workers.schedule"])
 app.config_from_object(celeryconfig)
 app.conf.task_routes = {f"datafab.{stage.name}": {"queue": stage.queue} for stage in STAGES.values()}
 
@@ -30,6 +30,7 @@ def use(settings: Settings) -> None:
     """Point this process at another cluster than the environment names (an embedded one)."""
     global _settings  # noqa: PLW0603 - a process talks to one cluster
     _settings = settings
+    flows.use(settings.config)
     app.conf.update(celeryconfig.configuration(settings))
     app._after_fork()  # noqa: SLF001 - forgets the connections to the former broker; there is no public way
     _services.cache_clear()
@@ -71,6 +72,12 @@ def _ledger(_pid: int) -> Ledger:
 @signals.setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
     log.configure(settings().log_level)
+
+
+@signals.import_modules.connect
+def _add_schedules(**_: Any) -> None:
+    """Read ``datafab.toml`` where workers and beat begin: what is wrong with it ends them at once."""
+    import_module("workers.schedule").install()
 
 
 @signals.worker_init.connect
