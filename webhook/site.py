@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from flask import Flask, current_app
 
@@ -12,8 +12,14 @@ from datafab.clients.jobs import RedisJobs
 from datafab.domain.job import Job
 from datafab.services import Services
 
-#: start(flow, params, key) -> the job, and whether it is new; of one that is not, only the id is sure
-Start = Callable[[str, dict[str, Any], str | None], tuple[Job, bool]]
+
+class Start(Protocol):
+    """Enqueues a job: returns it, and whether it is new; of one that is not, only the id is sure."""
+
+    def __call__(
+        self, flow: str, params: dict[str, Any], key: str | None = None, *, secrets: Mapping[str, str] | None = None
+    ) -> tuple[Job, bool]:
+        """See ``workers.canvas.start``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,18 @@ class RedisJobs:
             raise NotFound(msg, field="job")
         return _job(job, fields)
 
+    def with_key(self, key: str) -> str | None:
+        """Return the id of the job that has a dedupe key; None: no job has it."""
+        job: str | None = self._redis.get(f"{PREFIX}key:{key}")
+        return job
+
+    def release_key(self, job: str, key: str) -> None:
+        """Take a job's dedupe key from it: it is free for another job."""
+        with self._redis.pipeline() as pipe:
+            pipe.delete(f"{PREFIX}key:{key}")
+            pipe.hdel(f"{PREFIX}job:{job}", "key")
+            pipe.execute()
+
     def newest(
         self,
         *,

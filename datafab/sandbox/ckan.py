@@ -17,7 +17,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from flask import Flask, Response, request
-from werkzeug.serving import make_server
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from datafab.sandbox.ckan_table import Refused, Table
 
@@ -244,11 +244,16 @@ def _app(ckan: Sandbox) -> Flask:
     return app
 
 
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_: Any) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def ckan(port: int = 0) -> Iterator[Sandbox]:
     """Run a CKAN; it is empty."""
     sandbox = Sandbox()
-    server = make_server("127.0.0.1", port, _app(sandbox), threaded=True)
+    server = make_server("127.0.0.1", port, _app(sandbox), threaded=True, request_handler=_Quiet)
     sandbox.url = f"http://127.0.0.1:{server.server_port}"
     Thread(target=server.serve_forever, name="sandbox-ckan", daemon=True).start()
     try:
