@@ -22,6 +22,8 @@ VERSIONS: dict[str, Literal[3, 5]] = {"3": 3, "3.1.1": 3, "5": 5, "5.0": 5}
 KEEPALIVE = 30
 #: Seconds between two tries to connect, at least and at most.
 RECONNECT = (1, 30)
+#: Messages that a client that acknowledges by itself is sent before it has (MQTT 5; else the broker decides).
+UNACKNOWLEDGED = 20
 #: Seconds to wait for a broker's acknowledgement.
 ACKNOWLEDGE = 20.0
 
@@ -100,6 +102,8 @@ class Broker:
             session["clean_start"] = not keep
             session["properties"] = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             session["properties"].SessionExpiryInterval = keep
+            if manual_ack:
+                session["properties"].ReceiveMaximum = UNACKNOWLEDGED
         client.connect_async(self.host, self.port, KEEPALIVE, **session)
         return client
 

@@ -9,6 +9,7 @@ They are imported where they are used: they cost half a second.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +44,7 @@ class Wis2Suite:
         missing = self._missing(SCHEMA)
         if missing:
             return Verdict([], missing)
-        from pywis_pubsub import ets  # noqa: PLC0415 - see above
-
+        ets: Any = import_module("pywis_pubsub.ets")  # by this name the package has a command too
         ets.MESSAGE_SCHEMA = self._home / SCHEMA
         return _run(ets.WNMTestSuite(dict(message)), "WNM")
 
@@ -53,8 +53,7 @@ class Wis2Suite:
         missing = self._missing(RECORDS)
         if missing:
             return Verdict([], missing)
-        from pywcmp.wcmp2 import ets  # noqa: PLC0415 - see above
-
+        ets: Any = import_module("pywcmp.wcmp2.ets")
         ets.WCMP2_FILES = (self._home / RECORDS).parent
         ets.get_userdir = lambda: self._home / ".pywcmp"
         return _run(ets.WMOCoreMetadataProfileTestSuite2(dict(record)), "WCMP2")

@@ -178,7 +178,7 @@ def _checked(subject: Subject, topic: str, data: bytes | None, ctx: Context) -> 
         Fatal: it breaks a rule; names rule, field and fix.
     """
     draft = wnm.message(_new(), subject, data)
-    _refuse(errors(check(draft, topic=topic, size=len(wnm.encoded(draft)))), Fatal, subject.href)
+    _refuse(errors(check(draft, topic=topic)), Fatal, subject.href)
     verdicts = [ctx.services.wis2suite.notification(draft), ctx.services.wis2suite.topic(topic)]
     _refuse([finding for verdict in verdicts for finding in verdict.findings], Fatal, subject.href)
     missing = "; ".join(verdict.missing for verdict in verdicts if verdict.missing)

@@ -1,0 +1,332 @@
+"""The stages of `publish`, on a real broker and Redis, without workers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datafab.clients.jobs import connect
+from datafab.clients.memory_jobs import MemoryJobs
+from datafab.clients.publications import Publications
+from datafab.clients.wis2suite import Wis2Suite
+from datafab.domain.notification import Frozen
+from datafab.domain.notification_rules import check
+from datafab.domain.payload import Batch, Item, Status
+from datafab.errors import FlowError, Wait
+from datafab.runner import Attempt, expand, load_items, run_stage
+from datafab.services import Services
+from datafab.settings import Settings, load
+from datafab.stages import STAGES
+from tests.servers.http import Answer, Site
+from tests.servers.mosquitto import Mosquitto, Subscriber
+from tests.servers.redis import RedisServer
+
+BUNDLE = Path(__file__).resolve().parents[2].parent / "shared" / "wis2-bundle"
+TOPIC = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/surface-based-observations/drifting-ocean-profilers"
+DATA = b"CDF\x01 profil 7901113"
+NAME = "/dac/coriolis/7901113/profiles/R7901113_022.nc"
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with Site({NAME: Answer(DATA, content_type="application/octet-stream")}) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(broker: Mosquitto, redis_server: RedisServer, tmp_path: Path) -> Settings:
+    return load(
+        home=tmp_path,
+        redis_url=redis_server.url,
+        mqtt_url=broker.url,
+        allow_private_hosts="127.0.0.1/32",
+        connect_timeout=2,
+        wis2_topic=TOPIC,
+        wis2_metadata_id="urn:wmo:md:fr-ifremer-argo:cor:msg:argo",
+    )
+
+
+@pytest.fixture
+def services(settings: Settings) -> Iterator[Services]:
+    mine = Services(settings, jobs=MemoryJobs())
+    yield mine
+    mine.close()
+
+
+def event(site: Site, *paths: str, data: bytes = DATA, **facts: Any) -> dict[str, Any]:
+    """Return an event for these paths of a site."""
+    digest = hashlib.sha3_256(data).hexdigest()
+    known = {"type": "application/x-netcdf", "file:size": len(data), "file:checksum": f"1620{digest}"} | facts
+    assets = {path: {"href": site.url(path)} | known for path in paths or (NAME,)}
+    return {
+        "id": "Profile7901113_022A",
+        "source": "co050203",
+        "specversion": "1.0",
+        "data": {
+            "geometry": {"type": "Point", "coordinates": [21.06, -36.3]},
+            "properties": {"datetime": "2024-11-09T21:08:00Z"},
+            "assets": assets,
+        },
+    }
+
+
+def run(
+    services: Services,
+    document: Any,
+    job: str = "j",
+    *,
+    stages: tuple[str, ...] = ("receive", "publish"),
+    **params: Any,
+) -> list[Item]:
+    """Run the flow's stages on an event, without workers."""
+    batch = Batch(job=job, flow="publish", params={"event": document} | params)
+    (batch,) = expand(STAGES["event"], batch, services, Attempt(created=0))
+    items = load_items(batch, services)
+    for stage in stages:
+        items = run_stage(STAGES[stage], batch.evolve(items=tuple(items)), services, Attempt(created=0, again=True))
+    return items
+
+
+def test_a_file_is_announced_once(services: Services, broker: Mosquitto, site: Site):
+    with Subscriber(broker.url) as subscriber:
+        (item,) = run(services, event(site), "first")
+        (again,) = run(services, event(site), "second")
+        (document,) = subscriber.wait(1)
+        services.mqtt.publish("end", b"{}")
+        subscriber.wait(2)
+    assert subscriber.messages[0][0] == TOPIC
+    assert subscriber.messages[0][2:] == (1, False)
+    assert check(document, topic=TOPIC) == []
+    assert document["links"][0]["href"] == site.url(NAME)
+    assert document["properties"]["data_id"].endswith("drifting-ocean-profilers/7901113/profiles/R7901113_022.nc")
+    assert (item.status, again.status) == (Status.OK, Status.UNCHANGED)
+    assert item.sha256 == hashlib.sha256(DATA).hexdigest()
+    assert item.wis2
+    assert again.wis2
+    assert item.wis2.message == again.wis2.message == document["id"]
+    assert item.wis2.rel == "canonical"
+
+
+def test_a_corrected_file_is_an_update_with_a_new_id(services: Services, broker: Mosquitto, site: Site):
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        run(services, event(site), "first")
+        site.answers[NAME] = Answer(DATA + b"!", content_type="application/x-netcdf")
+        (item,) = run(services, event(site, data=DATA + b"!"), "second")
+        site.answers[NAME] = Answer(DATA, content_type="application/x-netcdf")
+        run(services, event(site), "third")
+        first, second, third = subscriber.wait(3)
+    assert [document["links"][0]["rel"] for document in (first, second, third)] == ["canonical", "update", "update"]
+    assert len({document["id"] for document in (first, second, third)}) == 3
+    assert first["properties"]["data_id"] == second["properties"]["data_id"]
+    assert first["properties"]["pubtime"] < second["properties"]["pubtime"] < third["properties"]["pubtime"]
+    assert item.status is Status.OK
+    assert check(second, topic=TOPIC) == []
+
+
+def test_every_asset_is_announced_and_equal_bytes_are_no_reason_to_skip(
+    services: Services, broker: Mosquitto, site: Site
+):
+    site.answers["/b/copie.nc"] = Answer(DATA, content_type="application/x-netcdf")
+    site.answers["/gone.nc"] = Answer(status=410)
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        items = run(services, event(site, NAME, "/b/copie.nc", "/gone.nc"), "assets")
+        documents = subscriber.wait(2)
+    assert [item.status for item in items] == [Status.OK, Status.OK, Status.FAILED]
+    assert {document["links"][0]["href"] for document in documents} == {site.url(NAME), site.url("/b/copie.nc")}
+
+
+def test_an_unknown_outcome_is_tried_again_with_the_same_message(
+    services: Services, settings: Settings, broker: Mosquitto, site: Site
+):
+    services.mqtt.ping()
+    services.mqtt._acknowledge = 0.3
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(Wait, match="no acknowledgement"):
+                run(services, event(site), "hung")
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        services.mqtt._acknowledge = 5
+        (item,) = run(services, event(site), "hung")
+        documents = subscriber.wait(1)
+    assert item.status is Status.OK
+    assert item.wis2
+    assert {document["id"] for document in documents} == {item.wis2.message}
+    assert len({str(document) for document in documents}) == 1
+
+
+def test_a_job_that_comes_after_a_later_state_keeps_still(services: Services, site: Site):
+    (item,) = run(services, event(site), "late", stages=("receive",))
+    data_id = f"{TOPIC.removeprefix('origin/a/')}/{NAME.removeprefix('/dac/coriolis/')}"
+    mine = Frozen(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
+    services.publications.claim(data_id, str(item.sha256), mine.id, mine.pubtime)
+    services.publications.claim(data_id, "0" * 64, "31e9d66a-cd83-4174-9429-b932f1abe1be", "2025-01-01T00:00:01Z")
+    services.publications.sent(data_id, mine.id)  # too late: not the last one any more
+    last = services.publications.last(data_id)
+    assert last
+    assert (last.frozen.rel, last.sent) == ("update", False)
+    services.jobs.keep_memo("late", "publish", None, 0, {"frozen": mine.dump()})
+    batch = Batch(job="late", flow="publish", params={}, items=(item,))
+    (skipped,) = run_stage(STAGES["publish"], batch, services, Attempt(created=0, again=True))
+    assert (skipped.status, skipped.error and skipped.error.type) == (Status.SKIPPED, "superseded")
+
+
+def test_an_attempt_that_died_after_its_message_was_taken_has_succeeded(
+    services: Services, broker: Mosquitto, site: Site
+):
+    (item,) = run(services, event(site), "died")
+    services.jobs._done.clear()  # as if the worker had died before it could tell
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        (again,) = run(services, event(site), "died")
+        services.mqtt.publish(TOPIC, b'"end"')
+        assert subscriber.wait(1) == ["end"]
+    assert again == item
+
+
+def test_small_files_are_inline_when_asked(services: Services, broker: Mosquitto, site: Site):
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        run(services, event(site), "inline", inline=True)
+        (document,) = subscriber.wait(1)
+    assert document["properties"]["content"] == {"encoding": "utf-8", "value": DATA.decode(), "size": len(DATA)}
+
+
+def test_an_event_may_lie_in_the_store(services: Services, settings: Settings, site: Site):
+
+    store = services.store(settings.store)
+    name = store.write_list(json.dumps(event(site)).encode())
+    (item,) = run(services, f"list:{name}#event.json", "stored", stages=("receive",))
+    assert item.filename == "R7901113_022.nc"
+    with pytest.raises(FlowError, match="no JSON"):
+        run(services, f"list:{store.write_list(b'id;nom')}", "table")
+
+
+@pytest.mark.parametrize(
+    ("facts", "kind", "says"),
+    [
+        ({"file:checksum": "1620" + "0" * 64}, "checksum", "its event says 0000"),
+        ({"file:size": 7}, "size", "its event says 7"),
+        ({"file:checksum": "00"}, "bad_checksum", "no hex multihash"),
+        ({"href": "http://127.0.0.1:9/a.nc"}, "connection_refused", "nothing listens"),
+        ({"href": "file:///etc/passwd"}, "not_http", "http://"),
+        ({"type": None, "href": "/page"}, "html", "web page"),
+    ],
+)
+def test_a_file_that_is_not_the_one_announced(services: Services, site: Site, facts: Any, kind: str, says: str):
+    site.answers["/page"] = Answer(b"<html>", content_type="text/html")
+    facts = {name: site.url(value) if value == "/page" else value for name, value in facts.items()}
+    if kind in {"checksum", "size", "connection_refused"}:  # it may be right the next time
+        with pytest.raises(Wait, match=says) as caught:
+            run(services, event(site, **facts), f"bad-{kind}", stages=("receive",))
+        assert caught.value.code == kind
+        return
+    (item,) = run(services, event(site, **facts), f"bad-{kind}", stages=("receive",))
+    assert item.error
+    assert (item.error.type, says in item.error.message) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    ("topic", "code", "says"),
+    [
+        (TOPIC.replace("data/core", "core/data"), "wis2_t1", "swap levels 5 and 6"),
+        ("origin/a/wis2/fr-ifremer-argo/data/core/ocean", "wis2_t2", "at least 8"),
+        ("origin/a/wis2/fr-ifremer-argo/metadata/core/ocean", "wis2_t3", "publish on"),
+    ],
+)
+def test_a_wrong_topic_fails_the_job(services: Services, site: Site, topic: str, code: str, says: str):
+    with pytest.raises(FlowError, match=says) as caught:
+        run(services, event(site), code, topic=topic)
+    assert (caught.value.code, caught.value.field) == (code, "topic")
+
+
+def test_a_message_that_breaks_a_rule_is_not_sent_and_claims_nothing(services: Services, broker: Mosquitto, site: Site):
+    wrong = event(site)
+    wrong["data"]["geometry"]["coordinates"] = [400, 95]
+    (item,) = run(services, wrong, "wrong")
+    assert item.error
+    assert (item.status, item.error.type, item.error.field) == (Status.FAILED, "wis2_w7", "geometry.coordinates")
+    assert "write longitude" in item.error.message
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        run(services, event(site), "right")
+        (document,) = subscriber.wait(1)
+    assert document["links"][0]["rel"] == "canonical"
+
+
+@pytest.mark.parametrize(("name", "field"), [("mqtt_url", "DATAFAB_MQTT_URL"), ("wis2_topic", "topic")])
+def test_what_is_not_set_fails_the_job(settings: Settings, site: Site, name: str, field: str):
+    services = Services(settings.model_copy(update={name: None}), jobs=MemoryJobs())
+    with pytest.raises(FlowError) as caught:
+        run(services, event(site), f"without-{name}")
+    services.close()
+    assert caught.value.field == field
+
+
+def test_an_event_without_files_fails_the_job(services: Services):
+    with pytest.raises(FlowError, match="announces no file"):
+        run(services, {"id": "e", "source": "s", "specversion": "1.0", "data": {"assets": {}}})
+
+
+def test_without_their_data_the_suites_say_that_they_did_not_run(services: Services, site: Site, tmp_path: Path):
+    (item,) = run(services, event(site), "suites")
+    assert item.wis2
+    assert item.wis2.suites
+    assert item.wis2.suites.startswith("not run: no .pywis-pubsub/")
+    (line,) = [line for line in services.jobs.logs() if "own rules only" in line["event"]]
+    assert str(tmp_path) in line["missing"]
+
+
+@pytest.mark.skipif(not BUNDLE.is_dir(), reason="the suites' data are not here")
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")  # pywis-pubsub and pywcmp, when imported
+def test_with_their_data_the_suites_run(services: Services, settings: Settings, site: Site):
+    for name in ("pywis-pubsub", "pywcmp", "pywis-topics"):
+        (settings.home / f".{name}").symlink_to(BUNDLE / name)
+    home = os.environ.get("HOME")
+    (item,) = run(services, event(site), "suites")
+    assert item.wis2
+    assert item.wis2.suites == "passed"
+    unknown = TOPIC.replace("drifting-ocean-profilers", "bouteilles")  # a topic that only the tables can refuse
+    (item,) = run(services, event(site), "unknown", topic=unknown)
+    assert item.error
+    assert (item.error.type, item.error.field) == ("wis2_t2", "topic")
+    suite = Wis2Suite(settings.home)
+    schema = suite.notification({"id": "x", "type": "Feature"}).findings
+    assert {finding.rule for finding in schema} == {"WNM schema"}
+    assert os.environ.get("HOME") == home
+
+
+def test_what_a_publication_costs(redis_server: RedisServer, settings: Settings):
+    client = connect(redis_server.url)
+    publications = Publications(settings, client)
+    publications.claim("a/b", "0" * 64, "31e9d66a-cd83-4174-9429-b932f1abe1be", "2025-03-28T14:31:00.250Z")
+    publications.sent("a/b", "31e9d66a-cd83-4174-9429-b932f1abe1be")
+    (key,) = [
+        key for key in client.keys("datafab:1:wis2:*") if client.hget(key, "pubtime") == "2025-03-28T14:31:00.250Z"
+    ]
+    assert 0 < client.memory_usage(key) < 600
+    assert 0 < client.ttl(key) <= settings.retention_days * 24 * 3600
+    publications.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_announced(redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.flushdb()
