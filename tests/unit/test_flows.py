@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from datafab.domain.payload import Item
-from datafab.errors import FlowError, NotFound
-from datafab.flows import FLOWS, check, plan
+from datafab.errors import FlowError, NotFound, SettingError
+from datafab.flows import FLOWS, check, complete, flows, localised, plan, use
+from datafab.services import Services
+from datafab.settings import load
 from datafab.stage import Stage
 from datafab.stages import STAGES
 
@@ -18,6 +24,14 @@ GIVEN = {"endpoints": "endpoint.csv", "collection": "collection"}
         ("collect", {"endpoints": "x"}, FlowError, "collection", "needs the parameter 'collection'"),
         ("collect", GIVEN | {"then": ["nothing"]}, FlowError, "then", "no stage 'nothing'; there are "),
         ("collect", GIVEN | {"then": ["index", "index"]}, FlowError, "index", "stands there twice"),
+        ("collect", GIVEN | {"then": ["endpoints"]}, FlowError, "endpoints", "it can only stand first"),
+        ("collect", GIVEN | {"then": "index"}, FlowError, "then", "a list of stages is needed, not 'index'"),
+        ("collect", GIVEN | {"then": [1]}, FlowError, "then", "a list of stages is needed"),
+        ("collect", GIVEN | {"when": "size > 1"}, FlowError, "when", "conditions by stage are needed, not 'size > 1'"),
+        ("collect", GIVEN | {"when": {"index": 1}}, FlowError, "when", "conditions by stage are needed"),
+        ("collect", GIVEN | {"when": {"index": "size"}}, FlowError, "when", "condition 'size': a comparison is"),
+        ("collect", GIVEN | {"when": {"push_": "size > 1"}}, FlowError, "when.push_", "no stage of this flow"),
+        ("collect", GIVEN | {"when": {"collect": "size > 1"}}, FlowError, "when.collect", "asks size, which no stage"),
     ],
 )
 def test_what_cannot_run_says_why(flow, params, error, field, says):
@@ -59,3 +73,69 @@ def test_every_stage_says_what_it_does_and_needs(stage: Stage):
     assert [stage.run, stage.run_many, stage.expand].count(None) == 2
     assert stage.title.endswith(".")
     assert stage.requires | stage.provides <= set(Item.model_fields)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    """A file of flows of one's own, which this process reads."""
+    file = tmp_path / "datafab.toml"
+    (tmp_path / "endpoint.csv").write_text("endpoint-url\n", encoding="utf-8")
+    file.write_text(
+        '[[flow]]\nname = "communes"\nsource = "collect"\n'
+        'with = { endpoints = "endpoint.csv", collection = "c", retry_failed = true }\n'
+        "when = { index = 'size > 0', analyse = 'media_type = text/csv' }\n",
+        encoding="utf-8",
+    )
+    use(file)
+    yield file
+    use(load().config)
+
+
+def test_flows_of_ones_own_stand_beside_the_built_in_ones(own):
+    assert list(flows()) == [*FLOWS, "communes"]
+    source, stages = plan("communes", {})
+    assert (source.name, [stage.name for stage in stages]) == ("endpoints", ["collect", "analyse", "index"])
+    with pytest.raises(NotFound, match=r"no flow 'x'; there are .*communes"):
+        plan("x", {})
+
+
+def test_the_file_is_read_once(own):
+    before = flows()
+    own.write_text("nothing", encoding="utf-8")
+    assert flows() == before
+
+
+def test_without_the_file_there_are_the_built_in_ones(own):
+    use(None)
+    assert flows() == FLOWS
+    use(own.parent / "absent.toml")
+    with pytest.raises(SettingError, match=r"absent.toml: No such file"):
+        flows()
+
+
+def test_a_job_wins_over_its_flow(own):
+    mine = complete("communes", {"retry_failed": False, "then": ["index"], "when": {"index": "size > 9"}})
+    assert mine["retry_failed"] is False
+    assert mine["when"] == {"index": "size > 9"}  # analyse is not there, nor is its condition
+    assert complete("communes", mine) == mine
+    assert complete("communes", {})["when"] == {"index": "size > 0", "analyse": "media_type = text/csv"}
+    assert "when" not in complete("collect", {})
+
+
+def test_a_file_that_a_flow_brings_along_goes_to_the_store(own, tmp_path):
+    services = Services(load(home=tmp_path / "home"))
+    params = localised("communes", {"collection": Path("ailleurs")}, services)
+    sha256, _, name = params["endpoints"].removeprefix("list:").partition("#")
+    assert services.store(services.settings.store).read_list(sha256) == b"endpoint-url\n"
+    assert (name, params["collection"]) == (str(tmp_path / "endpoint.csv"), str(Path("ailleurs").absolute()))
+    (tmp_path / "endpoint.csv").unlink()
+    with pytest.raises(NotFound, match=r"endpoint.csv: no such file"):
+        localised("communes", {}, services)
+    services.close()
+
+
+@pytest.mark.parametrize("flow", FLOWS.values(), ids=lambda flow: flow.name)
+def test_a_flow_can_be_shown_as_json(flow):
+    shown = flow.dump()
+    assert json.loads(json.dumps(shown)) == shown
+    assert (shown["on"], set(shown["requires"])) == ("event", flow.requires)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from datafab.clients.memory_jobs import MemoryJobs
+from datafab.domain.document import analysis_name
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_MESSAGE, Batch, Counts, Item, Status
 from datafab.errors import Fatal, FlowError, Lost, Parked, Retriable, Skippable, Wait
@@ -81,6 +83,55 @@ def test_items_that_a_stage_does_not_want_pass_through(services):
     assert (passed, ran.filename) == (failed, "done")
     passed, ran = run(stage(failing(Fatal("x")), wants=frozenset(Status)), both, services, again=False)
     assert passed.filename == "done"
+
+
+def conditional(text: str, *items: Item) -> Batch:
+    return Batch(job="j", flow="f", items=items, params={"when": {"toy": text, "other": "size > 9"}})
+
+
+def test_an_item_for_which_the_condition_is_false_passes_through(services):
+    small, large = Item(source="s", size=1), Item(source="l", size=100)
+    passed, ran = run(stage(failing(Fatal("x"))), conditional("size > 10", small, large), services)
+    assert (passed, ran.filename) == (small, "done")
+    assert not services.jobs.logs()
+
+
+def test_a_condition_chooses_among_the_items_that_the_stage_wants(services):
+    failed = Item(source="f", size=100, status=Status.FAILED)
+    (passed,) = run(stage(failing(Fatal("x"))), conditional("size > 10", failed), services)
+    assert passed == failed
+
+
+def test_a_condition_may_ask_the_analysis(services, tmp_path):
+    root = (tmp_path / "store").as_uri()
+    found = {"header": ["n°"], "columns": {"n°": {"format": "siret"}}, "total_lines": 1}
+    services.store(root).write(analysis_name("a" * 64), json.dumps(found).encode())
+    analysed = Item(source="a", store=root, sha256="a" * 64, analysis="b" * 64)
+    gone = Item(source="g", store=root, sha256="c" * 64, analysis="b" * 64)
+    batch = conditional("formats has siret and columns has 'n°'", analysed, gone, Item(source="n"))
+    assert [item.filename for item in run(stage(failing(Fatal("x"))), batch, services)] == ["done", None, None]
+
+
+def test_what_keeps_a_condition_from_being_told_is_its_items_alone(services, tmp_path):
+    root = (tmp_path / "store").as_uri()
+    services.store(root).write(analysis_name("a" * 64), b"no JSON")
+    broken = Item(source="b", store=root, sha256="a" * 64, analysis="b" * 64)
+    good = Item(source="good")
+    one, other = run(stage(failing(Fatal("x"))), conditional("rows > 1 or source = good", broken, good), services)
+    assert (one.status, one.error.type, other.filename) == (Status.FAILED, "internal", "done")
+
+
+def test_a_batch_with_conditions_that_died_too_often_fails_only_what_its_stage_wants(services):
+    items = Item(source="s", size=1), Item(source="l", size=100)
+    small, large = parked(
+        stage(failing(Fatal("x"))), conditional("size > 10", *items), services, Attempt(created=0), Parked("died")
+    )
+    assert (small.status, large.status, large.error.type) == (Status.OK, Status.FAILED, "parked")
+
+
+def test_a_condition_that_is_none_fails_the_job(services):
+    with pytest.raises(FlowError, match="condition 'size'"):
+        run(stage(failing(Fatal("x"))), conditional("size", Item(source="s")), services)
 
 
 def test_waiting_items_wait_together_at_the_end(services):
