@@ -17,7 +17,7 @@ from datafab.clients.jobs import RedisJobs, connect
 from datafab.errors import SettingError
 from datafab.services import Services
 from datafab.settings import Settings, load
-from webhook import failures, health, views
+from webhook import datapusher, failures, health, views
 from webhook.site import Site, Start
 
 #: the largest body that is read, in bytes
@@ -53,6 +53,7 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     Site(services, start).belongs_to(app)
     app.register_blueprint(health.routes)
     app.register_blueprint(views.routes)
+    app.register_blueprint(datapusher.routes)
     failures.register(app)
     return app
 
