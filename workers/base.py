@@ -140,7 +140,7 @@ class LedgerTask(Task):
             following["args"] = [result, *following["args"]]
         parents = {"chain": chain[:-1], "parent_id": self.request.id, "root_id": self.request.root_id}
         following["options"] = {**following["options"], **parents}
-        return [row_of(following, following)]
+        return [row_of([following])]
 
     def done_key(self, held: Held) -> str:  # noqa: ARG002 - for tasks that keep what is done
         """Return the key that holds what is done of this attempt, to be dropped at its end."""

@@ -75,12 +75,8 @@ def rows_of(sig: Signature) -> list[Row]:
         FlowError: it is more than a chain or one chord of chains, which is all that flows are made of.
     """
     if sig.task == CHORD:
-        return [row_of(sig.body, sig.body, "held"), *(_row_of_part(part, sig) for part in sig.tasks)]
-    if sig.task == CHAIN:
-        if any(task["task"] in {CHAIN, CHORD, "celery.group"} for task in sig.tasks):
-            raise FlowError("a flow is a chain or one chord of chains, nothing deeper")
-        return [row_of(sig.tasks[0], sig)]
-    return [row_of(sig, sig)]
+        return [row_of([sig.body], "held"), *(_row_of_part(part, sig) for part in sig.tasks)]
+    return [row_of(_tasks(sig))]
 
 
 def _row_of_part(part: Signature, canvas: Signature) -> Row:
@@ -88,14 +84,27 @@ def _row_of_part(part: Signature, canvas: Signature) -> Row:
 
     A chord that comes out of Redis gives its header its own task id (celery/canvas.py, ``chord.apply_async``).
     """
-    last = part.tasks[-1] if part.task == CHAIN else part
-    last["options"]["group_id"] = canvas.options["task_id"]
-    return row_of(part.tasks[0] if part.task == CHAIN else part, part)
+    tasks = _tasks(part)
+    tasks[-1]["options"]["group_id"] = canvas.options["task_id"]
+    return row_of(tasks)
 
 
-def row_of(task: Mapping[str, Any], sig: Mapping[str, Any], state: str = "sent") -> Row:
-    """Return the row of a task that is sent by publishing ``sig``: itself, or the chain that it begins."""
-    return Row(row_id(task["task"], task["options"]["task_id"]), dumps(dict(sig)), queue_of(task["task"]), state)
+def _tasks(sig: Signature) -> Sequence[dict[str, Any]]:
+    tasks = sig.tasks if sig.task == CHAIN else [sig]
+    if any(task["task"] in {CHAIN, CHORD, "celery.group"} for task in tasks):
+        raise FlowError("a flow is a chain or one chord of chains, nothing deeper")
+    return tasks
+
+
+def row_of(tasks: Sequence[dict[str, Any]], state: str = "sent") -> Row:
+    """Return the row of a chain's first task, which carries the others as it does in Celery's messages.
+
+    Not the chain's: Celery publishes that by another producer than the one it is given, and so outside of its batch.
+    """
+    first, *others = tasks
+    options = {**first["options"], **({"chain": others[::-1]} if others else {})}
+    sig = dumps({**first, "options": options})
+    return Row(row_id(first["task"], options["task_id"]), sig, queue_of(first["task"]), state)
 
 
 def start(
