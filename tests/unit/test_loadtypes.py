@@ -1,0 +1,155 @@
+"""Types and field names of a datastore, by tables; and the reader that feeds them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datafab.clients.detective import Detective
+from datafab.clients.tablefile import TableFile
+from datafab.domain.loadtypes import MAX_FIELDS, MAX_NAME, Type, field_ids, guess, plan
+from datafab.errors import Fatal
+
+
+def decided(*cells: str, separator: str = ";", dictionary: dict | None = None):
+    """Return the one field of a column with these cells."""
+    rows, guesses = guess([(line, [cell]) for line, cell in enumerate(cells, 2)], 1, separator=separator)
+    (field,) = plan(["a"], rows, guesses, {"a": dictionary} if dictionary else {}).fields
+    return field
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "sent"),
+    [
+        (["1", "-20", "0"], "bigint", ["1", "-20", "0"]),
+        (["1", "", " 3 "], "bigint", ["1", None, "3"]),
+        (["1", "2.50"], "numeric", ["1", "2.50"]),
+        (["1,5", "2"], "numeric", ["1.5", "2"]),
+        (["123456789012345678"], "bigint", ["123456789012345678"]),
+        (["1234567890123456789"], "numeric", ["1234567890123456789"]),
+        (["1" * 200], "text", ["1" * 200]),
+        (["1.5", "2,5"], "text", ["1.5", "2,5"]),
+        (["1", "007"], "text", ["1", "007"]),
+        (["01,5"], "text", ["01,5"]),
+        (["+33612345678"], "text", ["+33612345678"]),
+        (["1e5"], "text", ["1e5"]),
+        (["NaN"], "text", ["NaN"]),
+        (["1"] * 3000 + ["N/A"], "text", None),
+        (["1 234"], "text", ["1 234"]),
+        (["1.234.567"], "text", ["1.234.567"]),
+        (["\u0661"], "text", ["\u0661"]),
+        (["true", "2024-01-02"], "text", ["true", "2024-01-02"]),
+        ([" été ", ""], "text", [" été ", None]),
+        (["", "  "], "text", [None, "  "]),
+    ],
+)
+def test_a_column_has_the_type_that_holds_all_of_its_values(cells, kind, sent):
+    field = decided(*cells)
+    assert field.type == kind
+    if sent is not None:
+        assert [field.value(cell) for cell in cells] == sent
+
+
+def test_a_comma_is_no_decimal_one_where_it_separates_the_cells():
+    assert decided("1,234", separator=",").type is Type.TEXT
+    assert decided("1,234", separator="\t").type is Type.NUMERIC
+
+
+@pytest.mark.parametrize(
+    ("header", "ids"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["Année", "montant (€)", "100%"], ["Année", "montant (€)", "100%"]),
+        (["a", "", "  ", "b"], ["a", None, None, "b"]),
+        (["_id", "__x", "_"], ["id", "x", "column_3"]),
+        (['le "prix"', '"'], ["le prix", "column_2"]),
+        ([" a ", "a", "a"], ["a", "a_2", "a_3"]),
+        (["a_2", "a", "a"], ["a_2", "a", "a_3"]),
+        (["deux\nlignes", "tab\tici", "nul\0"], ["deux lignes", "tab ici", "nul"]),
+        (["é" * 40, "é" * 41], ["é" * 31, "é" * 30 + "_2"]),
+        (["x" * 64, "x" * 70], ["x" * 63, "x" * 61 + "_2"]),
+    ],
+)
+def test_fields_have_valid_names(header, ids):
+    assert field_ids(header) == ids
+
+
+@given(st.lists(st.text(max_size=80), max_size=30))
+def test_any_header_gives_names_that_ckan_and_postgresql_keep(header):
+    ids = [name for name in field_ids(header) if name is not None]
+    assert len(ids) == len(set(ids)) == sum(1 for cell in header if cell.strip())
+    for name in ids:
+        assert 0 < len(name.encode(errors="surrogatepass")) <= MAX_NAME
+        assert name == name.strip()
+        assert not name.startswith("_")
+        assert '"' not in name
+
+
+def test_a_blank_header_goes_with_its_own_column():
+    rows, guesses = guess([(2, ["1", "x", "2024-01-02"])], 3, separator=";")
+    made = plan(["n", "", "date"], rows, guesses, {})
+    assert made.record(["1", "x", "2024-01-02"]) == {"n": "1", "date": "2024-01-02"}
+    assert [(field.id, field.type) for field in made.fields] == [("n", "bigint"), ("date", "text")]
+
+
+def test_the_data_dictionary_is_kept_and_the_original_name_is_the_label():
+    rows, guesses = guess([(2, ["1", "2"])], 2, separator=";")
+    known = {"x": {"label": "", "notes": "à revoir", "type_override": ""}, "b": {"label": "Beau", "tags": ["t"]}}
+    made = plan(["_x ", "b"], rows, guesses, known)
+    assert [field.info for field in made.fields] == [
+        {"label": "_x", "notes": "à revoir"},
+        {"label": "Beau", "tags": ["t"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "wanted", "kind"),
+    [(["1"], "text", "text"), (["1"], "numeric", "numeric"), (["1,5"], "text", "text"), ([""], "numeric", "numeric")],
+)
+def test_a_type_override_is_honoured(cells, wanted, kind):
+    field = decided(*cells, dictionary={"type_override": wanted})
+    assert field.type == kind
+    assert field.value(cells[0]) == (cells[0] or None)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code", "text"),
+    [
+        ("numeric", "type_override", "column 'a': its data dictionary says numeric, line 3 says 'N/A'"),
+        ("timestamp", "unsupported", "column 'a': its data dictionary says timestamp, which is not supported yet"),
+    ],
+)
+def test_an_override_that_cannot_be_honoured_names_the_column(wanted, code, text):
+    with pytest.raises(Fatal, match=text) as raised:
+        decided("1", "N/A", dictionary={"type_override": wanted})
+    assert (raised.value.code, raised.value.field) == (code, "a")
+
+
+@pytest.mark.parametrize(("width", "code"), [(0, "header"), (MAX_FIELDS + 1, "columns")])
+def test_a_table_without_columns_or_with_too_many_is_refused(width, code):
+    header = [f"c{n}" for n in range(width)] or [" "]
+    _, guesses = guess([], len(header), separator=";")
+    with pytest.raises(Fatal) as raised:
+        plan(header, 0, guesses, {})
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_table_is_read_where_its_analysis_says_it_stands(tmp_path, packed):
+    text = 'Titre du fichier\n\nnom;"prix;€"\nété;1,5\ncourt\n'.encode("cp1252")
+    path = tmp_path / "table"
+    path.write_bytes(gzip.compress(text) if packed else text)
+    analysis = Detective().analyse(path)
+    file = TableFile(path, json.loads(json.dumps(analysis)), max_unpacked=1000, check=lambda: None)
+    assert (file.header, file.separator) == (("nom", "prix;€"), ";")
+    assert list(file.rows()) == list(file.rows()) == [(4, ["été", "1,5"]), (5, ["court", ""])]
+
+
+def test_what_is_no_text_is_not_supported_yet(tmp_path):
+    with pytest.raises(Fatal) as raised:
+        TableFile(tmp_path / "a", {"engine": "openpyxl"}, max_unpacked=1, check=lambda: None)
+    assert raised.value.code == "unsupported"
