@@ -19,8 +19,8 @@ from datafab.errors import FlowError
 from datafab.flow import Flow, faults
 from datafab.stages import STAGES
 
-#: Bytes that parameters and conditions may take of a message; the rest is for items.
-MAX_GIVEN = MAX_MESSAGE // 2
+#: Bytes that parameters and conditions may take of a message, which Celery wraps; the rest is for items.
+MAX_GIVEN = MAX_MESSAGE // 4
 #: What `with` cannot say: it would travel in messages and stand in listings.
 SECRETS = frozenset({"api_key", "apikey", "password", "secret", "token"})
 #: Parameters of a job that have a key of their own here.

@@ -176,7 +176,7 @@ def sound(*lines: str) -> str:
         (sound("with.when = {}"), 5, "with.when: is said by the key `when`"),
         (sound("[flow.with]", "a = 1", "day = 2026-01-31"), 7, "with.day: datetime.date(2026, 1, 31) is no JSON valu"),
         (sound("with = { n = nan }"), 5, "with.n: nan is no JSON value"),
-        (sound(f"with = {{ text = '{'é' * 800}' }}"), 5, "with: `with` and `when` are larger than 4096 bytes"),
+        (sound(f"with = {{ text = '{'é' * 800}' }}"), 5, "with: `with` and `when` are larger than 2048 bytes"),
         # conditions
         (sound("[flow.when]", "index = 'size >> 3'"), 6, "when.index: condition 'size >> 3': "),
         (sound("when = { push_ = 'size > 3' }"), 5, "when.push_: a condition for 'push_', which is no stage of this"),
@@ -251,9 +251,9 @@ def test_a_batch_with_conditions_survives_json(when: dict[str, str], given: dict
 
 
 def test_what_a_flow_may_give_leaves_room_in_a_message(tmp_path):
-    room = 4096 - len('[{"text": ""}, {}]')
+    room = 2048 - len('[{"text": ""}, {}]')
     file = tmp_path / "datafab.toml"
     file.write_text(sound(f"with = {{ text = '{'x' * room}' }}"))
     flow = read(file, KNOWN)["f"]
     params = {**flow.given, "when": dict(flow.when)}
-    assert len(json.dumps(Batch(job="0" * 32, flow="f", params=params).dump())) < MAX_MESSAGE // 2 + 200
+    assert len(json.dumps(Batch(job="0" * 32, flow="f", params=params).dump())) < MAX_MESSAGE // 4 + 200
