@@ -252,6 +252,30 @@ def test_flows_are_listed_with_what_they_need(site):
     assert "collect" in flows["collect"]["stages"]
 
 
+def test_stages_are_listed_with_what_they_need_and_give(site):
+    stages = {stage["name"]: stage for stage in site.http.get("/api/flows").json["stages"]}
+    assert stages["endpoints"]["source"]
+    assert not stages["analyse"]["source"]
+    assert (stages["analyse"]["requires"], stages["analyse"]["provides"]) == (["sha256", "store"], ["analysis"])
+
+
+def test_flows_of_ones_own_are_listed(site, tmp_path):
+    file = tmp_path / "datafab.toml"
+    file.write_text('[[flow]]\nname = "mine"\nsource = "collect"\nwith = { collection = "c" }\n', encoding="utf-8")
+    app = create_app(load(home=tmp_path, redis_url=site.server.url, config=file), site.services, site.start)
+    flows = {flow["name"]: flow for flow in app.test_client().get("/api/flows").json["flows"]}
+    assert {"collect", "mine"} <= flows.keys()
+    assert flows["mine"]["requires"] == ["endpoints"]
+    assert flows["mine"]["where"] == f"{file}:1"
+
+
+def test_with_a_bad_file_there_is_no_webhook(tmp_path, server):
+    file = tmp_path / "datafab.toml"
+    file.write_text("[[flow]]\nsource = 3\n", encoding="utf-8")
+    with pytest.raises(SettingError, match=r"datafab.toml:2: flow number 1, source"):
+        create_app(load(home=tmp_path, redis_url=server.url, config=file))
+
+
 def test_the_index_is_searched_in_pages(site):
     assert site.http.get("/api/search?q=rien").json == {"total": 0, "hits": []}
     documents = [
