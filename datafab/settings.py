@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """Least level that is logged."""
 
-    @field_validator("allow_private_hosts", "ckan_urls", mode="before")
+    @field_validator("allow_private_hosts", "ckan_urls", "event_topic", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
