@@ -55,7 +55,7 @@ class Table:
                 raise _invalid("fields", f'"{one.get("type")}" is not a valid field type')
         names = [one["id"] for one in fields]
         if len(names) != len(set(names)):
-            raise Refused(500, {"message": "Internal Server Error", "__type": "Internal Server Error"})
+            raise _invalid("field", "Duplicate column names are not supported")
         known = {one["id"] for one in self.fields}
         self.fields += [dict(one) for one in fields if one["id"] not in known]
 
@@ -85,7 +85,9 @@ class Table:
             raise _bad_value(value, kind, last)
         if kind == "text" and "\0" in made:
             raise Refused(500, {"message": "Internal Server Error", "__type": "Internal Server Error"})
-        return made if kind in {"text", "int", "bigint", "float", "bool"} else str(made)
+        if kind == "numeric":
+            return int(made) if made == made.to_integral_value() else float(made)
+        return str(made) if kind in {"timestamp", "date"} else made
 
     def described(self) -> list[dict[str, Any]]:
         """Return the fields as ``datastore_info`` shows them."""

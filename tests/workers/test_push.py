@@ -27,8 +27,8 @@ from workers.cluster import jobs
 #: French: semicolons, cp1252, decimal commas, identifiers with leading zeros.
 COMMUNES = "Code INSEE;commune;montant (€);effectif\n01004;Ambérieu;1234,50;12\n2A004;Ajaccio;-0,5;\n".encode("cp1252")
 ROWS = [
-    {"_id": 1, "Code INSEE": "01004", "commune": "Ambérieu", "montant (€)": "1234.50", "effectif": 12},
-    {"_id": 2, "Code INSEE": "2A004", "commune": "Ajaccio", "montant (€)": "-0.5", "effectif": None},
+    {"_id": 1, "Code INSEE": "01004", "commune": "Ambérieu", "montant (€)": 1234.5, "effectif": 12},
+    {"_id": 2, "Code INSEE": "2A004", "commune": "Ajaccio", "montant (€)": -0.5, "effectif": None},
 ]
 MD5 = hashlib.md5(COMMUNES, usedforsecurity=False).hexdigest()
 OLD = [{"id": "a", "type": "text"}]
