@@ -59,13 +59,13 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "enable_utc": True,
         "beat_schedule": {
             "tick": {
+                # No expiry: it would be judged by the worker's clock, and one that is ahead would drop every tick.
                 "task": "datafab.tick",
                 "schedule": settings.tick,
-                # A tick that is late is no use: the next one does the same.
-                "options": {"queue": "control", "expires": max(2.0, 2 * settings.tick)},
+                "options": {"queue": "control"},
             },
-            "sweep": {"task": "datafab.sweep", "schedule": 10.0, "options": {"queue": "control", "expires": 10}},
-            "prune": {"task": "datafab.prune", "schedule": 3600.0, "options": {"queue": "control", "expires": 3600}},
+            "sweep": {"task": "datafab.sweep", "schedule": 10.0, "options": {"queue": "control"}},
+            "prune": {"task": "datafab.prune", "schedule": 3600.0, "options": {"queue": "control"}},
         },
         "beat_schedule_filename": str(settings.home / "beat-schedule"),
         # Beat looks at its heap at least this often; the default of five minutes would miss a fast tick.

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import structlog
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
-from celery import Task, states
+from celery import Task, signals, states
 from celery.canvas import Signature
 from celery.exceptions import Ignore, Retry
 from celery.worker.request import Request
@@ -52,6 +52,14 @@ class LedgerRequest(Request):
         return True
 
 
+@signals.task_postrun.connect
+def _keep_no_longer(task: Any = None, **_: Any) -> None:
+    """Whatever way a task went, its process holds nothing of it any more."""
+    held: Held | None = getattr(task.request, "held", None)
+    if held is not None:
+        keeper().drop(held)
+
+
 class LedgerTask(Task):
     """A task that runs only while it holds its row in the ledger.
 
@@ -73,7 +81,6 @@ class LedgerTask(Task):
         except Wait as wait:
             self._wait(held, wait)
         except Lost as lost:
-            keeper().drop(held)
             raise Ignore(str(lost)) from lost
         except AWAY as error:
             self._abandon(held, error)
@@ -100,16 +107,18 @@ class LedgerTask(Task):
             keeper().ledger.wait(held.rid, held.by, wait.delay, wait.message)
         except AWAY as error:
             self._abandon(held, error)
-        keeper().drop(held)
         raise Retry(exc=wait, when=wait.delay)
 
     def _abandon(self, held: Held, error: Exception) -> NoReturn:
+        self._let_wait(held, error)
+        raise Ignore("redis is away") from error
+
+    def _let_wait(self, held: Held, error: Exception) -> None:
         """Redis is away: as soon as it is back the row waits a second, or its lease runs out before."""
         log.warning("redis is away", task=self.name, row=held.rid, error=str(error))
         kept = keeper()
         kept.drop(held)
         kept.later(lambda: kept.ledger.wait(held.rid, held.by, 1, "redis was away"))
-        raise Ignore("redis is away") from error
 
     def _hand_over(self, held: Held, result: Any) -> Any:
         """End the row before Celery sends the successor, whose row is made in the same step: neither can be lost.
@@ -126,7 +135,6 @@ class LedgerTask(Task):
             ended = keeper().ledger.end(held.rid, held.by, self._successors(result), done=self.done_key(held))
         except AWAY as error:
             self._abandon(held, error)
-        keeper().drop(held)
         if not ended:
             raise Ignore("stale")
         return result
@@ -152,7 +160,6 @@ class LedgerTask(Task):
         if held is None:
             return
         kept = keeper()
-        kept.drop(held)
         if self.request.chord or status == states.FAILURE:
             kept.ledger.end(held.rid, held.by, done=self.done_key(held))
         elif self.request.chain:
@@ -161,19 +168,19 @@ class LedgerTask(Task):
 
     def on_failure(self, exc: Exception, _task_id: str, args: Any, *_: Any) -> None:
         """End the job: what fails a task natively fails the whole job. Items fail in the runner instead."""
+        held: Held | None = getattr(self.request, "held", None)
         if isinstance(exc, AWAY):
-            return  # no verdict: the rows are there, and the tick sends what was not
+            # No verdict. The row of what was not sent is there; this one's too, unless it has ended.
+            if held is not None:
+                self._let_wait(held, exc)
+                self.request.held = None
+            return
         job = args[0]["job"] if isinstance(args[0], dict) else args[0]
         error = exc if isinstance(exc, DatafabError) else DatafabError(f"{type(exc).__name__}: {exc}", code="internal")
-        status = JobStatus.PARKED if isinstance(exc, Parked) else JobStatus.FAILED
-        jobs().end(job, status, ItemError.of(error))
-
-    def park(self, held: Held) -> NoReturn:
-        """Put the row aside and fail natively."""
-        reason = str(held.park)
-        keeper().ledger.park(held.rid, held.by, reason)
-        held.ended = True
-        raise Parked(reason)
+        if isinstance(exc, Parked) and held is not None:
+            jobs().end(job, JobStatus.PARKED, ItemError.of(error), parking=(held.rid, held.by))
+        else:
+            jobs().end(job, JobStatus.FAILED, ItemError.of(error))
 
     def on_replace(self, sig: Signature) -> NoReturn:
         """Keep the canvas that replaces this task before it is published, so that a second try publishes the same.
@@ -191,6 +198,4 @@ class LedgerTask(Task):
         kept_first.apply_async()
         kept.ledger.confirm([(row.rid, 0) for row in rows_of(kept_first)])
         kept.ledger.end(held.rid, held.by)
-        kept.drop(held)
-        held.ended = True
         raise Ignore("replaced")

@@ -15,7 +15,7 @@ from kombu.utils.json import dumps, loads
 
 from datafab.clients.jobs import AWAY
 from datafab.domain.job import Job
-from datafab.domain.payload import MAX_MESSAGE, Batch
+from datafab.domain.payload import MAX_INLINE, Batch
 from datafab.errors import FlowError
 from datafab.flows import complete, find, plan
 from datafab.stage import Stage
@@ -124,11 +124,10 @@ def start(
     params = complete(flow, params)
     now, limit = time.time(), settings().job_deadline
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
-    if secrets:
-        services().secrets.put(job.id, secrets)
-    known, sig = accept(job, source, stages)
+    known, sig = accept(job, source, stages, secrets or {})
     if known != job.id:
-        services().secrets.erase(job.id)
+        if secrets:
+            services().secrets.erase(job.id)
         return jobs().get(known), False
     try:
         sig.apply_async()
@@ -139,12 +138,16 @@ def start(
     return job, True
 
 
-def accept(job: Job, source: Stage, stages: Sequence[Stage]) -> tuple[str, Signature]:
+def accept(
+    job: Job, source: Stage, stages: Sequence[Stage], secrets: Mapping[str, str] | None = None
+) -> tuple[str, Signature]:
     """Write a job, its key and its first row; return the id of the job that has the key, and what is to be sent."""
     batch = Batch(job=job.id, flow=job.flow, params=dict(job.params))
-    if len(dumps(batch.dump())) > MAX_MESSAGE:
-        raise FlowError(f"the parameters are larger than {MAX_MESSAGE} bytes; pass data by reference", field="params")
+    if len(dumps(batch.dump()).encode()) > MAX_INLINE:
+        raise FlowError(f"the parameters are larger than {MAX_INLINE} bytes; pass data by reference", field="params")
     sig = app.signature(f"datafab.{source.name}", args=(batch.dump(),), options=_shown(batch))
     sig.freeze()
+    if secrets:
+        services().secrets.put(job.id, secrets)
     names = [stage.name for stage in stages]
     return ledger().enqueue(job, rows_of(sig)[0], names, after=find(job.flow).after), sig

@@ -55,6 +55,8 @@ class Held:
     #: which of its stage's batches it is, in the key of what is done
     batch_name: str = "-"
     lost: bool = False
+    #: whether it was found hung
+    given_up: bool = False
     #: whether its row is gone already, with the job
     ended: bool = False
     moved: float = field(default_factory=time.monotonic)
@@ -119,15 +121,17 @@ class Keeper:
             self._todo.append(action)
 
     def _run(self) -> None:
-        while True:
-            time.sleep(self._every)
-            try:
-                self._beat()
-            except RedisError as error:
-                log.warning("heartbeat failed", error=str(error))
-            if self._draining and not self._alive():
-                log.error("a task hangs: this process ends, the supervisor starts it again")
-                os._exit(os.EX_TEMPFAIL)
+        try:
+            while not (self._draining and not self._alive()):
+                time.sleep(self._every)
+                try:
+                    self._beat()
+                except (RedisError, OSError) as error:
+                    log.warning("heartbeat failed", error=str(error))
+            log.error("a task hangs: this process ends, the supervisor starts it again")
+        finally:
+            # Whatever else ends the heartbeat: a process without one loses its rows one by one, so it goes at once.
+            os._exit(os.EX_TEMPFAIL)
 
     def _beat(self) -> None:
         with self._lock:
@@ -143,7 +147,8 @@ class Keeper:
                 self._todo[:0], self._published[:0] = todo, published
             raise
         now = time.monotonic()
-        hung = [one for one in held if not one.lost and now - one.moved > one.deadline]
+        # One that is lost (its job was cancelled) may hang as well, and keep its slot.
+        hung = [one for one in held if not one.given_up and now - one.moved > one.deadline]
         for one in hung:
             self._give_up(one)
         kept = [(one.rid, one.by) for one in held if one not in hung and not one.lost]
@@ -156,8 +161,9 @@ class Keeper:
         """Let go of a row that nothing has moved in for too long; the process cannot be trusted any more."""
         reason = f"nothing moved in {held.deadline:g} s"
         log.error("task hangs", row=held.rid, reason=reason)
-        self.ledger.died(held.rid, held.fence, reason)
-        held.lost = True
+        if not held.lost:
+            self.ledger.died(held.rid, held.fence, reason)
+        held.lost = held.given_up = True
         if self.pool == "prefork":
             os.kill(os.getpid(), signal.SIGKILL)
         # A thread cannot be killed and keeps its slot: no more work here, and an end when the others are done.

@@ -46,12 +46,13 @@ local function move(rid, state)
   end
   local status = redis.call('HGET', job, 'status')
   if not status or FINAL[status] then return end
-  local busy = 0
-  if row[2] ~= 'run' and state == 'run' then busy = redis.call('HINCRBY', job, 'busy', 1)
-  elseif row[2] == 'run' and state ~= 'run' then busy = redis.call('HINCRBY', job, 'busy', -1)
-  else busy = tonumber(redis.call('HGET', job, 'busy')) end
-  local new = status
-  if busy > 0 then new = 'running' elseif state == 'wait' then new = 'waiting' end
+  local function count(field, of)
+    if row[2] == of and state ~= of then return redis.call('HINCRBY', job, field, -1) end
+    if row[2] ~= of and state == of then return redis.call('HINCRBY', job, field, 1) end
+    return tonumber(redis.call('HGET', job, field)) or 0
+  end
+  local busy, waits, new = count('busy', 'run'), count('waits', 'wait'), status
+  if busy > 0 then new = 'running' elseif waits > 0 then new = 'waiting' end
   if new ~= status then redis.call('HSET', job, 'status', new) end
 end
 
@@ -91,7 +92,7 @@ if key ~= '' then
   redis.call('HSET', job, 'key', key)
 end
 redis.call('HSET', job, 'flow', ARGV[8], 'params', ARGV[9], 'stages', ARGV[10],
-           'status', 'queued', 'busy', 0, 'created', now, 'deadline', now + limit)
+           'status', 'queued', 'busy', 0, 'waits', 0, 'created', now, 'deadline', now + limit)
 if ARGV[11] ~= '' then redis.call('HSET', job, 'after', ARGV[11]) end
 redis.call('ZADD', P .. 'jobs', now, id)
 redis.call('ZADD', P .. 'deadlines', now + limit, id)
@@ -215,32 +216,28 @@ for i = 2, #ARGV, 2 do
 end
 """
 
-_PARK = """
-local rid, by, reason = ARGV[1], ARGV[2], ARGV[3]
-if not mine(rid, by) then return 0 end
-move(rid, 'parked')
-redis.call('HSET', row_key(rid), 'reason', reason, 'by', '')
-redis.call('ZREM', P .. 'due', rid)
-return 1
-"""
-
+# A splitter splits anew: the rows of its first split went with the job, and so does what they had counted.
 _UNPARK = """
 local id, limit = ARGV[1], ARGV[2]
 local job = P .. 'job:' .. id
-if redis.call('HGET', job, 'status') ~= 'parked' then return 0 end
-local found = 0
+local rids = redis.call('SMEMBERS', job .. ':rows')
+if redis.call('HGET', job, 'status') ~= 'parked' or #rids == 0 then return 0 end
 redis.call('HDEL', job, 'ended', 'error')
-redis.call('HSET', job, 'status', 'queued', 'busy', 0, 'deadline', now + limit)
+redis.call('HSET', job, 'status', 'queued', 'busy', 0, 'waits', 0, 'deadline', now + limit)
+redis.call('ZADD', P .. 'deadlines', now + limit, id)
 for _, part in ipairs({'', ':log', ':failed', ':rows'}) do redis.call('PERSIST', job .. part) end
-for _, rid in ipairs(redis.call('SMEMBERS', job .. ':rows')) do
+for _, rid in ipairs(rids) do
   redis.call('PERSIST', row_key(rid))
   redis.call('HSET', row_key(rid), 'deaths', 0)
+  if redis.call('HDEL', row_key(rid), 'next') == 1 then
+    for _, name in ipairs(redis.call('HKEYS', job)) do
+      if string.match(name, '^[nb]:') then redis.call('HDEL', job, name) end
+    end
+  end
   move(rid, 'wait')
   redis.call('ZADD', P .. 'due', now, rid)
-  found = found + 1
 end
-if found > 0 then redis.call('ZADD', P .. 'deadlines', now + limit, id) end
-return found
+return #rids
 """
 
 
@@ -291,7 +288,7 @@ class Ledger:
         #: seconds until a message is doubted
         self.handover = 2 * settings.lease
         scripts = {"enqueue": _ENQUEUE, "take": _TAKE, "renew": _RENEW, "end": _END, "wait": _WAIT, "died": _DIED}
-        scripts |= {"split": _SPLIT, "claim": _CLAIM, "confirm": _CONFIRM, "park": _PARK, "unpark": _UNPARK}
+        scripts |= {"split": _SPLIT, "claim": _CLAIM, "confirm": _CONFIRM, "unpark": _UNPARK}
         self._scripts = {name: client.register_script(_HELPERS + text) for name, text in scripts.items()}
 
     @classmethod
@@ -347,10 +344,6 @@ class Ledger:
         """Say that the messages of these (rid, fence) have reached the broker."""
         if sent:
             self._run("confirm", self.handover, *(part for pair in sent for part in pair))
-
-    def park(self, rid: str, by: str, reason: str) -> bool:
-        """Put a row aside for an operator."""
-        return bool(self._run("park", rid, by, reason))
 
     def unpark(self, job: str) -> int:
         """Make the rows of a parked job due; return how many."""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import structlog
 from celery import signals
+from kombu.exceptions import EncodeError
 from kombu.utils.json import loads
 
 from datafab import runner
 from datafab.domain.job import JobStatus
-from datafab.domain.payload import Batch, Counts, Item, ItemError
-from datafab.errors import FlowError, Parked
+from datafab.domain.payload import Batch, Counts, ItemError
+from datafab.errors import DatafabError, FlowError, Parked
 from datafab.flows import plan
 from datafab.stage import Stage
 from datafab.stages import STAGES
@@ -21,6 +21,7 @@ from workers import canvas
 from workers.base import LedgerTask
 from workers.cluster import app, jobs, services, settings
 from workers.keeper import Held, keeper
+from workers.ledger import Claimed
 
 log = structlog.get_logger()
 
@@ -51,24 +52,20 @@ def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dic
     batch = Batch.model_validate(payload)
     held: Held = self.request.held
     held.batch_name = "-" if batch.number is None else str(batch.number)
-    items = _parked(self, batch, held) if held.park else None
-    if items is None:
-        items = runner.run_stage(self.stage, batch, services(), self.attempt(held))
+    attempt = self.attempt(held)
+    if held.park:
+        attempt.condemned = Parked(held.park)
+        if batch.number is None and len(runner.load_items(batch, services())) == 1:
+            raise attempt.condemned  # the job's only item: an operator decides, and can try again
+    items = runner.run_stage(self.stage, batch, services(), attempt)
     return (Counts.of(batch, items) if last else runner.pack(batch, items, services())).dump()
-
-
-def _parked(self: StageTask, batch: Batch, held: Held) -> Sequence[Item]:
-    """Park a job's only batch; in a fan-out fail what is left of this one, so that the others can join."""
-    if batch.number is None:
-        self.park(held)
-    return runner.parked(self.stage, batch, services(), self.attempt(held), Parked(str(held.park)))
 
 
 def _expand(self: StageTask, payload: dict[str, Any]) -> None:
     batch = Batch.model_validate(payload)
     held: Held = self.request.held
     if held.park:
-        self.park(held)
+        raise Parked(held.park)
     batches = list(runner.expand(self.stage, batch, services(), self.attempt(held)))
     _, stages = plan(batch.flow, batch.params)
     self.replace(canvas.body(batches, stages))
@@ -104,18 +101,34 @@ def tick() -> int:
     sent = 0
     while claimed := ledger.claim():
         with app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=500):
-            for row in claimed:
-                sig = app.signature(loads(row.sig))
-                options: dict[str, Any] = {"retries": row.fence, "queue": row.queue}
-                if row.deaths >= settings().max_deaths:
-                    options["headers"] = {"park": f"{row.reason or 'its worker died'} ({row.deaths} times)"}
-                sig.apply_async(producer=producer, add_to_parent=False, **options)
-        ledger.confirm([(row.rid, row.fence) for row in claimed])
+            gone = [(row.rid, row.fence) for row in claimed if _send(row, producer)]
+        ledger.confirm(gone)
         sent += len(claimed)
-    for ended, flow in jobs().to_follow().items():
-        canvas.start(flow, {"of": ended}, f"after:{ended}")
-        jobs().followed(ended)
+    for ended, flow, key in jobs().to_follow():
+        _follow(ended, flow, key)
     return sent
+
+
+def _send(row: Claimed, producer: Any) -> bool:
+    """Send a row's task; False: it cannot be, which must not hold up the others that are due."""
+    options: dict[str, Any] = {"retries": row.fence, "queue": row.queue}
+    if row.deaths >= settings().max_deaths:
+        options["headers"] = {"park": f"{row.reason or 'its worker died'} ({row.deaths} times)"}
+    try:
+        app.signature(loads(row.sig)).apply_async(producer=producer, add_to_parent=False, **options)
+    except (ValueError, KeyError, TypeError, AttributeError, EncodeError) as error:
+        log.critical("a row cannot be sent; its job ends at its deadline", row=row.rid, error=repr(error))
+        return False
+    return True
+
+
+def _follow(ended: str, flow: str, key: str) -> None:
+    """Start the flow that follows an ended job."""
+    try:
+        canvas.start(flow, {"of": ended}, key)
+    except DatafabError as error:
+        log.critical("no flow can follow this job", job=ended, flow=flow, error=error.message)
+    jobs().followed(ended)
 
 
 @app.task(name="datafab.sweep")
@@ -131,9 +144,10 @@ def sweep() -> int:
 @app.task(name="datafab.prune")
 def prune() -> int:
     """Forget jobs whose retention is over, and the item lists of such."""
-    mine = settings()
-    services().store(mine.store).forget_lists(time.time() - mine.retention_days * 24 * 3600)
-    return jobs().prune()
+    gone, mine = jobs().prune(), settings()
+    # A parked job may be tried again until its retention is over, and needs lists that are older than its end.
+    services().store(mine.store).forget_lists(time.time() - 2 * mine.retention_days * 24 * 3600)
+    return gone
 
 
 @signals.task_revoked.connect

@@ -19,7 +19,6 @@ Keys, all below ``datafab:1:``
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -39,8 +38,6 @@ AWAY = (RedisConnectionError, RedisTimeoutError)
 
 MAX_LINES = 1000
 MAX_FAILURES = 1000
-#: Seconds that notes on a batch under way are kept; it drops them itself when it ends.
-DONE_TTL = 3 * 24 * 3600
 
 
 class Record(NamedTuple):
@@ -79,22 +76,38 @@ class Jobs(Protocol):
     def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
         """Return the memos of a batch's items."""
 
-    def keep_memo(self, job: str, stage: str, number: int | None, index: int, memo: dict[str, Any]) -> None:
-        """Keep one item's memo."""
+    def keep_memo(
+        self,
+        job: str,
+        stage: str,
+        number: int | None,
+        index: int,
+        memo: dict[str, Any],
+        *,
+        holder: tuple[str, str] = ("", ""),
+    ) -> bool:
+        """Keep one item's memo; False: the holder has lost its row."""
 
     def set_total(self, job: str, total: int) -> None:
         """Say how many items the job has."""
 
+    def set_doing(self, job: str, text: str) -> None:
+        """Say how far the item in hand is."""
+
 
 def connect(url: str, *, patience: float = 1.0) -> redis.Redis:
-    """Return a client that rides out a Redis restart of ``patience`` seconds before it raises."""
-    tries = max(1, int(patience / 0.5))
+    """Return a client that rides out a Redis restart of about ``patience`` seconds before it raises.
+
+    A server that is there and says nothing is given up after ten seconds at most, by the impatient after one.
+    """
+    tries, timeout = max(1, int(patience / 0.5)), min(10.0, max(1.0, patience))
     return redis.Redis.from_url(
         url,
         decode_responses=True,
         health_check_interval=25,
         socket_keepalive=True,
-        socket_timeout=10,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.01), tries),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
@@ -108,15 +121,32 @@ local now = tonumber(t[1]) + tonumber(t[2]) / 1000000
 local FINAL = {{succeeded = 1, failed = 1, parked = 1, cancelled = 1}}
 """
 
+# Who has lost its row may finish what it does, but nothing that it keeps counts.
+_HOLDS = """
+local function holds(rid, by)
+  if rid == '' then return true end
+  local row = redis.call('HMGET', P .. 'row:' .. rid, 'state', 'by')
+  return row[1] == 'run' and row[2] == by
+end
+"""
+
+_MEMO = (
+    PREAMBLE
+    + _HOLDS
+    + """
+if not holds(ARGV[5], ARGV[6]) then return 0 end
+redis.call('HSET', P .. ARGV[1], ARGV[2], ARGV[3])
+redis.call('EXPIRE', P .. ARGV[1], ARGV[4])
+return 1
+"""
+)
+
 _RECORD = (
     PREAMBLE
+    + _HOLDS
     + """
 local job = P .. 'job:' .. ARGV[1]
-if redis.call('EXISTS', job) == 0 then return 0 end
-if ARGV[8] ~= '' then
-  local row = redis.call('HMGET', P .. 'row:' .. ARGV[8], 'state', 'by')
-  if row[1] ~= 'run' or row[2] ~= ARGV[9] then return 0 end
-end
+if redis.call('EXISTS', job) == 0 or not holds(ARGV[8], ARGV[9]) then return 0 end
 local stage = ARGV[2]
 local done = job .. ':done:' .. stage .. ':' .. ARGV[3]
 local work = cjson.decode(ARGV[4])
@@ -137,25 +167,28 @@ return 1
 )
 
 # Ends a job once, and with it its rows: copies of its tasks that are still about are stale from then on.
-# A parked row stays, for `jobs retry`.
+# The row that is parked stays, for `jobs retry`; its holder names it, and has it still.
 _END = (
     PREAMBLE
+    + _HOLDS
     + """
 local job = P .. 'job:' .. ARGV[1]
 local status = redis.call('HGET', job, 'status')
-if not status or FINAL[status] then return 0 end
-redis.call('HSET', job, 'status', ARGV[2], 'ended', now, 'busy', 0)
+if not status or FINAL[status] or not holds(ARGV[5], ARGV[6]) then return 0 end
+redis.call('HSET', job, 'status', ARGV[2], 'ended', now, 'busy', 0, 'waits', 0)
+redis.call('HDEL', job, 'doing')
 if ARGV[3] ~= '' then redis.call('HSET', job, 'error', ARGV[3]) end
 redis.call('ZREM', P .. 'deadlines', ARGV[1])
 if redis.call('HEXISTS', job, 'after') == 1 then redis.call('ZADD', P .. 'after', now, ARGV[1])
 else redis.call('DEL', P .. 'secret:' .. ARGV[1]) end
 for _, rid in ipairs(redis.call('SMEMBERS', job .. ':rows')) do
   redis.call('ZREM', P .. 'due', rid)
-  if not (ARGV[2] == 'parked' and redis.call('HGET', P .. 'row:' .. rid, 'state') == 'parked') then
+  if rid == ARGV[5] then
+    redis.call('HSET', P .. 'row:' .. rid, 'state', 'parked', 'by', '')
+    redis.call('EXPIRE', P .. 'row:' .. rid, ARGV[4])
+  else
     redis.call('DEL', P .. 'row:' .. rid)
     redis.call('SREM', job .. ':rows', rid)
-  else
-    redis.call('EXPIRE', P .. 'row:' .. rid, ARGV[4])
   end
 end
 for _, part in ipairs({'', ':log', ':failed', ':rows'}) do redis.call('EXPIRE', job .. part, ARGV[4]) end
@@ -173,6 +206,7 @@ class RedisJobs:
         self._redis: Any = client  # its types do not know that answers are decoded
         self._retention = settings.retention_days * 24 * 3600
         self._record = client.register_script(_RECORD)
+        self._memo = client.register_script(_MEMO)
         self._end = client.register_script(_END)
 
     def ping(self) -> None:
@@ -267,7 +301,7 @@ class RedisJobs:
             "lines": [json.dumps(line, ensure_ascii=False, default=str) for line in lines],
         }
         text = json.dumps(work, ensure_ascii=False)
-        args: list[Any] = [job, stage, _number(number), text, MAX_FAILURES, MAX_LINES, DONE_TTL, *holder]
+        args: list[Any] = [job, stage, _number(number), text, MAX_FAILURES, MAX_LINES, self._retention, *holder]
         return bool(self._record(args=args))
 
     def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
@@ -275,26 +309,42 @@ class RedisJobs:
         fields = self._hgetall(_done(job, stage, number))
         return {int(key[2:]): json.loads(value) for key, value in fields.items() if key.startswith("m:")}
 
-    def keep_memo(self, job: str, stage: str, number: int | None, index: int, memo: dict[str, Any]) -> None:
-        """Keep one item's memo."""
-        with self._redis.pipeline() as pipe:
-            pipe.hset(PREFIX + _done(job, stage, number), f"m:{index}", json.dumps(memo))
-            pipe.expire(PREFIX + _done(job, stage, number), DONE_TTL)
-            pipe.execute()
+    def keep_memo(
+        self,
+        job: str,
+        stage: str,
+        number: int | None,
+        index: int,
+        memo: dict[str, Any],
+        *,
+        holder: tuple[str, str] = ("", ""),
+    ) -> bool:
+        """Keep one item's memo; False: the holder has lost its row."""
+        args: list[Any] = [_done(job, stage, number), f"m:{index}", json.dumps(memo), self._retention, *holder]
+        return bool(self._memo(args=args))
 
     def set_total(self, job: str, total: int) -> None:
         """Say how many items the job has."""
         self._redis.hset(f"{PREFIX}job:{job}", "total", total)
 
-    def end(self, job: str, status: JobStatus, error: ItemError | None = None) -> bool:
-        """End a job and drop its rows; False if it had ended before."""
-        text = error.model_dump_json() if error else ""
-        return bool(self._end(args=[job, status.value, text, self._retention]))
+    def set_doing(self, job: str, text: str) -> None:
+        """Say how far the item in hand is."""
+        self._redis.hset(f"{PREFIX}job:{job}", "doing", text)
 
-    def to_follow(self) -> dict[str, str]:
-        """Return ended jobs that another flow is to follow: id -> flow."""
-        ids = self._redis.zrange(PREFIX + "after", 0, 99)
-        return {job: self._redis.hget(f"{PREFIX}job:{job}", "after") or "" for job in ids}
+    def end(
+        self, job: str, status: JobStatus, error: ItemError | None = None, *, parking: tuple[str, str] = ("", "")
+    ) -> bool:
+        """End a job and drop its rows; False if it had ended before.
+
+        ``parking`` is the row that stays, parked, and its holder; False too when that has lost it.
+        """
+        text = error.model_dump_json() if error else ""
+        return bool(self._end(args=[job, status.value, text, self._retention, *parking]))
+
+    def to_follow(self) -> list[tuple[str, str, str]]:
+        """Return ended jobs that another flow is to follow: (id, flow, a key of this very end)."""
+        ended = self._redis.zrange(PREFIX + "after", 0, 99, withscores=True)
+        return [(job, self._redis.hget(f"{PREFIX}job:{job}", "after") or "", f"after:{job}:{at}") for job, at in ended]
 
     def followed(self, job: str) -> None:
         """Say that the flow to follow a job is enqueued."""
@@ -302,7 +352,8 @@ class RedisJobs:
 
     def overdue(self) -> list[str]:
         """Return jobs that are past their deadline."""
-        ids: list[str] = self._redis.zrangebyscore(PREFIX + "deadlines", "-inf", time.time())
+        seconds, _ = self._redis.time()
+        ids: list[str] = self._redis.zrangebyscore(PREFIX + "deadlines", "-inf", seconds)
         return ids
 
     def prune(self) -> int:
@@ -346,6 +397,7 @@ def _job(job: str, fields: dict[str, str]) -> Job:
         key=fields.get("key"),
         status=status,
         stage=fields.get("stage"),
+        doing=fields.get("doing"),
         total=int(fields["total"]) if "total" in fields else None,
         progress=progress,
         error=ItemError.model_validate_json(fields["error"]) if "error" in fields else None,

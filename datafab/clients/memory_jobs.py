@@ -53,9 +53,22 @@ class MemoryJobs:
         """Return the memos of a batch's items."""
         return self._memo[job, stage, number]
 
-    def keep_memo(self, job: str, stage: str, number: int | None, index: int, memo: dict[str, Any]) -> None:
+    def keep_memo(
+        self,
+        job: str,
+        stage: str,
+        number: int | None,
+        index: int,
+        memo: dict[str, Any],
+        *,
+        holder: tuple[str, str] = ("", ""),  # noqa: ARG002 - nobody else holds anything
+    ) -> bool:
         """Keep one item's memo."""
-        self._memo[job, stage, number][index] = memo
+        self._memo[job, stage, number][index] = dict(memo)
+        return True
+
+    def set_doing(self, job: str, text: str) -> None:
+        """Say how far the item in hand is: nobody asks."""
 
     def set_total(self, job: str, total: int) -> None:  # noqa: ARG002 - one job only
         """Say how many items the job has."""

@@ -52,6 +52,8 @@ class Job(Value):
     status: JobStatus = JobStatus.QUEUED
     #: the stage that last began
     stage: str | None = None
+    #: how far the item in hand is, where it takes long: "12 of 30 MB"
+    doing: str | None = None
     #: items, once the source stage has counted them
     total: int | None = None
     created: float

@@ -10,8 +10,10 @@ from pydantic import BaseModel, ConfigDict
 
 from datafab.errors import DatafabError
 
-#: A batch's message stays below this many bytes; a longer item list goes to the store.
+#: What crosses the queue stays below this many bytes.
 MAX_MESSAGE = 8 * 1024
+#: So a batch, which Celery wraps in base64 and headers, stays below this; a longer item list goes to the store.
+MAX_INLINE = 4 * 1024
 
 
 class Value(BaseModel):
@@ -47,7 +49,9 @@ class ItemError(Value):
     @classmethod
     def of(cls, error: DatafabError) -> Self:
         """Make the value of an exception."""
-        return cls(type=error.code, message=error.message, field=error.field)
+        # A file name that is no UTF-8 must not make the whole message unwritable.
+        message = error.message.encode(errors="backslashreplace").decode()
+        return cls(type=error.code, message=message, field=error.field)
 
 
 class Dataset(Value):

@@ -24,17 +24,26 @@ def analyse(item: Item, ctx: Context) -> Item:
     store = ctx.services.store(item.store)
     name = analysis_name(item.sha256)
     kept = store.read(name)
-    if kept is None:
+    found = _whole(kept)
+    if kept is None or found is None:
         # A missing resource is no finding about the content: it fails here, and nothing is kept.
         store.open(item.sha256).close()
-        document = _examine(store.path(item.sha256), ctx)
-        kept = json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+        found = _examine(store.path(item.sha256), ctx)
+        kept = json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
         store.write(name, kept)
-    found = json.loads(kept)
     if found["status"] != "ok":
         error = ItemError.model_validate(found["error"])
         raise Fatal(f"{filename(item)}: {error.message}", code=error.type, field=error.field)
     return item.evolve(analysis=hashlib.sha256(kept).hexdigest())
+
+
+def _whole(kept: bytes | None) -> dict[str, Any] | None:
+    """Return a kept analysis; None where there is none, or a power cut left half of one."""
+    try:
+        found = json.loads(kept or b"")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "status" in found else None
 
 
 def _examine(path: Path, ctx: Context) -> dict[str, Any]:

@@ -8,19 +8,19 @@ from typing import Any
 
 from datafab.domain.document import Document, analysis_name, document
 from datafab.domain.payload import Item, Status
-from datafab.errors import Retriable
+from datafab.errors import Fatal, Retriable
 from datafab.stage import Context, Outcome, Stage
 
 
 def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:
     """Put what is known of each item into the index, as of the time at which the job was made."""
-    documents = [_document(item, ctx) for item in items if not _told_before(item)]
+    made = [None if _told_before(item) else _document(item, ctx) for item in items]
     try:
-        ctx.services.index.put_many(documents)
+        ctx.services.index.put_many(one for one in made if isinstance(one, Document))
     except Retriable as error:
         yield from (error for _ in items)
     else:
-        yield from items
+        yield from (one if isinstance(one, Fatal) else item for item, one in zip(items, made, strict=True))
 
 
 def _told_before(item: Item) -> bool:
@@ -28,8 +28,11 @@ def _told_before(item: Item) -> bool:
     return item.status is Status.UNCHANGED and item.sha256 is None
 
 
-def _document(item: Item, ctx: Context) -> Document:
-    return document(item, _analysis(item, ctx), round(ctx.created * 1000))
+def _document(item: Item, ctx: Context) -> Document | Fatal:
+    try:
+        return document(item, _analysis(item, ctx), round(ctx.created * 1000))
+    except (ValueError, TypeError, AttributeError) as error:
+        return Fatal(f"the analysis of {item.sha256} cannot be read: {error}", code="bad_analysis")
 
 
 def _analysis(item: Item, ctx: Context) -> dict[str, Any] | None:

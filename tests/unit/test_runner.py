@@ -13,7 +13,7 @@ from datafab.domain.document import analysis_name
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_MESSAGE, Batch, Counts, Item, Status
 from datafab.errors import Fatal, FlowError, Lost, Parked, Retriable, Skippable, Wait
-from datafab.runner import Attempt, expand, load_items, pack, parked, run_inline, run_stage
+from datafab.runner import Attempt, expand, load_items, pack, run_inline, run_stage
 from datafab.services import Services
 from datafab.settings import load
 from datafab.stage import Context, Stage
@@ -123,9 +123,8 @@ def test_what_keeps_a_condition_from_being_told_is_its_items_alone(services, tmp
 
 def test_a_batch_with_conditions_that_died_too_often_fails_only_what_its_stage_wants(services):
     items = Item(source="s", size=1), Item(source="l", size=100)
-    small, large = parked(
-        stage(failing(Fatal("x"))), conditional("size > 10", *items), services, Attempt(created=0), Parked("died")
-    )
+    given = conditional("size > 10", *items)
+    small, large = run(stage(failing(Fatal("x"))), given, services, again=True, condemned=Parked("died"))
     assert (small.status, large.status, large.error.type) == (Status.OK, Status.FAILED, "parked")
 
 
@@ -141,28 +140,33 @@ def test_waiting_items_wait_together_at_the_end(services):
         seen.append(item.source)
         if item.source in {"slow", "slower"} and "looked" not in ctx.memo:
             ctx.memo["looked"] = True
-            raise Wait(f"{item.source} is not ready", delay={"slow": 3, "slower": 9}[item.source])
+            raise Wait(f"{item.source} is not ready", delay={"slow": 0.03, "slower": 0.06}[item.source])
         return item
 
     items = batch("slower", "a", "slow", "b")
     with pytest.raises(Wait, match="slow is not ready") as wait:
         run(stage(one), items, services)
-    assert wait.value.delay == 3
+    assert wait.value.delay == 0.03
+    time.sleep(0.07)
     assert [item.source for item in run(stage(one), items, services, again=True)] == ["slower", "a", "slow", "b"]
     assert seen == ["slower", "a", "slow", "b", "slower", "slow"]
 
 
 def test_retries_cost_budget_then_the_item_fails(services):
-    the_stage = stage(failing(Retriable("busy", code="http_503")), retries=2)
-    delays = []
+    the_stage = stage(failing(Retriable("busy", code="http_503", delay=0.01)), retries=2)
     for _ in range(2):
-        with pytest.raises(Wait) as wait:
+        with pytest.raises(Wait, match="busy"):
             run(the_stage, batch("bad", "good"), services, again=True)
-        delays.append(wait.value.delay)
+        time.sleep(0.02)
     bad, good = run(the_stage, batch("bad", "good"), services, again=True)
-    assert delays == [2, 6]
     assert (bad.error.type, bad.error.message) == ("http_503", "busy (3 tries)")
     assert good.status == Status.OK
+
+
+def test_a_retry_has_its_own_backoff(services):
+    with pytest.raises(Wait) as wait:
+        run(stage(failing(Retriable("busy"))), batch("bad"), services)
+    assert wait.value.delay == 2
 
 
 def test_the_raiser_may_choose_the_delay(services):
@@ -249,8 +253,80 @@ def test_the_item_that_killed_its_worker_goes_last(services):
     with pytest.raises(SystemExit):
         run(stage(one), items, services, again=True, suspect=True)
     assert seen == ["a", "killer", "b", "c", "killer"]
-    left = parked(stage(one), items, services, Attempt(created=0), Parked("died 3 times"))
+    left = run(stage(one), items, services, again=True, suspect=True, condemned=Parked("died 3 times"))
     assert [item.status for item in left] == [Status.OK, Status.FAILED, Status.OK, Status.OK]
+    assert left[1].error.message == "died 3 times"
+
+
+def test_a_stage_for_many_finds_its_killer_one_by_one(services):
+    def many(items: list[Item], ctx: Context) -> Iterator[Item]:
+        for item in items:
+            if item.source == "killer":
+                raise SystemExit
+            yield item
+
+    the_stage, items = Stage(name="toy", queue="io", run_many=many), batch("a", "killer", "b", "c")
+    for attempt in ({}, {"suspect": True}, {"suspect": True}):
+        with pytest.raises(SystemExit):
+            run(the_stage, items, services, again=True, **attempt)
+    left = run(the_stage, items, services, again=True, suspect=True, condemned=Parked("died 3 times"))
+    assert [item.status for item in left] == [Status.OK, Status.FAILED, Status.OK, Status.OK]
+
+
+def test_who_waits_is_not_given_up_with_a_killer(services):
+    def one(item: Item, ctx: Context) -> Item:
+        if item.source == "killer":
+            raise SystemExit
+        if item.source == "waits" and "looked" not in ctx.memo:
+            ctx.memo["looked"] = True
+            raise Wait("not ready", delay=0.01)
+        return item
+
+    items = batch("waits", "killer", "c")
+    with pytest.raises(SystemExit):
+        run(stage(one), items, services)
+    time.sleep(0.02)
+    left = run(stage(one), items, services, again=True, suspect=True, condemned=Parked("died 3 times"))
+    assert [item.status for item in left] == [Status.OK, Status.FAILED, Status.OK]
+
+
+def test_each_waits_its_own_time(services):
+    looks = []
+
+    def one(item: Item, ctx: Context) -> Item:
+        looks.append(item.source)
+        raise Retriable("busy", delay=60) if item.source == "slow" else Wait("soon", delay=0.01)
+
+    for _ in range(3):
+        with pytest.raises(Wait):
+            run(stage(one), batch("slow", "quick"), services, again=True)
+        time.sleep(0.02)
+    assert looks == ["slow", "quick", "quick", "quick"]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "says"),
+    [
+        (Wait("not there yet", delay=9), Wait, "not there yet"),
+        (Retriable("busy", delay=3), Wait, "busy"),
+        (Fatal("no such catalogue", code="http_404"), FlowError, "no such catalogue"),
+        (KeyError("x"), FlowError, "KeyError"),
+    ],
+)
+def test_a_sources_failures_are_values_too(services, error, raised, says):
+    def broken(ctx: Context) -> Iterator[Item]:
+        yield Item(source="a")
+        raise error
+
+    the_stage = Stage(name="broken", queue="io", expand=broken)
+    with pytest.raises(raised, match=says):
+        list(expand(the_stage, Batch(job="j", flow="f"), services, Attempt(created=0)))
+
+
+def test_an_error_text_that_is_no_utf_8_is_written_all_the_same(services):
+    (bad,) = run(stage(failing(Fatal("file \udce9.csv"))), batch("bad"), services)
+    assert bad.error.message == "file \\udce9.csv"
+    assert bad.model_dump_json()
 
 
 def test_every_attempt_can_be_stopped_between_items(services):

@@ -1,0 +1,218 @@
+"""A batch in the hands of one attempt: what is done of it, what waits, what was said."""
+
+from __future__ import annotations
+
+import time
+from collections import UserDict
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+
+from datafab.clients.jobs import AWAY, Record
+from datafab.domain.backoff import next_delay
+from datafab.domain.payload import Batch, Item, Status
+from datafab.errors import DatafabError, Fatal, FlowError, Lost, Parked, Retriable, Skippable, Wait
+from datafab.services import Services
+from datafab.stage import Context, Outcome, Stage
+
+T = TypeVar("T")
+
+#: Results are kept after so many items or seconds, whichever comes first.
+FLUSH_ITEMS = 20
+FLUSH_SECONDS = 0.5
+#: The notes on the batch itself stand beside those on its items, under this index.
+WHOLE = -1
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at a batch, as its worker sees it."""
+
+    #: Unix time at which the job was made
+    created: float
+    #: whether an earlier attempt may have left something done
+    again: bool = False
+    #: whether an earlier attempt killed its worker
+    suspect: bool = False
+    #: said when that has happened too often: the item in hand then is given up
+    condemned: Parked | None = None
+    #: its row in the ledger and its own name there: what it keeps counts only while it holds that row
+    holder: tuple[str, str] = ("", "")
+    #: raises Lost when the attempt no longer counts
+    check: Callable[[], None] = lambda: None
+    #: told whenever an item has ended, so that the attempt is not taken for hung
+    alive: Callable[[], None] = lambda: None
+
+
+class Memo(UserDict[str, Any]):
+    """Notes, written through."""
+
+    def __init__(self, values: dict[str, Any], keep: Callable[[dict[str, Any]], None]) -> None:
+        super().__init__()
+        self.data = values
+        self._keep = keep
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._keep(self.data)
+
+
+@dataclass(slots=True)
+class Work:
+    """A batch in the hands of one attempt."""
+
+    stage: Stage
+    batch: Batch
+    services: Services
+    attempt: Attempt
+    items: list[Item]
+    done: dict[int, Item] = field(default_factory=dict)
+    memos: dict[int, dict[str, Any]] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    flushed: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        if self.attempt.again:
+            key = (self.batch.job, self.stage.name, self.batch.number)
+            self.done, self.memos = self.services.jobs.done(*key), self.services.jobs.memo(*key)
+
+    def context(self, index: int = WHOLE) -> Context:
+        """Return what the stage sees, for one item or for all."""
+        log = structlog.wrap_logger(
+            structlog.get_logger(), processors=[structlog.processors.add_log_level, self._tee]
+        ).bind(job=self.batch.job, stage=self.stage.name)
+        if index != WHOLE:
+            log = log.bind(source=self.items[index].source)
+        return Context(
+            services=self.services,
+            params=self.batch.params,
+            job=self.batch.job,
+            created=self.attempt.created,
+            log=log,
+            check=self.attempt.check,
+            progress=self._progress,
+            memo=self.memo(index),
+        )
+
+    def memo(self, index: int) -> Memo:
+        """Return an item's notes; what is put into them is kept at once, while this attempt counts."""
+        return Memo(self.memos.setdefault(index, {}), lambda notes: self._keep(index, notes))
+
+    def _keep(self, index: int, notes: dict[str, Any]) -> None:
+        batch, holder = self.batch, self.attempt.holder
+        if not self.services.jobs.keep_memo(batch.job, self.stage.name, batch.number, index, notes, holder=holder):
+            raise Lost("this attempt no longer counts")
+
+    @property
+    def in_hand(self) -> int | None:
+        """The item that was worked on when the last attempt died, if that is known."""
+        return self.memos.get(WHOLE, {}).get("at")
+
+    def take(self, index: int) -> None:
+        """Note which item is in hand, should it kill this process; what is done before it is kept when one did."""
+        self.memo(WHOLE)["at"] = index
+        if self.attempt.suspect:
+            self.flush()
+
+    def resting(self, index: int) -> bool:
+        """Say whether an item's time has not come yet; it waits with the others then."""
+        notes = self.memos.get(index, {})
+        left = float(notes.get("_due", 0)) - time.time()
+        if left > 0:
+            self.waits.append(Wait(notes.get("_why", ""), delay=left))
+        return left > 0
+
+    def settle(self, index: int, outcome: Outcome, *, touched: bool = True) -> None:
+        """Act on what came of an item: the one place that does."""
+        before = item = self.items[index]
+        match outcome:
+            case Item():
+                item = outcome
+            case Wait() | Retriable():
+                later = self.later(index, outcome)
+                if isinstance(later, Wait):
+                    self.waits.append(later)
+                    return
+                item = item.failed(later)
+            case Skippable():
+                item = item.failed(outcome, Status.SKIPPED)
+            case _:
+                item = item.failed(outcome)
+        self.done[index] = item
+        changed = touched and item != before
+        self.records.append(Record(index, item, changed))
+        if changed and item.error and item.status in {Status.FAILED, Status.SKIPPED}:
+            self.say("warning", item.error.message, source=item.source, error=item.error.type)
+        self.attempt.alive()
+        if len(self.records) >= FLUSH_ITEMS or time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def later(self, index: int, outcome: Wait | Retriable) -> Wait | Fatal:
+        """Turn a Wait or a failure into the next look, or into a failure when patience or budget are spent."""
+        notes = self.memos.setdefault(index, {})
+        since = notes.setdefault("_since", time.time())
+        delay = outcome.delay
+        if isinstance(outcome, Retriable):
+            notes["_failures"] = failures = notes.get("_failures", 0) + 1
+            backoff = next_delay(failures, self.stage.retries)
+            if backoff is None:
+                return Fatal(f"{outcome.message} ({failures} tries)", code=outcome.code, field=outcome.field)
+            delay = backoff if delay is None else delay
+            self.say("info", f"{outcome.message}; again in {delay:.0f} s", **self._source(index))
+        assert delay is not None
+        if time.time() + delay > since + self.stage.patience:
+            return Fatal(f"{outcome.message}: given up after {self.stage.patience:.0f} s", code=outcome.code)
+        self._keep(index, notes | {"_due": time.time() + delay, "_why": outcome.message})
+        return Wait(outcome.message, delay=delay, code=outcome.code)
+
+    def say(self, level: str, event: str, **facts: Any) -> None:
+        """Add a line to the job's log."""
+        line = {"at": round(time.time(), 3), "level": level, "stage": self.stage.name, "event": event} | facts
+        self.lines.append(line)
+
+    def flush(self) -> None:
+        """Keep what is done so far."""
+        records, lines = self.records, self.lines
+        self.records, self.lines, self.flushed = [], [], time.monotonic()
+        if not (records or lines):
+            return
+        batch, holder = self.batch, self.attempt.holder
+        if not self.services.jobs.record(batch.job, self.stage.name, batch.number, records, lines, holder=holder):
+            raise Lost("this attempt no longer counts")
+
+    def _source(self, index: int) -> dict[str, str]:
+        return {} if index == WHOLE else {"source": self.items[index].source}
+
+    def _tee(self, _logger: Any, _name: str, event: MutableMapping[str, Any]) -> Any:
+        """Send a stage's log line to the job's log too (a structlog processor)."""
+        facts = {key: value for key, value in event.items() if key not in {"event", "level", "job", "stage"}}
+        self.say(event["level"], str(event["event"]), **facts)
+        return ((), dict(event))
+
+    def _progress(self, done: int, total: int | None, unit: str) -> None:
+        self.attempt.check()
+        self.attempt.alive()
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.flush()
+            self.flushed = time.monotonic()
+            self.services.jobs.set_doing(self.batch.job, f"{done} of {total or '?'} {unit}")
+
+
+def caught(call: Callable[[], T], work: Work) -> tuple[T | DatafabError, bool]:
+    """Return a failure as a value, and whether it was raised.
+
+    The one broad except: a stage's fault fails its item, never its batch.
+    """
+    try:
+        return call(), False
+    except (FlowError, Lost, *AWAY):
+        raise
+    except DatafabError as error:
+        return error, True
+    except Exception as error:  # noqa: BLE001
+        structlog.get_logger().exception("stage broke", job=work.batch.job, stage=work.stage.name)
+        return Fatal(f"{type(error).__name__}: {error}", code="internal"), True
