@@ -20,7 +20,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from datafab.clients.ckan import allowed, root
-from datafab.clients.jobs import MAX_LINES
+from datafab.clients.jobs import MAX_LINES, after_key
 from datafab.domain.datapusher import JOB_TYPE, id_of, job_dict, key, params, status
 from datafab.domain.job import Job
 from datafab.domain.payload import ItemError, Status
@@ -226,7 +226,7 @@ def _digest(job_key: str) -> str:
 def _lost_callback(job: Job) -> ItemError | None:
     """Return why a job's callback could not be sent."""
     jobs = site().jobs
-    following = jobs.with_key(f"after:{job.id}") if job.final else None
+    following = jobs.with_key(after_key(job.id, job.ended)) if job.ended is not None else None
     if following is None:
         return None
     failures = [error for error in jobs.failures(following).values() if error.type != Status.SKIPPED]

@@ -113,6 +113,11 @@ def connect(url: str, *, patience: float = 1.0) -> redis.Redis:
     )
 
 
+def after_key(job: str, ended: float) -> str:
+    """Return the dedupe key of the job that follows a job's end at this Unix time: a retried one may end again."""
+    return f"after:{job}:{ended}"
+
+
 #: Lua that every script here and in the ledger starts with.
 PREAMBLE = f"""
 local P = '{PREFIX}'
@@ -344,7 +349,7 @@ class RedisJobs:
     def to_follow(self) -> list[tuple[str, str, str]]:
         """Return ended jobs that another flow is to follow: (id, flow, a key of this very end)."""
         ended = self._redis.zrange(PREFIX + "after", 0, 99, withscores=True)
-        return [(job, self._redis.hget(f"{PREFIX}job:{job}", "after") or "", f"after:{job}:{at}") for job, at in ended]
+        return [(job, self._redis.hget(f"{PREFIX}job:{job}", "after") or "", after_key(job, at)) for job, at in ended]
 
     def followed(self, job: str) -> None:
         """Say that the flow to follow a job is enqueued."""
