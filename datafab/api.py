@@ -51,6 +51,7 @@ class JobHandle:
     """
 
     def __init__(self, job: str) -> None:
+        connect()
         self.id = job
 
     @property
@@ -116,7 +117,7 @@ class JobHandle:
         job = self.job
         if not job.final:
             raise FlowError(f"job {self.id} is {job.status.value}; cancel it first", field="job")
-        if job.status == JobStatus.PARKED and cluster.ledger().unpark(self.id):
+        if job.status == JobStatus.PARKED and (cluster.ledger().unpark(self.id) or not self.job.final):
             return self
         again, _ = start(job.flow, dict(job.params))
         return JobHandle(again.id)
@@ -161,7 +162,7 @@ def enqueue(flow: str, *, key: str | None = None, **params: Any) -> JobHandle:
 
 def search(query: str, *, limit: int = 20, offset: int = 0) -> Results:
     """Search the index: words, ``format:siret``, ``column:"code postal"``."""
-    services = Services(load())
+    services = Services(cluster.settings())
     try:
         return services.index.search(query, limit, offset)
     finally:

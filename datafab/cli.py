@@ -16,7 +16,7 @@ from typing import Any
 import click
 import redis
 
-from datafab import __version__, api, cli_flows, demo, log, show
+from datafab import __version__, api, cli_flows, cli_wis2, demo, log, show
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.secrets import MemorySecrets
 from datafab.domain.job import Job, JobStatus
@@ -76,8 +76,8 @@ def up() -> None:
 
 
 @main.command()
-@click.argument("endpoints", default="collection/endpoint.csv", type=click.Path(path_type=Path))
-@click.option("--collection-dir", type=click.Path(path_type=Path), help="Gets resource/ and log/; the file's folder.")
+@click.argument("endpoints", default="collection/endpoint.csv")
+@click.option("--collection-dir", help="Folder or URL that gets resource/ and log/; the file's folder if not given.")
 @click.option(
     "--refill-todays-logs/--no-refill-todays-logs", default=False, help="Fetch again what has a log of today."
 )
@@ -87,9 +87,9 @@ def up() -> None:
 @click.option("--inline", is_flag=True, help="Run in this process, without a cluster.")
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even when endpoints failed.")
 @as_json
-def collect(endpoints: Path, collection_dir: Path | None, then: str | None, inline: bool, **options: bool) -> None:
+def collect(endpoints: str, collection_dir: str | None, then: str | None, inline: bool, **options: bool) -> None:
     """Fetch every endpoint of ENDPOINTS (an endpoint.csv), analyse and index what came."""
-    params: dict[str, Any] = {"endpoints": endpoints, "collection": collection_dir or endpoints.parent}
+    params: dict[str, Any] = {"endpoints": endpoints, "collection": collection_dir or str(Path(endpoints).parent)}
     params |= {name: True for name in ("refill_todays_logs", "retry_failed", "log_facts") if options[name]}
     if then is not None:
         params["then"] = _stages(then)
@@ -128,13 +128,15 @@ def enqueue(flow: str, params: tuple[str, ...], then: str | None, key: str | Non
     api.connect()
     given = dict(_param(text) for text in params) | ({} if then is None else {"then": _stages(then)})
     handle = api.enqueue(flow, key=key, **given)
-    show.lines([handle.wait() if wait else handle.job])
+    job = handle.wait() if wait else handle.job
+    show.lines([job])
+    if wait and job.counts and job.counts.failed:
+        click.get_current_context().exit(SOME_FAILED)
 
 
 @main.group()
 def jobs() -> None:
     """Look at jobs and act on them."""
-    api.connect()
 
 
 @jobs.command("list")
@@ -144,6 +146,7 @@ def jobs() -> None:
 @as_json
 def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
     """List jobs, the newest first."""
+    api.connect()
     found = cluster_app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
     if as_json:
         show.lines(found)
@@ -185,10 +188,12 @@ def jobs_cancel(job: str) -> None:
 @jobs.command("prune")
 def jobs_prune() -> None:
     """Forget jobs that are past their retention."""
+    api.connect()
     show.out.print(f"{cluster_app.jobs().prune()} forgotten")
 
 
 main.add_command(cli_flows.flows)
+main.add_command(cli_wis2.wis2)
 
 
 @contextmanager

@@ -160,7 +160,8 @@ def localised(flow: str, params: Mapping[str, Any], services: Services) -> dict[
         NotFound: no such flow or file.
     """
     known, mine = find(flow), complete(flow, params)
-    paths = {name: Path(mine[name]) for name in (known.files | known.folders) & mine.keys() if _is_local(mine[name])}
+    given = {name: str(mine[name]) for name in (known.files | known.folders) & mine.keys()}
+    paths = {name: Path(text) for name, text in given.items() if _is_local(text)}
     for name, path in paths.items():
         if name in known.folders:
             mine[name] = str(path.absolute())
@@ -172,5 +173,5 @@ def localised(flow: str, params: Mapping[str, Any], services: Services) -> dict[
     return mine
 
 
-def _is_local(value: Any) -> bool:
-    return isinstance(value, Path) or (isinstance(value, str) and "://" not in value and not value.startswith("list:"))
+def _is_local(text: str) -> bool:
+    return "://" not in text and not text.startswith("list:")

@@ -136,10 +136,10 @@ def counts(sums: Counts) -> None:
 
 def results(query: str, found: Results) -> None:
     """Print what a search found."""
-    title = f"{query or 'everything'}: {found.total} found"
+    title = escape(f"{query or 'everything'}: {found.total} found")
     table = Table("title", "rows", "columns (format)", "where", title=title, title_justify="left")
     for hit in found.hits:
-        table.add_row(hit.title, _rows(hit), _columns(hit), hit.resource_url or hit.source)
+        table.add_row(escape(hit.title), _rows(hit), _columns(hit), escape(hit.resource_url or hit.source))
     out.print(table)
 
 
@@ -147,7 +147,7 @@ def files(found: Results) -> None:
     """Print what became of the files of a job."""
     table = Table("file", "rows", "columns (format), or what is wrong")
     for hit in sorted(found.hits, key=lambda hit: (hit.error is not None, hit.title)):
-        table.add_row(hit.title, _rows(hit), _columns(hit))
+        table.add_row(escape(hit.title), _rows(hit), _columns(hit))
     out.print(table)
 
 
