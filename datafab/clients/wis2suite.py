@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from datafab.domain.finding import Finding
 
@@ -84,7 +84,7 @@ def _run(suite: Any, kind: str) -> Verdict:
         return Verdict([_of_schema(text, kind) for text in schema["errors"]])
     report = suite.run_tests(fail_on_schema_validation=False)
     tests = report.get("ets-report", report)["tests"]
-    return Verdict([_of_test(test, kind) for test in tests if test["code"] == "FAILED"])
+    return Verdict([_of_test(test, kind) for test in tests if test["code"] in {"FAILED", "WARNING"}])
 
 
 def _of_schema(text: str, kind: str) -> Finding:
@@ -96,4 +96,5 @@ def _of_schema(text: str, kind: str) -> Finding:
 def _of_test(test: Mapping[str, Any], kind: str) -> Finding:
     problem = "; ".join([str(test.get("message", "failed")), *map(str, test.get("errors", ()))])
     name = str(test["id"]).rpartition("/")[2]
-    return Finding(rule=f"{kind} {name}", field=name, problem=problem, fix=f"see {test['id']}")
+    level: Literal["error", "advice"] = "error" if test["code"] == "FAILED" else "advice"
+    return Finding(rule=f"{kind} {name}", field=name, problem=problem, fix=f"see {test['id']}", level=level)

@@ -180,7 +180,7 @@ def _checked(subject: Subject, topic: str, data: bytes | None, ctx: Context) -> 
     draft = wnm.message(_new(), subject, data)
     _refuse(errors(check(draft, topic=topic)), Fatal, subject.href)
     verdicts = [ctx.services.wis2suite.notification(draft), ctx.services.wis2suite.topic(topic)]
-    _refuse([finding for verdict in verdicts for finding in verdict.findings], Fatal, subject.href)
+    _refuse(errors([finding for verdict in verdicts for finding in verdict.findings]), Fatal, subject.href)
     missing = "; ".join(verdict.missing for verdict in verdicts if verdict.missing)
     if not missing:
         return "passed"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,11 +163,12 @@ def test_an_unknown_outcome_is_tried_again_with_the_same_message(
     with Subscriber(broker.url, TOPIC) as subscriber:
         os.kill(broker.pid, signal.SIGSTOP)
         try:
-            with pytest.raises(Wait, match="no acknowledgement"):
+            with pytest.raises(Wait, match="no acknowledgement") as caught:
                 run(services, event(site), "hung")
         finally:
             os.kill(broker.pid, signal.SIGCONT)
         services.mqtt._acknowledge = 5
+        time.sleep(caught.value.delay)
         (item,) = run(services, event(site), "hung")
         documents = subscriber.wait(1)
     assert item.status is Status.OK

@@ -1,0 +1,101 @@
+"""``datafab wis2``: check notification messages and discovery metadata records."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, BinaryIO
+
+import click
+from rich.markup import escape
+
+from datafab import show
+from datafab.clients.wis2suite import Verdict, Wis2Suite
+from datafab.domain.finding import Finding, errors
+from datafab.domain.notification_rules import check as check_message
+from datafab.errors import Fatal, FlowError
+from datafab.settings import load
+
+NOT_DONE = 1
+_LAID_OUT = (
+    "lay out .pywis-pubsub, .pywcmp and .pywis-topics there, as `pywis-pubsub schema sync`, `pywcmp bundle sync` "
+    "and `pywis-topics bundle sync` make them below HOME"
+)
+
+
+@click.group()
+def wis2() -> None:
+    """Check what is announced over WIS2."""
+
+
+@wis2.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--topic", help="Where the message is, or is to be, published: checked too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, one a line.")
+def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
+    """Say what is wrong in FILE: a notification message, or a WCMP2 record; - reads standard input.
+
+    Exit code 1 when it breaks a rule; advice alone does not. A message's size is that of its JSON without blanks.
+    """
+    document = _read(file)
+    verdict = _record(document) if _is_record(document) else _message(document, topic)
+    if as_json:
+        show.lines(verdict.findings)
+    else:
+        _print(file.name, verdict.findings)
+    if verdict.missing:
+        show.screen.print(f"WMO's own suites did not run: {escape(verdict.missing)}", highlight=False, soft_wrap=True)
+    if errors(verdict.findings):
+        click.get_current_context().exit(NOT_DONE)
+
+
+@wis2.command()
+def sync() -> None:
+    """Fetch the schemas and tables of WMO's suites into DATAFAB_HOME (not supported yet)."""
+    msg = f"wis2 sync is not supported yet; in DATAFAB_HOME={load().home}, {_LAID_OUT}"
+    raise FlowError(msg, code="not_supported", field="DATAFAB_HOME")
+
+
+def _read(file: BinaryIO) -> Any:
+    try:
+        return json.loads(file.read())
+    except (ValueError, RecursionError) as error:
+        raise Fatal(f"{file.name}: no JSON: {error}", code="not_json", field="file") from error
+
+
+def _is_record(document: Any) -> bool:
+    """Tell a WCMP2 record from a message, by what it conforms to and by its id."""
+    if not isinstance(document, dict):
+        return False
+    conforms = document.get("conformsTo")
+    named = isinstance(conforms, list) and any("/spec/wcmp/" in str(one) for one in conforms)
+    return named or str(document.get("id")).startswith("urn:wmo:md:")
+
+
+def _message(document: Any, topic: str | None) -> Verdict:
+    found = check_message(document, topic=topic)
+    suite = Wis2Suite(load().home)
+    verdicts = [suite.notification(document)] if isinstance(document, dict) else []
+    if topic:
+        verdicts.append(suite.topic(topic))
+    missing = "; ".join(verdict.missing for verdict in verdicts if verdict.missing)
+    return Verdict([*found, *(finding for verdict in verdicts for finding in verdict.findings)], missing)
+
+
+def _record(document: dict[str, Any]) -> Verdict:
+    """Return what pywcmp finds: we have no rules of our own for records yet."""
+    verdict = Wis2Suite(load().home).record(document)
+    if verdict.missing:
+        msg = f"checking a WCMP2 record without pywcmp's files is not supported yet: {verdict.missing}; {_LAID_OUT}"
+        raise FlowError(msg, code="not_supported", field="DATAFAB_HOME")
+    return verdict
+
+
+def _print(name: str, findings: list[Finding]) -> None:
+    for finding in findings:
+        colour = "red" if finding.level == "error" else "yellow"
+        text = f"[{colour}]{finding.rule}[/] {escape(finding.field or 'the whole')}: {escape(finding.problem)}"
+        show.out.print(f"{text}\n    {escape(finding.fix)}", highlight=False, soft_wrap=True)
+    broken = len(errors(findings))
+    says = f"{broken} rules broken" if broken else "in order"
+    advice = f", {len(findings) - broken} pieces of advice" if len(findings) > broken else ""
+    show.out.print(f"{escape(name)}: {says}{advice}", highlight=False, soft_wrap=True)

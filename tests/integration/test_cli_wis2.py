@@ -1,0 +1,107 @@
+"""``datafab wis2`` as a user has it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from datafab.domain.notification import Frozen, Subject, message
+from datafab.settings import child_environment, load
+
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+BUNDLE, CORPUS = SHARED / "wis2-bundle", SHARED / "corpus" / "wis2"
+TOPIC = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/surface-based-observations/drifting-ocean-profilers"
+RIGHT = message(
+    Frozen(id="31e9d66a-cd83-4174-9429-b932f1abe1be", pubtime="2025-03-28T14:31:00Z"),
+    Subject(
+        data_id="wis2/fr-ifremer-argo/data/core/ocean/a.nc",
+        href="https://data-argo.ifremer.fr/a.nc",
+        metadata_id="urn:wmo:md:fr-ifremer-argo:cor:msg:argo",
+        sha256="0" * 64,
+    ),
+)
+Wis2 = Callable[..., subprocess.CompletedProcess[str]]
+
+needs_bundle = pytest.mark.skipif(not (BUNDLE.is_dir() and CORPUS.is_dir()), reason="the suites' data are not here")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def wis2(home: Path) -> Wis2:
+    def run(*arguments: str, code: int, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "datafab", "wis2", *arguments],
+            env=child_environment(load(home=home)) | {"COLUMNS": "200"},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def laid_out(home: Path) -> None:
+    for name in ("pywis-pubsub", "pywcmp", "pywis-topics"):
+        (home / f".{name}").symlink_to(BUNDLE / name)
+
+
+def test_a_right_message(wis2: Wis2):
+    done = wis2("check", "-", "--topic", TOPIC, code=0, stdin=json.dumps(RIGHT))
+    assert "in order" in done.stdout
+    assert "WMO's own suites did not run: no .pywis-pubsub/" in done.stderr
+
+
+def test_a_wrong_message_says_rule_field_and_fix(wis2: Wis2):
+    wrong = RIGHT | {"properties": RIGHT["properties"] | {"pubtime": "yesterday"}}
+    said = wis2(
+        "check", "-", "--topic", TOPIC.replace("data/core", "core/data"), code=1, stdin=json.dumps(wrong)
+    ).stdout
+    assert "W9 properties.pubtime: 'yesterday' is no RFC 3339 time in UTC" in said
+    assert f"swap levels 5 and 6: {TOPIC}" in said
+    assert "2 rules broken" in said
+    (finding,) = map(json.loads, wis2("check", "-", "--json", code=1, stdin=json.dumps(wrong)).stdout.splitlines())
+    assert (finding["rule"], finding["field"], finding["level"]) == ("W9", "properties.pubtime", "error")
+    assert finding["fix"].startswith("write the time of publication in UTC")
+
+
+def test_advice_is_no_fault(wis2: Wis2):
+    mild = RIGHT | {"properties": {key: value for key, value in RIGHT["properties"].items() if key != "metadata_id"}}
+    assert "1 pieces of advice" in wis2("check", "-", code=0, stdin=json.dumps(mild)).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "code", "says"),
+    [
+        (["check", "-"], "id;nom", 1, "no JSON"),
+        (["check", "-"], '{"id": "urn:wmo:md:fr-ifremer-argo:x"}', 1, "without pywcmp's files is not supported yet"),
+        (["check", "absent.json"], "", 2, "No such file"),
+        (["sync"], "", 1, "wis2 sync is not supported yet"),
+    ],
+)
+def test_what_cannot_be_checked(wis2: Wis2, arguments: list[str], stdin: str, code: int, says: str):
+    assert says in wis2(*arguments, code=code, stdin=stdin).stderr
+
+
+@needs_bundle
+def test_the_suites_run_where_their_data_are(wis2: Wis2, home: Path):
+    laid_out(home)
+    done = wis2("check", "-", "--topic", TOPIC, code=0, stdin=json.dumps(RIGHT))
+    assert "did not run" not in done.stderr
+    made_up = wis2("check", "-", "--topic", f"{TOPIC}/bouteilles", code=1, stdin=json.dumps(RIGHT)).stdout
+    assert "T2 topic: WMO's tables do not have" in made_up
+    record = CORPUS / "ifremer-fr-ifremer-argo-core-metadata.json"
+    assert "in order" in wis2("check", str(record), code=0).stdout
