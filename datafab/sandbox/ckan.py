@@ -255,7 +255,7 @@ def ckan(port: int = 0) -> Iterator[Sandbox]:
     sandbox = Sandbox()
     server = make_server("127.0.0.1", port, _app(sandbox), threaded=True, request_handler=_Quiet)
     sandbox.url = f"http://127.0.0.1:{server.server_port}"
-    Thread(target=server.serve_forever, name="sandbox-ckan", daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.05,), name="sandbox-ckan", daemon=True).start()
     try:
         yield sandbox
     finally:

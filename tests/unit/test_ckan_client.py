@@ -1,0 +1,152 @@
+"""What our CKAN client and the callback make of answers that no CKAN gives on purpose, and where they may go at all."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from datafab.clients.callback import Callback
+from datafab.clients.ckan import Ckan, allowed, root
+from datafab.clients.fetch import Fetcher
+from datafab.clients.store import Store
+from datafab.domain.payload import MAX_MESSAGE, Batch, CkanFacts, Item
+from datafab.errors import DatafabError, Fatal, Retriable
+from datafab.sandbox.ckan import Sandbox, ckan
+from datafab.settings import load
+from tests.servers.http import Answer, Site, redirect
+
+KEY = "planted-key"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with ckan() as sandbox:
+        yield sandbox
+
+
+def closed() -> str:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{sock.getsockname()[1]}"
+
+
+def raised(call: Callable[[], object]) -> DatafabError:
+    with pytest.raises(DatafabError) as error:
+        call()
+    assert KEY not in error.value.message
+    return error.value
+
+
+def show(url: str, **settings: object) -> DatafabError:
+    with Ckan(url, KEY, load({}, **settings)) as client:
+        return raised(lambda: client.resource_show("r"))
+
+
+@pytest.mark.parametrize(
+    ("planned", "kind", "code", "message"),
+    [
+        ((401, "who?"), Fatal, "ckan_401", "answered 401: who?; does the api_key belong"),
+        ((403, "<html>login</html>"), Fatal, "ckan_403", "answered 403: <html>login</html>"),
+        ((404, '{"error": {"message": "Not found: x"}}'), Fatal, "ckan_404", "answered 404: Not found: x"),
+        ((409, '{"error": {"a": ["b", "c"], "__type": "V"}}'), Fatal, "ckan_409", "answered 409: a: b, c"),
+        ((409, '{"error": "text"}'), Fatal, "ckan_409", "answered 409: text"),
+        ((429, "slow down"), Retriable, "ckan_429", "answered 429: slow down"),
+        ((500, "x" * 1000), Retriable, "ckan_500", "answered 500: " + "x" * 200),
+        ((503, ""), Retriable, "ckan_503", "answered 503: SERVICE UNAVAILABLE"),
+        ((500, "{token}"), Retriable, "ckan_500", "answered 500: ***"),
+        ((200, "<html>a portal</html>"), Fatal, "ckan_answer", "the answer is not CKAN's: is http://"),
+        ((200, "[]"), Fatal, "ckan_answer", "the answer is not CKAN's"),
+    ],
+)
+def test_an_answer_is_a_failure_with_ckans_words(sandbox, planned, kind, code, message):
+    sandbox.failures.append(("resource_show", *planned))
+    error = show(sandbox.url)
+    assert (type(error), error.code) == (kind, code)
+    assert message in error.message
+    assert error.field == f"{sandbox.url}/api/3/action/resource_show"
+
+
+def test_a_ckan_that_cannot_be_reached_may_be_later():
+    error = show(closed())
+    assert (type(error), error.code) == (Retriable, "connection_refused")
+
+
+def test_a_ckan_that_is_elsewhere_gets_no_key_there():
+    with Site() as other, Site({"/api/3/action/resource_show": redirect(other.url("/new"), 301)}) as site:
+        error = show(site.url(""))
+        assert not other.requests
+    assert isinstance(error, Fatal)
+    assert f"CKAN is elsewhere, at {other.url('/new')}" in error.message
+
+
+@pytest.mark.parametrize(
+    ("url", "same"),
+    [("https://a.fr/", "https://a.fr"), ("a.fr/ckan//", "http://a.fr/ckan"), (" http://a.fr ", "http://a.fr")],
+)
+def test_a_root_has_one_spelling(url, same):
+    assert root(url) == same
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://data.fr", True),
+        ("https://data.fr/api/3/action/x", True),
+        ("http://in.fr:5000", True),
+        ("https://data.fr.evil", False),
+        ("http://data.fr", False),
+        ("https://data.fr@evil/", False),
+    ],
+)
+def test_only_listed_ckans_are_allowed(url, good):
+    settings = load({"DATAFAB_CKAN_URLS": "https://data.fr/, in.fr:5000"})
+    allowed(url, load({}))
+    if good:
+        allowed(url, settings)
+        return
+    assert raised(lambda: allowed(url, settings)).field == "DATAFAB_CKAN_URLS"
+    assert raised(lambda: Callback(settings).post(url, {}, KEY)).code == "ckan_not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "code"),
+    [
+        (Answer(status=404), Fatal, "http_404"),
+        (Answer(status=409), Fatal, "http_409"),
+        (redirect("/there"), Fatal, "http_302"),
+        (Answer(status=429), Retriable, "http_429"),
+        (Answer(status=502), Retriable, "http_502"),
+        (Answer(fault="hang-up"), Retriable, "disconnected"),
+    ],
+)
+def test_a_callback_that_is_not_taken(answer, kind, code):
+    with Site({"/hook": answer}) as site:
+        error = raised(lambda: Callback(load({})).post(site.url("/hook"), {"status": "complete"}, KEY))
+        assert (type(error), error.code, error.field) == (kind, code, "result_url")
+        assert [headers["Authorization"] for _, headers in site.requests] == [KEY]
+
+
+@pytest.mark.parametrize("code", [301, 302, 307])
+def test_a_key_for_a_download_goes_to_no_other_host(tmp_path, code):
+    with Site({"/a.csv": Answer(b"a\n1\n")}) as other, Site() as site:
+        site.answers["/away"] = redirect(other.url("/a.csv"), code)
+        site.answers["/near"] = redirect("/a.csv", code)
+        site.answers["/a.csv"] = Answer(b"a\n1\n")
+        fetcher = Fetcher(load({}, allow_private_hosts="127.0.0.1/32"))
+        for path in ("/away", "/near"):
+            fetched = fetcher.fetch(site.url(path), Store(str(tmp_path)), headers={"Authorization": KEY})
+            assert fetched.sha256
+            assert KEY not in str(fetched)
+        fetcher.close()
+        assert [headers.get("Authorization") for _, headers in site.requests] == [KEY, KEY, KEY]
+        assert [headers.get("Authorization") for _, headers in other.requests] == [None]
+
+
+def test_a_batch_with_a_push_survives_json_and_stays_small():
+    facts = CkanFacts(url="https://data.example.fr", resource="r" * 36, md5="0" * 32, plan="1" * 64, upload=True)
+    item = Item(source="ckan:data.example.fr/" + "r" * 36, url="https://x/" + "y" * 500, sha256="2" * 64, ckan=facts)
+    text = Batch(job="j", flow="push", params={"metadata": {"a": "b" * 500}}, items=(item,)).model_dump_json()
+    assert Batch.model_validate_json(text).items == (item,)
+    assert len(text) < MAX_MESSAGE
