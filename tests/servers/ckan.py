@@ -37,7 +37,9 @@ beaker.session.secret = of-a-test
 ckan.site_id = default
 ckan.site_url = http://127.0.0.1:{port}
 ckan.storage_path = {folder}/storage
-ckan.plugins = datastore
+ckan.plugins = datastore {plugins}
+ckan.datapusher.url = {pusher}
+ckan.datapusher.api_token = TOKEN
 ckan.auth.create_unowned_dataset = true
 sqlalchemy.url = {postgres}ckan:ckan@{at}/ckan
 ckan.datastore.write_url = {postgres}ckan:ckan@{at}/datastore
@@ -95,8 +97,8 @@ def postgres_folder() -> Path | None:
 
 
 @contextmanager
-def real_ckan() -> Iterator[RealCkan]:
-    """Run a CKAN that is empty but for its administrator."""
+def real_ckan(pusher: str = "") -> Iterator[RealCkan]:
+    """Run a CKAN that is empty but for its administrator; ``pusher``: URL of the DataPusher that it submits to."""
     with ExitStack() as stack:
         # Below /tmp, for PostgreSQL runs as another user where we are root, and may not enter our folders.
         folder = Path(
@@ -108,9 +110,12 @@ def real_ckan() -> Iterator[RealCkan]:
         schema = next(VENV.glob("lib/python*/site-packages/ckan/config/solr/schema.xml")).read_bytes()
         index = stack.enter_context(solr(schema))
         port, ini = free_port(), folder / "ckan.ini"
-        where = {"postgres": "postgresql://", "at": f"127.0.0.1:{postgres}"}
-        ini.write_text(INI.format(port=port, folder=folder, redis=redis.url, solr=index, **where), encoding="utf-8")
+        where = {"postgres": "postgresql://", "at": f"127.0.0.1:{postgres}", "redis": redis.url, "solr": index}
+        plugin = {"pusher": pusher, "plugins": "datapusher" if pusher else ""}
+        text = INI.format(port=port, folder=folder, **where, **plugin)
+        ini.write_text(text, encoding="utf-8")
         token = _set_up(ini, f"postgresql://postgres@127.0.0.1:{postgres}/")
+        ini.write_text(text.replace("TOKEN", token), encoding="utf-8")
         stack.enter_context(_gunicorn(folder, ini, port))
         yield RealCkan(f"http://127.0.0.1:{port}", token)
 

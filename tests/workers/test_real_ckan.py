@@ -1,0 +1,75 @@
+"""A real CKAN with its own datapusher plugin, which takes us for the DataPusher."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import requests
+from werkzeug.serving import make_server
+
+from datafab.clients.jobs import RedisJobs, connect
+from datafab.services import Services
+from tests.servers.celery import Cluster, until
+from tests.servers.ckan import RealCkan, missing, real_ckan
+from tests.servers.http import Answer, Site
+from tests.servers.redis import RedisServer
+from tests.workers.conftest import Bench
+from webhook import create_app
+from workers.canvas import start
+
+
+@pytest.fixture
+def ckan(tmp_path: Path) -> Iterator[RealCkan]:
+    """A CKAN that submits to our webhook, and workers behind that."""
+    if why := missing():
+        assert os.environ.get("CI") != "true", why
+        pytest.skip(why)
+    with RedisServer(tmp_path / "redis") as redis:
+        cluster = Cluster(redis.url, tmp_path, app="workers", DATAFAB_ALLOW_PRIVATE_HOSTS="127.0.0.1/32")
+        bench = Bench(cluster, redis)
+        bench.mend()
+        services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(redis.url)))
+        server = make_server("127.0.0.1", 0, create_app(bench.settings, services, start), threaded=True)
+        Thread(target=server.serve_forever, daemon=True).start()
+        with real_ckan(f"http://127.0.0.1:{server.server_port}/datapusher/") as ckan:
+            yield ckan
+        server.shutdown()
+        server.server_close()
+        services.close()
+        cluster.stop()
+
+
+def ask(ckan: RealCkan, action: str, **given: Any) -> Any:
+    headers = {"Authorization": ckan.token}
+    answer = requests.post(f"{ckan.url}/api/3/action/{action}", json=given, headers=headers, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["result"]
+
+
+def ended(ckan: RealCkan, resource: str, state: str) -> dict[str, Any]:
+    def status() -> dict[str, Any] | None:
+        found = ask(ckan, "datapusher_status", resource_id=resource)
+        return found if found["status"] == state else None
+
+    return until(status, 30, 0.3)
+
+
+def test_ckan_submits_by_itself_is_called_back_and_shows_the_log(ckan: RealCkan):
+    with Site({"/a.csv": Answer("code;ville\n01004;Ambérieu\n".encode())}) as portal:
+        package = ask(ckan, "package_create", name=f"p-{uuid.uuid4().hex}")["id"]
+        made = ask(ckan, "resource_create", package_id=package, url=portal.url("/a.csv"), format="CSV")
+        told = ended(ckan, made["id"], "complete")
+        assert told["task_info"]["status"] == "complete"
+        lines = [line["message"] for line in told["task_info"]["logs"]]
+        assert f'Successfully pushed 1 entries to "{made["id"]}".' in lines
+        found = ask(ckan, "datastore_search", resource_id=made["id"])
+        assert [(row["code"], row["ville"]) for row in found["records"]] == [("01004", "Ambérieu")]
+        gone = ask(ckan, "resource_create", package_id=package, url=portal.url("/gone.csv"), format="CSV")
+        told = ended(ckan, gone["id"], "error")
+        assert "the server answered 404" in told["task_info"]["error"]["message"]
