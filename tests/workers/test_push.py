@@ -9,14 +9,16 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import requests
 from flask.testing import FlaskClient
 
 from datafab.clients.jobs import RedisJobs, connect
 from datafab.domain.job import Job, JobStatus
+from datafab.embedded import free_port
 from datafab.sandbox.ckan import TOKEN, Sandbox, ckan
 from datafab.sandbox.portal import FILES
 from datafab.services import Services
-from tests.servers.celery import Cluster, until
+from tests.servers.celery import Cluster, Process, until
 from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
@@ -47,6 +49,27 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def bench(standing: Bench) -> Bench:
     standing.mend()
     return standing
+
+
+@pytest.fixture
+def flower(bench: Bench) -> Iterator[str]:
+    """Flower beside the cluster; gives the URL of its tasks."""
+    port = free_port()
+    command = ("celery", "-A", "workers", "flower", "--address=127.0.0.1", f"--port={port}")
+    env = bench.cluster.env | {"FLOWER_UNAUTHENTICATED_API": "true"}
+    process = Process("flower", *command, env=env, log=bench.cluster.folder)
+    url = f"http://127.0.0.1:{port}/api/tasks"
+    until(lambda: seen(url) is not None, 30, 0.2)
+    yield url
+    process.stop()
+
+
+def seen(flower: str) -> str | None:
+    """Return all that Flower has seen of tasks; None while it does not answer."""
+    try:
+        return requests.get(flower, timeout=5).text
+    except requests.ConnectionError:
+        return None
 
 
 @pytest.fixture
@@ -355,7 +378,7 @@ def test_a_key_of_another_header_goes_into_that(bench: Bench, portal: Site, sand
     assert "Authorization" not in headers
 
 
-def test_the_key_is_found_nowhere(bench: Bench, sandbox: Sandbox, portal: Site, pusher: FlaskClient):
+def test_the_key_is_found_nowhere(bench: Bench, sandbox: Sandbox, portal: Site, pusher: FlaskClient, flower: str):
     """Planted in the submit, and repeated by a CKAN that quotes what it was sent."""
     sandbox.token = planted = "planted-key-5f2c"  # noqa: S105
     quoting = json.dumps({"error": {"message": "bad key {token}"}})
@@ -370,6 +393,10 @@ def test_the_key_is_found_nowhere(bench: Bench, sandbox: Sandbox, portal: Site, 
     assert planted not in json.dumps([sent, sandbox.hooks])
     assert planted not in pusher.get("/api/jobs?limit=500").text
     assert planted not in pusher.get("/datapusher/job").text
+    tasks = until(lambda: "datafab.forget_key" in (text := seen(flower) or "") and text, 10, 0.2)
+    assert sent["aps_job_id"] in tasks
+    assert planted not in tasks
+    assert sent["job_key"] not in tasks
     logs = "".join(part.log.read_text() for part in bench.cluster.parts.values())
     assert sent["aps_job_id"] in logs
     assert planted not in logs
