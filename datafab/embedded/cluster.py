@@ -23,7 +23,8 @@ from datafab.embedded.supervisor import Supervisor, Told, say_nothing
 from datafab.errors import SettingError
 from datafab.settings import Settings
 
-ALL = tuple(MAKERS)
+#: the listener comes with these where the settings name a broker and topics to listen to
+ALL = tuple(name for name in MAKERS if name != "listener")
 #: without what is only looked at
 CORE = tuple(name for name in ALL if name not in {"webhook", "flower"})
 #: seconds that the Redis of a cluster that was killed may take to end
@@ -76,7 +77,7 @@ class Cluster:
         limit: float = 60.0,
     ) -> None:
         self.settings = settings
-        self._names = [name for name in ALL if name in set(parts)]
+        self._names = _names(set(parts), settings)
         self._told = told
         self._limit = limit
         self._lock: int | None = None
@@ -212,6 +213,13 @@ class Cluster:
         new.write_text(facts.model_dump_json(indent=2) + "\n")
         new.replace(self._file)
         self._published = True
+
+
+def _names(parts: set[str], settings: Settings) -> list[str]:
+    """Return the parts to run, in their order; with all of them the listener, where it has something to hear."""
+    if set(ALL) <= parts and settings.mqtt_url and settings.event_topic:
+        parts = parts | {"listener"}
+    return [name for name in MAKERS if name in parts]
 
 
 def _absolute_paths(settings: Settings) -> dict[str, Any]:

@@ -138,6 +138,18 @@ class Blueprint:
             grace=8.0,
         )
 
+    def listener(self) -> Part:
+        """What turns events of the MQTT broker into jobs."""
+        began = time.time()
+        alive = self.home / "listener.alive"
+        return Part(
+            name="listener",
+            command=(sys.executable, "-m", "workers.listener"),
+            environment=self._environment,
+            # It touches the file when it begins; a broker that is away is waited for, and keeps nobody from starting.
+            ready=lambda: alive.exists() and alive.stat().st_mtime >= began,
+        )
+
     def flower(self) -> Part:
         """The tasks, to look at. Its API is open to this host only."""
         address = Address.of(self.settings.flower_bind, "DATAFAB_FLOWER_BIND")
@@ -157,6 +169,7 @@ MAKERS: dict[str, Callable[[Blueprint], Part]] = {
     "worker-cpu": lambda blueprint: blueprint.worker("cpu", "prefork", blueprint.settings.cpu_processes),
     "worker-control": lambda blueprint: blueprint.worker("control", "threads", 4),
     "beat": Blueprint.beat,
+    "listener": Blueprint.listener,
     "webhook": Blueprint.webhook,
     "flower": Blueprint.flower,
 }
