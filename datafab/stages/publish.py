@@ -43,7 +43,11 @@ _LATER_STATUSES = ("http_404", "http_408", "http_429", "http_5")
 def event(ctx: Context) -> Iterator[Item]:
     """Read an event, and yield each file that it announces."""
     document = _document(ctx)
-    facts = Wis2Facts(event=envelope(document).id, geometry=geometry(document), times=times(document) or None)
+    head = envelope(document)
+    if "delet" in str(document.get("type")).lower():
+        msg = f"the event {head.id} is of type {document['type']!r}: announcing deletions is not supported yet"
+        raise FlowError(msg, code="not_supported", field="type")
+    facts = Wis2Facts(event=head.id, geometry=geometry(document), times=times(document) or None)
     for asset in assets(document):
         yield Item(
             source=f"file:{asset.href}",

@@ -287,6 +287,21 @@ def test_an_event_without_files_fails_the_job(services: Services):
         run(services, {"id": "e", "source": "s", "specversion": "1.0", "data": {"assets": {}}})
 
 
+def test_a_deletion_is_not_taken_for_something_else(services: Services, site: Site):
+    with pytest.raises(FlowError, match="deletions is not supported yet") as caught:
+        run(services, event(site) | {"type": "fr.ifremer.file.deletion"})
+    assert (caught.value.code, caught.value.field) == ("not_supported", "type")
+
+
+def test_a_metadata_record_is_announced_on_its_topic(services: Services, broker: Mosquitto, site: Site):
+    topic = "origin/a/wis2/fr-ifremer-argo/metadata"
+    with Subscriber(broker.url, topic) as subscriber:
+        run(services, event(site), "metadata", topic=topic)
+        (document,) = subscriber.wait(1)
+    assert document["properties"]["data_id"].startswith("wis2/fr-ifremer-argo/metadata/")
+    assert check(document, topic=topic) == []
+
+
 def test_without_their_data_the_suites_say_that_they_did_not_run(services: Services, site: Site, tmp_path: Path):
     (item,) = run(services, event(site), "suites")
     assert item.wis2
