@@ -34,7 +34,7 @@ check: .venv/.ready ## Lint, types, layers
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
-	$(RUN)lint-imports
+	$(RUN)lint-imports --no-cache # a cache has hidden a broken layer
 
 bench: .venv/.ready ## Measure speeds as ratios and write docs/benchmarks.md
 	@tests/servers/install

@@ -16,7 +16,7 @@ from typing import Any
 import click
 import redis
 
-from datafab import __version__, api, cli_flows, cli_wis2, demo, log, show
+from datafab import api, cli_flows, cli_wis2, demo, log, show
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.secrets import MemorySecrets
 from datafab.domain.job import Job, JobStatus
@@ -27,6 +27,7 @@ from datafab.flows import flows, localised, plan
 from datafab.runner import run_inline
 from datafab.services import Services
 from datafab.settings import Settings, load
+from datafab.version import __version__
 from workers import cluster as cluster_app
 
 NOT_DONE, SOME_FAILED = 1, 3

@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from datafab import __version__
 from datafab.errors import SettingError
+from datafab.version import __version__
 
 #: Every key in Redis begins with this; the number is the version of what stands there.
 PREFIX = "datafab:1:"

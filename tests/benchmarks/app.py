@@ -13,24 +13,24 @@ from datafab.stages import STAGES
 
 #: stages, and so tasks, in each of the chains that are compared
 STEPS = 5
-#: what they are called, without their numbers
-STAGE, BARE, KEPT = "datafab.noop", "bench.bare", "bench.kept"
+#: what the tasks that are no stages are called, without their numbers
+BARE, KEPT = "bench.bare", "bench.kept"
 
 
 def hold(item: Item, ctx: Context) -> Item:
-    """Hold the interpreter lock for ``seconds``, as a C call does that never gives it back."""
-    ctx.services.jobs.set_total(ctx.job, 1 + (ctx.services.jobs.get(ctx.job).total or 0))  # type: ignore[attr-defined]
+    """Hold the interpreter lock for ``seconds``, as a call into C does that never lets go of it."""
+    tell(ctx, "start", item)
     ctypes.PyDLL(None).sleep(int(ctx.params["seconds"]))
     return item
 
 
 STAGES["hold"] = Stage(name="hold", queue="cpu", run=hold)
-#: as the stage ``collect``, but on a queue that nobody may be listening to
+#: the stage ``collect`` on another queue, at which nobody listens
 STAGES["shelved"] = replace(STAGES["collect"], name="shelved", queue="cpu")
 FLOWS["hold"] = Flow(name="hold", title="hold", source="numbers", stages=("hold",))
 FLOWS["shelve"] = Flow(name="shelve", title="shelve", source="endpoints", stages=("shelved",))
 
-from tests.workers.toys import app  # noqa: E402 - tasks are made from STAGES when workers is imported
+from tests.workers.toys import app, tell, tick  # noqa: E402 - tasks are made from STAGES when these are imported
 from workers.base import LedgerTask  # noqa: E402
 
 
@@ -47,4 +47,4 @@ for _number in range(STEPS):
     app.task(_return_kept, base=LedgerTask, bind=True, name=f"{KEPT}{_number}")
 app.conf.task_routes |= {f"{name}{number}": {"queue": "io"} for name in (BARE, KEPT) for number in range(STEPS)}
 
-__all__ = ["BARE", "KEPT", "STAGE", "STEPS", "app"]
+__all__ = ["BARE", "KEPT", "STEPS", "app", "tick"]

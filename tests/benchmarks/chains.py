@@ -11,7 +11,6 @@ from statistics import median
 
 from celery import chain
 from celery.canvas import Signature
-from workers.app import ledger
 
 from datafab.domain.job import Job
 from datafab.domain.payload import Batch, Item
@@ -21,21 +20,25 @@ from tests.benchmarks.app import BARE, KEPT, STEPS, app
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import Process, until
 from workers.canvas import _steps, rows_of, start
+from workers.cluster import ledger
 
 #: key prefix of Celery's results, and so the name of the channel that tells that a result is there
 RESULTS = f"{PREFIX}celery-task-meta-"
+NAMES = [f"noop{number}" for number in range(STEPS)]
 
 
 def batch() -> Batch:
     """Return the payload of every chain."""
-    return Batch(
-        job=uuid.uuid4().hex, flow="noop5", params={"n": 1}, items=(Item(source="toy:0", url="http://host0/"),)
-    )
+    item = Item(source="toy:0", url="http://host0/")
+    return Batch(job=uuid.uuid4().hex, flow="noop5", params={"n": 1}, items=(item,))
 
 
 def bare() -> str:
     """Send a bare chain of Celery; return the id of its last task."""
-    return _send(_plain(BARE, batch()))
+    sig = _plain(BARE, batch())
+    last: str = sig.freeze().id
+    sig.apply_async()
+    return last
 
 
 def kept() -> str:
@@ -47,7 +50,13 @@ def kept() -> str:
 def stages() -> str:
     """Send the same chain of stages, as a fan-out's branch; return the id of its last task."""
     mine = batch()
-    return _send(chain(*_steps(mine, [STAGES[f"noop{number}"] for number in range(STEPS)], last=True)), mine)
+    return _send(chain(*_steps(mine, [STAGES[name] for name in NAMES], last=True)), mine)
+
+
+def job() -> str:
+    """Enqueue a whole job: a source, five stages, the report; return its id."""
+    made, _ = start("noop5", {"n": 1})
+    return made.id
 
 
 def _plain(name: str, mine: Batch) -> Signature:
@@ -56,29 +65,20 @@ def _plain(name: str, mine: Batch) -> Signature:
     return chain(first.clone(args=(mine.dump(),)), *others)
 
 
-def _send(sig: Signature, mine: Batch | None = None) -> str:
-    """Publish a chain, its first row before it if it is a job's, as ``workers.canvas.start`` does."""
-    last = sig.freeze().id
-    if mine is None:
-        sig.apply_async()
-        return last
-    (row,) = rows_of(sig)
+def _send(sig: Signature, mine: Batch) -> str:
+    """Publish a chain, its job and first row before it, as ``workers.canvas.start`` does with a source."""
+    last: str = sig.freeze().id
     now = time.time()
-    job = Job(id=mine.job, flow=mine.flow, params=mine.params, created=now, deadline=now + 3600)
-    ledger().enqueue(job, row, [f"noop{number}" for number in range(STEPS)])
+    made = Job(id=mine.job, flow=mine.flow, params=mine.params, created=now, deadline=now + 3600)
+    (row,) = rows_of(sig)
+    ledger().enqueue(made, row, NAMES)
     sig.apply_async()
     ledger().confirm([(row.rid, 0)])
     return last
 
 
-def whole() -> str:
-    """Enqueue a whole job: a source, five stages, the report; return its id."""
-    job, _ = start("noop5", {"n": 1})
-    return job.id
-
-
 class Ends:
-    """Hears when chains end: Celery publishes a last task's result, of a bare chain and of ours alike."""
+    """Hears when chains end: Celery publishes the result of a last task, a bare one's and ours alike."""
 
     def __init__(self, rig: Rig) -> None:
         self._redis = rig.redis
@@ -96,75 +96,94 @@ class Ends:
 
     def jobs(self, ids: set[str]) -> None:
         """Wait until all of these have ended."""
-        open_ones = f"{PREFIX}deadlines"
-        for job in ids:
-            until(lambda job=job: self._redis.zscore(open_ones, job) is None, 60, 0.0005 if len(ids) == 1 else 0.02)
+        every = 0.0005 if len(ids) == 1 else 0.02
+        for one in ids:
+            until(lambda one=one: self._redis.zscore(f"{PREFIX}deadlines", one) is None, 60, every)
 
     def close(self) -> None:
+        """Hear no more."""
         self._heard.close()
-
-
-@dataclass
-class Figures:
-    """What was measured of one kind of chain; CPU in seconds a task."""
-
-    latencies: list[float] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
-    worker: list[float] = field(default_factory=list)
-    redis: list[float] = field(default_factory=list)
-
-    @property
-    def latency(self) -> float:
-        """Seconds, the median."""
-        return median(self.latencies)
-
-    @property
-    def rate(self) -> float:
-        """Chains a second, the median."""
-        return median(self.rates)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of chain: how it is sent, which of ``Ends`` hears it, its tasks."""
+    """A kind of chain.
+
+    Attributes:
+        send: sends one; returns what ``hear`` knows it by.
+        hear: waits until such have ended.
+        tasks: how many it has.
+        weight: its share of those that are sent at once.
+    """
 
     name: str
     send: Callable[[], str]
     hear: Callable[[Ends, set[str]], None]
     tasks: int = STEPS
+    weight: float = 1.0
 
 
 KINDS = (
     Kind("bare", bare, Ends.chains),
-    Kind("kept", kept, Ends.chains),
     Kind("stages", stages, Ends.chains),
-    Kind("job", whole, Ends.jobs, STEPS + 2),
+    Kind("kept", kept, Ends.chains, weight=0.4),
+    Kind("job", job, Ends.jobs, STEPS + 2, weight=0.4),
 )
-POOLS = {"prefork -c 2": ("prefork", 2), "threads -c 8": ("threads", 8)}
 
 
-def measure(rig: Rig, pool: str, *, single: int = 60, rounds: int = 3, many: int = 250) -> Iterator[dict[str, Figures]]:
+@dataclass
+class Figures:
+    """What was measured of one kind of chain, a value for each time."""
+
+    #: how many are sent at once
+    sent: int
+    #: seconds from sending one to its end
+    latencies: list[float] = field(default_factory=list)
+    #: chains a second
+    rates: list[float] = field(default_factory=list)
+    #: CPU seconds a task, of the workers and of Redis
+    worker: list[float] = field(default_factory=list)
+    redis: list[float] = field(default_factory=list)
+
+    @property
+    def latency(self) -> float:
+        """The median."""
+        return median(self.latencies)
+
+    @property
+    def rate(self) -> float:
+        """The median."""
+        return median(self.rates)
+
+
+def measure(
+    rig: Rig, pool: str, size: int, *, single: int = 45, many: int = 250, rounds: int = 3
+) -> Iterator[dict[str, Figures]]:
     """Measure all kinds in turn, again and again; yields what is known after each round.
 
     Args:
         rig: the cluster.
-        pool: one of POOLS.
-        single: chains that are sent one at a time, for the latency.
-        rounds: how often ``many`` are sent at once, for the throughput.
-        many: how many that are.
+        pool: that of the worker.
+        size: processes or threads of it.
+        single: how many chains are sent one at a time, for the latency.
+        many: how many are sent at once, for the throughput.
+        rounds: how often that is done.
     """
-    figures = {kind.name: Figures() for kind in KINDS}
-    name, size = POOLS[pool]
-    with rig.workers("io", "control", "beat", pool=name, size=size) as parts, _ends(rig) as ends:
-        for kind in KINDS * 3:
+    figures = {kind.name: Figures(int(many * kind.weight)) for kind in KINDS}
+    with rig.workers("io", "control", "beat", pool=pool, size=size) as parts, _ends(rig) as ends:
+        for kind in KINDS * 2:
             _throughput(rig, kind, ends, parts, 10)
         for turn in range(rounds):
             for _ in range(single // rounds):
                 for kind in KINDS:
                     figures[kind.name].latencies.append(_latency(kind, ends))
             # Whoever comes first in a round is not always the same.
-            for kind in KINDS[turn % 2 :: 1] + KINDS[: turn % 2]:
-                _note(figures[kind.name], *_throughput(rig, kind, ends, parts, many))
+            for kind in KINDS if turn % 2 == 0 else KINDS[::-1]:
+                seen = figures[kind.name]
+                rate, worker, redis = _throughput(rig, kind, ends, parts, seen.sent)
+                seen.rates.append(rate)
+                seen.worker.append(worker)
+                seen.redis.append(redis)
             yield figures
 
 
@@ -177,12 +196,6 @@ def _ends(rig: Rig) -> Iterator[Ends]:
         ends.close()
 
 
-def _note(figures: Figures, rate: float, worker: float, redis: float) -> None:
-    figures.rates.append(rate)
-    figures.worker.append(worker)
-    figures.redis.append(redis)
-
-
 def _latency(kind: Kind, ends: Ends) -> float:
     began = time.perf_counter()
     kind.hear(ends, {kind.send()})
@@ -190,11 +203,11 @@ def _latency(kind: Kind, ends: Ends) -> float:
 
 
 def _throughput(rig: Rig, kind: Kind, ends: Ends, parts: dict[str, Process], many: int) -> tuple[float, float, float]:
-    """Return chains a second, and the CPU seconds a task of the worker and of Redis."""
-    before = rig.cpu(parts["io"]) + rig.cpu(parts["control"]), rig.cpu()
+    """Return chains a second, and the CPU seconds a task of the workers and of Redis."""
+    workers = parts["io"], parts["control"]
+    worker, redis = rig.cpu(*workers), rig.cpu()
     began = time.perf_counter()
     kind.hear(ends, {kind.send() for _ in range(many)})
     took = time.perf_counter() - began
-    after = rig.cpu(parts["io"]) + rig.cpu(parts["control"]), rig.cpu()
     tasks = many * kind.tasks
-    return many / took, (after[0] - before[0]) / tasks, (after[1] - before[1]) / tasks
+    return many / took, (rig.cpu(*workers) - worker) / tasks, (rig.cpu() - redis) / tasks

@@ -13,6 +13,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Memory(NamedTuple):
     """Memory of a process and its children, in MB; ``own``: pages that they share count once."""
 
+    processes: int
     resident: float
     own: float
 
@@ -38,7 +39,7 @@ def _ticks(pid: int) -> int:
 def memory(pid: int) -> Memory:
     """Return what a process and its children hold of memory."""
     each = [_rollup(one) for one in family(pid)]
-    return Memory(sum(one["Rss"] for one in each) / 1024, sum(one["Pss"] for one in each) / 1024)
+    return Memory(len(each), sum(one["Rss"] for one in each) / 1024, sum(one["Pss"] for one in each) / 1024)
 
 
 def _rollup(pid: int) -> dict[str, int]:

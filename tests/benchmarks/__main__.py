@@ -1,0 +1,82 @@
+"""Run all benchmarks and write docs/benchmarks.md: ``python -m tests.benchmarks``, ``make bench``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from datafab import log
+from tests.benchmarks import chains, collecting, ledgers, memory, profiling, report
+from tests.benchmarks.rig import Rig
+from tests.servers.celery import ROOT
+
+POOLS = {"prefork -c 2": ("prefork", 2), "threads -c 8": ("threads", 8)}
+CONSOLE = Console()
+
+
+def _chains(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
+    sizes = {"single": 1, "many": 5, "rounds": 1} if small else {}
+    for pool, (kind, size) in list(POOLS.items())[-1 if small else 0 :]:
+        for turn, figures in enumerate(chains.measure(rig, kind, size, **sizes), 1):
+            results.chains[pool] = figures
+            latency, rate = report.ratios(figures)
+            yield f"{pool}, round {turn}: latency {latency:.2f}, throughput {rate:.2f} of bare Celery"
+
+
+def _collect(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
+    sizes = {"count": 40, "plain": 5, "rounds": 1} if small else {}
+    for turn, figures in enumerate(collecting.measure(rig, **sizes), 1):
+        results.collect = figures
+        yield f"round {turn}: {figures.ours[-1] * figures.count:.2f} s, {figures.ratio:.1f} times as quick"
+    results.shares = profiling.shares(rig, 20 if small else 500)
+    yield "profiled"
+
+
+def _ledger(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
+    results.waiting = ledgers.waiting(rig, 50 if small else 10_000)
+    yield f"idle tick {results.waiting.idle * 1000:.2f} ms, {results.waiting.resent:.0f} rows a second re-sent"
+    results.locked = ledgers.locked(rig, 1 if small else 10)
+    yield f"interpreter lock held for {results.locked.seconds} s: began {results.locked.starts} time(s)"
+
+
+def _memory(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
+    results.memory = memory.measure(rig, 100 if small else 1000, 0.0 if small else 2.0)
+    yield ", ".join(f"{name} {one.own:.0f} MB" for name, one in results.memory.idle.items())
+
+
+SECTIONS: dict[str, Callable[[Rig, report.Results, bool], Iterator[str]]] = {
+    "five no-op tasks": _chains,
+    "2,000 endpoints": _collect,
+    "ledger": _ledger,
+    "memory": _memory,
+}
+
+
+@click.command()
+@click.option("--small", is_flag=True, help="Only show that everything runs; the figures mean nothing.")
+@click.option("--output", type=click.Path(path_type=Path), default=ROOT / "docs" / "benchmarks.md")
+def main(*, small: bool, output: Path) -> None:
+    """Measure and write."""
+    began, results = time.monotonic(), report.Results()
+    log.configure("ERROR")
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Rig() as rig, Progress(*columns, console=CONSOLE) as progress:
+        results.redis = str(rig.redis.info("server")["redis_version"])
+        for name, section in SECTIONS.items():
+            task = progress.add_task(name, total=None)
+            for said in section(rig, results, small):
+                progress.console.print(f"{name}: {said}", highlight=False)
+            progress.update(task, total=1, completed=1)
+    results.seconds = time.monotonic() - began
+    output.parent.mkdir(exist_ok=True)
+    output.write_text(report.markdown(results))
+    CONSOLE.print(f"written: {output}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
