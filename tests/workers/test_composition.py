@@ -99,7 +99,7 @@ def test_a_job_may_change_what_its_flow_says(own: Bench):
 
 
 def test_messages_with_conditions_stay_small(own: Bench):
-    own.cluster.parts["io"].stop()
+    own.cluster.parts["io"].kill()
     job = own.start("measured")
     until(lambda: own.redis.llen("datafab:1:io"), 10)
     (message,) = own.redis.lrange("datafab:1:io", 0, -1)
