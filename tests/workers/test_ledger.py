@@ -151,8 +151,8 @@ def test_a_source_stage_that_cannot_run_fails_its_job(bench: Bench):
 def test_a_splitter_that_dies_splits_once(bench: Bench):
     bench.mend()
     job = bench.start("long", n=5, kill_source=1)  # dies with its whole worker: sources run in threads
-    bench.cluster.parts["io"].wait(10)
-    ended = bench.end(job, 30)  # its row goes to the queue `cpu`, where it is alone
+    bench.cluster.parts["io"].wait(40)
+    ended = bench.end(job, 60)  # its row goes to the queue `cpu`, where it is alone
     assert ended.counts
     assert ended.counts.ok == 5
     assert bench.told(job, "start") == {f"toy:{n}": 1 for n in range(5)}
@@ -193,8 +193,8 @@ def test_a_parked_job_is_tried_again_once(bench: Bench):
 def test_a_splitter_that_was_parked_splits_anew(bench: Bench):
     # Its rows of the first split went with the job: the same canvas again would be stale from end to end.
     job = bench.start("long", n=3, kill_source=99)
-    until(lambda: not bench.cluster.parts["io"].alive, 10)
-    parked = bench.end(job, 40)
+    until(lambda: not bench.cluster.parts["io"].alive, 40)
+    parked = bench.end(job, 80)
     assert parked.status == JobStatus.PARKED
     bench.redis.hset(next(iter(bench.redis.keys("datafab:1:row:datafab.numbers:*"))), "next", "{}")
     bench.redis.set(f"toy:{job}:kills:numbers", 99)
