@@ -36,7 +36,7 @@ def row_id(task: str, task_id: str) -> str:
 
 def queue_of(task: str) -> str:
     """Return where a task goes."""
-    return str(app.conf.task_routes.get(task, {}).get("queue", app.conf.task_default_queue))
+    return str(app.amqp.router.route({}, task)["queue"].name)
 
 
 def body(batches: Sequence[Batch], stages: Sequence[Stage]) -> Signature:

@@ -45,6 +45,6 @@ def _return_kept(_task: LedgerTask, payload: dict[str, Any]) -> dict[str, Any]:
 for _number in range(STEPS):
     app.task(_return, name=f"{BARE}{_number}")
     app.task(_return_kept, base=LedgerTask, bind=True, name=f"{KEPT}{_number}")
-app.conf.task_routes |= {f"{name}{number}": {"queue": "io"} for name in (BARE, KEPT) for number in range(STEPS)}
+app.conf.task_routes += ({f"{name}{number}": {"queue": "io"} for name in (BARE, KEPT) for number in range(STEPS)},)
 
 __all__ = ["BARE", "KEPT", "STEPS", "app", "tick"]

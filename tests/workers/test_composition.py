@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from datafab.domain.job import JobStatus
 from datafab.domain.payload import MAX_MESSAGE
 from datafab.errors import FlowError
 from datafab.settings import load
+from datafab.stages import STAGES
 from tests.servers.celery import ROOT, Cluster, until
 from tests.servers.redis import RedisServer
 from tests.workers import one_more
 from tests.workers.conftest import Bench
+from workers.canvas import queue_of
 from workers.cluster import jobs, use
 from workers.schedule import TASK, cron, entries, install, schedule
 
@@ -102,7 +105,7 @@ def test_messages_with_conditions_stay_small(own: Bench):
     own.cluster.parts["io"].kill()
     job = own.start("measured")
     until(lambda: own.redis.llen("datafab:1:io"), 10)
-    (message,) = own.redis.lrange("datafab:1:io", 0, -1)
+    (message,) = own.redis.lrange("datafab:1:io", 0, -1)  # the source's; routed there though its stage came late
     assert len(message) < MAX_MESSAGE
     own.cluster.start("io")
     own.cluster.ready(one_more.app, "io")
@@ -188,8 +191,9 @@ def test_one_more_stage_is_a_file_and_a_line(own: Bench):
     code = """
 import json
 from tests.workers.one_more import app
+from workers.canvas import queue_of
 from datafab.cli import main
-print(json.dumps(["datafab.measure" in app.tasks, app.conf.task_routes["datafab.measure"]]))
+print(json.dumps(["datafab.measure" in app.tasks, queue_of("datafab.measure")]))
 main(["flows", "list", "--json", "--stages"], standalone_mode=False)
 main(["flows", "list", "--json"], standalone_mode=False)
 main(["flows", "list"])
@@ -199,7 +203,7 @@ main(["flows", "list"])
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     task, *lines = [json.loads(line) for line in done.stdout.splitlines() if line[0] in "[{"]
-    assert task == [True, {"queue": "io"}]
+    assert task == [True, "io"]
     (stage,) = [line for line in lines if line["name"] == "measure"]
     assert stage["title"] == "Say how long an item's address is."
     assert (stage["requires"], stage["provides"], stage["source"]) == (["url"], ["size"], False)
@@ -208,6 +212,11 @@ main(["flows", "list"])
     assert "numbers > measure > work_io > noop0" in done.stdout
     assert "0 3 1 1 * (Europe/Paris)" in done.stdout
     assert "│ measure" in done.stdout
+
+
+def test_a_stage_that_comes_after_the_workers_has_its_queue(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(STAGES, "late", replace(STAGES["measure"], name="late", queue="cpu"))
+    assert [queue_of(f"datafab.{name}") for name in ("late", "measure", "tick")] == ["cpu", "io", "control"]
 
 
 def _lines(own: Bench) -> list[dict]:
