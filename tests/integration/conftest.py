@@ -39,14 +39,16 @@ def cluster(settings: Settings) -> Iterator[Cluster]:
 def datafab(settings: Settings) -> Run:
     """Return a function that runs the command line in a process of its own, in this home."""
 
-    def run(*arguments: str, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, code: int = 0, cwd: Path | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, "-m", "datafab", *arguments],
             env=child_environment(settings) | {"COLUMNS": "200"},
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=timeout,
             check=False,
         )
         assert done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"

@@ -16,7 +16,7 @@ TYPES = {".csv": "text/csv", ".json": "application/json", ".zip": "application/z
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real files is not beside this clone")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_every_real_file(datafab: Run, cluster: Cluster, tmp_path: Path):
     folders = [CORPUS / "tables", CORPUS / "collect"]
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
@@ -31,7 +31,7 @@ def test_every_real_file(datafab: Run, cluster: Cluster, tmp_path: Path):
         writer.writerow(["endpoint", "endpoint-url"])
         writer.writerows([["", site.url(path)] for path in answers])
         file.flush()
-        (job,) = printed(datafab("collect", str(tmp_path / "endpoint.csv"), "--json", "--exit-zero"))
+        (job,) = printed(datafab("collect", str(tmp_path / "endpoint.csv"), "--json", "--exit-zero", timeout=500))
     assert job["status"] == "succeeded"
     assert {stage["stage"]: sum(stage[n] for n in ("ok", "failed")) for stage in job["progress"]} == dict.fromkeys(
         ("collect", "analyse", "index"), len(files)
