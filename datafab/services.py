@@ -10,10 +10,12 @@ from redis.exceptions import RedisError
 
 from datafab.clients.callback import Callback
 from datafab.clients.ckan import Ckan
+from datafab.clients.datagouv import Datagouv
 from datafab.clients.fetch import Fetcher
 from datafab.clients.gates import Gates, MemoryGates, RedisGates
 from datafab.clients.index import Index
 from datafab.clients.jobs import Jobs, RedisJobs, connect
+from datafab.clients.linkproxy import LinkProxy
 from datafab.clients.publications import Publications
 from datafab.clients.secrets import RedisSecrets, Secrets
 from datafab.clients.store import Store
@@ -78,6 +80,20 @@ class Services:
         return Ckan(url, key, self.settings)
 
     @cached_property
+    def datagouv(self) -> Datagouv:
+        """The catalogue of the settings."""
+        return Datagouv(self.settings)
+
+    def catalogue(self, url: str | None) -> Datagouv:
+        """Return this catalogue, or that of the settings."""
+        return self.datagouv if url is None else Datagouv(self.settings, url)
+
+    @cached_property
+    def linkproxy(self) -> LinkProxy:
+        """The link-proxy of the settings."""
+        return LinkProxy(self.settings)
+
+    @cached_property
     def fetcher(self) -> Fetcher:
         """Downloads, within the limits of the settings."""
         return Fetcher(self.settings)
@@ -130,6 +146,10 @@ class Services:
         }
         if self.settings.mqtt_url is not None:
             asked["mqtt"] = lambda: self.mqtt
+        if self.settings.linkproxy_url is not None:
+            asked["link-proxy"] = lambda: self.linkproxy
+        if "catalogue_url" in self.settings.model_fields_set:  # the default is no promise to use it
+            asked["catalogue"] = lambda: self.datagouv
         asked |= {f"ckan {url}": partial(self.ckan, url) for url in self.settings.ckan_urls}
         answers: dict[str, str | None] = {}
         for name, client in asked.items():

@@ -88,6 +88,20 @@ class Settings(BaseSettings):
     """Private addresses that may be fetched: networks separated by commas (``10.0.0.0/8,127.0.0.1``), or ``*``."""
     ckan_urls: Annotated[tuple[str, ...], NoDecode] = ()
     """Roots of the CKANs that may be pushed to and called back, separated by commas; empty: any that a job names."""
+    catalogue_url: str = "https://www.data.gouv.fr/api/1"
+    """Root of the API of a udata catalogue, without ``/datasets/``."""
+    catalogue_exclude: Annotated[tuple[str, ...], NoDecode] = (
+        "resources/donnees-temps-reel-de-mesure-des-concentrations-de-polluants-atmospheriques-reglementes-1",
+        "files.data.gouv.fr/lcsqa/concentrations-de-polluants-atmospheriques-reglementes",
+        "files.geo.data.gouv.fr/link-proxy/",
+    )
+    """Resources of the catalogue whose URL contains one of these, separated by commas, are left out."""
+    catalogue_overlap: float = Field(default=24.0, ge=0)
+    """Hours before the last pass over the catalogue that are read again: dates arrive late."""
+    linkproxy_url: str | None = Field(default=None, repr=False)
+    """Root of a link-proxy that watches the catalogue's files; unset: each is fetched directly."""
+    linkproxy_token: str | None = Field(default=None, repr=False)
+    """What link-proxy sends with its webhooks as ``Authorization: Basic <token>``; unset: anybody may send them."""
     user_agent: str = f"datafab/{__version__} (+https://github.com/datafab/datafab)"
     """Sent with every request."""
     proxy: str | None = Field(default=None, repr=False)
@@ -101,7 +115,7 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """Least level that is logged."""
 
-    @field_validator("allow_private_hosts", "ckan_urls", "event_topic", mode="before")
+    @field_validator("allow_private_hosts", "ckan_urls", "event_topic", "catalogue_exclude", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -113,6 +127,15 @@ class Settings(BaseSettings):
             if part != "*":
                 ip_network(part, strict=False)
         return value
+
+    @field_validator("catalogue_url", "linkproxy_url")
+    @classmethod
+    def _root(cls, value: str | None) -> str | None:
+        """Roots are joined with paths."""
+        if value is not None and not value.lower().startswith(("http://", "https://")):
+            msg = "must begin with http:// or https://"
+            raise ValueError(msg)
+        return value and value.rstrip("/")
 
     @field_validator("config")
     @classmethod

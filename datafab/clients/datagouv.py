@@ -1,0 +1,88 @@
+"""The API of a udata catalogue, such as data.gouv.fr's: its datasets, the last updated first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from datafab.clients.refusal import shown
+from datafab.clients.rest import Rest
+from datafab.domain.catalogue import Page
+from datafab.errors import Fatal
+from datafab.settings import Settings
+
+PAGE_SIZE = 100
+#: What is asked for of a dataset: without a mask a page is many times as long.
+MASK = (
+    "id,title,last_update,organization{name},"
+    "resources{id,title,url,format,mime,filesize,checksum,last_modified,harvest}"
+)
+_GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+
+
+class Datagouv:
+    """One catalogue: that of ``DATAFAB_CATALOGUE_URL``, or another that a job names.
+
+    The former may have a private address; for the latter the rule of downloads holds.
+    """
+
+    def __init__(self, settings: Settings, url: str | None = None) -> None:
+        self.url = (url or settings.catalogue_url).rstrip("/")
+        private = ("*",) if url is None else settings.allow_private_hosts
+        setting = "DATAFAB_CATALOGUE_URL" if url is None else "the parameter url"
+        self._rest = Rest(settings, service="catalogue", setting=setting, private=private, proxy=True)
+
+    def ping(self) -> None:
+        """Raise unless it answers."""
+        self._rest.ask("GET", f"{self.url}/datasets/", params={"page_size": "1"}, headers={"X-Fields": "total"})
+
+    def page(self, url: str | None = None) -> Page:
+        """Return a page of the datasets, the last updated first.
+
+        Args:
+            url: what ``next_page`` was on the page before; None: the first page.
+
+        Raises:
+            Retriable: no answer, none in time, 408, 425, 429, 5xx, or one that is no page.
+            Fatal: the URL is not this catalogue's, or it refuses.
+        """
+        params: Mapping[str, str] = {}
+        if url is None:
+            url, params = f"{self.url}/datasets/", {"sort": "-last_update", "page": "1", "page_size": str(PAGE_SIZE)}
+        elif not url.startswith(f"{self.url}/datasets/?"):
+            msg = f"{shown(url)}: not a page of {shown(self.url)}/datasets/"
+            raise Fatal(msg, code="catalogue_elsewhere", field=shown(url))
+        reply = self._rest.ask("GET", url, params=params, headers={"X-Fields": f"data{{{MASK}}},next_page,total"})
+        document = reply.document()
+        datasets, total = document.get("data"), document.get("total")
+        if not isinstance(datasets, list):
+            raise reply.garbage("no list of datasets (data) came")
+        return Page(
+            datasets=[dataset for dataset in datasets if isinstance(dataset, dict)],
+            next_page=self._own(document.get("next_page")),
+            total=total if isinstance(total, int) else None,
+        )
+
+    def dataset(self, dataset: str) -> dict[str, Any] | None:
+        """Return a dataset with its resources; None: there is none, or no longer."""
+        url = f"{self.url}/datasets/{quote(dataset, safe='')}/"
+        reply = self._rest.ask("GET", url, answers={HTTPStatus.OK, *_GONE}, headers={"X-Fields": MASK})
+        return None if reply.status in _GONE else reply.document()
+
+    def resource(self, dataset: str, resource: str) -> dict[str, Any] | None:
+        """Return a resource of a dataset; None: there is none, or no longer."""
+        listed = (self.dataset(dataset) or {}).get("resources")
+        found = (each for each in listed or () if isinstance(each, dict) and each.get("id") == resource)
+        return next(found, None)
+
+    def _own(self, url: Any) -> str | None:
+        """Return a next page under our own root: behind a proxy an API names itself by another, and none leads away."""
+        if not isinstance(url, str):
+            return None
+        try:
+            query = urlsplit(url).query
+        except ValueError:
+            query = ""
+        return f"{self.url}/datasets/?{query}" if query else None
