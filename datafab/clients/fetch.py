@@ -36,6 +36,16 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 #: Changes a body on its way: ``transform(content_type, chunks) -> chunks``.
 Transform = Callable[[str, Iterator[bytes]], Iterator[bytes]]
+#: Gives the body that a URL answers with; raises Refused.
+Get = Callable[[str], bytes]
+
+
+class Refused(Exception):
+    """One of several answers that make a resource is no good."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +190,63 @@ class Session:
             size=size,
             refusal=refusal,
         )
+
+    def gather(self, url: str, store: Store, produce: Callable[[Get], Iterator[bytes]], *, page: float) -> Fetched:
+        """Fetch a resource that a server gives out in pages.
+
+        Args:
+            url: what the resource is called.
+            store: where the body goes.
+            produce: yields the resource's bytes; ``produce(get)`` may get any URL, one after another.
+            page: seconds in which each of them must have come.
+
+        Raises:
+            FlowError: the store cannot be written.
+        """
+        started = time.perf_counter()
+        self._leash.begin(self._total, int(self._limit * FRAMING) + OVERHEAD)
+        end = self._leash.deadline
+        kept: tuple[str, int] | None = None
+        self._at = url
+
+        def get(page_url: str) -> bytes:
+            self._leash.deadline = min(end, time.monotonic() + page)
+            return self._body(page_url)
+
+        try:
+            with store.incoming() as incoming:
+                for chunk in produce(get):
+                    incoming.write(chunk)
+                    if incoming.size > self._limit * UNPACKED:
+                        msg = f"more than {self._limit * UNPACKED} bytes came"
+                        raise TooLarge(msg)
+                kept = incoming.commit()
+            refusal = None
+        except Refused as error:
+            refusal = error.refusal
+        except (RequestException, HTTPError, Fatal) as error:
+            refusal = explain(error, self._route(url))
+        sha256, size = kept or (None, None)
+        return Fetched(
+            url=url,
+            elapsed=time.perf_counter() - started,
+            status=int(HTTPStatus.OK) if kept else None,
+            sha256=sha256,
+            size=size,
+            refusal=refusal,
+        )
+
+    def _body(self, url: str) -> bytes:
+        """Return what a URL answers with."""
+        answer = self._ask(url, {})
+        try:
+            refusal = _judge(answer, self._route(url), html=False)
+            if refusal is not None:
+                _skip(answer)
+                raise Refused(refusal)
+            return b"".join(self._counted(answer))
+        finally:
+            answer.close()
 
     def _route(self, url: str) -> str:
         """Return how we came to where we are, for people."""

@@ -17,8 +17,10 @@ from datafab.errors import Fatal, FlowError
 
 #: Columns without which nothing can be collected; ``plugin``, ``parameters`` and ``end-date`` may be missing.
 REQUIRED = ("endpoint", "endpoint-url")
+#: Ways to fetch an endpoint besides a plain GET.
+PLUGINS = frozenset({"arcgis", "wfs"})
 #: Plugins of the original that are not here yet.
-LATER = frozenset({"arcgis", "wfs", "sparql"})
+LATER = frozenset({"sparql"})
 
 
 class FetchStatus(StrEnum):
@@ -154,7 +156,10 @@ def unfetchable(facts: CollectFacts) -> Fatal | None:
     if facts.plugin in LATER:
         msg = f"plugin {facts.plugin!r} is not supported yet"
         return Fatal(msg, code="unsupported_plugin", field="plugin")
-    if facts.plugin:
-        msg = f"unknown plugin {facts.plugin!r}; there are {', '.join(sorted(LATER))}, or none for a plain GET"
+    if facts.plugin and facts.plugin not in PLUGINS:
+        msg = f"unknown plugin {facts.plugin!r}; there are {', '.join(sorted(PLUGINS))}, or none for a plain GET"
         return Fatal(msg, code="unknown_plugin", field="plugin")
+    if facts.plugin == "wfs" and (facts.parameters or {}).get("page_size"):
+        msg = "pages of a WFS are not supported yet: leave 'page_size' out of the parameters"
+        return Fatal(msg, code="unsupported_plugin", field="parameters")
     return None

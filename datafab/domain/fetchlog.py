@@ -25,7 +25,7 @@ class FetchLog:
         elapsed: seconds.
         ssl_verify: whether a certificate would have been checked; None where nothing was asked.
         status: HTTP status; None where no answer came.
-        request_headers: of the last request.
+        request_headers: of the last request; none where several answers made the resource.
         response_headers: of the last answer.
         exception: class name of what went wrong, as ``requests`` names it.
         resource: sha256 of what was stored.
@@ -58,11 +58,9 @@ class FetchLog:
             "elapsed": str(round(self.elapsed, 3)),
         }
         if self.status is not None:
-            log |= {
-                "status": str(self.status),
-                "request-headers": dict(self.request_headers),
-                "response-headers": dict(self.response_headers),
-            }
+            log["status"] = str(self.status)
+        if self.request_headers:
+            log |= {"request-headers": dict(self.request_headers), "response-headers": dict(self.response_headers)}
         optional: dict[str, Any] = {
             "ssl-verify": self.ssl_verify,
             "exception": self.exception,

@@ -7,7 +7,7 @@ only the comma that belongs to a removed member goes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 #: Content types whose bodies are changed.
 TYPES = ("application/json", "application/geo+json", "application/xml")
@@ -28,35 +28,48 @@ _STAMP = re.compile(
 )
 
 
+#: What WFS servers write anew into each answer: times, feature ids, and what follows the first dot of a GML id.
+_WFS = re.compile(
+    rb'(?: |([\t\r\n]))(?:timeStamp|fid)="[^"]{0,1024}"'
+    rb'|(gml:id="[^."]{1,1024})\.[^"]{0,1024}(?=")'
+)
+
+
 def stripped(content_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """Return a body's chunks without its time stamps, if its type is one of ``TYPES``; holds no more than a chunk."""
     if content_type.lower().replace(" ", "").startswith(TYPES):
-        return _stripped(chunks)
+        return _without(_STAMP, (b"timeStamp",), chunks)
     return chunks
 
 
-def _stripped(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def stripped_wfs(content_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Return the chunks of a WFS server's answer without what changes from one answer to the next."""
+    return _without(_WFS, (b"timeStamp", b"fid", b"gml:id"), stripped(content_type, chunks))
+
+
+def _without(pattern: re.Pattern[bytes], hints: Sequence[bytes], chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield chunks in which what matches is replaced by its group, if it has one; a match holds one of the hints."""
     rest = b""
     for chunk in chunks:
         rest += chunk
-        out, rest = _split(rest, max(0, len(rest) - LONGEST))
+        out, rest = _split(pattern, hints, rest, max(0, len(rest) - LONGEST))
         if out:
             yield out
-    out, _ = _split(rest, len(rest))
+    out, _ = _split(pattern, hints, rest, len(rest))
     if out:
         yield out
 
 
-def _split(data: bytes, limit: int) -> tuple[bytes, bytes]:
+def _split(pattern: re.Pattern[bytes], hints: Sequence[bytes], data: bytes, limit: int) -> tuple[bytes, bytes]:
     """Return what is clean of the first ``limit`` bytes, and what is to be looked at again with what follows."""
-    if b"timeStamp" not in data:
+    if not any(hint in data for hint in hints):
         return data[:limit], data[limit:]
     clean: list[bytes] = []
     at = 0
-    for match in _STAMP.finditer(data):
+    for match in pattern.finditer(data):
         if match.start() >= limit:
             break
-        clean.append(data[at : match.start()])
+        clean += (data[at : match.start()], match[match.lastindex] if match.lastindex else b"")
         at = match.end()
     clean.append(data[at : max(at, limit)])
     return b"".join(clean), data[max(at, limit) :]

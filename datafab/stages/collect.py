@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from datafab.clients.arcgis import Layer
 from datafab.clients.fetch import Fetched, Session
 from datafab.clients.store import Store
 from datafab.domain.batching import by_host
@@ -25,9 +26,13 @@ from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, re
 from datafab.domain.fetchlog import FetchLog, log_name
 from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CollectFacts, Item, Status
-from datafab.domain.timestamp import stripped
+from datafab.domain.plugin import ArcgisParameters, parameters_of
+from datafab.domain.timestamp import stripped, stripped_wfs
 from datafab.errors import DatafabError, Fatal, FlowError, Skippable
 from datafab.stage import Context, Outcome, Stage
+
+#: What the plugin ``arcgis`` makes of a layer.
+GEOJSON = "application/geo+json"
 
 
 def _now() -> datetime:
@@ -124,7 +129,18 @@ class _Endpoint:
         error = unfetchable(self.facts)
         if error is not None:
             return self._unfetched(error)
-        return self._fetched(session.fetch(self.url, self.store, transform=stripped, html=False))
+        return self._fetched(self._fetch(session, ctx))
+
+    def _fetch(self, session: Session, ctx: Context) -> Fetched:
+        """Fetch as the plugin says."""
+        if self.facts.plugin == "arcgis":
+            parameters, warning = parameters_of(ArcgisParameters, self.facts.parameters)
+            if warning:
+                ctx.log.warning(warning, endpoint=self.facts.endpoint)
+            produce = lambda get: Layer(get, self.url, parameters.max_page_size).dump()  # noqa: E731
+            return session.gather(self.url, self.store, produce, page=parameters.timeout)
+        transform = stripped_wfs if self.facts.plugin == "wfs" else stripped
+        return session.fetch(self.url, self.store, transform=transform, html=False)
 
     def _before(self, ctx: Context) -> Item | None:
         """Return what today's log says, if it forbids another fetch."""
@@ -162,6 +178,7 @@ class _Endpoint:
             url=self.url,
             at=self.now,
             elapsed=fetched.elapsed,
+            ssl_verify=None if self.facts.plugin == "arcgis" else True,
             status=fetched.status,
             request_headers=fetched.request_headers,
             response_headers=fetched.headers,
@@ -170,6 +187,7 @@ class _Endpoint:
             size=fetched.size,
             reason=refusal.code if refusal else None,
             message=refusal.message if refusal else None,
+            plugin=self.facts.plugin,
         )
         self.store.write(self.name, log.encoded(facts=self.log_facts))
         return self._result(log, fetched.url)
@@ -194,7 +212,7 @@ class _Endpoint:
         return self.item.evolve(
             sha256=log.resource,
             size=size,
-            media_type=media_type(log.response_headers),
+            media_type=media_type(log.response_headers) or (GEOJSON if self.facts.plugin == "arcgis" else None),
             filename=filename(log.response_headers, url or self.url),
         )
 

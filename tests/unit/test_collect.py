@@ -26,6 +26,7 @@ from datafab.services import Services
 from datafab.settings import Settings
 from datafab.stage import Stage
 from datafab.stages import collect
+from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site, redirect
 
 SOURCE, COLLECT = collect.STAGES
@@ -215,7 +216,8 @@ class TestTenBadInputs:
         pytest.param("/large", ("FAILED", Status.FAILED, "too_large", 200), id="too large"),
         pytest.param("/500", ("FAILED", Status.FAILED, "http_500", 500), id="500"),
         pytest.param("bad-date", ("FAILED", Status.FAILED, "bad_end_date", None), id="malformed end-date"),
-        pytest.param("arcgis", ("FAILED", Status.FAILED, "unsupported_plugin", None), id="plugin to come"),
+        pytest.param("sparql", ("FAILED", Status.FAILED, "unsupported_plugin", None), id="plugin to come"),
+        pytest.param("arcgis", ("FAILED", Status.FAILED, "http_404", None), id="no layer"),
         pytest.param("gopher", ("FAILED", Status.FAILED, "unknown_plugin", None), id="unknown plugin"),
         pytest.param("/cut", ("FAILED", Status.FAILED, "incomplete", None), id="broken off"),
     )
@@ -239,7 +241,7 @@ class TestTenBadInputs:
                 return row(site.url("/b.csv"), end="31/12/2100")
             case "closed":
                 return row(f"http://127.0.0.1:{closed_port()}/b.csv")
-            case "arcgis" | "gopher":
+            case "arcgis" | "gopher" | "sparql":
                 return row(site.url("/b.csv"), plugin=case)
         return row(site.url(case) if case.startswith("/") else case)
 
@@ -322,7 +324,7 @@ class TestLogsOfFailures:
         assert log["ssl-verify"] is True
         assert not {"status", "resource", "request-headers", "response-headers", "bytes"} & log.keys()
 
-    @pytest.mark.parametrize(("plugin", "exception"), [("arcgis", "UnsupportedPlugin"), ("gopher", "UnknownPlugin")])
+    @pytest.mark.parametrize(("plugin", "exception"), [("sparql", "UnsupportedPlugin"), ("gopher", "UnknownPlugin")])
     def test_a_plugin(self, collection, site, plugin, exception):
         """Defect 2: an unknown plugin stopped the whole run, and no log was written."""
         before = site.hits["/a.csv"]
@@ -331,6 +333,35 @@ class TestLogsOfFailures:
         assert (log["exception"], log["plugin"], log["elapsed"]) == (exception, plugin, "0.0")
         assert "ssl-verify" not in log
         assert site.hits["/a.csv"] == before
+
+    @pytest.mark.parametrize("given", ['{""max_page_size"":0}', '{""pages"":1}'])
+    def test_a_layer(self, collection, given):
+        """Defect 3: half a layer was taken for a fault of its own, and the reason was lost."""
+        esri = [{"attributes": {"OBJECTID": n}, "geometry": {"x": n, "y": n}} for n in range(4)]
+        with Site(router=Layer(esri, gives=3)) as site, Site(router=Layer(esri, lost=1)) as half:
+            whole, broken = collection.run(
+                row(site.url("/layer/0"), plugin="arcgis", parameters=f'"{given}"'),
+                row(half.url("/layer/0"), plugin="arcgis"),
+            )
+        log = collection.log(whole.url)
+        assert log.keys() == {"bytes", "elapsed", "endpoint-url", "entry-date", "plugin", "resource", "status"}
+        assert (log["status"], log["bytes"], whole.media_type) == ("200", whole.size, "application/geo+json")
+        features = json.loads((collection.folder / "resource" / log["resource"]).read_bytes())["features"]
+        assert [feature["properties"]["OBJECTID"] for feature in features] == [0, 1, 2, 3]
+        assert any("parameters are ignored" in line["event"] for line in collection.jobs.logs())
+        log = collection.log(broken.url)
+        assert (log["exception"], log["reason"]) == ("EsriDownloadError", "incomplete")
+        assert not {"status", "resource", "ssl-verify"} & log.keys()
+
+    def test_a_wfs(self, collection, site):
+        body = '<a timeStamp="{}" n="1"><b fid="b.{}" gml:id="zone.{}.x">é</b></a>'
+        site.answers["/wfs"] = Answer(body.format(1, 2, 3).encode(), content_type="text/xml; subtype=gml/3.1.1")
+        first = collection.one(row(site.url("/wfs"), plugin="wfs"))
+        site.answers["/wfs"] = Answer(body.format(4, 5, 6).encode(), content_type="text/xml; subtype=gml/3.1.1")
+        assert collection.one(row(site.url("/wfs"), plugin="wfs"), refill_todays_logs=True).sha256 == first.sha256
+        kept = (collection.folder / "resource" / str(first.sha256)).read_bytes()
+        assert kept == '<a n="1"><b gml:id="zone">é</b></a>'.encode()
+        assert collection.log(site.url("/wfs"))["ssl-verify"] is True
 
     def test_nothing_leaks_from_one_log_into_the_next(self, collection, site):
         """Defect 4."""

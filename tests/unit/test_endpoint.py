@@ -16,7 +16,7 @@ from datafab.domain.endpoint import FetchStatus, decided, endpoint_hash, expired
 from datafab.domain.fetchlog import FetchLog, log_name
 from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CollectFacts, Item
-from datafab.domain.timestamp import LONGEST, stripped
+from datafab.domain.timestamp import LONGEST, stripped, stripped_wfs
 from datafab.errors import FlowError
 
 URL = "https://données.example/é?q=1"
@@ -167,8 +167,9 @@ class TestDecisions:
         [
             ({}, None),
             ({"end_date": "2100-01-01"}, None),
-            ({"plugin": "arcgis"}, "unsupported_plugin"),
-            ({"plugin": "wfs"}, "unsupported_plugin"),
+            ({"plugin": "arcgis"}, None),
+            ({"plugin": "wfs"}, None),
+            ({"plugin": "wfs", "parameters": {"page_size": 10}}, "unsupported_plugin"),
             ({"plugin": "sparql"}, "unsupported_plugin"),
             ({"plugin": "ftp"}, "unknown_plugin"),
             ({"end_date": "31/12/2100"}, "bad_end_date"),
@@ -363,7 +364,17 @@ class TestTimeStamp:
     @given(
         parts=st.lists(
             st.sampled_from(
-                [b'"timeStamp":"2026",', b',\n"timeStamp" : "2026" }', b'timeStamp="1" ', b'timeStamp="', b",", b"}"]
+                [
+                    *(
+                        b'"timeStamp":"2026",',
+                        b',\n"timeStamp" : "2026" }',
+                        b'timeStamp="1" ',
+                        b'timeStamp="',
+                        b",",
+                        b"}",
+                    ),
+                    *(b' fid="a.1"', b'\nfid="', b'gml:id="a.', b'b.1"', b" "),
+                ]
             )
             | st.binary(max_size=9)
             | st.just(b" " * 3000)
@@ -376,9 +387,24 @@ class TestTimeStamp:
         body = b"".join(parts)
         edges = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
         pieces = [body[start:end] for start, end in pairwise(edges)]
-        assert b"".join(stripped("application/json", iter(pieces))) == b"".join(
-            stripped("application/json", iter([body]))
-        )
+        for strip in (stripped, stripped_wfs):
+            assert b"".join(strip("application/json", iter(pieces))) == b"".join(
+                strip("application/json", iter([body]))
+            )
+
+    @pytest.mark.parametrize(
+        ("body", "clean"),
+        [
+            (b'<w timeStamp="2026" n="2">', b'<w n="2">'),
+            (b'<w n="2" timeStamp="2026">', b'<w n="2">'),
+            (b'<w\n timeStamp="2026"\nfid="x">', b"<w\n\n>"),
+            (b'<x fid="x.1" gml:id="x.1.2">', b'<x gml:id="x">'),
+            (b'<x gml:id="x"><y gml:id=".1">', b'<x gml:id="x"><y gml:id=".1">'),
+            (b'<x my:fid="3" afid="4">fid="5"</x>', b'<x my:fid="3" afid="4">fid="5"</x>'),
+        ],
+    )
+    def test_what_a_wfs_writes_anew_each_time(self, body, clean):
+        assert b"".join(stripped_wfs("text/xml", iter([body]))) == clean
 
     def test_memory_stays_flat(self):
         held = 0

@@ -1,0 +1,190 @@
+"""Esri's geometries, and whole layers from a server that has their habits."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from datafab.clients.arcgis import Layer as Reader
+from datafab.clients.fetch import Fetcher
+from datafab.clients.store import Store
+from datafab.domain.esri import feature, geometry
+from datafab.domain.plugin import ArcgisParameters, parameters_of
+from datafab.settings import Settings
+from tests.servers.esri import Layer
+from tests.servers.http import Answer, Site
+
+SQUARE = [[0, 0], [0, 4], [4, 4], [4, 0], [0, 0]]
+HOLE = [[1, 1], [2, 1], [2, 2], [1, 2], [1, 1]]
+FAR = [[10, 10], [10, 12], [12, 12], [12, 10], [10, 10]]
+
+
+@pytest.mark.parametrize(
+    ("esri", "geojson"),
+    [
+        pytest.param({}, None, id="none"),
+        pytest.param({"x": 2.5, "y": 48}, {"type": "Point", "coordinates": [2.5, 48]}, id="point"),
+        pytest.param({"x": 0, "y": 51.4}, {"type": "Point", "coordinates": [0, 51.4]}, id="on the meridian"),
+        pytest.param({"x": 1, "y": 2, "z": 3}, {"type": "Point", "coordinates": [1, 2]}, id="height left out"),
+        pytest.param({"x": "NaN", "y": "NaN"}, None, id="empty point"),
+        pytest.param({"x": None, "y": None}, None, id="null point"),
+        pytest.param({"x": float("nan"), "y": 1.0}, None, id="not a number"),
+        pytest.param({"points": [[1, 2]]}, {"type": "Point", "coordinates": [1, 2]}, id="one of many points"),
+        pytest.param({"points": [[1, 2], [3, 4]]}, {"type": "MultiPoint", "coordinates": [[1, 2], [3, 4]]}, id="two"),
+        pytest.param({"paths": [[[0, 0], [1, 1]]]}, {"type": "LineString", "coordinates": [[0, 0], [1, 1]]}, id="line"),
+        pytest.param(
+            {"paths": [[[0, 0], [1, 1]], [[2, 2], [3, 3]]]},
+            {"type": "MultiLineString", "coordinates": [[[0, 0], [1, 1]], [[2, 2], [3, 3]]]},
+            id="lines",
+        ),
+        pytest.param({"rings": []}, None, id="no ring"),
+        pytest.param({"rings": [[]]}, None, id="empty ring"),
+        pytest.param({"rings": [SQUARE]}, {"type": "Polygon", "coordinates": [SQUARE]}, id="polygon"),
+        pytest.param({"rings": [SQUARE[:-1]]}, {"type": "Polygon", "coordinates": [SQUARE]}, id="left open"),
+        pytest.param({"rings": [SQUARE[::-1]]}, {"type": "Polygon", "coordinates": [SQUARE[::-1]]}, id="backwards"),
+        pytest.param({"rings": [SQUARE, HOLE]}, {"type": "Polygon", "coordinates": [SQUARE, HOLE]}, id="with a hole"),
+        pytest.param(
+            {"rings": [SQUARE, HOLE, FAR]},
+            {"type": "MultiPolygon", "coordinates": [[SQUARE, HOLE], [FAR]]},
+            id="two, one with a hole",
+        ),
+        pytest.param(
+            {"rings": [HOLE, SQUARE]},
+            {"type": "MultiPolygon", "coordinates": [[HOLE], [SQUARE]]},
+            id="a hole in nothing",
+        ),
+        pytest.param({"rings": [SQUARE[:2], SQUARE]}, {"type": "Polygon", "coordinates": [SQUARE]}, id="a line beside"),
+        pytest.param({"curveRings": []}, None, id="of a kind of its own"),
+    ],
+)  # fmt: skip
+def test_geometries(esri, geojson):
+    assert geometry(esri) == geojson
+
+
+def test_a_feature_has_the_keys_in_the_order_of_the_dumps_that_are_there_already():
+    esri = {"attributes": {"nom": "Évreux", "OBJECTID": 1}, "geometry": {"x": 1.0, "y": 2}}
+    assert json.dumps(feature(esri)) == (
+        '{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1.0, 2]}, '
+        '"properties": {"nom": "\\u00c9vreux", "OBJECTID": 1}}'
+    )
+    assert feature({"attributes": {}}) == {"type": "Feature", "geometry": None, "properties": None}
+
+
+def features(count: int) -> list[dict]:
+    return [
+        {"attributes": {"OBJECTID": 3 * n, "nom": f"é{n}"}, "geometry": {"x": n / 10, "y": 48.0}} for n in range(count)
+    ]
+
+
+class Dump:
+    """Reads a layer into a store."""
+
+    def __init__(self, folder) -> None:
+        settings = Settings(home=folder, allow_private_hosts=("127.0.0.0/8",), max_bytes=200_000)
+        self.store = Store((folder / "store").as_uri())
+        self.fetcher = Fetcher(settings)
+
+    def __call__(self, router, path="/layer/0", *, max_page_size=None, page=20.0):
+        given = {"router": router} if callable(router) else {"answers": router}
+        with Site(**given) as site, self.fetcher.session() as session:
+            url = site.url(path)
+            fetched = session.gather(url, self.store, lambda get: Reader(get, url, max_page_size).dump(), page=page)
+        if fetched.sha256 is None:
+            return fetched.refusal
+        with self.store.open(fetched.sha256) as file:
+            text = file.read().decode()
+        assert fetched.size == len(text.encode())
+        return text
+
+
+@pytest.fixture
+def dump(tmp_path) -> Dump:
+    return Dump(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("habits", "max_page_size", "requests"),
+    [
+        pytest.param({}, None, 1, id="one page"),
+        pytest.param({"says": 10, "gives": 10}, None, 3, id="pages"),
+        pytest.param({"says": 0}, 10, 3, id="smaller pages than it would give"),
+        pytest.param({"says": 1000, "gives": 10}, None, 3, id="it gives less than it says"),
+        pytest.param({"says": 1000, "gives": 10, "silent": True}, None, 3, id="and does not say so"),
+        pytest.param({"pages": False, "says": 10, "gives": 10}, None, 3, id="by object ids"),
+        pytest.param({"pages": False, "says": 1000, "gives": 10}, None, 4, id="by object ids, less than it says"),
+        pytest.param({"counts": False, "says": 10, "gives": 10}, None, 3, id="without a count"),
+    ],
+)
+def test_a_layer_comes_whole_whatever_its_habits(dump, habits, max_page_size, requests):
+    layer = Layer(features(25), **habits)
+    text = dump(layer, max_page_size=max_page_size)
+    collection = json.loads(text)
+    assert [each["properties"]["OBJECTID"] for each in collection["features"]] == [3 * n for n in range(25)]
+    assert text.startswith('{"type":"FeatureCollection","features":[\n{"type": "Feature", ')
+    assert text.count(",\n{") == 24
+    assert text.endswith("}]}")
+    asked = [query for query in layer.queries if "outFields" in query]
+    assert len(asked) == requests
+    assert all(query["outSR"] == "4326" for query in asked)
+
+
+def test_what_the_endpoint_itself_asks_for_goes_along(dump):
+    layer = Layer(features(2))
+    assert json.loads(dump(layer, "/layer/0/query?token=abc&f=html&where=nom+is+not+null#part"))["features"]
+    assert {query["token"] for query in layer.queries} == {"abc"}
+    assert {query["where"] for query in layer.queries} == {"(nom is not null)"}
+
+
+def test_an_empty_layer_is_a_collection_of_nothing(dump):
+    assert json.loads(dump(Layer([]))) == {"type": "FeatureCollection", "features": []}
+
+
+def told(**error):
+    return lambda _path, _headers: Answer(json.dumps({"error": error}).encode(), content_type="application/json")
+
+
+@pytest.mark.parametrize(
+    ("router", "path", "code", "said"),
+    [
+        (Layer(features(5), lost=2), "/layer/0", "incomplete", "the layer has 5 features, and 3 came"),
+        (Layer([]), "/layer", "no_layer", "add a layer's number to the address: 0 (Zones), 1 (Arbres)"),
+        (Layer([]), "/other", "http_404", "answered 404"),
+        (told(code=499, message="Token Required", details=[]), "/x", "http_499", "the service says: Token Required"),
+        (told(code=503, message="Busy", details=["a", "b"]), "/x", "http_503", "says: Busy: a: b"),
+        (told(code=503, message="Busy", details="a"), "/x", "http_503", "says: Busy: a"),
+        (told(message=None), "/x", "arcgis_error", "an error that it does not name"),
+        ({"/x?f=json": Answer(b"[1]", content_type="application/json")}, "/x", "bad_answer", "no JSON object"),
+        ({"/x?f=json": Answer(b"<wfs/>", content_type="text/xml")}, "/x", "bad_answer", "is this an ArcGIS layer?"),
+        ({"/x?f=json": Answer(b"<p>", content_type="text/html")}, "/x", "html", "a web page"),
+        ({"/x?f=json": Answer(b"{", fault="short")}, "/x", "incomplete", "broke off"),
+        ({"/x?f=json": Answer(b" " * 300_000)}, "/x", "too_large", "DATAFAB_MAX_BYTES"),
+    ],
+)
+def test_what_is_no_layer_says_why(dump, router, path, code, said):
+    refusal = dump(router, path)
+    assert (refusal.code, said in refusal.message) == (code, True), refusal
+
+
+def test_a_page_that_takes_too_long_is_given_up(dump):
+    def slow(path, headers):
+        return Layer(features(1))(path, headers) if "/query" not in path else Answer(b"{}", delay=5)
+
+    assert dump(slow, page=0.3).code == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("given", "page", "warned"),
+    [
+        (None, None, None),
+        ({"max_page_size": 100, "timeout": 5}, 100, None),
+        ({"max_page_size": 0}, None, "'max_page_size' is no good"),
+        ({"max_page_size": "100"}, None, "'max_page_size' is no good"),
+        ({"maxpagesize": 1}, None, "'maxpagesize' is no good"),
+    ],
+)
+def test_parameters_that_are_no_good_are_told_and_ignored(given, page, warned):
+    parameters, warning = parameters_of(ArcgisParameters, given)
+    assert parameters.max_page_size == page
+    assert (warning is None) == (warned is None)
+    assert (warned or "") in (warning or "")
