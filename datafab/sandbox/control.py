@@ -1,0 +1,172 @@
+"""What every sandbox over HTTP can be told: time, faults, and what was asked of it. ``/_sim`` is the same over HTTP.
+
+``GET /_sim``: the journal. ``POST /_sim``: an object of operations, done in their order: ``faults`` (a list of
+``Fault``), ``advance`` (seconds), ``forget`` (the journal), and those of the sandbox.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from threading import Lock, Thread
+from typing import Any
+
+from flask import Flask, Response, g, jsonify, request
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+Operation = Callable[[Any], Any]
+
+
+@dataclass(slots=True)
+class Clock:
+    """The time of a sandbox: the real one, unless it is set; it can be advanced.
+
+    Attributes:
+        at: where it stands still; None: it goes.
+        ahead: of the real time.
+    """
+
+    at: datetime | None = None
+    ahead: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        """Return the time, UTC."""
+        return self.at or datetime.now(UTC) + self.ahead
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        step = timedelta(seconds=seconds)
+        if self.at is None:
+            self.ahead += step
+        else:
+            self.at += step
+
+
+@dataclass(slots=True, kw_only=True)
+class Fault:
+    """What goes wrong with the next requests.
+
+    Attributes:
+        path: beginning of the paths that it concerns.
+        method: the only one that it concerns; empty: all.
+        skip: so many requests pass before.
+        times: so many fail then.
+        status: of the answer; 0: the connection is closed without one.
+        body: of the answer.
+        headers: of the answer.
+        delay: seconds before the answer.
+        after: whether what was asked for is done nevertheless.
+    """
+
+    path: str = "/"
+    method: str = ""
+    skip: int = 0
+    times: int = 1
+    status: int = 500
+    body: str = "<html>Internal Server Error</html>"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delay: float = 0.0
+    after: bool = False
+
+    def hits(self, method: str, path: str) -> bool:
+        """Tell whether it is this request's turn; counts it."""
+        if not self.times or self.method not in {"", method} or not path.startswith(self.path):
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        self.times -= 1
+        return True
+
+    def answer(self) -> Response:
+        """Return the answer."""
+        time.sleep(self.delay)
+        if self.status == 0:
+            with suppress(OSError, KeyError):
+                request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        response = Response(self.body, self.status or 500, dict(self.headers))
+        response.headers.setdefault("Content-Type", "text/html")
+        return response
+
+
+@dataclass(slots=True)
+class Control:
+    """The strings by which a sandbox is moved.
+
+    Attributes:
+        journal: method, path, query, body and status of every request, in the order of their answers.
+        faults: those to come.
+        operations: what ``POST /_sim`` can do.
+    """
+
+    clock: Clock = field(default_factory=Clock)
+    journal: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    operations: dict[str, Operation] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+    def asked(self, method: str, path: str = "/") -> list[dict[str, Any]]:
+        """Return the requests of a method to a path and those below it."""
+        return [each for each in self.journal if each["method"] == method and each["path"].startswith(path)]
+
+    def into(self, app: Flask) -> None:
+        """Put the control into an app."""
+        own: dict[str, Operation] = {
+            "faults": lambda planned: self.faults.extend(Fault(**each) for each in planned),
+            "advance": self.clock.advance,
+            "forget": lambda _: self.journal.clear(),
+        }
+
+        @app.get("/_sim")
+        def journal() -> Response:
+            return jsonify({"journal": self.journal, "now": self.clock.now().isoformat()})
+
+        @app.post("/_sim")
+        def operate() -> tuple[Response, int]:
+            given = request.get_json(silent=True)
+            known = own | self.operations
+            if not isinstance(given, dict) or not given.keys() <= known.keys():
+                return jsonify({"error": f"an object of these operations: {', '.join(known)}"}), 400
+            try:
+                return jsonify({name: known[name](value) for name, value in given.items()}), 200
+            except (TypeError, ValueError, KeyError) as error:
+                return jsonify({"error": f"{type(error).__name__}: {error}"}), 400
+
+        @app.before_request
+        def fail() -> Response | None:
+            if request.path == "/_sim":
+                return None
+            with self.lock:
+                g.fault = next((each for each in self.faults if each.hits(request.method, request.path)), None)
+            return None if g.fault is None or g.fault.after else g.fault.answer()
+
+        @app.after_request
+        def note(response: Response) -> Response:
+            if request.path == "/_sim":
+                return response
+            if g.fault is not None and g.fault.after:
+                response = g.fault.answer()
+            asked = {"method": request.method, "path": request.path, "query": request.args.to_dict()}
+            self.journal.append(asked | {"body": request.get_json(silent=True), "status": response.status_code})
+            return response
+
+
+class _Quiet(WSGIRequestHandler):
+    def log(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(app: Flask, port: int = 0) -> Iterator[str]:
+    """Serve an app on 127.0.0.1; gives its root."""
+    server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
+    Thread(target=server.serve_forever, args=(0.05,), name=app.name, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,113 @@
+"""A small link-proxy on 127.0.0.1, with the HTTP API of link-proxy 1.4.6; what it does stands in ``links``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
+from typing import Any
+
+from flask import Flask, Response, jsonify, redirect, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from datafab.sandbox.bundles import etag
+from datafab.sandbox.control import Control, Operation, serving
+from datafab.sandbox.links import BUCKET, DELIVERY, RUNNING, Sandbox
+
+
+def _error(status: int, message: str) -> Response:
+    response = jsonify({"error": message})
+    response.status_code = status
+    return response
+
+
+def _brief(check: dict[str, Any]) -> dict[str, Any]:
+    return {name: check[name] for name in ("number", "createdAt", "updatedAt", "state", "statusCode")}
+
+
+def _app(sandbox: Sandbox) -> Flask:
+    app = Flask("sandbox-link-proxy", static_folder=None)
+
+    @app.post("/")
+    def submit() -> Response:
+        given = request.get_json(silent=True)
+        if not isinstance(given, dict) or not given.get("location"):
+            return _error(400, "location is required")
+        return jsonify(sandbox.submit(str(given["location"]), no_cache=given.get("noCache") is True).shown())
+
+    @app.get("/")
+    def find() -> AnyResponse:
+        link = sandbox.find(request.args.get("location", ""))
+        return redirect(f"/{link.id}") if link else _error(404, "link not found")
+
+    @app.get("/<name>")
+    def show(name: str) -> Response:
+        link = sandbox.links.get(name)
+        if link is None:
+            return _error(404, "link not found")
+        below = [child for child in list(sandbox.links.values()) if name in child.parents]
+        found = [download for each in (link, *below) for download in list(each.downloads.values())]
+        return jsonify(link.shown() | {"downloads": found})
+
+    _checks(app, sandbox)
+    sandbox.control.operations |= _operations(sandbox)
+    sandbox.control.into(app)
+    return app
+
+
+def _checks(app: Flask, sandbox: Sandbox) -> None:
+    """Add what is said of checks and of the files that they gave."""
+
+    @app.get("/<name>/checks")
+    def checks(name: str) -> Response:
+        link = sandbox.links.get(name)
+        return jsonify([_brief(each) for each in link.checks[:-21:-1]]) if link else _error(404, "link not found")
+
+    @app.get("/<name>/checks/latest")
+    def latest(name: str) -> AnyResponse:
+        link = sandbox.links.get(name)
+        over = [each["number"] for each in link.checks if each["state"] not in RUNNING] if link else []
+        return redirect(f"/{name}/checks/{over[-1]}") if over else _error(404, "check not found")
+
+    @app.get("/<name>/checks/<int:number>")
+    def check(name: str, number: int) -> Response:
+        link = sandbox.links.get(name)
+        known = link is not None and 0 < number <= len(link.checks)
+        return jsonify(link.checks[number - 1]) if link and known else _error(404, "check not found")
+
+    @app.get(f"/{BUCKET}/<path:key>")
+    def file(key: str) -> AnyResponse:
+        if key not in sandbox.files:
+            return _error(404, "NoSuchKey")
+        response = Response(sandbox.files[key], content_type="application/octet-stream")
+        response.set_etag(etag(sandbox.files[key]))
+        return response.make_conditional(request)
+
+
+def _operations(sandbox: Sandbox) -> dict[str, Operation]:
+    """Return what ``/_sim`` can do."""
+    return {
+        "subscribe": lambda given: sandbox.subscribe(**given),
+        "webhooks": lambda mode: setattr(sandbox, "webhooks", mode),
+        "deliver": lambda _: sandbox.deliver(),
+        "planned": sandbox.planned.update,
+        "hold": lambda phases: sandbox.hold(*phases),
+        "release": lambda phases: sandbox.release(*phases),
+        "contain": lambda given: sandbox.contain(**given),
+        "deliveries": lambda _: sandbox.deliveries,
+    }
+
+
+@contextmanager
+def linkproxy(port: int = 0, control: Control | None = None) -> Iterator[Sandbox]:
+    """Run a link-proxy; it knows no link and no subscriber."""
+    sandbox = Sandbox(control=control or Control())
+    with serving(_app(sandbox), port) as url:
+        sandbox.url = url
+        checks = Thread(target=sandbox.run, name="sandbox-link-proxy-checks", daemon=True)
+        checks.start()
+        try:
+            yield sandbox
+        finally:
+            sandbox.close()
+            checks.join(2 * DELIVERY)
