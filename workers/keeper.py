@@ -48,6 +48,8 @@ class Held:
     job: str = ""
     deaths: int = 0
     created: float = 0.0
+    #: whether its items are to be looked at before their time
+    hastened: bool = False
     #: why it is to be parked, when the tick said so
     park: str | None = None
     #: seconds in which something must move
@@ -94,7 +96,7 @@ class Keeper:
         taken = self.ledger.take(rid, fence, by, lease=self.lease, pool=self.pool, stage=stage)
         if taken is None:
             return None
-        held = Held(rid, fence, by, taken.job, taken.deaths, taken.created)
+        held = Held(rid, fence, by, taken.job, taken.deaths, taken.created, taken.hastened)
         with self._lock:
             self._held[by] = held
         return held

@@ -116,7 +116,7 @@ if not mine(rid, by) then
   redis.call('HSETNX', job, 'started', now)
 end
 redis.call('ZADD', P .. 'due', now + lease, rid)
-return {row[3], row[4], redis.call('HGET', job, 'created')}
+return {row[3], row[4], redis.call('HGET', job, 'created'), redis.call('HDEL', key, 'hurry')}
 """
 
 _RENEW = """
@@ -148,8 +148,23 @@ local rid, by, delay, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if not mine(rid, by) then return 0 end
 move(rid, 'wait')
 redis.call('HSET', row_key(rid), 'reason', reason, 'deaths', 0, 'by', '')
+if redis.call('HEXISTS', row_key(rid), 'hurry') == 1 then delay = 0 end
 redis.call('ZADD', P .. 'due', now + delay, rid)
 return 1
+"""
+
+# What is being looked at just now may have been looked at a moment too early: its mark stays until it is taken again.
+_HASTEN = """
+local told = 0
+for _, rid in ipairs(redis.call('SMEMBERS', P .. 'job:' .. ARGV[1] .. ':rows')) do
+  local state = redis.call('HGET', row_key(rid), 'state')
+  if state == 'wait' then redis.call('ZADD', P .. 'due', now, rid) end
+  if state == 'wait' or state == 'run' or state == 'sent' then
+    redis.call('HSET', row_key(rid), 'hurry', 1)
+    told = told + 1
+  end
+end
+return told
 """
 
 # A holder is gone, and it is this row's fault as far as anybody can tell.
@@ -249,6 +264,8 @@ class Taken(NamedTuple):
     deaths: int
     #: Unix time at which the job was made
     created: float
+    #: whether somebody said that there is something to see
+    hastened: bool = False
 
 
 class Claimed(NamedTuple):
@@ -288,7 +305,7 @@ class Ledger:
         #: seconds until a message is doubted
         self.handover = 2 * settings.lease
         scripts = {"enqueue": _ENQUEUE, "take": _TAKE, "renew": _RENEW, "end": _END, "wait": _WAIT, "died": _DIED}
-        scripts |= {"split": _SPLIT, "claim": _CLAIM, "confirm": _CONFIRM, "unpark": _UNPARK}
+        scripts |= {"split": _SPLIT, "claim": _CLAIM, "confirm": _CONFIRM, "unpark": _UNPARK, "hasten": _HASTEN}
         self._scripts = {name: client.register_script(_HELPERS + text) for name, text in scripts.items()}
 
     @classmethod
@@ -307,7 +324,7 @@ class Ledger:
     def take(self, rid: str, fence: int, by: str, *, lease: float, pool: str, stage: str) -> Taken | None:
         """Take a row that was sent with this fence; None: the copy is stale. ``by`` names this very attempt."""
         answer = self._run("take", rid, fence, by, lease, pool, stage)
-        return Taken(answer[0], int(answer[1]), float(answer[2])) if answer else None
+        return Taken(answer[0], int(answer[1]), float(answer[2]), bool(answer[3])) if answer else None
 
     def renew(self, held: Sequence[tuple[str, str]], lease: float) -> list[str]:
         """Renew the leases of (rid, by) pairs; return the ``by`` of those that are lost."""
@@ -322,6 +339,10 @@ class Ledger:
     def wait(self, rid: str, by: str, delay: float, reason: str) -> bool:
         """Let a row wait; False: it was lost."""
         return bool(self._run("wait", rid, by, delay, reason))
+
+    def hasten(self, job: str) -> int:
+        """Make what waits of a job due now: somebody says that there is something to see. Return how many rows."""
+        return int(self._run("hasten", job))
 
     def died(self, rid: str, fence: int, reason: str) -> bool:
         """Count a death of a row's holder and make it due; False: it had moved on."""

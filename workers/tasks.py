@@ -38,6 +38,7 @@ class StageTask(LedgerTask):
             created=held.created,
             again=held.fence > 0,
             suspect=held.deaths > 0,
+            hastened=held.hastened,
             holder=(held.rid, held.by),
             check=held.check,
             alive=held.alive,

@@ -39,6 +39,37 @@ def test_a_waiting_job_says_so_and_holds_no_message(bench: Bench):
     assert bench.end(job).status == JobStatus.SUCCEEDED
 
 
+def test_a_waiting_job_is_looked_at_when_somebody_says_so(bench: Bench):
+    job = bench.start("waiting", delay=600)
+    for looks in (1, 2):
+        bench.until_told(job, "look", looks)
+        until(lambda: bench.job(job).status == JobStatus.WAITING, 10)
+        assert bench.ledger.hasten(job) == 1
+    bench.until_told(job, "look", 4)  # the second stage's first
+    # While it looks, or before its message has arrived, the word is kept.
+    (rid,) = bench.ledger.states(job)
+    bench.ledger.hasten(job)
+    bench.until_told(job, "look", 5)
+    until(lambda: bench.job(job).status == JobStatus.WAITING, 10)
+    bench.ledger.hasten(job)
+    assert bench.end(job).status == JobStatus.SUCCEEDED
+    assert bench.told(job, "look") == {"toy:0": 6}
+    assert bench.ledger.hasten(job) == 0
+    assert not bench.redis.exists(f"datafab:1:row:{rid}")
+
+
+def test_a_word_that_comes_during_a_look_is_kept_for_the_next(bench: Bench):
+    job = Job(id="hurried", flow="noop5", created=time.time(), deadline=time.time() + 60)
+    source, stages = plan("noop5", {})
+    accept(job, source, stages)
+    (rid,) = bench.ledger.states(job.id)
+    take = {"lease": 60, "pool": "threads", "stage": "numbers"}
+    assert not bench.ledger.take(rid, 0, "a", **take).hastened
+    assert bench.ledger.hasten(job.id) == 1
+    assert bench.ledger.wait(rid, "a", 600, "not ready")
+    assert bench.end(job.id).status == JobStatus.SUCCEEDED
+
+
 def test_a_chord_joins_once_over_waits_and_a_killed_child(bench: Bench):
     job = bench.start("waiting", n=20, wait=["toy:1", "toy:7", "toy:13"], seconds=0.1)
     bench.until_told(job, "start")
