@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from datafab.domain.batching import in_order
 from datafab.domain.payload import Item, Status
-from datafab.errors import DatafabError
+from datafab.errors import DatafabError, FlowError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 #: What comes of one item: the item on its way, or why not.
 Outcome = Item | DatafabError
+
+
+def no_cluster(flow: str, _params: Mapping[str, Any], _key: str) -> str:
+    """Refuse to enqueue: a run in one process has nobody to hand a job to."""
+    msg = f"flow {flow!r} is to be enqueued, which needs a cluster: run this job on one (`datafab up`), not inline"
+    raise FlowError(msg, code="no_cluster", field="DATAFAB_REDIS_URL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,8 @@ class Context:
     progress: Callable[[int, int | None, str], None]
     #: this stage's and item's own notes, kept over restarts of the same job; JSON values
     memo: MutableMapping[str, Any]
+    #: enqueue(flow, params, key) -> id of the job that has the key: a new one, or the one that had it before
+    enqueue: Callable[[str, dict[str, Any], str], str] = no_cluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

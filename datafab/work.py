@@ -15,7 +15,7 @@ from datafab.domain.backoff import next_delay
 from datafab.domain.payload import Batch, Item, Status
 from datafab.errors import DatafabError, Fatal, FlowError, Lost, Parked, Retriable, Skippable, Wait
 from datafab.services import Services
-from datafab.stage import Context, Outcome, Stage
+from datafab.stage import Context, Outcome, Stage, no_cluster
 
 T = TypeVar("T")
 
@@ -46,6 +46,8 @@ class Attempt:
     check: Callable[[], None] = lambda: None
     #: told whenever an item has ended, so that the attempt is not taken for hung
     alive: Callable[[], None] = lambda: None
+    #: see ``Context.enqueue``
+    enqueue: Callable[[str, dict[str, Any], str], str] = no_cluster
 
 
 class Memo(UserDict[str, Any]):
@@ -98,6 +100,7 @@ class Work:
             check=self.attempt.check,
             progress=self._progress,
             memo=self.memo(index),
+            enqueue=self.attempt.enqueue,
         )
 
     def memo(self, index: int) -> Memo:

@@ -130,7 +130,7 @@ def start(
             services().secrets.erase(job.id)
         return jobs().get(known), False
     try:
-        sig.apply_async()
+        sig.apply_async(add_to_parent=False)  # a stage that enqueues jobs has no children
         ledger().confirm([(rows_of(sig)[0].rid, 0)])
     except (OperationalError, *AWAY) as error:
         # It is accepted: its row is there, and the tick sends it when Redis is back.

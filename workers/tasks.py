@@ -42,11 +42,16 @@ class StageTask(LedgerTask):
             holder=(held.rid, held.by),
             check=held.check,
             alive=held.alive,
+            enqueue=_enqueue,
         )
 
     def done_key(self, held: Held) -> str:
         """Return where the runner keeps what is done of this batch."""
         return f"job:{held.job}:done:{self.stage.name}:{held.batch_name}"
+
+
+def _enqueue(flow: str, params: dict[str, Any], key: str) -> str:
+    return canvas.start(flow, params, key)[0].id
 
 
 def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dict[str, Any]:
