@@ -18,6 +18,7 @@ from datafab.clients.jobs import Jobs, RedisJobs, connect
 from datafab.clients.linkproxy import LinkProxy
 from datafab.clients.publications import Publications
 from datafab.clients.secrets import RedisSecrets, Secrets
+from datafab.clients.sources import Sources
 from datafab.clients.store import Store
 from datafab.clients.wis2suite import Wis2Suite
 from datafab.errors import DatafabError, SettingError
@@ -87,6 +88,11 @@ class Services:
     def catalogue(self, url: str | None) -> Datagouv:
         """Return this catalogue, or that of the settings."""
         return self.datagouv if url is None else Datagouv(self.settings, url)
+
+    @cached_property
+    def sources(self) -> Sources:
+        """What is known of sources between two jobs."""
+        return Sources(self.settings, connect(self._redis_url, patience=30))
 
     @cached_property
     def linkproxy(self) -> LinkProxy:
@@ -163,7 +169,7 @@ class Services:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("jobs", "fetcher", "mqtt", "publications", "index"):
+        for name in ("jobs", "fetcher", "mqtt", "publications", "sources", "index"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
         self._stores.clear()

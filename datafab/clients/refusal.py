@@ -30,6 +30,18 @@ class Refusal:
     exception: str | None = None
 
 
+#: Codes of reasons that may pass by themselves, besides the HTTP statuses 408, 425, 429 and 5xx.
+_PASSING = frozenset(
+    {"timeout", "connection_refused", "disconnected", "incomplete", "unreachable", "dns", "bad_answer"}
+)
+_PASSING_STATUSES = ("http_408", "http_425", "http_429", "http_5")
+
+
+def may_pass(code: str) -> bool:
+    """Tell whether what was refused for this reason may be given later."""
+    return code in _PASSING or code.startswith(_PASSING_STATUSES)
+
+
 #: The first line that fits any of an error's causes is the reason.
 _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((rq.MissingSchema, rq.InvalidSchema), "not_http", "the address does not begin with http:// or https://"),

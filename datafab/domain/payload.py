@@ -98,6 +98,23 @@ class CkanFacts(Value):
     plan: str | None = None
 
 
+class CatalogueFacts(Value):
+    """What a catalogue says of a file, and what is to be remembered of it for the next time."""
+
+    #: changes when the file may have
+    fingerprint: str | None = None
+    #: one of several files that link-proxy found at the source's address: fetched where link-proxy keeps it
+    part: bool = False
+    #: where link-proxy keeps it
+    download: str | None = None
+    #: digest of all that link-proxy keeps of it
+    downloads: str | None = None
+    #: of the answer that gave its bytes
+    etag: str | None = None
+    #: Last-Modified of that answer
+    modified: str | None = None
+
+
 class Wis2Facts(Value):
     """What an event says of a file, and how it was announced over WIS2."""
 
@@ -141,6 +158,7 @@ class Item(Value):
     status: Status = Status.OK
     error: ItemError | None = None
     collect: CollectFacts | None = None
+    catalogue: CatalogueFacts | None = None
     ckan: CkanFacts | None = None
     wis2: Wis2Facts | None = None
 

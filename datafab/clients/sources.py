@@ -1,0 +1,160 @@
+"""What is known of sources between two jobs: how each was last seen, how far a catalogue was read, who waits for whom.
+
+Keys, all below ``datafab:1:``
+
+| key | type | holds |
+| --- | --- | --- |
+| ``source:<id>`` | hash | ``Facts`` of a source under one-letter names, about 400 bytes; kept a year after the last look |
+| ``catalogue:<digest>`` | hash | a catalogue's ``url`` and ``cursor``; ``pass:<job>``: when a pass began that may move it |
+| ``link:<id>`` | set | jobs that wait for a link of link-proxy |
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import redis
+
+from datafab.domain.document import document_id
+from datafab.settings import PREFIX, Settings
+
+#: Seconds that a source is remembered after it was last looked at.
+KEPT = 365 * 24 * 3600
+#: Longer ones are not kept: the next fetch is compared by its digest then.
+MAX_ETAG, MAX_DATE = 200, 64
+#: Sources that are asked about at once.
+MANY = 500
+
+# Of two jobs on one source the one that was made later knows better, whichever ends last.
+_REMEMBER = """
+if (tonumber(redis.call('HGET', KEYS[1], 'a')) or 0) > tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'a', ARGV[1])
+for i = 3, #ARGV, 2 do
+  if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
+  else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+return 1
+"""
+
+# A pass that began earlier may end later.
+_MOVE = """
+local began = tonumber(redis.call('HGET', KEYS[1], ARGV[1]))
+if not began then return 0 end
+if ARGV[2] == '1' and began > (tonumber(redis.call('HGET', KEYS[1], 'cursor')) or 0) then
+  redis.call('HSET', KEYS[1], 'cursor', began)
+end
+redis.call('HDEL', KEYS[1], ARGV[1])
+return 1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """How a source was last seen.
+
+    Attributes:
+        fingerprint: what its catalogue said of it when it was last looked at, to an end.
+        address: digest of the URL that the following are about.
+        etag: of the answer; None: none, or too long a one.
+        modified: the answer's Last-Modified.
+        sha256: of its content.
+        media_type: of its content.
+        downloads: digest of what link-proxy kept of it.
+    """
+
+    fingerprint: str | None = None
+    address: str | None = None
+    etag: str | None = None
+    modified: str | None = None
+    sha256: str | None = None
+    media_type: str | None = None
+    downloads: str | None = None
+
+
+_LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstd", strict=True))
+
+
+def address(url: str) -> str:
+    """Return a digest by which a URL is known again."""
+    return hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+class Sources:
+    """What is known of sources, in one Redis."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self._redis: Any = client  # its types do not know that answers are decoded
+        self._patience = int(settings.job_deadline)
+        self._remember = client.register_script(_REMEMBER)
+        self._move = client.register_script(_MOVE)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._redis.close()
+
+    def facts(self, source: str) -> Facts:
+        """Return how a source was last seen; of one that never was, all is None."""
+        values = self._redis.hmget(_source(source), list(_LETTERS.values()))
+        return Facts(**dict(zip(_LETTERS, values, strict=True)))
+
+    def fingerprints(self, sources: Sequence[str]) -> dict[str, str | None]:
+        """Return the fingerprints that sources were last seen with."""
+        found: list[str | None] = []
+        for first in range(0, len(sources), MANY):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for source in sources[first : first + MANY]:
+                    pipe.hget(_source(source), "f")
+                found += pipe.execute()
+        return dict(zip(sources, found, strict=True))
+
+    def remember(self, source: str, at: float, **facts: str | None) -> bool:
+        """Keep some of a source's facts; False: a job that was made after ``at`` (Unix time) has done so before."""
+        if len(facts.get("etag") or "") > MAX_ETAG:
+            facts["etag"] = None
+        if len(facts.get("modified") or "") > MAX_DATE:
+            facts["modified"] = None
+        args: list[Any] = [at, KEPT]
+        for name, value in facts.items():
+            args += [_LETTERS[name], value or ""]
+        return bool(self._remember(keys=[_source(source)], args=args))
+
+    def cursor(self, catalogue: str) -> float | None:
+        """Return when the last pass over a catalogue began that came to a good end, Unix time; None: none did."""
+        value = self._redis.hget(_catalogue(catalogue), "cursor")
+        return None if value is None else float(value)
+
+    def began(self, catalogue: str, job: str, at: float) -> None:
+        """Note that a job has read a catalogue as far as it must; the cursor is moved once all of it has ended well."""
+        self._redis.hset(_catalogue(catalogue), mapping={"url": catalogue, f"pass:{job}": at})
+
+    def ended(self, catalogue: str, job: str, *, well: bool) -> bool:
+        """Forget a pass; one that ended well moves the cursor to its beginning. False: there is none to forget."""
+        return bool(self._move(keys=[_catalogue(catalogue)], args=[f"pass:{job}", int(well)]))
+
+    def await_link(self, link: str, job: str) -> None:
+        """Note that a job waits for a link."""
+        with self._redis.pipeline() as pipe:
+            pipe.sadd(f"{PREFIX}link:{link}", job)
+            pipe.expire(f"{PREFIX}link:{link}", self._patience)
+            pipe.execute()
+
+    def leave_link(self, link: str, job: str) -> None:
+        """Note that a job waits no longer."""
+        self._redis.srem(f"{PREFIX}link:{link}", job)
+
+    def waiting(self, links: Iterable[str]) -> list[str]:
+        """Return the jobs that wait for any of these links."""
+        keys = [f"{PREFIX}link:{link}" for link in links]
+        return sorted(self._redis.sunion(keys)) if keys else []
+
+
+def _source(source: str) -> str:
+    return f"{PREFIX}source:{document_id(source)}"
+
+
+def _catalogue(url: str) -> str:
+    return f"{PREFIX}catalogue:{hashlib.sha256(url.encode()).hexdigest()[:32]}"
