@@ -16,7 +16,7 @@ from typing import Any
 import click
 import redis
 
-from datafab import api, cli_flows, cli_wis2, demo, log, show
+from datafab import api, cli_flows, cli_sandbox, cli_wis2, demo, log, show
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.secrets import MemorySecrets
 from datafab.domain.job import Job, JobStatus
@@ -194,6 +194,7 @@ def jobs_prune() -> None:
 
 
 main.add_command(cli_flows.flows)
+main.add_command(cli_sandbox.sandbox)
 main.add_command(cli_wis2.wis2)
 
 

@@ -24,6 +24,9 @@ from datafab.settings import PREFIX, Settings, child_environment, load
         ("DATAFAB_TIMEZONE", "Europe/Atlantis", "no time zone is called 'Europe/Atlantis'"),
         ("DATAFAB_ALLOW_PRIVATE_HOSTS", "localhost", "DATAFAB_ALLOW_PRIVATE_HOSTS"),
         ("DATAFAB_RETENTION_DAYS", "-1", "DATAFAB_RETENTION_DAYS='-1'"),
+        ("DATAFAB_CATALOGUE_URL", "www.data.gouv.fr", "must begin with http:// or https://"),
+        ("DATAFAB_LINKPROXY_URL", "redis://h", "must begin with http:// or https://"),
+        ("DATAFAB_CATALOGUE_OVERLAP", "-1", "DATAFAB_CATALOGUE_OVERLAP='-1'"),
     ],
 )
 def test_a_wrong_value_names_its_variable(name: str, value: str, says: str):
@@ -40,7 +43,8 @@ def test_private_hosts_are_a_list():
 
 
 def test_a_child_sees_the_same_settings():
-    mine = load(home=Path("/h"), lease=3.5, allow_private_hosts="127.0.0.1,::1", redis_url="redis://:secret@h/0")
+    lists = {"allow_private_hosts": "127.0.0.1,::1", "catalogue_exclude": "a,b"}
+    mine = load(home=Path("/h"), lease=3.5, redis_url="redis://:secret@h/0", **lists)
     code = "from datafab.settings import load; print(load().model_dump_json())"
     child = subprocess.run(
         [sys.executable, "-c", code], env=child_environment(mine), capture_output=True, text=True, check=True
@@ -50,6 +54,7 @@ def test_a_child_sees_the_same_settings():
 
 def test_secrets_are_not_shown():
     assert "secret" not in repr(load(redis_url="redis://:secret@host/0", proxy="http://u:secret@proxy"))
+    assert "secret" not in repr(load(linkproxy_url="http://u:secret@host", linkproxy_token="secret"))  # noqa: S106 - not one
 
 
 def test_the_defaults_hang_together():

@@ -1,0 +1,55 @@
+"""``datafab sandbox``: stand-ins of outside systems, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+from threading import Event
+
+import click
+
+from datafab import show
+from datafab.sandbox.catalogue import catalogue
+from datafab.sandbox.linkproxy import linkproxy
+from datafab.settings import load
+
+at_port = click.option("--port", default=0, show_default="a free one", type=click.IntRange(0, 65535))
+
+
+@click.group()
+def sandbox() -> None:
+    """Run a small stand-in of an outside system on 127.0.0.1, until Ctrl-C.
+
+    What it was asked: GET /_sim. Faults and changes: POST /_sim with an object of operations.
+    """
+
+
+@sandbox.command("catalogue")
+@click.argument("urls", nargs=-1)
+@at_port
+def catalogue_command(urls: tuple[str, ...], port: int) -> None:
+    """Run a data.gouv.fr with a dataset for each of URLS."""
+    with catalogue(port) as running:
+        for url in urls:
+            running.add(url)
+        _until_stopped(f"DATAFAB_CATALOGUE_URL={running.url}")
+
+
+@sandbox.command("link-proxy")
+@click.option("--webhook", metavar="URL", help="Where changes are told, with DATAFAB_LINKPROXY_TOKEN where it is set.")
+@at_port
+def linkproxy_command(webhook: str | None, port: int) -> None:
+    """Run a link-proxy, which fetches what it is given."""
+    with linkproxy(port) as running:
+        if webhook:
+            running.subscribe(webhook, load().linkproxy_token or "")
+        _until_stopped(f"DATAFAB_LINKPROXY_URL={running.url}")
+
+
+def _until_stopped(*lines: str) -> None:
+    """Print the settings that lead there, and wait for SIGINT or SIGTERM."""
+    stopped = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    for line in (*lines, "Ctrl-C stops it"):
+        show.out.print(line, highlight=False, soft_wrap=True)
+    stopped.wait()
