@@ -16,7 +16,7 @@ from datafab.domain import crontab
 from datafab.domain.condition import Condition, parse
 from datafab.domain.payload import MAX_MESSAGE
 from datafab.errors import FlowError
-from datafab.flow import Flow, faults
+from datafab.flow import Flow, faults, spread
 from datafab.stages import STAGES
 
 #: Bytes that parameters and conditions may take of a message, which Celery wraps; the rest is for items.
@@ -143,7 +143,7 @@ class Composer:
         return None
 
     def _flow(self, table: Table, base: Flow) -> Flow:
-        mine = tuple(table.stages or ())
+        mine = spread(table.stages or (), base.stages, STAGES, self.known)
         stages, then = (base.stages, base.then if table.stages is None else mine) if base.name else (mine, ())
         return Flow(
             name=table.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,20 @@ class Flow:
         }
         more = {"schedule": self.schedule, "with": dict(self.given), "when": dict(self.when), "where": self.where}
         return facts | {name: value for name, value in more.items() if value}
+
+
+def spread(
+    names: Sequence[str], before: Sequence[str], stages: Container[str], known: Mapping[str, Flow]
+) -> tuple[str, ...]:
+    """Return stages: a flow named among them stands for its own, without those that are there before it.
+
+    So ``push`` after ``analyse`` is the rest of the flow ``push``. A stage that has a flow's name is meant itself.
+    """
+    found: list[str] = []
+    for name in names:
+        flow = None if name in stages else known.get(name)
+        found += [one for one in (*flow.stages, *flow.then) if one not in {*before, *found}] if flow else [name]
+    return tuple(found)
 
 
 def check(source: Stage, stages: Sequence[Stage], when: Mapping[str, Condition] | None = None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from datafab.config import read
 from datafab.domain.condition import Condition, parse
 from datafab.errors import FlowError, NotFound
-from datafab.flow import Flow, check
+from datafab.flow import Flow, check, spread
 from datafab.services import Services
 from datafab.settings import load
 from datafab.stage import Stage
@@ -146,11 +146,11 @@ def plan(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
 
 
 def _then(flow: Flow, params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the stages that come last: the flow's, or those of the parameter ``then``."""
+    """Return the stages that come last: the flow's, or those of the parameter ``then``, which may name flows too."""
     then = params.get("then", flow.then)
     if not (isinstance(then, list | tuple) and all(isinstance(stage, str) for stage in then)):
         raise FlowError(f"then: a list of stages is needed, not {then!r}", field="then")
-    return tuple(then)
+    return spread(then, flow.stages, STAGES, flows())
 
 
 def localised(flow: str, params: Mapping[str, Any], services: Services) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def publish(item: Item, ctx: Context) -> Item:
     facts = (item.wis2 or Wis2Facts()).evolve(topic=topic, data_id=subject.data_id, suites=suites)
     frozen, sent = _frozen(subject, ctx)
     mine = "frozen" in ctx.memo
-    item = item.evolve(wis2=facts.evolve(message=frozen.id, rel=frozen.rel))
+    item = item.evolve(wis2=facts.evolve(message=frozen.id, rel=frozen.rel), status=Status.OK)
     if sent:
         # By an attempt of this job that died before it could tell, or for an event before this one.
         return item if mine else item.evolve(status=Status.UNCHANGED)
@@ -242,6 +242,8 @@ STAGES = (
         run=publish,
         requires=frozenset({"url", "store", "sha256"}),
         provides=frozenset({"wis2"}),
+        # What a stage before had done already need not have been announced.
+        wants=frozenset({Status.OK, Status.UNCHANGED}),
         deadline=300.0,
         # A broker's restart, or an evening without one, loses no announcement.
         retries=30,

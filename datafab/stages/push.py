@@ -2,8 +2,8 @@
 
 Parameters of a job: ``metadata`` with ``resource_id``, ``ckan_url``, ``ignore_hash`` and ``set_url_type`` (the words of
 CKAN's own submit), or these four by themselves; the secret ``api_key``. The stages ``ckan_types``, ``datastore`` and
-``ckan_hash`` (``stages/datastore.py``) follow. For an item that comes from elsewhere with its bytes, such as a
-collected one, begin with ``ckan_resource``.
+``ckan_hash`` (``stages/datastore.py``) follow. An item that comes from elsewhere with its bytes, such as a collected
+one, begins with ``ckan_resource``: ``then = ["analyse", "push"]``.
 """
 
 from __future__ import annotations
@@ -33,11 +33,17 @@ BLOCK = 1024**2
 
 def ckan_request(ctx: Context) -> Iterator[Item]:
     """Check what a push was asked for; yield its one item."""
+    facts = _asked(ctx)
+    yield Item(source=f"ckan:{urlsplit(facts.url).netloc}/{facts.resource}", ckan=facts)
+
+
+def _asked(ctx: Context) -> CkanFacts:
+    """Return which resource a job is to load, if it may."""
     facts = wanted(ctx.params)
     if not ctx.services.secrets.get(ctx.job, "api_key"):
         raise FlowError("No CKAN API key provided", code="bad_request", field="api_key")
     allowed(facts.url, ctx.services.settings)
-    yield Item(source=f"ckan:{urlsplit(facts.url).netloc}/{facts.resource}", ckan=facts)
+    return facts
 
 
 def wanted(params: Mapping[str, Any]) -> CkanFacts:
@@ -64,7 +70,7 @@ def wanted(params: Mapping[str, Any]) -> CkanFacts:
 
 def ckan_resource(item: Item, ctx: Context) -> Item:
     """Ask CKAN for a resource, once this job is the only one that loads it."""
-    facts = item.ckan or wanted(ctx.params)
+    facts = item.ckan or _asked(ctx)
     # From here to the job's end: what is fetched first must not be loaded last.
     holder = ctx.services.gates.enter(f"ckan:{facts.resource}", ctx.job)
     if holder is not None:
@@ -73,7 +79,8 @@ def ckan_resource(item: Item, ctx: Context) -> Item:
     if resource.get("url_type") == "datastore":
         raise Skippable("Dump files are managed with the Datastore API", code="datastore", field="url_type")
     known = resource.get("hash") if resource.get("datastore_active", True) else None
-    item = item.evolve(ckan=facts.evolve(hash=known or None))
+    # What a stage before found unchanged need not be what CKAN has.
+    item = item.evolve(ckan=facts.evolve(hash=known or None), status=Status.OK)
     return item if item.sha256 else _located(item, resource)
 
 
@@ -174,7 +181,13 @@ def _md5(item: Item, ctx: Context) -> str:
 
 STAGES = (
     Stage(name="ckan_request", queue="io", expand=ckan_request, provides=frozenset({"ckan"})),
-    Stage(name="ckan_resource", queue="io", run=ckan_resource, provides=frozenset({"ckan", "url"})),
+    Stage(
+        name="ckan_resource",
+        queue="io",
+        run=ckan_resource,
+        provides=frozenset({"ckan", "url"}),
+        wants=frozenset({Status.OK, Status.UNCHANGED}),
+    ),
     Stage(
         name="ckan_fetch",
         queue="io",

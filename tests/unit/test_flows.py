@@ -14,6 +14,7 @@ from datafab.settings import load
 from datafab.stage import Stage
 from datafab.stages import STAGES
 
+PUSH = ["ckan_resource", "ckan_fetch", "ckan_types", "datastore", "ckan_hash"]
 GIVEN = {"endpoints": "endpoint.csv", "collection": "collection"}
 
 
@@ -42,7 +43,14 @@ def test_what_cannot_run_says_why(flow, params, error, field, says):
 
 @pytest.mark.parametrize(
     ("then", "names"),
-    [(None, ["collect", "analyse", "index"]), ([], ["collect"]), (["index"], ["collect", "index"])],
+    [
+        (None, ["collect", "analyse", "index"]),
+        ([], ["collect"]),
+        (["index"], ["collect", "index"]),
+        # a flow stands for its stages, but for those that are there already; `publish` is a stage too
+        (["analyse", "push", "publish"], ["collect", "analyse", *PUSH, "publish"]),
+        (["push"], ["collect", "ckan_resource", "ckan_fetch", "analyse", *PUSH[2:]]),
+    ],
 )
 def test_then_replaces_what_follows(then, names):
     source, stages = plan("collect", GIVEN if then is None else GIVEN | {"then": then})

@@ -131,6 +131,28 @@ def hook(sandbox: Sandbox) -> dict:
     return sandbox.hooks[-1]
 
 
+def test_a_collected_file_is_pushed_even_if_it_was_collected_before(
+    bench: Bench, sandbox: Sandbox, portal: Site, tmp_path: Path
+):
+    (tmp_path / "endpoint.csv").write_text(f"endpoint,endpoint-url\n,{portal.url('/communes.csv')}\n", encoding="utf-8")
+    given = {"endpoints": str(tmp_path / "endpoint.csv"), "collection": str(tmp_path), "then": ["analyse", "push"]}
+    for collected in ("ok", "unchanged"):
+        resource = sandbox.add("http://elsewhere.example.org/communes.csv", format="")
+        params = given | {"ckan_url": sandbox.url, "resource_id": resource}
+        job, _ = start("collect", params, secrets={"api_key": TOKEN})
+        ended = bench.end(job.id)
+        assert (ended.counts.ok, getattr(ended.progress[0], collected)) == (1, 1)
+        assert sandbox.tables[resource].rows == ROWS
+        assert sandbox.resources[resource]["hash"] == MD5
+
+
+def test_a_push_within_another_flow_needs_its_key_too(bench: Bench, sandbox: Sandbox, portal: Site, tmp_path: Path):
+    (tmp_path / "endpoint.csv").write_text(f"endpoint,endpoint-url\n,{portal.url('/communes.csv')}\n", encoding="utf-8")
+    given = {"endpoints": str(tmp_path / "endpoint.csv"), "collection": str(tmp_path), "then": ["push"]}
+    job = bench.run("collect", ckan_url=sandbox.url, resource_id=sandbox.add("http://e.example.org/"), **given)
+    assert (job.status, "the secret 'api_key' was not given" in failure(job)) == (JobStatus.FAILED, True)
+
+
 def test_a_table_is_typed_loaded_and_its_hash_saved(bench: Bench, sandbox: Sandbox, portal: Site):
     resource = sandbox.add(portal.url("/communes.csv"))
     job = bench.end(push(sandbox, resource))
