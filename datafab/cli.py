@@ -65,13 +65,15 @@ def demo_command(keep: bool) -> None:
 
 @main.command()
 def up() -> None:
-    """Run a cluster on this host: Redis, workers, beat, webhook and Flower."""
+    """Run a cluster on this host: Redis, MQTT broker, workers, beat, webhook and Flower."""
     flows()  # what is wrong in datafab.toml is said here, not in a worker's log
     with show.starting() as told:
         here = Cluster(load(), ALL, told=told)
         here.start()
     settings = here.settings
     show.out.print(f"webhook  http://{settings.bind}/ready\nflower   http://{settings.flower_bind}/", highlight=False)
+    if "broker" in here.pids:
+        show.out.print(f"mqtt     {settings.mqtt_url}", highlight=False)
     show.out.print(f"home     {settings.home}\nCtrl-C stops it", highlight=False)
     here.serve_forever()
 

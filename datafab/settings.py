@@ -39,7 +39,8 @@ class Settings(BaseSettings):
     index_url: str | None = None
     """Index, ``sqlite:///path``; unset: ``<home>/index.db``."""
     mqtt_url: str | None = Field(default=None, repr=False)
-    """MQTT broker: ``mqtt://user:password@host:1883``, ``mqtts://``; ``?version=3`` for MQTT 3.1.1 instead of 5."""
+    """MQTT broker: ``mqtt://user:password@host:1883``, ``mqtts://``; ``?version=3`` for MQTT 3.1.1 instead of 5.
+    Unset: ``datafab up`` runs one of its own."""
     event_topic: Annotated[tuple[str, ...], NoDecode] = ()
     """Topics on which files are announced to the listener, separated by commas; ``+`` and ``#`` stand for levels."""
     listener_id: str = "datafab-listener"

@@ -1,4 +1,4 @@
-"""The cluster on this host: Redis, workers, beat, webhook and Flower as child processes of this one."""
+"""The cluster on this host: Redis, MQTT broker, workers, beat, webhook and Flower as child processes of this one."""
 
 from datafab.embedded.address import free_port
 from datafab.embedded.cluster import ALL, CORE, Cluster, ClusterFile, running

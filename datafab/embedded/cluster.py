@@ -17,16 +17,17 @@ from pydantic import ValidationError
 
 from datafab.domain.payload import Value
 from datafab.embedded.address import Address, free_port
+from datafab.embedded.broker import broker_url, find_mosquitto
 from datafab.embedded.parts import MAKERS, Blueprint
 from datafab.embedded.redis_server import redis_answers, redis_of
 from datafab.embedded.supervisor import Supervisor, Told, say_nothing
 from datafab.errors import SettingError
 from datafab.settings import Settings
 
-#: the listener comes with these where the settings name a broker and topics to listen to
+#: the listener comes with these where the settings name topics to listen to
 ALL = tuple(name for name in MAKERS if name != "listener")
-#: without what is only looked at
-CORE = tuple(name for name in ALL if name not in {"webhook", "flower"})
+#: without what is only looked at, and without a broker, which serves whoever listens for longer than a command takes
+CORE = tuple(name for name in ALL if name not in {"broker", "webhook", "flower"})
 #: seconds that the Redis of a cluster that was killed may take to end
 LEFTOVER_PATIENCE = 5.0
 
@@ -40,6 +41,8 @@ class ClusterFile(Value):
     #: URLs, where these parts run
     webhook: str | None = None
     flower: str | None = None
+    #: ``DATAFAB_MQTT_URL`` of the broker that runs with it
+    mqtt: str | None = None
     #: process ids, by part
     parts: dict[str, int]
 
@@ -59,13 +62,13 @@ class Cluster:
     """The cluster on this host, as a context manager.
 
     Args:
-        settings: where ``redis_url`` is set, that Redis is used and none is started.
+        settings: where ``redis_url`` is set, that Redis is used and none is started; so with ``mqtt_url`` and a broker.
         parts: which of ``ALL`` to run.
         told: hears ``(part, state)`` of every change.
         limit: seconds within which every part must be ready.
 
     Attributes:
-        settings: those to work with it: ``redis_url`` and the absolute ``home`` are filled in by ``start``.
+        settings: those to work with it: ``start`` fills in ``redis_url``, ``mqtt_url`` and the absolute ``home``.
     """
 
     def __init__(
@@ -187,6 +190,8 @@ class Cluster:
             raise SettingError(msg, field="DATAFAB_REDIS_URL")
         else:
             self._names = [name for name in self._names if name != "redis"]
+        if "broker" in self._names:
+            changes["mqtt_url"] = broker_url(find_mosquitto(), free_port())
         self.settings = self.settings.model_copy(update=changes)
         blueprint = Blueprint(settings=self.settings, home=home, lock=self._lock)
         self._supervisor = Supervisor(
@@ -206,6 +211,7 @@ class Cluster:
             redis_url=self.settings.redis_url or "",
             webhook=self._address("webhook").url if "webhook" in self._names else None,
             flower=self._address("flower").url if "flower" in self._names else None,
+            mqtt=self.settings.mqtt_url if "broker" in self._names else None,
             parts=pids,
         )
         new = self._file.with_suffix(".new")
@@ -217,8 +223,10 @@ class Cluster:
 
 def _names(parts: set[str], settings: Settings) -> list[str]:
     """Return the parts to run, in their order; with all of them the listener, where it has something to hear."""
-    if set(ALL) <= parts and settings.mqtt_url and settings.event_topic:
+    if set(ALL) <= parts and settings.event_topic:
         parts = parts | {"listener"}
+    if settings.mqtt_url:
+        parts = parts - {"broker"}
     return [name for name in MAKERS if name in parts]
 
 

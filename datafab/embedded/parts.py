@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL
+from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
 
 from datafab.embedded.address import Address
+from datafab.embedded.broker import broker_command, find_mosquitto
 from datafab.embedded.redis_server import find_redis, redis_answers, redis_command
 from datafab.embedded.supervisor import Part
 from datafab.settings import Settings, child_environment
@@ -90,9 +92,21 @@ class Blueprint:
             command=redis_command(find_redis(), int(url.rpartition(":")[2].partition("/")[0]), self.home / "redis"),
             environment=self._environment,
             ready=lambda: redis_answers(url),
-            round=2,
+            round=3,
             grace=10.0,
             inherits=(self.lock,),
+        )
+
+    def broker(self) -> Part:
+        """The MQTT broker, where the settings name none. It ends after the workers, which may be publishing."""
+        port = urlsplit(self.settings.mqtt_url or "").port or 0
+        address = Address(host="127.0.0.1", port=port)
+        return Part(
+            name="broker",
+            command=broker_command(find_mosquitto(), port, self.home / "broker"),
+            environment=self._environment,
+            ready=address.listening,
+            round=2,
         )
 
     def worker(self, queue: str, pool: str, size: int) -> Part:
@@ -165,6 +179,7 @@ class Blueprint:
 #: name -> how it is made
 MAKERS: dict[str, Callable[[Blueprint], Part]] = {
     "redis": Blueprint.redis,
+    "broker": Blueprint.broker,
     "worker-io": lambda blueprint: blueprint.worker("io", "threads", blueprint.settings.io_threads),
     "worker-cpu": lambda blueprint: blueprint.worker("cpu", "prefork", blueprint.settings.cpu_processes),
     "worker-control": lambda blueprint: blueprint.worker("control", "threads", 4),
