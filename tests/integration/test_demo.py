@@ -6,9 +6,9 @@ import sys
 
 
 def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
-    env = os.environ | {"DATAFAB_HOME": str(tmp_path), "TMPDIR": str(tmp_path), "COLUMNS": "160"}
+    env = os.environ | {"DATAFAB_HOME": str(tmp_path), "TMPDIR": str(tmp_path), "COLUMNS": "240"}
     done = subprocess.run(
-        [sys.executable, "-m", "datafab", "demo"], env=env, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", "datafab", "demo"], env=env, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for said in (
@@ -19,7 +19,14 @@ def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
         "5 ok, 3 failed",
         "entreprises.csv  200 rows",
         "bornes.csv.gz  500 rows",
-        "saw datafab.analyse, datafab.collect",
+        "collect > analyse > index > push > publish, as one job",
+        "311 bytes of that sha256",
+        "5 rows, utf-8",
+        "found by: communes, column:département",
+        "5 rows in its datastore, code_commune (text), code_postal (text), latitude (numeric)",
+        "which breaks no rule",
+        "saw datafab.analyse, datafab.ckan_fetch",
+        "datafab.publish, datafab.report",
     ):
         assert said in done.stdout, done.stdout
     assert list(tmp_path.iterdir()) == []

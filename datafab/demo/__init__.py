@@ -1,0 +1,76 @@
+"""``datafab demo``: sample files through the whole cluster, in half a minute, with nothing to install.
+
+One more act is one module here and one line in ``ACTS``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+
+from datafab import show
+from datafab.demo import files, trail
+from datafab.demo.scene import Scene, headline
+from datafab.embedded import ALL, Cluster, free_port
+from datafab.sandbox.portal import portal
+from datafab.settings import Settings, load
+from workers import cluster as cluster_app
+
+ACTS: tuple[Callable[[Scene], None], ...] = (files.play, trail.play)
+
+
+def run(*, keep: bool) -> None:
+    """Run a cluster of its own and play all acts on it.
+
+    Args:
+        keep: leave the cluster running until Ctrl-C.
+    """
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="datafab-demo-") as folder, portal() as url:
+        with show.starting() as told:
+            cluster = Cluster(_settings(Path(folder)), ALL, told=told)
+            cluster.start()
+        try:
+            cluster_app.use(cluster.settings)
+            headline("A cluster on this host", ", ".join(cluster.pids))
+            scene = Scene(settings=cluster.settings, folder=Path(folder), portal=url)
+            for act in ACTS:
+                act(scene)
+            _watch(cluster.settings)
+            show.out.print(f"\nDone in {time.monotonic() - began:.0f} s.", highlight=False)
+            if keep:
+                _invite(cluster.settings)
+                cluster.serve_forever()
+        finally:
+            cluster.stop()
+
+
+def _settings(folder: Path) -> Settings:
+    return load(
+        home=folder / "home",
+        redis_url=None,
+        store_url=None,
+        index_url=None,
+        mqtt_url=None,
+        bind=f"127.0.0.1:{free_port()}",
+        flower_bind=f"127.0.0.1:{free_port()}",
+        allow_private_hosts="127.0.0.1/32",
+        per_host=8,
+    )
+
+
+def _watch(settings: Settings) -> None:
+    """Say what Flower saw."""
+    flower = f"http://{settings.flower_bind}"
+    tasks = requests.get(f"{flower}/api/tasks", timeout=10).json()
+    names = sorted({str(task["name"]) for task in tasks.values()} - {"datafab.tick"})
+    show.out.print(f"\n[bold]Flower[/] at {flower} saw {', '.join(names)}", highlight=False)
+
+
+def _invite(settings: Settings) -> None:
+    show.out.print(f"\nIt runs on: webhook http://{settings.bind}/ready, Flower http://{settings.flower_bind}/")
+    show.out.print(f"With DATAFAB_HOME={settings.home} other datafab commands join it. Ctrl-C stops it.")
