@@ -17,20 +17,26 @@ from datafab.clients.jobs import RedisJobs, connect
 from datafab.errors import SettingError
 from datafab.services import Services
 from datafab.settings import Settings, load
-from webhook import datapusher, failures, health, views
-from webhook.site import Site, Start
+from webhook import datapusher, failures, health, hooks, views
+from webhook.site import Hasten, Site, Start
 
 #: the largest body that is read, in bytes
 MAX_BODY = 1024 * 1024
 
 
-def create_app(settings: Settings | None = None, services: Services | None = None, start: Start | None = None) -> Flask:
+def create_app(
+    settings: Settings | None = None,
+    services: Services | None = None,
+    start: Start | None = None,
+    hasten: Hasten | None = None,
+) -> Flask:
     """Return the application.
 
     Args:
         settings: None: from the environment.
         services: None: built from the settings, with a Redis client that gives up within about a second.
         start: enqueues a job; None: ``workers.canvas.start``.
+        hasten: makes what waits of a job due now; None: the ledger's.
 
     Raises:
         SettingError: there is no Redis to ask, or something is wrong in ``datafab.toml``.
@@ -50,12 +56,19 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     provider = cast("DefaultJSONProvider", app.json)
     provider.ensure_ascii, provider.sort_keys = False, False
-    Site(services, start).belongs_to(app)
+    Site(services, start, hasten or _hasten).belongs_to(app)
     app.register_blueprint(health.routes)
     app.register_blueprint(views.routes)
     app.register_blueprint(datapusher.routes)
+    app.register_blueprint(hooks.routes)
     failures.register(app)
     return app
+
+
+def _hasten(job: str) -> int:
+    from workers.cluster import ledger  # noqa: PLC0415 - an app with another one needs no Celery
+
+    return ledger().hasten(job)
 
 
 def _services(settings: Settings) -> Services:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -22,12 +22,17 @@ class Start(Protocol):
         """See ``workers.canvas.start``."""
 
 
+#: Makes what waits of a job due now; returns how many of its tasks that are.
+Hasten = Callable[[str], int]
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """The services and the queue of one application."""
 
     services: Services
     start: Start
+    hasten: Hasten
 
     @property
     def jobs(self) -> RedisJobs:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from flask import Blueprint, Response, jsonify, request, url_for
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from werkzeug.exceptions import UnsupportedMediaType
 
 from datafab.clients.jobs import MAX_LINES
 from datafab.domain.job import JobStatus
-from datafab.errors import FlowError
 from datafab.flows import flows
 from datafab.stages import STAGES
+from webhook.body import M, body, refusal
 from webhook.site import site
 
 
@@ -29,9 +28,6 @@ routes = Blueprint("api", __name__, url_prefix="/api")
 
 class _Input(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-M = TypeVar("M", bound=_Input)
 
 
 class NewJob(_Input):
@@ -72,7 +68,7 @@ class SearchQuery(_Input):
 @routes.post("/jobs")
 def enqueue() -> Response:
     """Enqueue a job: 202, or 200 with the job that has the key already."""
-    wanted = _body(NewJob)
+    wanted = body(NewJob)
     job, created = site().start(wanted.flow, dict(wanted.params), wanted.key)
     # Of a job that was there before, `start` knows the id only.
     status = job.status if created else site().jobs.get(job.id).status
@@ -119,24 +115,8 @@ def search() -> dict[str, Any]:
     return site().services.index.search(query.q, limit=query.limit, offset=query.offset).dump()
 
 
-def _body(model: type[M]) -> M:
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
-    try:
-        return model.model_validate_json(request.get_data())
-    except ValidationError as error:
-        raise _refusal(error) from error
-
-
 def _query(model: type[M]) -> M:
     try:
         return model.model_validate(request.args.to_dict())
     except ValidationError as error:
-        raise _refusal(error) from error
-
-
-def _refusal(error: ValidationError) -> FlowError:
-    """The first thing that is wrong."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or None
-    return FlowError(f"{field}: {first['msg']}" if field else first["msg"], code="bad_request", field=field)
+        raise refusal(error) from error
