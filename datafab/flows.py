@@ -35,6 +35,27 @@ FLOWS: dict[str, Flow] = {
             folders=frozenset({"collection"}),
         ),
         Flow(
+            name="catalogue",
+            title="Read a udata catalogue, and enqueue a job for each file that may have changed",
+            source="discover",
+            stages=("enqueue_source",),
+            after="catalogue_end",
+        ),
+        Flow(
+            name="catalogue_end",
+            title="Note how far a catalogue was read, once a pass has ended well",
+            source="ended_pass",
+            stages=("save_cursor",),
+            requires=frozenset({"of"}),
+        ),
+        Flow(
+            name="source",
+            title="Fetch a file of the catalogue if it has changed, analyse and index it, and remember how it was",
+            source="catalogue_source",
+            stages=("check", "fetch", "analyse", "index", "remember"),
+            requires=frozenset({"source", "url"}),
+        ),
+        Flow(
             name="publish",
             title="Announce every file of an event over WIS2, once for each state of it",
             source="event",

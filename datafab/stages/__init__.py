@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datafab.stage import Stage
-from datafab.stages import analyse, callback, collect, datastore, index, publish, push
+from datafab.stages import analyse, callback, catalogue, check, collect, datastore, index, publish, push
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for module in (
         collect,
+        catalogue,
+        check,
         analyse,
         index,
         push,
