@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 
 from datafab.clients.fetch import Fetched
-from datafab.clients.refusal import may_pass, shown
-from datafab.clients.rest import retry_after
+from datafab.clients.refusal import shown
 from datafab.clients.sources import Facts, address
 from datafab.domain.catalogue import direct
 from datafab.domain.filename import filename, media_type
@@ -44,7 +42,7 @@ def check(item: Item, ctx: Context) -> Item:
     except (Retriable, Fatal) as error:
         away = ctx.memo["away"] = ctx.memo.get("away", 0) + 1
         if "link" in ctx.memo and isinstance(error, Retriable) and away < MAX_AWAY:
-            raise Wait(error.message, delay=_delay(away), code=error.code) from error
+            raise Wait(error.message, delay=_delay(away - 1), code=error.code) from error
         ctx.log.warning("fetched without link-proxy", reason=error.message)
         done = item
     if "link" in ctx.memo:
@@ -159,7 +157,7 @@ def fetch(item: Item, ctx: Context) -> Item:
     if kept is not None and headers and fetched.refusal is not None and fetched.refusal.code == "http_304":
         return kept.evolve(catalogue=facts.evolve(etag=known.etag, modified=known.modified))
     if fetched.sha256 is None:
-        raise _refused(fetched)
+        raise fetched.error(shown(fetched.url))
     facts = facts.evolve(etag=_header(fetched, "etag"), modified=_header(fetched, "last-modified"))
     return item.evolve(
         store=root,
@@ -175,16 +173,6 @@ def fetch(item: Item, ctx: Context) -> Item:
 def _header(fetched: Fetched, name: str) -> str | None:
     value = next((text for key, text in fetched.headers.items() if key.lower() == name), "")
     return value if value.isascii() and value.isprintable() and value else None
-
-
-def _refused(fetched: Fetched) -> Fatal | Retriable:
-    assert fetched.refusal is not None
-    code, message, at = fetched.refusal.code, fetched.refusal.message, shown(fetched.url)
-    if may_pass(code):
-        return Retriable(
-            message, delay=retry_after(_header(fetched, "retry-after") or "", datetime.now(UTC)), code=code, field=at
-        )
-    return Fatal(message, code=code, field=at)
 
 
 STAGES = (

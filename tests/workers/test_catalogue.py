@@ -1,0 +1,466 @@
+"""Passes over a catalogue on real workers and a real Redis, with a udata, a link-proxy and a portal over HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+from threading import Event
+from zipfile import ZipFile
+
+import pytest
+import requests
+
+from datafab.clients.jobs import RedisJobs, connect
+from datafab.domain.job import Job, JobStatus
+from datafab.sandbox.catalogue import Sandbox, catalogue
+from datafab.sandbox.control import Fault, serving
+from datafab.sandbox.linkproxy import linkproxy
+from datafab.sandbox.links import Sandbox as LinkProxy
+from datafab.services import Services
+from tests.servers.celery import Cluster, until
+from tests.servers.http import Answer, Site
+from tests.servers.redis import RedisServer
+from tests.workers.conftest import Bench
+from webhook import create_app
+from workers.canvas import start
+from workers.cluster import jobs, services
+
+TOKEN = "planted-token-93ab"  # noqa: S105
+TABLE = b"siren;nom\n732829320;Un\n552100554;Deux\n"
+OTHER = b"siren;nom\n732829320;Un\n552100554;Trois\n"
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[LinkProxy]:
+    with linkproxy() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def standing(proxy: LinkProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        env = {"DATAFAB_ALLOW_PRIVATE_HOSTS": "127.0.0.1/32"}
+        env |= {"DATAFAB_LINKPROXY_URL": proxy.url, "DATAFAB_LINKPROXY_TOKEN": TOKEN}
+        cluster = Cluster(server.url, Path(tmp_path_factory.mktemp("cluster")), app="workers", **env)
+        yield Bench(cluster, server)
+        cluster.stop()
+
+
+@pytest.fixture
+def bench(standing: Bench) -> Bench:
+    standing.mend()
+    return standing
+
+
+@pytest.fixture
+def hooks(bench: Bench, proxy: LinkProxy) -> Iterator[str]:
+    """The webhook, to which link-proxy's messages go."""
+    own = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.server.url)))
+    with serving(create_app(bench.settings, own, start)) as url:
+        proxy.subscribe(f"{url}/hooks/link-proxy", TOKEN)
+        yield url
+        proxy.subscribers.clear()
+    own.close()
+
+
+@pytest.fixture(autouse=True)
+def _calm(proxy: LinkProxy) -> Iterator[None]:
+    yield
+    proxy.release()
+    proxy.planned.clear()
+    proxy.late.clear()
+    proxy.webhooks = "send"
+    proxy.control.faults.clear()
+    proxy.control.journal.clear()
+    proxy.deliveries.clear()
+
+
+@pytest.fixture
+def portal() -> Iterator[Site]:
+    with Site({"/a.csv": Answer(TABLE)}) as site:
+        yield site
+
+
+@pytest.fixture
+def udata() -> Iterator[Sandbox]:
+    with catalogue() as sandbox:
+        yield sandbox
+
+
+class Pass:
+    """What a pass did."""
+
+    def __init__(self, bench: Bench, udata: Sandbox, *, timeout: float = 60, **params: object) -> None:
+        self.bench = bench
+        self.job = bench.end(bench.start("catalogue", url=udata.url, **params), timeout)
+        until(lambda: not bench.redis.zcard("datafab:1:after"), timeout)
+        (ended,) = [job for job in jobs().newest(flow="catalogue_end") if job.params["of"] == self.job.id]
+        bench.end(ended.id, timeout)
+
+    @property
+    def enqueued(self) -> list[Job]:
+        """The jobs of sources that were made since it began."""
+        return [job for job in jobs().newest(flow="source", limit=500) if job.created > self.job.created]
+
+    def sources(self, timeout: float = 60) -> list[Job]:
+        """Wait until all sources' jobs have ended."""
+        return [self.bench.end(job.id, timeout) for job in self.enqueued]
+
+
+def found(udata: Sandbox, dataset: str, number: int = 0):
+    return services().index.get(f"datagouv:{udata.resource_ids(dataset)[number]}")
+
+
+def cursor(udata: Sandbox) -> float | None:
+    return services().sources.cursor(udata.url)
+
+
+def statuses(ended: list[Job]) -> list[str]:
+    assert all(job.status is JobStatus.SUCCEEDED for job in ended), [job.error for job in ended]
+    return sorted(next(name for name in ("ok", "unchanged", "failed") if getattr(job.counts, name)) for job in ended)
+
+
+def ago(**past: float) -> str:
+    return (datetime.now(UTC) - timedelta(**past)).isoformat()
+
+
+def many(udata: Sandbox, portal: Site) -> None:
+    """Two pages of datasets; two files, the older one on the second page."""
+    portal.answers["/b.csv"] = Answer(OTHER)
+    udata.add(portal.url("/b.csv"), last_update=ago(hours=2))
+    for _ in range(100):
+        udata.add()
+    udata.add(portal.url("/a.csv"))
+
+
+def asleep(bench: Bench, job: str) -> None:
+    """Wait until a job waits, and let it wait for ever unless somebody tells it."""
+
+    def sleeps() -> bool:
+        for rid, state in bench.ledger.states(job).items():
+            if state == "wait" and bench.job(job).stage == "check":
+                bench.redis.zadd("datafab:1:due", {rid: time.time() + 3600}, xx=True)
+                return bench.ledger.states(job).get(rid) == "wait"
+        return False
+
+    until(sleeps, 30)
+
+
+def away(proxy: LinkProxy) -> None:
+    """Let link-proxy be away: no connection comes to an answer."""
+    proxy.control.faults.append(Fault(times=10_000, status=0))
+
+
+def downloads(proxy: LinkProxy) -> int:
+    return len(proxy.control.asked("GET", "/link-proxy-files"))
+
+
+def test_a_changed_file_is_found_fetched_analysed_and_indexed(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, hooks: str
+):
+    dataset = udata.add(portal.url("/a.csv"), title="Entreprises")
+    proxy.hold("analyzing")
+    this = Pass(bench, udata)
+    (job,) = this.enqueued
+    asleep(bench, job.id)
+    proxy.release()  # and its message wakes the job
+    assert statuses(this.sources()) == ["ok"]
+    assert [sent["status"] for sent in proxy.deliveries] == [202]
+    hit = found(udata, dataset)
+    assert (hit.title, hit.dataset_id, hit.total_lines) == ("Entreprises", dataset, 2)
+    assert "siren" in hit.formats
+    assert hit.sha256 == hashlib.sha256(TABLE).hexdigest()
+    assert hit.resource_url == portal.url("/a.csv")
+    assert portal.hits["/a.csv"] == 1  # by link-proxy
+    assert cursor(udata) == pytest.approx(this.job.created, abs=0.01)
+    assert not bench.redis.keys("datafab:1:link:*")
+
+
+def test_all_files_of_one_address_are_woken_by_its_message(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, hooks: str
+):
+    datasets = [udata.add(portal.url("/a.csv")) for _ in range(3)]
+    proxy.hold("analyzing")
+    this = Pass(bench, udata)
+    for job in this.enqueued:
+        asleep(bench, job.id)
+    proxy.webhooks = "twice"
+    proxy.release()
+    assert len(statuses(this.sources())) == 3
+    assert {found(udata, dataset).total_lines for dataset in datasets} == {2}
+    assert {sent["status"] for sent in until(lambda: len(proxy.deliveries) > 1 and proxy.deliveries, 10)} == {202}
+
+
+@pytest.mark.parametrize("mode", ["never", "late", "early"])
+@pytest.mark.usefixtures("hooks")
+def test_a_message_that_comes_never_or_at_the_wrong_time_costs_only_time(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, mode: str
+):
+    # early: before link-proxy's answer, so that nobody is known to wait yet.
+    proxy.webhooks = mode
+    dataset = udata.add(portal.url("/a.csv"))
+    this = Pass(bench, udata)
+    assert statuses(this.sources()) == ["ok"]
+    proxy.deliver()
+    assert found(udata, dataset).total_lines == 2
+    assert len(proxy.deliveries) == (mode != "never")
+    assert (len(proxy.control.asked("POST")), downloads(proxy)) == (1, 1)
+
+
+@pytest.mark.parametrize("state", ["errored", "blacklisted", "unsupported", "something new"])
+def test_what_link_proxy_does_not_give_is_fetched_directly(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, state: str
+):
+    proxy.planned[portal.url("/a.csv")] = state
+    dataset = udata.add(portal.url("/a.csv"))
+    assert statuses(Pass(bench, udata).sources()) == ["ok"]
+    assert found(udata, dataset).total_lines == 2
+    assert (portal.hits["/a.csv"], downloads(proxy)) == (2, 0)
+
+
+def test_a_link_proxy_that_goes_away_meanwhile_is_done_without(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    dataset = udata.add(portal.url("/a.csv"))
+    proxy.hold("analyzing")
+    this = Pass(bench, udata)
+    (job,) = this.enqueued
+    until(lambda: bench.job(job.id).status is JobStatus.WAITING, 20)
+    away(proxy)
+    assert statuses(this.sources()) == ["ok"]
+    assert found(udata, dataset).total_lines == 2
+    assert any("fetched without link-proxy" in line["event"] for line in jobs().logs(job.id))
+
+
+def test_what_link_proxy_finds_unchanged_is_not_fetched_again(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    dataset = udata.add(portal.url("/a.csv"))
+    (resource,) = udata.resource_ids(dataset)
+    assert statuses(Pass(bench, udata).sources()) == ["ok"]
+    udata.change(resource)
+    assert statuses(Pass(bench, udata).sources()) == ["unchanged"]
+    assert (len(proxy.control.asked("POST")), downloads(proxy)) == (2, 1)
+    portal.answers["/a.csv"] = Answer(OTHER)
+    udata.change(resource)
+    assert statuses(Pass(bench, udata).sources()) == ["ok"]
+    assert found(udata, dataset).sha256 == hashlib.sha256(OTHER).hexdigest()
+
+
+def test_each_file_of_an_archive_is_a_source_of_its_own(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
+    packed = BytesIO()
+    with ZipFile(packed, "w") as archive:
+        archive.writestr("un.csv", TABLE)
+        archive.writestr("deux.csv", OTHER)
+    portal.answers["/both.zip"] = Answer(packed.getvalue(), content_type="application/zip")
+    dataset = udata.add(portal.url("/both.zip"))
+    this = Pass(bench, udata)
+    until(lambda: len(this.enqueued) == 2, 30)
+    assert statuses(this.sources()) == ["ok", "ok"]
+    (part,) = [job.params["source"] for job in this.enqueued if job.params.get("part")]
+    assert part.startswith(f"datagouv:{udata.resource_ids(dataset)[0]}/")
+    both = {found(udata, dataset).sha256, services().index.get(part).sha256}
+    assert both == {hashlib.sha256(table).hexdigest() for table in (TABLE, OTHER)}
+
+
+def test_without_link_proxy_a_file_is_asked_for_only_if_it_has_changed(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    away(proxy)
+    sent: list[dict[str, str]] = []
+    body, etag = TABLE, '"one"'
+
+    def answer(_path: str, headers: dict[str, str]) -> Answer:
+        sent.append(headers)
+        if etag and headers.get("If-None-Match") == etag:
+            return Answer(status=304, headers={"ETag": etag})
+        return Answer(body, headers={"ETag": etag} if etag else {})
+
+    portal.route = answer
+    dataset = udata.add(portal.url("/a.csv"))
+    (resource,) = udata.resource_ids(dataset)
+    assert statuses(Pass(bench, udata).sources()) == ["ok"]
+    assert Pass(bench, udata).enqueued == []  # nothing has changed, so nobody is asked
+    assert len(sent) == 1
+    udata.change(resource)
+    assert statuses(Pass(bench, udata).sources()) == ["unchanged"]
+    assert sent[-1]["If-None-Match"] == '"one"'
+    etag = ""
+    udata.change(resource)
+    assert statuses(Pass(bench, udata).sources()) == ["unchanged"]  # by its digest
+    body = OTHER
+    udata.change(resource)
+    assert statuses(Pass(bench, udata).sources()) == ["ok"]
+    assert "If-None-Match" not in sent[-1]
+    assert found(udata, dataset).sha256 == hashlib.sha256(OTHER).hexdigest()
+    # Another address: what is known of the old one is no condition.
+    etag = '"one"'
+    udata.change(resource, url=portal.url("/b.csv"))
+    assert statuses(Pass(bench, udata).sources()) == ["unchanged"]
+    assert "If-None-Match" not in sent[-1]
+
+
+def test_a_file_that_fails_is_indexed_with_its_reason_and_tried_again_only_if_that_may_help(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    away(proxy)
+    portal.answers["/page.csv"] = Answer(b"<!DOCTYPE html><html>Connexion</html>")
+    portal.answers["/ill.csv"] = Answer(b"", 503, headers={"Retry-After": "0"})
+    dataset = udata.add(*(portal.url(f"/{name}.csv") for name in ("gone", "page", "ill")))
+    assert statuses(Pass(bench, udata).sources()) == ["failed"] * 3
+    hits = [found(udata, dataset, number) for number in range(3)]
+    assert [hit.status for hit in hits] == ["failed"] * 3
+    assert [hit.error.type for hit in hits][::2] == ["http_404", "http_503"]
+    assert "a web page, not a table" in hits[1].error.message
+    portal.answers["/ill.csv"] = Answer(TABLE)
+    again = Pass(bench, udata)
+    assert [job.params["source"] for job in again.enqueued] == [f"datagouv:{udata.resource_ids(dataset)[2]}"]
+    assert statuses(again.sources()) == ["ok"]
+    assert found(udata, dataset, 2).status == "ok"
+
+
+def test_a_pass_reads_all_pages_and_leaves_out_what_cannot_or_must_not_be_fetched(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    away(proxy)
+    wanted = udata.add(portal.url("/a.csv"), last_update=ago(hours=2))
+    udata.add(portal.url("/old.csv"), last_update=ago(days=30))
+    excluded = "http://files.data.gouv.fr/lcsqa/concentrations-de-polluants-atmospheriques-reglementes/x.csv"
+    for url in (None, "ftp://x/a.csv", "pas une adresse", excluded):
+        udata.attach(udata.add(), url)
+    for _ in range(100):
+        udata.add()
+    # Rows move while they are read: the last of the first page comes again on the second.
+    udata.meanwhile[1] = lambda: udata.add(portal.url("/new.csv"))
+    this = Pass(bench, udata)
+    assert sorted(job.params["url"] for job in this.enqueued) == [portal.url("/a.csv"), portal.url("/new.csv")]
+    (line,) = [line for line in jobs().logs(this.job.id) if line["event"] == "read"]
+    # Begun again after the second page, and the first one once more at the end.
+    assert (line["pages"], line["changed"], line["left_out"]) == (5, 2, "1 excluded, 3 not http")
+    this.sources()
+    assert found(udata, wanted).total_lines == 2
+
+
+def test_since_and_limit_say_how_much_is_read(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
+    away(proxy)
+    for days in (1, 10, 20, 30):
+        udata.add(portal.url(f"/{days}.csv"), last_update=ago(days=days, hours=-1))
+
+    def urls(this: Pass) -> list[str]:
+        this.sources()
+        return sorted(job.params["url"] for job in this.enqueued)
+
+    assert urls(Pass(bench, udata, limit=2, since=ago(days=25))) == [portal.url("/1.csv"), portal.url("/10.csv")]
+    assert cursor(udata) is None  # it stopped early
+    assert urls(Pass(bench, udata, limit=2, since=ago(days=25))) == [portal.url("/20.csv")]
+    assert cursor(udata) is not None
+    moved = cursor(udata)
+    Pass(bench, udata, since=ago(days=-1))
+    assert cursor(udata) == moved  # it did not go back as far as the last one
+    bad = bench.end(bench.start("catalogue", url=udata.url, since="hier"))
+    assert bad.error
+    assert (bad.status, bad.error.field) == (JobStatus.FAILED, "since")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 500},
+        {"status": 429, "headers": {"Retry-After": "1"}},
+        {"status": 200, "body": "<html>maintenance</html>"},
+        {"status": 0},
+    ],
+    ids=lambda fault: f"{fault['status']}",
+)
+def test_a_catalogue_that_fails_meanwhile_is_read_on_from_there(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, fault: dict
+):
+    away(proxy)
+    many(udata, portal)
+    udata.control.faults.append(Fault(skip=1, **fault))
+    this = Pass(bench, udata)
+    assert len(statuses(this.sources())) == 2
+    # The first page is read once more at the end: has anything moved meanwhile?
+    assert [each["query"]["page"] for each in udata.control.asked("GET")] == ["1", "2", "2", "1"]
+    assert cursor(udata)
+
+
+def test_a_pass_that_fails_leaves_the_cursor_where_it_was(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
+    away(proxy)
+    many(udata, portal)
+    udata.control.faults.append(Fault(skip=1, status=400))
+    failed = Pass(bench, udata)
+    assert failed.job.status is JobStatus.FAILED
+    assert (cursor(udata), failed.enqueued) == (None, [])
+    again = Pass(bench, udata)
+    assert len(statuses(again.sources())) == 2
+    moved = cursor(udata)
+    udata.control.faults.append(Fault(status=400))
+    Pass(bench, udata)
+    assert cursor(udata) == moved
+    assert not bench.redis.hkeys(f"datafab:1:catalogue:{hashlib.sha256(udata.url.encode()).hexdigest()[:32]}")[2:]
+
+
+def test_a_killed_worker_in_the_middle_of_a_pass_forgets_no_source_and_doubles_none(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    away(proxy)
+    many(udata, portal)
+    reached, go_on = Event(), Event()
+    udata.meanwhile[2] = lambda: reached.set() or go_on.wait(60)
+    job = bench.start("catalogue", url=udata.url)
+    assert reached.wait(30)
+    bench.cluster.parts["io"].kill()
+    go_on.set()
+    bench.cluster.start("io")
+    ended = bench.end(job, 90)
+    assert ended.status is JobStatus.SUCCEEDED
+    made = [one for one in jobs().newest(flow="source") if one.created > ended.created]
+    assert len(made) == 2
+    assert statuses([bench.end(one.id, 60) for one in made]) == ["ok", "ok"]
+    assert (portal.hits["/a.csv"], portal.hits["/b.csv"]) == (1, 1)
+    until(lambda: cursor(udata), 30)
+    # What was read before the death was not read again.
+    assert [each["query"]["page"] for each in udata.control.asked("GET")] == ["1", "2", "2", "1"]
+
+
+def test_a_killed_worker_while_sources_are_enqueued_forgets_none_and_doubles_none(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    away(proxy)
+    urls = [portal.url(f"/{number}.csv") for number in range(25)]
+    portal.route = lambda *_: Answer(TABLE)
+    udata.add(*urls)
+    before = time.time()
+    job = bench.start("catalogue", url=udata.url)
+
+    def made() -> list[Job]:
+        return [one for one in jobs().newest(flow="source", limit=500) if one.created >= before]
+
+    until(lambda: len(made()) >= 3, 40, 0.005)
+    bench.cluster.parts["io"].kill()
+    bench.cluster.start("io")
+    assert bench.end(job, 120).status is JobStatus.SUCCEEDED
+    assert sorted(one.params["url"] for one in made()) == sorted(urls)
+    assert statuses([bench.end(one.id, 120) for one in made()]) == ["ok"] * 25
+    (dataset,) = udata.datasets
+    assert {found(udata, dataset, number).status for number in range(25)} == {"ok"}
+    assert Pass(bench, udata).enqueued == []
+
+
+def test_the_token_is_found_nowhere(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, hooks: str):
+    udata.add(portal.url("/a.csv"))
+    this = Pass(bench, udata)
+    assert statuses(this.sources()) == ["ok"]
+    until(lambda: proxy.deliveries, 10)
+    wrong = requests.post(f"{hooks}/linkproxypost", json=proxy.deliveries[0]["body"], timeout=10)
+    assert wrong.status_code == 401
+    assert TOKEN not in wrong.text
+    assert TOKEN not in bench.everything()
+    logs = "".join(part.log.read_text() for part in bench.cluster.parts.values())
+    assert this.enqueued[0].id in logs
+    assert TOKEN not in logs
