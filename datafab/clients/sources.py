@@ -4,8 +4,8 @@ Keys, all below ``datafab:1:``
 
 | key | type | holds |
 | --- | --- | --- |
-| ``source:<id>`` | hash | ``Facts`` of a source under one-letter names, about 400 bytes; kept a year after the last look |
-| ``catalogue:<digest>`` | hash | a catalogue's ``url`` and ``cursor``; ``pass:<job>``: when a pass began that may move it |
+| ``source:<id>`` | hash | how a source was seen, about 400 bytes; kept a year after the last look |
+| ``catalogue:<digest>`` | hash | its ``url`` and ``cursor``; ``pass:<job>``: when a pass began that may move it |
 | ``link:<id>`` | set | jobs that wait for a link of link-proxy |
 """
 
