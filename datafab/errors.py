@@ -61,7 +61,23 @@ class Wait(_Later):
 
 
 class Retriable(_Later):
-    """Failed now, may work later; ``delay`` in seconds, or None for the stage's own backoff."""
+    """Failed now, may work later; ``delay`` in seconds, or None for the usual backoff.
+
+    Attributes:
+        budget: failures after which this one is final, where its raiser knows better than the stage.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        delay: float | None = None,
+        budget: int | None = None,
+        code: str | None = None,
+        field: str | None = None,
+    ) -> None:
+        super().__init__(message, delay=delay, code=code, field=field)
+        self.budget = budget
 
 
 class Skippable(DatafabError):

@@ -85,10 +85,14 @@ class Settings(BaseSettings):
     """Largest body fetched; unpacked it may be ten times as large."""
     max_redirects: int = Field(default=10, ge=0)
     """Redirects followed."""
+    retry_delay: float = Field(default=2.0, gt=0)
+    """Seconds before something that failed is tried again; three times as long each further time, up to ten minutes."""
     allow_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Private addresses that may be fetched: networks separated by commas (``10.0.0.0/8,127.0.0.1``), or ``*``."""
     ckan_urls: Annotated[tuple[str, ...], NoDecode] = ()
     """Roots of the CKANs that may be pushed to and called back, separated by commas; empty: any that a job names."""
+    ckan_api_key: str | None = Field(default=None, repr=False)
+    """API key for ``datafab push``; unset: it is asked for. Only that command sees it, not the cluster's processes."""
     catalogue_url: str = "https://www.data.gouv.fr/api/1"
     """Root of the API of a udata catalogue, without ``/datasets/``."""
     catalogue_exclude: Annotated[tuple[str, ...], NoDecode] = (
@@ -188,11 +192,13 @@ def load(environ: dict[str, str] | None = None, **changes: Any) -> Settings:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment for a child process that shall see the same settings."""
+    """Return the environment for a child process that shall see the same settings, but for a command's own key."""
     values = {
         f"DATAFAB_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
         for name, value in settings.model_dump().items()
         if value is not None and name in settings.model_fields_set
     }
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, **values, "PATH": path}
+    environment = {**os.environ, **values, "PATH": path}
+    environment.pop("DATAFAB_CKAN_API_KEY", None)
+    return environment

@@ -64,6 +64,8 @@ class Stage:
     expand: Callable[[Context], Iterator[Item]] | None = None
     #: a source stage's way to deal its items into batches: deal(items, size, per_host)
     deal: Callable[[Iterable[Item], int, int], Iterator[list[Item]]] = in_order
+    #: what an item is that has failed here; unset: itself, with the error
+    failed: Callable[[Item, DatafabError], Item] | None = None
     #: item fields that must be there before, and those that are there after
     requires: frozenset[str] = frozenset()
     provides: frozenset[str] = frozenset()

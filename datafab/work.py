@@ -86,8 +86,11 @@ class Work:
 
     def context(self, index: int = WHOLE) -> Context:
         """Return what the stage sees, for one item or for all."""
+        # The job's log has every line, whatever level the process writes.
         log = structlog.wrap_logger(
-            structlog.get_logger(), processors=[structlog.processors.add_log_level, self._tee]
+            structlog.get_logger(),
+            processors=[structlog.processors.add_log_level, self._tee],
+            wrapper_class=structlog.make_filtering_bound_logger(0),
         ).bind(job=self.batch.job, stage=self.stage.name)
         if index != WHOLE:
             log = log.bind(source=self.items[index].source)
@@ -142,11 +145,11 @@ class Work:
                 if isinstance(later, Wait):
                     self.waits.append(later)
                     return
-                item = item.failed(later)
+                item = self._failed(item, later)
             case Skippable():
                 item = item.failed(outcome, Status.SKIPPED)
             case _:
-                item = item.failed(outcome)
+                item = self._failed(item, outcome)
         self.done[index] = item
         changed = touched and item != before
         self.records.append(Record(index, item, changed))
@@ -156,6 +159,9 @@ class Work:
         if len(self.records) >= FLUSH_ITEMS or time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
 
+    def _failed(self, item: Item, error: DatafabError) -> Item:
+        return self.stage.failed(item, error) if self.stage.failed else item.failed(error)
+
     def later(self, index: int, outcome: Wait | Retriable) -> Wait | Fatal:
         """Turn a Wait or a failure into the next look, or into a failure when patience or budget are spent."""
         notes = self.memos.setdefault(index, {})
@@ -163,7 +169,8 @@ class Work:
         delay = outcome.delay
         if isinstance(outcome, Retriable):
             notes["_failures"] = failures = notes.get("_failures", 0) + 1
-            backoff = next_delay(failures, self.stage.retries)
+            budget = self.stage.retries if outcome.budget is None else outcome.budget
+            backoff = next_delay(failures, budget, self.services.settings.retry_delay)
             if backoff is None:
                 return Fatal(f"{outcome.message} ({failures} tries)", code=outcome.code, field=outcome.field)
             delay = backoff if delay is None else delay

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Self
 from urllib.parse import urljoin, urlsplit
@@ -22,9 +23,10 @@ from urllib3.exceptions import HTTPError
 
 from datafab.clients.adapter import Adapter, trust
 from datafab.clients.peer import BUFFER, Leash, TooLarge
-from datafab.clients.refusal import Refusal, bad_status, empty, explain, web_page
+from datafab.clients.refusal import Refusal, bad_status, empty, explain, may_pass, web_page
 from datafab.clients.store import Store
-from datafab.errors import Fatal
+from datafab.domain.backoff import retry_after
+from datafab.errors import Fatal, Retriable
 from datafab.settings import Settings
 
 #: An unpacked body may be this many times as large as ``max_bytes``.
@@ -71,6 +73,25 @@ class Fetched:
     sha256: str | None = None
     size: int | None = None
     refusal: Refusal | None = None
+
+    def header(self, name: str) -> str:
+        """Return a header of the last answer by its name in small letters; empty when there is none."""
+        return next((text for key, text in self.headers.items() if key.lower() == name), "")
+
+    def error(self, field: str, *, later: Collection[str] = (), budget: int | None = None) -> Fatal | Retriable:
+        """Return why there is no resource, as an error. What may pass is tried again, when the server says if it does.
+
+        Args:
+            field: what the error is about.
+            later: codes of refusals that may pass here, besides those that always may.
+            budget: see ``Retriable``.
+        """
+        assert self.refusal is not None
+        code, message = self.refusal.code, self.refusal.message
+        if not (may_pass(code) or code in later):
+            return Fatal(message, code=code, field=field)
+        delay = retry_after(self.header("retry-after"), datetime.now(UTC))
+        return Retriable(message, delay=delay, budget=budget, code=code, field=field)
 
 
 class Fetcher:

@@ -10,7 +10,6 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +20,7 @@ from urllib3.exceptions import HTTPError
 from datafab.clients.adapter import Adapter, trust
 from datafab.clients.peer import BUFFER, Leash
 from datafab.clients.refusal import explain, shown
+from datafab.domain.backoff import retry_after
 from datafab.errors import Fatal, Retriable
 from datafab.settings import Settings
 
@@ -149,19 +149,6 @@ class Rest:
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST and "location" in reply.headers:
             msg = f"{reply.url}: sent elsewhere, to {shown(reply.headers['location'])}"
         return Fatal(f"{msg}; is {self._setting} right?", code=code, field=reply.url)
-
-
-def retry_after(text: str, now: datetime) -> float | None:
-    """Return the seconds that a ``Retry-After`` asks for, given as such or as a date; None: it says nothing."""
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
 
 
 def _read(answer: Response) -> bytes:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-FIRST = 2.0
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
 FACTOR = 3.0
 CAP = 600.0
 
 
-def next_delay(failures: int, budget: int) -> float | None:
+def next_delay(failures: int, budget: int, first: float = 2.0) -> float | None:
     """Return the seconds until the next try after this many failures; None once the budget is spent.
 
-    Grows by a factor of three from two seconds up to ten minutes.
+    Grows by a factor of three from the ``first`` seconds up to ten minutes.
     """
     if failures > budget:
         return None
-    return min(FIRST * FACTOR ** (failures - 1), CAP)
+    return min(first * FACTOR ** (failures - 1), CAP)
+
+
+def retry_after(text: str, now: datetime) -> float | None:
+    """Return the seconds that a ``Retry-After`` asks for, given as such or as a date; None: it says nothing."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max(0.0, (at - now).total_seconds())

@@ -28,7 +28,7 @@ from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CollectFacts, Item, Status
 from datafab.domain.plugin import ArcgisParameters, parameters_of
 from datafab.domain.timestamp import stripped, stripped_wfs
-from datafab.errors import DatafabError, Fatal, FlowError, Skippable
+from datafab.errors import DatafabError, Fatal, FlowError, Retriable, Skippable
 from datafab.stage import Context, Outcome, Stage
 
 #: What the plugin ``arcgis`` makes of a layer.
@@ -114,8 +114,8 @@ class _Endpoint:
         self.now = now
         self.name = log_name(facts.endpoint, now)
 
-    def collected(self, session: Session, ctx: Context) -> Item:
-        """Return the item with what became of it; the order of the checks is the original's."""
+    def collected(self, session: Session, ctx: Context) -> Outcome:
+        """Return what became of it; the order of the checks is the original's."""
         match decided(self.facts, self.url, self.now):
             case FetchStatus.EXPIRED as status:
                 ended = Skippable(f"ended on {self.facts.end_date}", code="expired", field="end-date")
@@ -129,18 +129,22 @@ class _Endpoint:
         error = unfetchable(self.facts)
         if error is not None:
             return self._unfetched(error)
-        return self._fetched(self._fetch(session, ctx))
-
-    def _fetch(self, session: Session, ctx: Context) -> Fetched:
-        """Fetch as the plugin says."""
         if self.facts.plugin == "arcgis":
-            parameters, warning = parameters_of(ArcgisParameters, self.facts.parameters)
-            if warning:
-                ctx.log.warning(warning, endpoint=self.facts.endpoint)
-            produce = lambda get: Layer(get, self.url, parameters.max_page_size).dump()  # noqa: E731
-            return session.gather(self.url, self.store, produce, page=parameters.timeout)
+            return self._layer(session, ctx)
         transform = stripped_wfs if self.facts.plugin == "wfs" else stripped
-        return session.fetch(self.url, self.store, transform=transform, html=False)
+        return self._fetched(session.fetch(self.url, self.store, transform=transform, html=False))
+
+    def _layer(self, session: Session, ctx: Context) -> Outcome:
+        """Fetch all features of a layer."""
+        parameters, warning = parameters_of(ArcgisParameters, self.facts.parameters)
+        if warning:
+            ctx.log.warning(warning, endpoint=self.facts.endpoint)
+        produce = lambda get: Layer(get, self.url, parameters.max_page_size).dump()  # noqa: E731
+        fetched = session.gather(self.url, self.store, produce, page=parameters.timeout)
+        outcome = self._fetched(fetched, budget=parameters.retries)
+        if isinstance(outcome, Retriable) and outcome.delay is None:
+            outcome.delay = parameters.retry_backoff_seconds
+        return outcome
 
     def _before(self, ctx: Context) -> Item | None:
         """Return what today's log says, if it forbids another fetch."""
@@ -149,9 +153,9 @@ class _Endpoint:
             return None
         log = FetchLog.decoded(data)
         kept = self._with_resource(log) if log is not None and log.resource else None
-        # This job's own fetch, by an attempt that died before it could tell. A resource that is gone is fetched again.
+        # This job's own fetch, by an attempt that died before it could tell, or one that failed and is tried again.
         if log is not None and log.since(ctx.created):
-            return self._result(log) if kept or not log.resource else None
+            return self._kept(log, self.url) if kept else None
         if ctx.params.get("refill_todays_logs") or (ctx.params.get("retry_failed") and not kept):
             return None
         return _settled(kept or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
@@ -171,8 +175,8 @@ class _Endpoint:
         self.store.write(self.name, log.encoded(facts=self.log_facts))
         return _settled(self.item, FetchStatus.FAILED, error)
 
-    def _fetched(self, fetched: Fetched) -> Item:
-        """Log a fetch."""
+    def _fetched(self, fetched: Fetched, budget: int | None = None) -> Outcome:
+        """Log a fetch; one that failed and may pass is tried again, with a log of its own in this one's place."""
         refusal = fetched.refusal
         log = FetchLog(
             url=self.url,
@@ -190,19 +194,16 @@ class _Endpoint:
             plugin=self.facts.plugin,
         )
         self.store.write(self.name, log.encoded(facts=self.log_facts))
-        return self._result(log, fetched.url)
+        if fetched.sha256 is not None:
+            return self._kept(log, fetched.url)
+        error = fetched.error("endpoint-url", budget=budget)
+        if isinstance(error, Retriable):
+            return error
+        return _settled(self.item, FetchStatus.FAILED, error, http_status=fetched.status)
 
-    def _result(self, log: FetchLog, url: str | None = None) -> Item:
-        """Return the item that a log of this job makes."""
-        if log.resource:
-            item = self._with_resource(log, url) or self.item
-            return _settled(item, FetchStatus.OK, http_status=log.status)
-        if log.reason:
-            error = Fatal(log.message or "", code=log.reason, field="endpoint-url")
-        else:  # read back, without those facts
-            why = log.exception or f"status {log.status}"
-            error = Fatal(f"{self.url}: {why}, as its log of today says", code="failed", field="endpoint-url")
-        return _settled(self.item, FetchStatus.FAILED, error, http_status=log.status)
+    def _kept(self, log: FetchLog, url: str) -> Item:
+        """Return the item that a log with a resource makes."""
+        return _settled(self._with_resource(log, url) or self.item, FetchStatus.OK, http_status=log.status)
 
     def _with_resource(self, log: FetchLog, url: str | None = None) -> Item | None:
         """Return the item with the resource that the log names; None when it is not in the store."""
@@ -232,6 +233,12 @@ def _settled(
     return item.evolve(status=Status.OK if fetch is FetchStatus.OK else status)
 
 
+def _failed(item: Item, error: DatafabError) -> Item:
+    """Return an endpoint that was tried often enough."""
+    status = error.code.removeprefix("http_")
+    return _settled(item, FetchStatus.FAILED, error, http_status=int(status) if status.isdecimal() else None)
+
+
 STAGES = (
     Stage(
         name="endpoints",
@@ -244,6 +251,10 @@ STAGES = (
         name="collect",
         queue="io",
         run_many=collect,
+        failed=_failed,
+        retries=2,
+        # A server may ask for a break, but not for one that the whole job has to wait for.
+        patience=1800.0,
         requires=frozenset({"url", "collect", "store"}),
         provides=frozenset({"sha256", "size", "media_type", "filename"}),
     ),

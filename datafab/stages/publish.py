@@ -35,10 +35,6 @@ from datafab.domain.topic import check_topic
 from datafab.errors import Fatal, FlowError, Retriable, Skippable
 from datafab.stage import Context, Stage
 
-#: Refusals of a download that may pass, besides the statuses 404 (announced before it is there), 408, 429 and 5xx.
-_LATER = frozenset({"timeout", "connection_refused", "disconnected", "incomplete", "unreachable", "dns", "bad_answer"})
-_LATER_STATUSES = ("http_404", "http_408", "http_429", "http_5")
-
 
 def event(ctx: Context) -> Iterator[Item]:
     """Read an event, and yield each file that it announces."""
@@ -86,7 +82,7 @@ def receive(item: Item, ctx: Context) -> Item:
     page = (item.media_type or "").startswith("text/html")
     fetched = ctx.services.fetcher.fetch(url, ctx.services.store(str(item.store)), transform=hashed, html=page)
     if fetched.sha256 is None:
-        raise _refused(fetched)
+        raise fetched.error("href", later=("http_404",))  # announced before it is there
     _compare(url, facts, fetched, expected, digest.digest() if digest else b"")
     return item.evolve(
         sha256=fetched.sha256,
@@ -94,13 +90,6 @@ def receive(item: Item, ctx: Context) -> Item:
         media_type=item.media_type or media_type(fetched.headers),
         filename=filename(fetched.headers, fetched.url),
     )
-
-
-def _refused(fetched: Fetched) -> Fatal | Retriable:
-    assert fetched.refusal is not None
-    code = fetched.refusal.code
-    kind = Retriable if code in _LATER or code.startswith(_LATER_STATUSES) else Fatal
-    return kind(fetched.refusal.message, code=code, field="href")
 
 
 def _compare(url: str, facts: Wis2Facts, fetched: Fetched, expected: Checksum | None, digest: bytes) -> None:
@@ -126,6 +115,8 @@ def publish(item: Item, ctx: Context) -> Item:
     frozen, sent = _frozen(subject, ctx)
     mine = "frozen" in ctx.memo
     item = item.evolve(wis2=facts.evolve(message=frozen.id, rel=frozen.rel), status=Status.OK)
+    line = f"{'Announced before' if sent else 'Announcing'}: {shown(subject.href)} on {topic}, {frozen.rel} {frozen.id}"
+    ctx.log.info(line)
     if sent:
         # By an attempt of this job that died before it could tell, or for an event before this one.
         return item if mine else item.evolve(status=Status.UNCHANGED)

@@ -14,20 +14,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from datafab.clients.ckan import allowed, root
-from datafab.clients.fetch import Fetched, Transform
+from datafab.clients.fetch import Transform
 from datafab.clients.refusal import shown
 from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CkanFacts, Item, Status
-from datafab.errors import Fatal, FlowError, Retriable, Skippable, Wait
+from datafab.errors import Fatal, FlowError, Skippable, Wait
 from datafab.stage import Context, Stage
 
 #: Seconds between two looks at a resource that another job is loading.
 BUSY = 2.0
 #: Seconds after which a resource that is not there is looked for once more: CKAN submits a job before it has stored it.
 SLOW = 5.0
-#: Refusals of a download that may pass, besides the statuses 408, 429 and 5xx.
-_LATER = frozenset({"timeout", "connection_refused", "disconnected", "incomplete", "unreachable", "dns", "bad_answer"})
-_LATER_STATUSES = ("http_408", "http_429", "http_5")
 BLOCK = 1024**2
 
 
@@ -141,7 +138,7 @@ def _fetched(item: Item, facts: CkanFacts, ctx: Context) -> tuple[Item, str]:
         item.url, ctx.services.store(root_url), transform=_hashing(digest), html=False, headers=headers
     )
     if fetched.sha256 is None:
-        raise _refused(fetched)
+        raise fetched.error(shown(fetched.url))
     found = item.evolve(
         store=root_url,
         sha256=fetched.sha256,
@@ -161,13 +158,6 @@ def _hashing(digest: Any) -> Transform:
             yield chunk
 
     return hashed
-
-
-def _refused(fetched: Fetched) -> Fatal | Retriable:
-    assert fetched.refusal is not None
-    code = fetched.refusal.code
-    kind = Retriable if code in _LATER or code.startswith(_LATER_STATUSES) else Fatal
-    return kind(fetched.refusal.message, code=code, field=shown(fetched.url))
 
 
 def _md5(item: Item, ctx: Context) -> str:

@@ -16,7 +16,7 @@ from datafab.clients import rest
 from datafab.clients.datagouv import Datagouv
 from datafab.clients.linkproxy import LinkProxy
 from datafab.clients.memory_jobs import MemoryJobs
-from datafab.clients.rest import retry_after
+from datafab.domain.backoff import retry_after
 from datafab.domain.catalogue import Walk, moment, resources
 from datafab.domain.linkproxy import Check, Outcome, downloads
 from datafab.errors import DatafabError, Fatal, Retriable, SettingError

@@ -20,7 +20,7 @@ from datafab.domain.endpoint import endpoint_hash
 from datafab.domain.fetchlog import FetchLog
 from datafab.domain.job import Job
 from datafab.domain.payload import Batch, Item, Status
-from datafab.errors import FlowError, Lost
+from datafab.errors import FlowError, Lost, Wait
 from datafab.runner import Attempt, expand, load_items, run_inline, run_stage
 from datafab.services import Services
 from datafab.settings import Settings
@@ -44,13 +44,27 @@ def site():
         yield site
 
 
+def until_ready(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> list[Item]:
+    """Run a stage as often as it asks for."""
+    while True:
+        try:
+            return run_stage(stage, batch, services, attempt)
+        except Wait as wait:
+            if wait.delay > 1:
+                raise
+            time.sleep(wait.delay)
+            attempt.again = True
+
+
 class Collection:
     """A collection folder with an endpoint.csv, and what collecting it gives."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "collection"
         self.csv = folder / "endpoint.csv"
-        self.settings = Settings(home=folder / "home", allow_private_hosts=("127.0.0.0/8",), max_bytes=50_000)
+        self.settings = Settings(
+            home=folder / "home", allow_private_hosts=("127.0.0.0/8",), max_bytes=50_000, retry_delay=0.01
+        )
         self.jobs = MemoryJobs()
         self.order: list[str] = []
 
@@ -69,7 +83,7 @@ class Collection:
         items: list[Item] = []
         for batch in expand(SOURCE, Batch(job="j", flow="collect", params=given), services, attempt):
             attempt.check = check or attempt.check
-            items += run_stage(stage, batch, services, attempt)
+            items += until_ready(stage, batch, services, attempt)
         services.close()
         for item in items:
             assert Item.model_validate_json(item.model_dump_json()) == item
@@ -341,7 +355,7 @@ class TestLogsOfFailures:
         with Site(router=Layer(esri, gives=3)) as site, Site(router=Layer(esri, lost=1)) as half:
             whole, broken = collection.run(
                 row(site.url("/layer/0"), plugin="arcgis", parameters=f'"{given}"'),
-                row(half.url("/layer/0"), plugin="arcgis"),
+                row(half.url("/layer/0"), plugin="arcgis", parameters='"{""retries"":0}"'),
             )
         log = collection.log(whole.url)
         assert log.keys() == {"bytes", "elapsed", "endpoint-url", "entry-date", "plugin", "resource", "status"}
@@ -489,24 +503,15 @@ class TestAfterACrash:
         assert (item.sha256, item.size, item.media_type, item.filename) == (sha(CSV), len(CSV), "text/csv", "a.csv")
         assert site.hits["/a.csv"] == before
 
-    def test_a_failure(self, collection, site):
+    def test_a_failure_is_asked_for_again(self, collection, site):
+        """A log tells less than an answer does, and costs one more when it is wrong."""
         created = time.time()
         site.answers["/gone"] = Answer(b"", 410)
-        first = collection.one(row(site.url("/gone")), created=created)
-        again = collection.one(created=created)
-        assert again == first
-        assert again.error is not None
-        assert again.error.type == "http_410"
-        assert site.hits["/gone"] == 1
-
-    def test_a_failure_of_which_the_log_tells_no_more_than_the_original(self, collection, site):
-        created = time.time()
-        site.answers["/gone"] = Answer(b"", 410)
-        collection.one(row(site.url("/gone")), created=created, log_facts=False)
-        again = collection.one(created=created)
-        assert again.status == Status.FAILED
-        assert again.error is not None
-        assert again.error.message == f"{site.url('/gone')}: status 410, as its log of today says"
+        first = collection.one(row(site.url("/gone")), created=created, log_facts=False)
+        assert collection.one(created=created) == first
+        assert first.error is not None
+        assert first.error.type == "http_410"
+        assert site.hits["/gone"] == 2
 
     def test_a_resource_that_is_gone_is_fetched_again(self, collection, site):
         created = time.time()
@@ -541,6 +546,69 @@ class TestAfterACrash:
         with pytest.raises(Lost):
             collection.run(*(row(site.url(f"/{name}.csv")) for name in "abc"), check=check)
         assert 0 < len(collection.logs()) < 3
+
+
+def turns(*answers: Answer) -> Site:
+    """Return a site that answers so, one after another; the last answer stays."""
+    left = list(answers)
+    return Site(router=lambda *_: left.pop(0) if len(left) > 1 else left[0])
+
+
+class TestTriesAgain:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            Answer(b"", 503),
+            Answer(b"", 429),
+            Answer(b"", 408),
+            Answer(CSV, fault="hang-up"),
+            Answer(CSV, fault="short"),
+        ],
+    )
+    def test_what_may_pass(self, collection, fault):
+        with turns(fault, fault, Answer(CSV)) as site:
+            item = collection.one(row(site.url("/a")))
+            assert site.hits["/a"] >= 3
+        assert (item.status, item.sha256) == (Status.OK, sha(CSV))
+        assert len(collection.logs()) == 1
+        assert collection.log(item.url)["resource"] == sha(CSV)
+
+    def test_what_does_not_pass_in_time(self, collection):
+        with turns(Answer(b"", 503)) as site:
+            item = collection.one(row(site.url("/a")))
+            assert site.hits["/a"] == 3
+        assert item.collect is not None
+        assert item.error is not None
+        assert (item.status, item.collect.status, item.collect.http_status) == (Status.FAILED, "FAILED", 503)
+        assert item.error.message == f"{item.url}: the server answered 503 Service Unavailable (3 tries)"
+        assert (collection.log(item.url)["status"], len(collection.logs())) == ("503", 1)
+
+    @pytest.mark.parametrize("fault", [Answer(b"", 404), Answer(b"", 401), Answer(b"<p>", content_type="text/html")])
+    def test_what_never_passes_is_asked_for_once(self, collection, fault):
+        with turns(fault, Answer(CSV)) as site:
+            assert collection.one(row(site.url("/a"))).status is Status.FAILED
+            assert site.hits["/a"] == 1
+
+    def test_a_server_says_when(self, collection, site):
+        with turns(Answer(b"", 503, headers={"Retry-After": "41"})) as busy:
+            with pytest.raises(Wait, match="answered 503") as raised:
+                collection.run(row(site.url("/a.csv")), row(busy.url("/a")))
+            assert busy.hits["/a"] == 1
+        assert raised.value.delay == 41
+
+    @pytest.mark.parametrize(("retries", "pause"), [(0, None), (1, 7)])
+    def test_a_layer_says_how_often_and_when(self, collection, retries, pause):
+        given = f'"{{""retries"":{retries},""retry_backoff_seconds"":7}}"'
+        with Site(router=Layer([{"attributes": {"OBJECTID": 1}}], lost=1)) as site:
+            endpoint = row(site.url("/layer/0"), plugin="arcgis", parameters=given)
+            if pause:
+                with pytest.raises(Wait) as raised:
+                    collection.run(endpoint)
+                assert raised.value.delay == pause
+            else:
+                assert collection.one(endpoint).status is Status.FAILED
+        (log,) = collection.logs()
+        assert json.loads(log.read_bytes())["reason"] == "incomplete"
 
 
 class TestTheSameEndpointTwice:
