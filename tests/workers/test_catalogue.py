@@ -452,6 +452,26 @@ def test_a_killed_worker_while_sources_are_enqueued_forgets_none_and_doubles_non
     assert Pass(bench, udata).enqueued == []
 
 
+def test_a_pass_that_was_cancelled_is_made_up_for_by_the_next(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    away(proxy)
+    udata.add(portal.url("/a.csv"), portal.url("/a.csv?2"))
+    bench.cluster.parts["control"].kill()  # so that the pass cannot end
+    job = bench.start("catalogue", url=udata.url)
+    until(lambda: sum(one.created > bench.job(job).created for one in jobs().newest(flow="source")) == 2, 30)
+    assert bench.redis.keys("datafab:1:catalogue:*")
+    assert jobs().end(job, JobStatus.CANCELLED)
+    bench.mend()
+    (ended,) = until(lambda: [one for one in jobs().newest(flow="catalogue_end") if one.params["of"] == job], 30)
+    assert bench.end(ended.id).status is JobStatus.SUCCEEDED
+    assert cursor(udata) is None
+    # Its sources' jobs go on, and the next pass does not double them.
+    again = Pass(bench, udata)
+    assert again.enqueued == []
+    assert cursor(udata) == pytest.approx(again.job.created, abs=0.01)
+
+
 def test_the_token_is_found_nowhere(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, hooks: str):
     udata.add(portal.url("/a.csv"))
     this = Pass(bench, udata)

@@ -1,0 +1,103 @@
+"""What is kept of sources, on a real Redis."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from datafab.clients.jobs import connect
+from datafab.clients.sources import Facts, Sources, address
+from datafab.settings import load
+from tests.servers.redis import RedisServer
+
+URL = "https://www.example.fr/api/1"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def sources(server: RedisServer) -> Iterator[Sources]:
+    with server.client() as client:
+        client.flushall()
+    sources = Sources(load(redis_url=server.url), connect(server.url))
+    yield sources
+    sources.close()
+
+
+def test_facts_are_kept_forgotten_and_counted(server: RedisServer, sources: Sources):
+    name = f"datagouv:{uuid.uuid4()}"
+    assert sources.facts(name) == Facts()
+    facts = {"fingerprint": "f" * 32, "address": address(URL), "sha256": "0" * 64, "media_type": "text/csv"}
+    facts |= {"etag": '"33a64df551425fcc55e4d42a148795d9f25f89d4"', "modified": "Sat, 21 Nov 2026 05:12:00 GMT"}
+    facts |= {"downloads": "d" * 32}
+    assert sources.remember(name, 10.5, **facts)
+    assert sources.facts(name) == Facts(**facts)
+    with server.client() as client:
+        (key,) = client.keys("*")
+        assert client.memory_usage(key) < 700  # what the table of keys says, and its name
+        assert client.ttl(key) > 300 * 24 * 3600
+    assert sources.remember(name, 10.5, etag=None)
+    assert sources.facts(name) == Facts(**facts | {"etag": None})
+    assert sources.fingerprints([name, "datagouv:other"]) == {name: "f" * 32, "datagouv:other": None}
+    assert sources.fingerprints([]) == {}
+
+
+def test_the_job_that_was_made_later_knows_better(sources: Sources):
+    assert sources.remember("a", 20.25, fingerprint="new")
+    assert not sources.remember("a", 20.0, fingerprint="old")
+    assert sources.facts("a").fingerprint == "new"
+    assert sources.remember("a", 20.25, fingerprint="again")
+
+
+def test_headers_too_long_to_keep_are_left_out(sources: Sources):
+    assert sources.remember("a", 1, fingerprint="f", etag="x" * 201, modified="y" * 65)
+    assert sources.facts("a") == Facts(fingerprint="f")
+
+
+def test_many_and_very_long_sources(sources: Sources):
+    names = [f"datagouv:{number}" for number in range(1201)] + ["file:" + "é" * 1000]
+    for name in names[::100]:
+        sources.remember(name, 1, fingerprint=name[-5:])
+    found = sources.fingerprints(names)
+    assert list(found) == names
+    assert {name for name, value in found.items() if value} == set(names[::100])
+
+
+@pytest.mark.parametrize(
+    ("passes", "expected"),
+    [
+        ([], None),
+        ([("a", 10.5, True)], 10.5),
+        ([("a", 10.5, False)], None),
+        ([("a", 10.5, True), ("b", 20.0, False)], 10.5),
+        ([("b", 20.0, True), ("a", 10.5, True)], 20.0),  # the earlier one ended later
+    ],
+)
+def test_the_cursor_moves_to_where_a_pass_began_that_ended_well(sources: Sources, passes: list, expected: float | None):
+    for job, at, _ in passes:
+        sources.began(URL, job, at)
+    for job, _, well in passes:
+        assert sources.ended(URL, job, well=well)
+        assert not sources.ended(URL, job, well=True)  # a second end of the same pass says nothing
+    assert sources.cursor(URL) == expected
+    assert sources.cursor(URL + "/other") is None
+
+
+def test_who_waits_for_links(server: RedisServer, sources: Sources):
+    assert sources.waiting([]) == sources.waiting(["a", "b"]) == []
+    for link, job in (("a", "one"), ("a", "two"), ("b", "two"), ("b", "two"), ("c", "three")):
+        sources.await_link(link, job)
+    assert sources.waiting(["a", "b"]) == ["one", "two"]
+    sources.leave_link("a", "one")
+    sources.leave_link("a", "two")
+    sources.leave_link("x", "one")
+    assert sources.waiting(["a"]) == []
+    with server.client() as client:
+        assert not client.exists("datafab:1:link:a")
+        assert 0 < client.ttl("datafab:1:link:b") <= 24 * 3600
