@@ -275,6 +275,18 @@ class RedisJobs:
             found += [job for job in jobs if status in {None, job.status} and flow in {None, job.flow}]
         return found[:limit]
 
+    def made_after(self, at: float, flow: str) -> list[Job]:
+        """Return the jobs of a flow that were made after this Unix time, the oldest first."""
+        found: list[Job] = []
+        ids: list[str] = self._redis.zrangebyscore(PREFIX + "jobs", f"({at!r}", "+inf")
+        for first in range(0, len(ids), 100):
+            with self._redis.pipeline(transaction=False) as pipe:
+                for job in ids[first : first + 100]:
+                    pipe.hgetall(f"{PREFIX}job:{job}")
+                answers = zip(ids[first : first + 100], pipe.execute(), strict=True)
+            found += [_job(job, fields) for job, fields in answers if fields.get("flow") == flow]
+        return found
+
     def logs(self, job: str, limit: int = MAX_LINES) -> list[dict[str, Any]]:
         """Return the job's last log lines, the oldest first."""
         return [json.loads(line) for line in self._redis.lrange(f"{PREFIX}job:{job}:log", -limit, -1)]

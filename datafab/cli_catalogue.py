@@ -1,0 +1,90 @@
+"""``datafab catalogue``: passes over a udata catalogue such as data.gouv.fr."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from datafab import api, show
+from datafab.domain.job import Job
+from datafab.domain.payload import Counts
+from workers import cluster as cluster_app
+
+SOME_FAILED = 3
+#: Jobs that ``status`` looks at.
+LOOKED_AT = 1000
+
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's objects, one a line.")
+at_url = click.option("--url", help="Root of its API; that of DATAFAB_CATALOGUE_URL if not given.")
+
+
+@click.group()
+def catalogue() -> None:
+    """Read a catalogue of open data, and fetch, analyse and index the files that have changed."""
+
+
+@catalogue.command()
+@at_url
+@click.option("--since", help="Go back to this date, instead of to the last pass (at first: one day).")
+@click.option("--limit", type=click.IntRange(1), help="Stop after so many files that may have changed.")
+@click.option("--wait", is_flag=True, help="Wait for the files' jobs too.")
+@as_json_option
+def run(wait: bool, as_json: bool, **given: Any) -> None:
+    """Make a pass over the catalogue; enqueue a job for each file that may have changed."""
+    api.connect()
+    handle = api.enqueue("catalogue", **{name: value for name, value in given.items() if value is not None})
+    with show.following() as told:
+        this = handle.wait(told=told)
+    ended = [_ended(job) for job in _files(this)] if wait else []
+    counts = Counts(job=this.id)
+    for job in ended:
+        counts = counts.plus(job.counts) if job.counts else counts.evolve(failed=counts.failed + 1)
+    if as_json:
+        show.lines([this, *ended])
+    else:
+        for line in handle.logs:
+            if line["event"] == "read":
+                said = f"{line['pages']} pages read, left out: {line['left_out']}; {this.total or 0} files enqueued"
+                show.out.print(said, highlight=False, soft_wrap=True)
+        if wait:
+            show.counts(counts)
+    if counts.failed:
+        click.get_current_context().exit(SOME_FAILED)
+
+
+@catalogue.command()
+@at_url
+@as_json_option
+def status(url: str | None, as_json: bool) -> None:
+    """Say how far the catalogue was read, and how its files' jobs stand."""
+    api.connect()
+    services = cluster_app.services()
+    root = services.catalogue(url).url
+    cursor = services.sources.cursor(root)
+    jobs = cluster_app.jobs()
+    files = Counter(job.status.value for job in jobs.newest(flow="source", limit=LOOKED_AT))
+    last = next((job for job in jobs.newest(flow="catalogue") if (job.params.get("url") or root) == root), None)
+    read = None if cursor is None else datetime.fromtimestamp(cursor, UTC).isoformat(timespec="seconds")
+    if as_json:
+        show.lines([{"url": root, "cursor": read, "pass": last and last.dump(), "files": dict(files)}])
+        return
+    show.out.print(f"{root}: {f'read up to {read}' if read else 'never read to the end'}", highlight=False)
+    if last is not None:
+        show.out.print(f"last pass: {last.id} {last.status}", highlight=False)
+    said = ", ".join(f"{count} {name}" for name, count in sorted(files.items()))
+    show.out.print(f"files' jobs: {said or 'none'}", highlight=False)
+
+
+def _files(this: Job) -> list[Job]:
+    return cluster_app.jobs().made_after(this.created, "source")
+
+
+def _ended(job: Job) -> Job:
+    """Wait for a job, however it ends."""
+    try:
+        return api.JobHandle(job.id).wait()
+    except api.JobFailed as failed:
+        return failed.job
