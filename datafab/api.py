@@ -11,16 +11,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from datafab.clients.jobs import MAX_LINES
+from datafab.clients.jobs import MAX_LINES, after_key
 from datafab.domain.document import Results
 from datafab.domain.job import Job, JobStatus
 from datafab.domain.payload import Counts, ItemError
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
-from datafab.flows import localised
+from datafab.flows import find, localised
 from datafab.services import Services
 from datafab.settings import Settings, load
 from workers import cluster
@@ -104,6 +104,15 @@ class JobHandle:
             raise JobFailed(job)
         return job
 
+    def settle(self, limit: float) -> None:
+        """Wait until what follows this job, such as a push's callback, has ended too; ``limit`` seconds at most."""
+        job, end = self.job, time.monotonic() + limit
+        while job.ended is not None and find(job.flow).after and time.monotonic() < end:
+            following = cluster.jobs().with_key(after_key(job.id, job.ended))
+            if following is not None and cluster.jobs().get(following).final:
+                return
+            time.sleep(LOOK_EVERY)
+
     def cancel(self) -> bool:
         """Cancel it; False: it had ended before."""
         return cluster.jobs().end(self.id, JobStatus.CANCELLED)
@@ -143,12 +152,13 @@ def connect(settings: Settings | None = None) -> Settings:
     return settings
 
 
-def enqueue(flow: str, *, key: str | None = None, **params: Any) -> JobHandle:
+def enqueue(flow: str, *, key: str | None = None, secrets: Mapping[str, str] | None = None, **params: Any) -> JobHandle:
     """Enqueue a job and return at once.
 
     Args:
         flow: its name; ``datafab flows list`` has them.
         key: a job that already has this key is returned instead of a new one.
+        secrets: API keys and the like, which are kept apart from the parameters and erased when the job has ended.
         params: the flow's parameters. Files are copied to the store, folders made absolute.
 
     Raises:
@@ -156,7 +166,7 @@ def enqueue(flow: str, *, key: str | None = None, **params: Any) -> JobHandle:
         FlowError: a parameter is missing or wrong.
     """
     connect()
-    job, _ = start(flow, localised(flow, params, cluster.services()), key)
+    job, _ = start(flow, localised(flow, params, cluster.services()), key, secrets=secrets)
     return JobHandle(job.id)
 
 

@@ -6,33 +6,23 @@ Exit codes: 0 done, 1 not done, 2 usage, 3 done with failed items.
 from __future__ import annotations
 
 import json
-import time
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import redis
 
-from datafab import api, cli_flows, cli_sandbox, cli_wis2, demo, log, show
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.clients.secrets import MemorySecrets
-from datafab.domain.job import Job, JobStatus
-from datafab.domain.payload import Counts, ItemError
-from datafab.embedded import ALL, CORE, Cluster, running
+from datafab import api, cli_catalogue, cli_ckan, cli_flows, cli_sandbox, cli_wis2, demo, log, show
+from datafab.cli_job import SOME_FAILED, as_json_option, inline_option, run
+from datafab.domain.job import JobStatus
+from datafab.embedded import ALL, Cluster
 from datafab.errors import DatafabError
-from datafab.flows import flows, localised, plan
-from datafab.runner import run_inline
-from datafab.services import Services
-from datafab.settings import Settings, load
+from datafab.flows import flows
+from datafab.settings import load
 from datafab.version import __version__
 from workers import cluster as cluster_app
 
-NOT_DONE, SOME_FAILED = 1, 3
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print the API's objects, one a line.")
+NOT_DONE = 1
 
 
 class Group(click.Group):
@@ -87,29 +77,25 @@ def up() -> None:
 @click.option("--retry-failed", is_flag=True, help="Fetch again what failed today.")
 @click.option("--log-facts", is_flag=True, help="Log bytes, reason and message too, which the original does not.")
 @click.option("--then", default=None, help="Stages after the fetch, e.g. analyse,index (the default) or none.")
-@click.option("--inline", is_flag=True, help="Run in this process, without a cluster.")
+@inline_option
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even when endpoints failed.")
-@as_json
+@as_json_option
 def collect(endpoints: str, collection_dir: str | None, then: str | None, inline: bool, **options: bool) -> None:
     """Fetch every endpoint of ENDPOINTS (an endpoint.csv), analyse and index what came."""
     params: dict[str, Any] = {"endpoints": endpoints, "collection": collection_dir or str(Path(endpoints).parent)}
     params |= {name: True for name in ("refill_todays_logs", "retry_failed", "log_facts") if options[name]}
     if then is not None:
         params["then"] = _stages(then)
-    if inline:
-        job, counts, failures = _inline("collect", params)
-    else:
-        with _cluster():
-            job, counts, failures = _wait(api.enqueue("collect", **params))
-    _report(job, counts, failures, as_json=options["as_json"])
-    if counts.failed and not options["exit_zero"]:
-        click.get_current_context().exit(SOME_FAILED)
+    ended = run("collect", params, inline=inline)
+    ended.report(as_json=options["as_json"])
+    if not options["exit_zero"]:
+        ended.exit()
 
 
 @main.command()
 @click.argument("query", nargs=-1, required=True)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100))
-@as_json
+@as_json_option
 def search(query: tuple[str, ...], limit: int, as_json: bool) -> None:
     """Find what was indexed: words, format:siret, column:"code postal"."""
     text = " ".join(query)
@@ -146,7 +132,7 @@ def jobs() -> None:
 @click.option("--status", type=click.Choice([status.value for status in JobStatus]))
 @click.option("--flow")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
-@as_json
+@as_json_option
 def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
     """List jobs, the newest first."""
     api.connect()
@@ -159,7 +145,7 @@ def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -
 
 @jobs.command("show")
 @click.argument("job")
-@as_json
+@as_json_option
 def jobs_show(job: str, as_json: bool) -> None:
     """Show a job: stages, failures, log."""
     handle = api.JobHandle(job)
@@ -195,64 +181,12 @@ def jobs_prune() -> None:
     show.out.print(f"{cluster_app.jobs().prune()} forgotten")
 
 
+main.add_command(cli_ckan.push)
+main.add_command(cli_catalogue.catalogue)
 main.add_command(cli_flows.flows)
 main.add_command(cli_sandbox.sandbox)
+main.add_command(cli_wis2.publish)
 main.add_command(cli_wis2.wis2)
-
-
-@contextmanager
-def _cluster() -> Iterator[None]:
-    """Join the cluster, or run one for as long as this command takes."""
-    settings = load()
-    if settings.redis_url or running(settings):
-        api.connect(settings)
-        yield
-        return
-    with show.starting() as told:
-        here = Cluster(settings, CORE, told=told)
-        here.start()
-    try:
-        cluster_app.use(here.settings)
-        yield
-    finally:
-        here.stop()
-
-
-def _wait(handle: api.JobHandle) -> tuple[Job, Counts, Mapping[str, ItemError]]:
-    """Follow a job to its end; Ctrl-C leaves it running where the cluster goes on."""
-    try:
-        with show.following() as told:
-            job = handle.wait(told=told)
-    except KeyboardInterrupt:
-        show.error(f"job {handle.id} goes on where its cluster does; `datafab jobs cancel {handle.id}` ends it")
-        raise
-    return job, job.counts or Counts(job=job.id), handle.failures
-
-
-def _inline(flow: str, params: dict[str, Any]) -> tuple[Job, Counts, Mapping[str, ItemError]]:
-    settings: Settings = load()
-    memory = MemoryJobs()
-    services = Services(settings, jobs=memory, secrets=MemorySecrets())
-    try:
-        params = localised(flow, params, services)
-        source, stages = plan(flow, params)
-        now = time.time()
-        job = Job(id=uuid.uuid4().hex, flow=flow, params=params, created=now, deadline=now + settings.job_deadline)
-        with show.following() as told:
-            look = lambda: told(job.evolve(total=memory.total, progress=memory.progress()))  # noqa: E731
-            counts = run_inline(stages, source, job, services, look)
-    finally:
-        services.close()
-    job = job.evolve(status=JobStatus.SUCCEEDED, ended=time.time(), total=memory.total, progress=memory.progress())
-    return job.evolve(counts=counts), counts, memory.failures()
-
-
-def _report(job: Job, counts: Counts, failures: Mapping[str, ItemError], *, as_json: bool) -> None:
-    if as_json:
-        show.lines([job.dump() | {"failures": {source: error.dump() for source, error in failures.items()}}])
-    else:
-        show.failed(failures)
-        show.counts(counts)
 
 
 def _flow(name: str) -> str:

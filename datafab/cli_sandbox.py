@@ -9,6 +9,7 @@ import click
 
 from datafab import show
 from datafab.sandbox.catalogue import catalogue
+from datafab.sandbox.ckan import ckan
 from datafab.sandbox.linkproxy import linkproxy
 from datafab.settings import load
 
@@ -19,7 +20,7 @@ at_port = click.option("--port", default=0, show_default="a free one", type=clic
 def sandbox() -> None:
     """Run a small stand-in of an outside system on 127.0.0.1, until Ctrl-C.
 
-    What it was asked: GET /_sim. Faults and changes: POST /_sim with an object of operations.
+    What it was asked: GET /_sim. Faults and changes: POST /_sim with an object of operations. (Not the CKAN yet.)
     """
 
 
@@ -43,6 +44,16 @@ def linkproxy_command(webhook: str | None, port: int) -> None:
         if webhook:
             running.subscribe(webhook, load().linkproxy_token or "")
         _until_stopped(f"DATAFAB_LINKPROXY_URL={running.url}")
+
+
+@sandbox.command("ckan")
+@click.argument("urls", nargs=-1)
+@at_port
+def ckan_command(urls: tuple[str, ...], port: int) -> None:
+    """Run a CKAN with a resource for each of URLS, to be pushed into its datastore."""
+    with ckan(port) as running:
+        pushes = [f"datafab push {running.add(url)}" for url in urls]
+        _until_stopped(f"DATAFAB_CKAN_URLS={running.url}", f"DATAFAB_CKAN_API_KEY={running.token}", *pushes)
 
 
 def _until_stopped(*lines: str) -> None:

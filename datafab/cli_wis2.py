@@ -1,25 +1,56 @@
-"""``datafab wis2``: check notification messages and discovery metadata records."""
+"""``datafab publish``, and ``datafab wis2``: check messages and records, and fetch what WMO's own checks need."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 from rich.markup import escape
 
 from datafab import show
+from datafab.cli_job import as_json_option, run
+from datafab.clients.fetch import Fetcher
+from datafab.clients.refusal import shown
+from datafab.clients.wis2bundle import Wis2Bundle
 from datafab.clients.wis2suite import Verdict, Wis2Suite
+from datafab.domain.event import announcement, assets, envelope
 from datafab.domain.finding import Finding, errors
 from datafab.domain.notification_rules import check as check_message
-from datafab.errors import Fatal, FlowError
+from datafab.errors import Fatal, FlowError, NotFound
 from datafab.settings import load
 
 NOT_DONE = 1
-_LAID_OUT = (
-    "lay out .pywis-pubsub, .pywcmp and .pywis-topics there, as `pywis-pubsub schema sync`, `pywcmp bundle sync` "
-    "and `pywis-topics bundle sync` make them below HOME"
-)
+_SYNC = "`datafab wis2 sync` fetches them"
+
+
+@click.command()
+@click.argument("what", metavar="EVENT|URL")
+@click.option("--topic", help="WIS2 topic to announce on; that of DATAFAB_WIS2_TOPIC if not given.")
+@click.option("--metadata-id", help="The file's WCMP2 record; that of DATAFAB_WIS2_METADATA_ID if not given.")
+@click.option("--content", is_flag=True, help="Put files of at most 4096 bytes into their messages.")
+@as_json_option
+def publish(what: str, topic: str | None, metadata_id: str | None, content: bool, as_json: bool) -> None:
+    """Announce files over WIS2: those of EVENT, a file with a CloudEvents document, or the one at URL."""
+    event = announcement(what) if "://" in what else _event(Path(what))
+    params = {"event": event, "topic": topic, "metadata_id": metadata_id, "inline": content or None}
+    ended = run("publish", {name: value for name, value in params.items() if value is not None})
+    ended.report(as_json=as_json, with_log=True)
+    ended.exit()
+
+
+def _event(file: Path) -> Path:
+    """Return the file of an event, once it is seen to be one: whoever wrote it may still be there to correct it."""
+    try:
+        with file.open("rb") as opened:
+            event = _read(opened)
+    except OSError as error:
+        msg = f"{file}: {error.strerror}; name the file of an event, or the URL of a file to announce"
+        raise NotFound(msg, field="EVENT") from error
+    envelope(event)
+    assets(event)
+    return file
 
 
 @click.group()
@@ -43,16 +74,26 @@ def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
     else:
         _print(file.name, verdict.findings)
     if verdict.missing:
-        show.screen.print(f"WMO's own suites did not run: {escape(verdict.missing)}", highlight=False, soft_wrap=True)
+        show.screen.print(
+            f"WMO's own suites did not run: {escape(verdict.missing)}; {_SYNC}", highlight=False, soft_wrap=True
+        )
     if errors(verdict.findings):
         click.get_current_context().exit(NOT_DONE)
 
 
 @wis2.command()
-def sync() -> None:
-    """Fetch the schemas and tables of WMO's suites into DATAFAB_HOME (not supported yet)."""
-    msg = f"wis2 sync is not supported yet; in DATAFAB_HOME={load().home}, {_LAID_OUT}"
-    raise FlowError(msg, code="not_supported", field="DATAFAB_HOME")
+@click.option("--mirror", metavar="URL", help="Where the files lie below their hosts' names, for a network of its own.")
+def sync(mirror: str | None) -> None:
+    """Fetch the schemas and tables of WMO's own checks into DATAFAB_HOME; what is there is replaced once all came."""
+    settings = load()
+    fetcher = Fetcher(settings)
+    try:
+        Wis2Bundle(fetcher, mirror).sync(
+            settings.home, told=lambda url: show.screen.print(shown(url), markup=False, highlight=False, soft_wrap=True)
+        )
+    finally:
+        fetcher.close()
+    show.out.print(f"{settings.home}: WMO's own checks run now", markup=False, highlight=False, soft_wrap=True)
 
 
 def _read(file: BinaryIO) -> Any:
@@ -85,7 +126,7 @@ def _record(document: dict[str, Any]) -> Verdict:
     """Return what pywcmp finds: we have no rules of our own for records yet."""
     verdict = Wis2Suite(load().home).record(document)
     if verdict.missing:
-        msg = f"checking a WCMP2 record without pywcmp's files is not supported yet: {verdict.missing}; {_LAID_OUT}"
+        msg = f"checking a WCMP2 record without pywcmp's files is not supported yet: {verdict.missing}; {_SYNC}"
         raise FlowError(msg, code="not_supported", field="DATAFAB_HOME")
     return verdict
 

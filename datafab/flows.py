@@ -181,7 +181,8 @@ def localised(flow: str, params: Mapping[str, Any], services: Services) -> dict[
         NotFound: no such flow or file.
     """
     known, mine = find(flow), complete(flow, params)
-    given = {name: str(mine[name]) for name in (known.files | known.folders) & mine.keys()}
+    # What is no path is the content itself.
+    given = {name: str(mine[name]) for name in known.files | known.folders if isinstance(mine.get(name), str | Path)}
     paths = {name: Path(text) for name, text in given.items() if _is_local(text)}
     for name, path in paths.items():
         if name in known.folders:

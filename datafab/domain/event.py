@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -82,6 +83,13 @@ def envelope(event: Any) -> Envelope:
         raise _malformed("data", f"the event {event['id']} has no data: it must carry a STAC item")
     text = json.dumps(event, sort_keys=True, ensure_ascii=False)
     return Envelope(id=event["id"], source=event["source"], digest=hashlib.sha256(text.encode()).hexdigest())
+
+
+def announcement(url: str) -> dict[str, Any]:
+    """Return an event that announces the file at a URL, and says nothing else of it."""
+    data = {"type": "Feature", "geometry": None, "properties": {}, "assets": {"file": {"href": url}}}
+    head = {"id": str(uuid.uuid4()), "source": "datafab", "specversion": "1.0", "type": "file"}
+    return head | {"data": data}
 
 
 def assets(event: Mapping[str, Any]) -> list[Asset]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from datafab.clients.wis2bundle import SOURCES
 from datafab.domain.notification import Frozen, Subject, message
 from datafab.settings import child_environment, load
+from tests.servers.http import Answer, Site
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 BUNDLE, CORPUS = SHARED / "wis2-bundle", SHARED / "corpus" / "wis2"
@@ -89,7 +94,8 @@ def test_advice_is_no_fault(wis2: Wis2):
         (["check", "-"], "id;nom", 1, "no JSON"),
         (["check", "-"], '{"id": "urn:wmo:md:fr-ifremer-argo:x"}', 1, "without pywcmp's files is not supported yet"),
         (["check", "absent.json"], "", 2, "No such file"),
-        (["sync"], "", 1, "wis2 sync is not supported yet"),
+        (["check", "-"], '{"id": "urn:wmo:md:fr-ifremer-argo:x"}', 1, "`datafab wis2 sync` fetches them"),
+        (["sync", "--mirror", "http://127.0.0.1:9/"], "", 1, "127.0.0.1"),
     ],
 )
 def test_what_cannot_be_checked(wis2: Wis2, arguments: list[str], stdin: str, code: int, says: str):
@@ -105,3 +111,31 @@ def test_the_suites_run_where_their_data_are(wis2: Wis2, home: Path):
     assert "T2 topic: WMO's tables do not have" in made_up
     record = CORPUS / "ifremer-fr-ifremer-argo-core-metadata.json"
     assert "in order" in wis2("check", str(record), code=0).stdout
+
+
+@needs_bundle
+def test_sync_makes_the_suites_run(wis2: Wis2, monkeypatch: pytest.MonkeyPatch):
+    """From a mirror that has WMO's own files, as `sync` expects them."""
+    monkeypatch.setenv("DATAFAB_ALLOW_PRIVATE_HOSTS", "127.0.0.1/32")
+    with Site() as site:
+        for source in SOURCES:
+            parts, place = urlsplit(source.url), BUNDLE / source.places[0].removeprefix(".")
+            body = packed(place) if source.archive else place.read_bytes()
+            site.answers[f"/{parts.netloc}{parts.path}"] = Answer(body, content_type="application/octet-stream")
+        done = wis2("sync", "--mirror", site.url("/"), code=0)
+    assert f"{site.url('/')}www.iana.org/assignments/link-relations" in done.stderr
+    assert "WMO's own checks run now" in done.stdout
+    said = wis2("check", "-", "--topic", f"{TOPIC}/bouteilles", code=1, stdin=json.dumps(RIGHT))
+    assert "T2 topic: WMO's tables do not have" in said.stdout
+    assert "did not run" not in said.stderr
+    record = CORPUS / "ifremer-fr-ifremer-argo-core-metadata.json"
+    assert "in order" in wis2("check", str(record), code=0).stdout
+
+
+def packed(folder: Path) -> bytes:
+    """Return a folder's files as an archive, below a folder as GitHub makes it."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"main/{file.name}")
+    return made.getvalue()

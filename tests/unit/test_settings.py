@@ -91,3 +91,11 @@ def test_every_line_of_a_log_is_json():
     first, second = map(json.loads, out.getvalue().splitlines())
     assert (first["event"], first["job"], first["level"]) == ("collecté", "j", "info")
     assert (second["event"], second["logger"]) == ("from elsewhere", "celery")
+
+
+def test_a_commands_own_key_does_not_reach_the_children(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DATAFAB_CKAN_API_KEY", "planted")
+    mine = load()
+    assert mine.ckan_api_key == "planted"
+    assert "planted" not in repr(mine)
+    assert "planted" not in child_environment(mine).values()
