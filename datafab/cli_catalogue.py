@@ -47,7 +47,7 @@ def run(wait: bool, as_json: bool, **given: Any) -> None:
     else:
         for line in handle.logs:
             if line["event"] == "read":
-                said = f"{line['pages']} pages read, left out: {line['left_out']}; {this.total or 0} files enqueued"
+                said = f"pages read: {line['pages']}, files enqueued: {this.total or 0}, left out: {line['left_out']}"
                 show.out.print(said, highlight=False, soft_wrap=True)
         if wait:
             show.counts(counts)

@@ -171,8 +171,9 @@ def fetch(item: Item, ctx: Context) -> Item:
 
 
 def _header(fetched: Fetched, name: str) -> str | None:
-    value = next((text for key, text in fetched.headers.items() if key.lower() == name), "")
-    return value if value.isascii() and value.isprintable() and value else None
+    """Return a header that can be sent back as it came; None: there is none."""
+    value = fetched.header(name)
+    return value if value and value.isascii() and value.isprintable() else None
 
 
 STAGES = (
