@@ -5,6 +5,7 @@ One more act is one module here and one line in ``ACTS``.
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 import time
 from collections.abc import Callable
@@ -13,14 +14,15 @@ from pathlib import Path
 import requests
 
 from datafab import show
-from datafab.demo import files, trail
+from datafab.demo import catalogue, files, trail
 from datafab.demo.scene import Scene, headline
 from datafab.embedded import ALL, Cluster, free_port
+from datafab.sandbox.linkproxy import linkproxy
 from datafab.sandbox.portal import portal
 from datafab.settings import Settings, load
 from workers import cluster as cluster_app
 
-ACTS: tuple[Callable[[Scene], None], ...] = (files.play, trail.play)
+ACTS: tuple[Callable[[Scene], None], ...] = (files.play, trail.play, catalogue.play)
 
 
 def run(*, keep: bool) -> None:
@@ -30,14 +32,14 @@ def run(*, keep: bool) -> None:
         keep: leave the cluster running until Ctrl-C.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="datafab-demo-") as folder, portal() as url:
+    with tempfile.TemporaryDirectory(prefix="datafab-demo-") as folder, portal() as url, linkproxy() as proxy:
         with show.starting() as told:
-            cluster = Cluster(_settings(Path(folder)), ALL, told=told)
+            cluster = Cluster(_settings(Path(folder), proxy.url), ALL, told=told)
             cluster.start()
         try:
             cluster_app.use(cluster.settings)
             headline("A cluster on this host", ", ".join(cluster.pids))
-            scene = Scene(settings=cluster.settings, folder=Path(folder), portal=url)
+            scene = Scene(settings=cluster.settings, folder=Path(folder), portal=url, linkproxy=proxy)
             for act in ACTS:
                 act(scene)
             _watch(cluster.settings)
@@ -49,7 +51,7 @@ def run(*, keep: bool) -> None:
             cluster.stop()
 
 
-def _settings(folder: Path) -> Settings:
+def _settings(folder: Path, linkproxy_url: str) -> Settings:
     return load(
         home=folder / "home",
         redis_url=None,
@@ -59,6 +61,8 @@ def _settings(folder: Path) -> Settings:
         bind=f"127.0.0.1:{free_port()}",
         flower_bind=f"127.0.0.1:{free_port()}",
         allow_private_hosts="127.0.0.1/32",
+        linkproxy_url=linkproxy_url,
+        linkproxy_token=secrets.token_urlsafe(16),
         per_host=8,
     )
 

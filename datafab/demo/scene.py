@@ -10,6 +10,7 @@ from typing import Any
 from datafab import api, show
 from datafab.domain.job import Job
 from datafab.flows import localised
+from datafab.sandbox.links import Sandbox as LinkProxy
 from datafab.settings import Settings
 from workers import cluster
 from workers.canvas import start
@@ -26,11 +27,13 @@ class Scene:
         settings: of the cluster.
         folder: for files of their own.
         portal: URL of the sample files.
+        linkproxy: the one of the settings.
     """
 
     settings: Settings
     folder: Path
     portal: str
+    linkproxy: LinkProxy
 
     def run(self, flow: str, params: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> Job:
         """Run a job and follow it to its end.

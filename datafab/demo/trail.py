@@ -63,7 +63,7 @@ def _found(url: str, since: float) -> Document:
     """Return the file's document, put by this job, by its words."""
     hits = cluster.services().index.search("communes column:département", 20).hits
     for hit in hits:
-        if hit.resource_url == url and hit.version >= since * 1000:
+        if hit.resource_url == url and hit.version >= round(since * 1000):
             return hit
     raise Fatal(f"{url} is not in the index", code="demo")
 

@@ -25,7 +25,10 @@ def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
         "found by: communes, column:département",
         "5 rows in its datastore, code_commune (text), code_postal (text), latitude (numeric)",
         "which breaks no rule",
-        "saw datafab.analyse, datafab.ckan_fetch",
+        "errored, 0 kept",
+        "3 files' jobs; webhooks of link-proxy answered with [202",
+        "a second pass: 1 file's job, for the one that the catalogue calls changed: 1 unchanged",
+        "saw datafab.analyse, datafab.check, datafab.ckan_fetch",
         "datafab.publish, datafab.report",
     ):
         assert said in done.stdout, done.stdout
