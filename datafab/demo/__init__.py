@@ -72,7 +72,7 @@ def _watch(settings: Settings) -> None:
     flower = f"http://{settings.flower_bind}"
     tasks = requests.get(f"{flower}/api/tasks", timeout=10).json()
     names = sorted({str(task["name"]) for task in tasks.values()} - {"datafab.tick"})
-    show.out.print(f"\n[bold]Flower[/] at {flower} saw {', '.join(names)}", highlight=False)
+    show.out.print(f"\n[bold]Flower[/] at {flower} saw {', '.join(names)}", highlight=False, soft_wrap=True)
 
 
 def _invite(settings: Settings) -> None:

@@ -29,7 +29,7 @@ def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
         "3 files' jobs; webhooks of link-proxy answered with [202",
         "a second pass: 1 file's job, for the one that the catalogue calls changed: 1 unchanged",
         "saw datafab.analyse, datafab.check, datafab.ckan_fetch",
-        "datafab.publish, datafab.report",
+        "datafab.publish, datafab.remember, datafab.report",
     ):
         assert said in done.stdout, done.stdout
     assert list(tmp_path.iterdir()) == []
