@@ -154,6 +154,10 @@ def fetch(item: Item, ctx: Context) -> Item:
         headers = {name: value for name, value in conditions.items() if value}
     root = ctx.services.settings.store
     fetched = ctx.services.fetcher.fetch(url, ctx.services.store(root), html=False, headers=headers)
+    if fetched.refusal is not None and facts.download:
+        # Such as a private address: that link-proxy is a neighbour does not make what it names one.
+        ctx.log.warning("fetched without link-proxy", reason=fetched.refusal.message)
+        return fetch(item.evolve(catalogue=facts.evolve(download=None, downloads=None)), ctx)
     if kept is not None and headers and fetched.refusal is not None and fetched.refusal.code == "http_304":
         return kept.evolve(catalogue=facts.evolve(etag=known.etag, modified=known.modified))
     if fetched.sha256 is None:

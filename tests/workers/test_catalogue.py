@@ -222,6 +222,16 @@ def test_what_link_proxy_does_not_give_is_fetched_directly(
     assert (portal.hits["/a.csv"], downloads(proxy)) == (2, 0)
 
 
+def test_a_copy_that_link_proxy_has_lost_is_fetched_directly(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    proxy.control.faults.append(Fault(path="/link-proxy-files", times=10, status=403))
+    dataset = udata.add(portal.url("/a.csv"))
+    assert statuses(Pass(bench, udata).sources()) == ["ok"]
+    assert found(udata, dataset).total_lines == 2
+    assert (portal.hits["/a.csv"], downloads(proxy)) == (2, 1)
+
+
 def test_a_link_proxy_that_goes_away_meanwhile_is_done_without(
     bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
 ):
