@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from datafab.domain.batching import in_order
 from datafab.domain.payload import Item, Status
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from datafab.services import Services
+
+P = TypeVar("P", bound=BaseModel)
 
 #: What comes of one item: the item on its way, or why not.
 Outcome = Item | DatafabError
@@ -45,6 +49,19 @@ class Context:
     memo: MutableMapping[str, Any]
     #: enqueue(flow, params, key) -> id of the job that has the key: a new one, or the one that had it before
     enqueue: Callable[[str, dict[str, Any], str], str] = no_cluster
+
+    def given(self, model: type[P]) -> P:
+        """Return the job's parameters as a value.
+
+        Raises:
+            FlowError: one is missing or wrong; ``field`` is its name.
+        """
+        try:
+            return model.model_validate(dict(self.params))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            name = ".".join(map(str, first["loc"]))
+            raise FlowError(f"{name}: {first['msg']}", code="bad_request", field=name) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

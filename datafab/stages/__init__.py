@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datafab.stage import Stage
-from datafab.stages import analyse, callback, catalogue, check, collect, datastore, index, publish, push
+from datafab.stages import analyse, callback, catalogue, check, collect, datastore, index, publish, push, source
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for module in (
         collect,
         catalogue,
+        source,
         check,
         analyse,
         index,

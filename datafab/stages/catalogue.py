@@ -7,8 +7,6 @@ Parameters of a job of the flow ``catalogue``:
 | ``url`` | root of the API of another catalogue than that of ``DATAFAB_CATALOGUE_URL`` |
 | ``since`` | a date, or a moment, to go back to; else where the last pass began, less ``DATAFAB_CATALOGUE_OVERLAP`` |
 | ``limit`` | stop after so many sources that may have changed; such a pass does not count as the last one |
-
-and of one of ``source``: ``source``, ``url``, ``dataset`` (``id``, ``title``), ``fingerprint``, ``part``.
 """
 
 from __future__ import annotations
@@ -19,15 +17,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients.jobs import RedisJobs
-from datafab.clients.refusal import may_pass
-from datafab.clients.sources import address
 from datafab.domain.catalogue import Page, Walk, excluded, fetchable, fingerprint, moment, resources, until
 from datafab.domain.job import JobStatus
 from datafab.domain.payload import CatalogueFacts, Dataset, Item, Status
-from datafab.errors import Fatal, FlowError, Skippable
+from datafab.errors import FlowError, Skippable
 from datafab.stage import Context, Outcome, Stage
 
 #: How far the first pass goes back, as the original's does.
@@ -35,8 +31,6 @@ FIRST = timedelta(days=1)
 #: Bytes of a source's parameters, of the 4 KB that those of a job may have.
 MAX_PARAMS = 3000
 MAX_TITLE = 200
-#: Failures that say nothing of the source.
-OURS = frozenset({"internal", "parked", "index", "missing_list"})
 
 
 class PassParams(BaseModel):
@@ -47,27 +41,6 @@ class PassParams(BaseModel):
     url: str | None = Field(default=None, min_length=1)
     since: str | None = None
     limit: int | None = Field(default=None, ge=1)
-
-
-class SourceParams(BaseModel):
-    """What the flow ``source`` may be given."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-    source: str = Field(min_length=1)
-    url: str = Field(min_length=1)
-    dataset: Dataset | None = None
-    fingerprint: str | None = None
-    part: bool = False
-
-
-def _params(model: type[BaseModel], ctx: Context) -> Any:
-    try:
-        return model.model_validate(dict(ctx.params))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        name = ".".join(map(str, first["loc"]))
-        raise FlowError(f"{name}: {first['msg']}", code="bad_request", field=name) from error
 
 
 @dataclass(slots=True)
@@ -156,7 +129,7 @@ class _Pass:
 
 def discover(ctx: Context) -> Iterator[Item]:
     """Read the catalogue's pages, the last updated first; yield the files that may have changed."""
-    params: PassParams = _params(PassParams, ctx)
+    params = ctx.given(PassParams)
     notes = ctx.memo.get("pass") or _beginning(ctx, params)
     this = _Pass(ctx, params, notes)
     this.run()
@@ -231,30 +204,6 @@ def save_cursor(item: Item, ctx: Context) -> Item:
     return item
 
 
-def catalogue_source(ctx: Context) -> Iterator[Item]:
-    """Yield the file that a job names."""
-    params: SourceParams = _params(SourceParams, ctx)
-    if not fetchable(params.url):
-        raise FlowError(f"url={params.url!r}: only http and https are fetched", code="not_http", field="url")
-    facts = CatalogueFacts(fingerprint=params.fingerprint, part=params.part)
-    yield Item(source=params.source, url=params.url, dataset=params.dataset, catalogue=facts)
-
-
-def remember(item: Item, ctx: Context) -> Item:
-    """Remember how a source was seen, so that it is left alone until it changes."""
-    seen, facts = item.catalogue, {}
-    if seen is None or item.url is None:
-        raise Fatal("an item that is of no catalogue cannot be remembered", code="missing_catalogue")
-    if item.sha256 is not None:
-        facts = {"address": address(seen.download or item.url), "sha256": item.sha256, "media_type": item.media_type}
-        facts |= {"etag": seen.etag, "modified": seen.modified, "downloads": seen.downloads}
-    if item.error is None or not (may_pass(item.error.type) or item.error.type in OURS):
-        facts["fingerprint"] = seen.fingerprint
-    if facts:
-        ctx.services.sources.remember(item.source, ctx.created, **facts)
-    return item
-
-
 STAGES = (
     # Its tries are those of a whole pass, which may be hundreds of pages.
     Stage(
@@ -270,18 +219,5 @@ STAGES = (
     Stage(name="ended_pass", queue="io", expand=ended_pass, provides=frozenset({"url"})),
     Stage(
         name="save_cursor", queue="io", run=save_cursor, requires=frozenset({"url"}), wants=frozenset(Status), retries=9
-    ),
-    Stage(
-        name="catalogue_source",
-        queue="io",
-        expand=catalogue_source,
-        provides=frozenset({"url", "dataset", "catalogue"}),
-    ),
-    Stage(
-        name="remember",
-        queue="io",
-        run=remember,
-        requires=frozenset({"url", "catalogue"}),
-        wants=frozenset(Status),
     ),
 )
