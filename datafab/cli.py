@@ -61,10 +61,12 @@ def up() -> None:
         here = Cluster(load(), ALL, told=told)
         here.start()
     settings = here.settings
-    show.out.print(f"webhook  http://{settings.bind}/ready\nflower   http://{settings.flower_bind}/", highlight=False)
+    lines = {"webhook": f"http://{settings.bind}/ready", "flower": f"http://{settings.flower_bind}"}
     if "broker" in here.pids:
-        show.out.print(f"mqtt     {settings.mqtt_url}", highlight=False)
-    show.out.print(f"home     {settings.home}\nCtrl-C stops it", highlight=False)
+        lines["mqtt"] = str(settings.mqtt_url)
+    for name, where in (lines | {"home": settings.home}).items():
+        show.out.print(f"{name:<9}{where}", highlight=False, soft_wrap=True, markup=False)
+    show.out.print("Ctrl-C stops it")
     here.serve_forever()
 
 
