@@ -16,6 +16,17 @@ DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "flows.md").read_text(encoding="utf-8")
 
 
+def test_the_example_of_the_catalogue_is_in_order(tmp_path):
+    page = (DOCS / "catalogue.md").read_text(encoding="utf-8")
+    file = tmp_path / "datafab.toml"
+    file.write_text(page.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+    flows, problems = examine(file, FLOWS, cron)
+    assert not problems
+    (flow,) = flows.values()
+    assert (flow.stages, flow.after) == (FLOWS["catalogue"].stages, FLOWS["catalogue"].after)
+    assert flow.schedule
+
+
 def test_the_example_is_in_order():
     flows, problems = examine(DOCS / "datafab.toml", FLOWS, cron)
     assert not problems
