@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datafab.domain.condition import Condition
 from datafab.domain.payload import Item
 from datafab.errors import FlowError
 from datafab.stage import Stage
+
+if TYPE_CHECKING:
+    from datafab.services import Services
 
 #: Fields that every item has from the start.
 ALWAYS = frozenset({"source", "status"})
@@ -36,6 +39,8 @@ class Flow:
     files: frozenset[str] = frozenset()
     #: parameters that name a folder: made absolute
     folders: frozenset[str] = frozenset()
+    #: makes the other parameters mean the same on every host, before a job is enqueued
+    localise: Callable[[Mapping[str, Any], Services], dict[str, Any]] | None = None
     #: parameters that it brings along; a job's own win over them
     given: Mapping[str, Any] = field(default_factory=dict)
     #: stage -> condition

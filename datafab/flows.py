@@ -14,7 +14,7 @@ from datafab.flow import Flow, check, spread
 from datafab.services import Services
 from datafab.settings import load
 from datafab.stage import Stage
-from datafab.stages import STAGES
+from datafab.stages import STAGES, archive_plan
 
 __all__ = ["FLOWS", "Flow", "check", "complete", "find", "flows", "localised", "plan", "use"]
 
@@ -54,6 +54,14 @@ FLOWS: dict[str, Flow] = {
             source="catalogue_source",
             stages=("check", "fetch", "analyse", "index", "remember"),
             requires=frozenset({"source", "url"}),
+        ),
+        Flow(
+            name="archive",
+            title="Deliver the archives of a plan to a Géoplateforme entrepôt, execute, describe, tidy up",
+            source="integrations",
+            stages=("deliver", "execute", "describe", "tidy"),
+            requires=frozenset({"plan"}),
+            localise=archive_plan.localised,
         ),
         Flow(
             name="publish",
@@ -192,7 +200,7 @@ def localised(flow: str, params: Mapping[str, Any], services: Services) -> dict[
             mine[name] = f"list:{store.write_list(path.read_bytes())}#{path}"
         else:
             raise NotFound(f"{path}: no such file", field=name)
-    return mine
+    return known.localise(mine, services) if known.localise else mine
 
 
 def _is_local(text: str) -> bool:

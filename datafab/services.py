@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from datafab.clients.callback import Callback
 from datafab.clients.ckan import Ckan
 from datafab.clients.datagouv import Datagouv
+from datafab.clients.entrepot import Entrepot
 from datafab.clients.fetch import Fetcher
 from datafab.clients.gates import Gates, MemoryGates, RedisGates
 from datafab.clients.index import Index
@@ -100,6 +101,11 @@ class Services:
         return LinkProxy(self.settings)
 
     @cached_property
+    def entrepot(self) -> Entrepot:
+        """The Géoplateforme entrepôt."""
+        return Entrepot(self.settings)
+
+    @cached_property
     def fetcher(self) -> Fetcher:
         """Downloads, within the limits of the settings."""
         return Fetcher(self.settings)
@@ -156,6 +162,8 @@ class Services:
             asked["link-proxy"] = lambda: self.linkproxy
         if "catalogue_url" in self.settings.model_fields_set:  # the default is no promise to use it
             asked["catalogue"] = lambda: self.datagouv
+        if self.settings.entrepot_client_id is not None:
+            asked["entrepot"] = lambda: self.entrepot
         asked |= {f"ckan {url}": partial(self.ckan, url) for url in self.settings.ckan_urls}
         answers: dict[str, str | None] = {}
         for name, client in asked.items():

@@ -107,6 +107,22 @@ class Settings(BaseSettings):
     """Root of a link-proxy that watches the catalogue's files; unset: each is fetched directly."""
     linkproxy_token: str | None = Field(default=None, repr=False)
     """What link-proxy sends with its webhooks as ``Authorization: Basic <token>``; unset: anybody may send them."""
+    entrepot_url: str = "https://data.geopf.fr/api"
+    """Root of the API of a Géoplateforme entrepôt."""
+    entrepot_datastore: str | None = None
+    """Id of the datastore that archives go to, unless their plan names another."""
+    entrepot_token_url: str = "https://sso.geopf.fr/realms/geoplateforme/protocol/openid-connect/token"  # noqa: S105 - a URL
+    """Where tokens for it are given out (OAuth 2)."""
+    entrepot_client_id: str | None = None
+    """OAuth client that asks for them."""
+    entrepot_client_secret: str | None = Field(default=None, repr=False)
+    """Its secret."""
+    entrepot_login: str | None = None
+    """User who asks for them; unset: the client itself."""
+    entrepot_password: str | None = Field(default=None, repr=False)
+    """The user's password."""
+    poll_delay: float = Field(default=2.0, gt=0)
+    """Seconds before a second look at what an outside system is working on; they grow up to a minute."""
     user_agent: str = f"datafab/{__version__} (+https://github.com/datafab/datafab)"
     """Sent with every request."""
     proxy: str | None = Field(default=None, repr=False)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from requests import PreparedRequest, Response
 from requests.exceptions import RequestException
@@ -24,12 +24,15 @@ from datafab.domain.backoff import retry_after
 from datafab.errors import Fatal, Retriable
 from datafab.settings import Settings
 
+T = TypeVar("T")
+
 #: Bytes of an answer, unpacked: a page of a catalogue has some hundred datasets, of thousands of resources some.
 MAX_ANSWER = 64 * 1024**2
 #: Seconds for a whole answer, unless ``total_timeout`` is less.
 PATIENCE = 120.0
 #: Characters of an answer that a message quotes.
 QUOTED = 200
+NAMES: dict[type, str] = {dict: "object", list: "list"}
 #: Statuses that pass by themselves.
 _LATER = frozenset({408, 425, 429})
 #: Reasons that time does not mend.
@@ -52,19 +55,26 @@ class Reply:
     headers: Mapping[str, str]
     body: bytes
 
+    def documents(self) -> list[Any]:
+        """Return the body as a JSON list; see ``document``."""
+        return self._json(list)
+
     def document(self) -> dict[str, Any]:
         """Return the body as a JSON object.
 
         Raises:
             Retriable: it is something else, such as the page of a server in trouble.
         """
+        return self._json(dict)
+
+    def _json(self, kind: type[T]) -> T:
         try:
             found = json.loads(self.body)
         except (ValueError, RecursionError):
             found = None
-        if not isinstance(found, dict):
+        if not isinstance(found, kind):
             said = self.body[:QUOTED].decode("utf-8", "replace").strip()
-            raise self.garbage(f"no JSON object came: {said!r}")
+            raise self.garbage(f"no JSON {NAMES[kind]} came: {said!r}")
         return found
 
     def garbage(self, problem: str) -> Retriable:
@@ -102,6 +112,8 @@ class Rest:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
         body: Any = None,
+        data: Any = None,
+        seconds: float = PATIENCE,
     ) -> Reply:
         """Send a request; redirects are not followed.
 
@@ -112,6 +124,8 @@ class Rest:
             headers: sent beside the usual ones.
             params: of the query.
             body: sent as JSON.
+            data: sent as it is: a mapping as a form, or chunks of bytes that know their length.
+            seconds: in which the whole answer must have come.
 
         Raises:
             Retriable: no connection, no whole answer in time, or 408, 425, 429, 5xx.
@@ -119,13 +133,13 @@ class Rest:
         """
         settings = self._settings
         leash = Leash(self._private)
-        leash.begin(min(settings.total_timeout, PATIENCE), 2 * MAX_ANSWER)
+        leash.begin(min(settings.total_timeout, seconds), 2 * MAX_ANSWER)
         adapter = Adapter(settings, self._context, leash)
         request = PreparedRequest()
         usual = {"User-Agent": settings.user_agent, "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         sent = usual | {"Connection": "close"} | dict(headers or {})
         try:
-            request.prepare(method=method, url=url, headers=sent, params=dict(params or {}), json=body)
+            request.prepare(method=method, url=url, headers=sent, params=dict(params or {}), json=body, data=data)
             with adapter.send(request) as answer:
                 text = _read(answer)
         except (RequestException, HTTPError, Fatal, OSError, UnicodeError) as error:
@@ -163,13 +177,16 @@ def _read(answer: Response) -> bytes:
 
 
 def _said(text: bytes) -> str:
-    """Return what an answer says went wrong: its ``message`` or ``error``, or its beginning."""
+    """Return what an answer says went wrong, or its beginning."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
         found = None
     if isinstance(found, dict):
-        for key in ("message", "error"):
-            if isinstance(found.get(key), str):
-                return str(found[key])[:QUOTED]
+        for key in ("error_description", "message", "error"):
+            told = found.get(key)
+            if isinstance(told, list) and told:
+                return "; ".join(map(str, told))[:QUOTED]
+            if isinstance(told, str) and told:
+                return told[:QUOTED]
     return text.decode("utf-8", "replace").strip()[:QUOTED]

@@ -138,6 +138,17 @@ class Wis2Facts(Value):
     suites: str | None = None
 
 
+class EntrepotFacts(Value):
+    """An archive on its way into a Géoplateforme entrepôt; ids are the entrepôt's."""
+
+    #: digest of the integration (``domain/integration.py``), a list in the default store
+    plan: str
+    datastore: str
+    upload: str | None = None
+    execution: str | None = None
+    stored_data: str | None = None
+
+
 class Item(Value):
     """One file or record on its way through a flow."""
 
@@ -160,6 +171,7 @@ class Item(Value):
     collect: CollectFacts | None = None
     catalogue: CatalogueFacts | None = None
     ckan: CkanFacts | None = None
+    entrepot: EntrepotFacts | None = None
     wis2: Wis2Facts | None = None
 
     def failed(self, error: DatafabError, status: Status = Status.FAILED) -> Self:

@@ -52,6 +52,7 @@ class Fault:
 
     Attributes:
         path: beginning of the paths that it concerns.
+        ends: their end.
         method: the only one that it concerns; empty: all.
         skip: so many requests pass before.
         times: so many fail then.
@@ -63,6 +64,7 @@ class Fault:
     """
 
     path: str = "/"
+    ends: str = ""
     method: str = ""
     skip: int = 0
     times: int = 1
@@ -75,6 +77,8 @@ class Fault:
     def hits(self, method: str, path: str) -> bool:
         """Tell whether it is this request's turn; counts it."""
         if not self.times or self.method not in {"", method} or not path.startswith(self.path):
+            return False
+        if not path.endswith(self.ends):
             return False
         if self.skip:
             self.skip -= 1

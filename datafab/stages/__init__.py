@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from datafab.stage import Stage
-from datafab.stages import analyse, callback, catalogue, check, collect, datastore, index, publish, push, source
+from datafab.stages import (
+    analyse,
+    archive,
+    archive_plan,
+    callback,
+    catalogue,
+    check,
+    collect,
+    datastore,
+    index,
+    publish,
+    push,
+    source,
+)
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -17,6 +30,8 @@ STAGES: dict[str, Stage] = {
         push,
         datastore,
         callback,
+        archive_plan,
+        archive,
         publish,
     )
     for stage in module.STAGES

@@ -1,0 +1,66 @@
+"""Tokens of an OAuth 2 server, kept until shortly before they end; one for all threads of a process."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from datafab.clients.rest import Rest
+from datafab.errors import Fatal, SettingError
+from datafab.settings import Settings
+
+#: Part of its life after which a token is replaced.
+WORN = 0.8
+#: What a server answers to wrong credentials.
+_WRONG = frozenset({"entrepot_token_400", "entrepot_token_401", "entrepot_token_403"})
+
+
+class Tokens:
+    """The tokens of the entrepôt's user (password grant), or of its client where no user is set."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        setting = "DATAFAB_ENTREPOT_TOKEN_URL"
+        self._rest = Rest(settings, service="entrepot_token", setting=setting, private=("*",), proxy=True)
+        self._lock = threading.Lock()
+        self._token = ""
+        self._until = 0.0
+
+    def current(self, worn: str = "") -> str:
+        """Return a token; a new one if the last is worn, or is the one that was just refused.
+
+        Raises:
+            SettingError: no credentials are set.
+            Fatal: they are refused.
+            Retriable: the server is away.
+        """
+        with self._lock:
+            if time.monotonic() >= self._until or self._token == worn:
+                self._token, life = self._asked()
+                self._until = time.monotonic() + WORN * life
+            return self._token
+
+    def _asked(self) -> tuple[str, float]:
+        settings = self._settings
+        if not settings.entrepot_client_id:
+            msg = "DATAFAB_ENTREPOT_CLIENT_ID is not set: an entrepôt gives nothing without a token"
+            raise SettingError(msg, field="DATAFAB_ENTREPOT_CLIENT_ID")
+        form = {"grant_type": "client_credentials", "client_id": settings.entrepot_client_id}
+        if settings.entrepot_client_secret:
+            form["client_secret"] = settings.entrepot_client_secret
+        if settings.entrepot_login:
+            form |= {"grant_type": "password", "username": settings.entrepot_login}
+            form["password"] = settings.entrepot_password or ""
+        try:
+            reply = self._rest.ask("POST", settings.entrepot_token_url, data=form)
+        except Fatal as error:
+            if error.code not in _WRONG:
+                raise
+            said = error.message.partition("; is ")[0]
+            msg = f"{said}; are DATAFAB_ENTREPOT_CLIENT_ID, _LOGIN and their secrets right?"
+            raise Fatal(msg, code="entrepot_login", field="DATAFAB_ENTREPOT_LOGIN") from error
+        answer = reply.document()
+        token, life = answer.get("access_token"), answer.get("expires_in")
+        if not isinstance(token, str) or not token or not isinstance(life, int | float):
+            raise reply.garbage("no access_token with its expires_in came")
+        return token, float(life)

@@ -1,0 +1,205 @@
+"""What is to become of an archive in a Géoplateforme entrepôt: a person's plan, and what the statuses mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from datafab.errors import Fatal, FlowError
+
+#: "Recopie d'une archive livrée", the processing of archives.
+COPY = "12cdc646-3976-4f18-b273-f34fca37e2a6"
+#: Names that the entrepôt's checks and processings pass over begin with this.
+PRIVATE = "__"
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class File(_Table):
+    """One file of an upload: at a URL, or in a store."""
+
+    #: its name in the upload, which is flat; unset: the last part of the URL
+    path: str = ""
+    url: str | None = None
+    store: str | None = None
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    size: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled(cls, value: Any) -> Any:
+        """A text is a URL, or a path that is looked up when the job is enqueued."""
+        return {"url": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _whole(self) -> File:
+        if not self.url and not (self.store and self.sha256):
+            msg = "a path, a URL, or store and sha256 are needed"
+            raise ValueError(msg)
+        if not self.name:
+            msg = f"{self.path or self.url!r} names no file"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def name(self) -> str:
+        """Its name in the upload."""
+        return PurePosixPath(self.path or unquote(urlsplit(self.url or "").path)).name
+
+
+class Output(_Table):
+    """The stored data that come of it."""
+
+    name: str = Field(min_length=1)
+    storage_tags: tuple[str, ...] = ("ARCHIVE",)
+
+
+class Edition(_Table):
+    """The time that the data are of."""
+
+    from_: date = Field(alias="from")
+    to: date
+
+
+class Integration(_Table):
+    """One archive: its files, and what is said of it."""
+
+    name: str = Field(min_length=1, max_length=99)
+    description: str = Field(default="archive", min_length=1)
+    srs: str = Field(default="EPSG:4326", pattern=r"^[A-Z]+:[A-Z0-9]+$")
+    files: tuple[File, ...] = Field(min_length=1)
+    processing: str = COPY
+    output: Output
+    edition: Edition | None = None
+    #: GeoJSON geometry
+    extent: dict[str, Any] | None = None
+    keep_upload: bool = False
+
+    @model_validator(mode="after")
+    def _flat(self) -> Integration:
+        names = [file.name for file in self.files]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            msg = f"two files are called {twice[0]!r}: an archive has no folders"
+            raise ValueError(msg)
+        if not self.delivered:
+            msg = f"no file is left: names that begin with {PRIVATE} are passed over"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def delivered(self) -> tuple[File, ...]:
+        """The files that the entrepôt looks at."""
+        return tuple(file for file in self.files if not file.name.startswith(PRIVATE))
+
+
+class Plan(_Table):
+    """A plan file."""
+
+    datastore: str | None = None
+    integrations: tuple[Integration, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Plan:
+        for what, names in (
+            ("integrations", [each.name for each in self.integrations]),
+            ("outputs", [each.output.name for each in self.integrations]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                msg = f"two {what} are called {twice[0]!r}: they are looked up by their names"
+                raise ValueError(msg)
+        return self
+
+
+def read_plan(document: Any, name: str) -> Plan:
+    """Read a plan.
+
+    Raises:
+        FlowError: something is wrong; names the integration and the key.
+    """
+    try:
+        return Plan.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        at = [str(part) for part in first["loc"]]
+        if len(at) > 1 and at[0] == "integrations" and at[1].isdecimal():
+            at[1] = _called(document, int(at[1]))
+        msg = f"{name}: {', '.join(at) or 'the plan'}: {first['msg']}"
+        raise FlowError(msg, code="bad_plan", field=".".join(str(part) for part in first["loc"]) or "plan") from error
+
+
+def _called(document: Any, number: int) -> str:
+    """Return what an integration is called, else its number."""
+    try:
+        return repr(document["integrations"][number]["name"])
+    except (KeyError, TypeError, IndexError):
+        return str(number + 1)
+
+
+class Outcome(StrEnum):
+    """What a status means for whoever waits."""
+
+    GOES_ON = "goes on"
+    DONE = "done"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+_EXECUTION = {
+    "CREATED": Outcome.GOES_ON,
+    "WAITING": Outcome.GOES_ON,
+    "PROGRESS": Outcome.GOES_ON,
+    "SUCCESS": Outcome.DONE,
+    "FAILURE": Outcome.FAILED,
+    "ABORTED": Outcome.FAILED,
+}
+_STORED = {
+    "CREATED": Outcome.GOES_ON,
+    "GENERATING": Outcome.GOES_ON,
+    "MODIFYING": Outcome.GOES_ON,
+    "GENERATED": Outcome.DONE,
+    "UNSTABLE": Outcome.FAILED,
+    "DELETED": Outcome.FAILED,
+}
+
+
+def executed(execution: str, stored_data: str) -> Outcome:
+    """Say what has become of an execution: it is done when its output is, too."""
+    outcome = _EXECUTION.get(execution, Outcome.UNKNOWN)
+    return _STORED.get(stored_data, Outcome.UNKNOWN) if outcome is Outcome.DONE else outcome
+
+
+def delivered(status: str, checks: Mapping[str, Any]) -> Outcome:
+    """Say what has become of an upload that was closed: it is good when it is CLOSED and no check has failed."""
+    if checks.get("failed") or status in {"UNSTABLE", "DELETED"}:
+        return Outcome.FAILED
+    if status == "CLOSED":
+        return Outcome.GOES_ON if checks.get("asked") or checks.get("in_progress") else Outcome.DONE
+    return Outcome.GOES_ON if status in {"CHECKING", "GENERATING", "MODIFYING"} else Outcome.UNKNOWN
+
+
+def description(integration: Integration, extent: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what the stored data are to say of themselves."""
+    body: dict[str, Any] = {"description": integration.description}
+    if integration.edition:
+        edition = integration.edition
+        body["edition"] = {"from": edition.from_.isoformat(), "to": edition.to.isoformat()}
+    if extent:
+        body["extent"] = extent
+    return body
+
+
+def refused_by_checks(names: list[str], lines: list[str]) -> Fatal:
+    """Return the failure of an upload whose checks found something."""
+    said = f": {' / '.join(lines)}" if lines else ""
+    msg = f"the upload failed {', '.join(names) or 'a check'}{said}; the upload is kept"
+    return Fatal(msg, code="entrepot_check", field="files")

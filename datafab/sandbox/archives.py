@@ -1,0 +1,229 @@
+"""What an entrepôt does with archives: uploads, checks, executions and stored data, as time passes.
+
+Nothing runs by itself: what has become of a thing is worked out from the time whenever somebody asks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from datafab.sandbox.control import Control
+
+#: The archive processing of the real one.
+COPY = "12cdc646-3976-4f18-b273-f34fca37e2a6"
+CHECKS = ("Vérification standard", "Vérification archive")
+POINTS = 5000
+
+
+class Refused(Exception):
+    """An answer that is no success."""
+
+    def __init__(self, status: int, *said: str) -> None:
+        super().__init__(*said)
+        self.status = status
+        self.said = list(said)
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds that things take."""
+
+    ask: float = 0.1
+    check: float = 0.1
+    wait: float = 0.1
+    run: float = 0.2
+    lag: float = 0.0
+    token: float = 300.0
+
+
+@dataclass(slots=True)
+class Sandbox:
+    """One entrepôt with one datastore.
+
+    Attributes:
+        url: root of its API.
+        token_url: where tokens come from.
+        datastore: its id.
+        login, password, client_id, client_secret: what gets a token.
+        failing: names of checks that fail whatever is in the upload.
+        ends: what executions come to; ``WAITING`` or ``PROGRESS`` last for ever.
+        becomes: what stored data come to when their execution has succeeded.
+        logs: of every execution.
+    """
+
+    control: Control = field(default_factory=Control)
+    url: str = ""
+    token_url: str = ""
+    datastore: str = field(default_factory=lambda: str(uuid.uuid4()))
+    login: str = "maire"
+    password: str = "sandbox-password"  # noqa: S105 - it opens nothing but this
+    client_id: str = "datafab"
+    client_secret: str = "sandbox-secret"  # noqa: S105 - see above
+    timings: Timings = field(default_factory=Timings)
+    failing: set[str] = field(default_factory=set)
+    ends: str = "SUCCESS"
+    becomes: str = "GENERATED"
+    logs: list[str] = field(default_factory=lambda: ["début du traitement", "fin du traitement"])
+    tokens: dict[str, datetime] = field(default_factory=dict)
+    uploads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    executions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def since(self, moment: datetime) -> float:
+        """Return the seconds since a moment."""
+        return (self.control.clock.now() - moment).total_seconds()
+
+    def find(self, kind: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
+        """Return an entity that is there."""
+        if name not in kind or kind[name].get("deleted"):
+            raise Refused(404, f"{name} not found")
+        return kind[name]
+
+    # uploads
+
+    def create_upload(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Create an upload."""
+        for key in ("name", "description", "type", "srs"):
+            if not given.get(key):
+                raise Refused(400, f"{key} must not be empty")
+        name = str(uuid.uuid4())
+        upload = {"_id": name, "state": "OPEN", "files": {}, "md5": {}, "tags": {}, "comments": []}
+        self.uploads[name] = upload | {key: given[key] for key in ("name", "description", "type", "srs")}
+        return self.uploads[name]
+
+    def state(self, upload: dict[str, Any]) -> str:
+        """Return an upload's status."""
+        if upload["state"] != "CHECKING":
+            return str(upload["state"])
+        if self.since(upload["closed"]) < self.timings.ask + self.timings.check:
+            return "CHECKING"
+        return "UNSTABLE" if self.failed(upload) else "CLOSED"
+
+    def writable(self, upload: dict[str, Any]) -> dict[str, Any]:
+        """Return an upload that can be written."""
+        if self.state(upload) != "OPEN":
+            raise Refused(409, f"the upload is {self.state(upload)}")
+        return upload
+
+    def put(self, upload: dict[str, Any], path: str, body: bytes) -> None:
+        """Take a file."""
+        if path in self.writable(upload)["files"]:
+            raise Refused(409, f"{path} is there already")
+        upload["files"][path] = (len(body), hashlib.md5(body, usedforsecurity=False).hexdigest())
+
+    def close(self, upload: dict[str, Any]) -> None:
+        """Close an upload."""
+        if not self.writable(upload)["files"]:
+            raise Refused(400, "the upload is empty")
+        upload |= {"state": "CHECKING", "closed": self.control.clock.now()}
+        upload["checks"] = {name: str(uuid.uuid4()) for name in CHECKS}
+
+    def failed(self, upload: dict[str, Any]) -> set[str]:
+        """Return the checks that fail."""
+        lines = [line.split(maxsplit=1) for text in upload["md5"].values() for line in text.splitlines() if line]
+        told = {path.strip(): digest for digest, path in lines}
+        files = {path: digest for path, (_, digest) in upload["files"].items() if not _ignored(path)}
+        bases = [posixpath.basename(path) for path in files]
+        wrong = {CHECKS[0]} if any(told.get(path) != digest for path, digest in files.items()) else set()
+        return wrong | ({CHECKS[1]} if len(set(bases)) < len(bases) else set()) | self.failing
+
+    def checks(self, upload: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Return the checks by what they have come to."""
+        found: dict[str, list[dict[str, Any]]] = {"asked": [], "in_progress": [], "passed": [], "failed": []}
+        if "closed" not in upload:
+            return found
+        gone, failed = self.since(upload["closed"]), self.failed(upload)
+        for name, number in upload["checks"].items():
+            done = gone >= self.timings.ask + self.timings.check
+            begun = "in_progress" if gone >= self.timings.ask else "asked"
+            key = ("failed" if name in failed else "passed") if done else begun
+            found[key].append({"_id": number, "check": {"_id": name, "name": name}})
+        return found
+
+    def delete_upload(self, upload: dict[str, Any]) -> None:
+        """Delete an upload."""
+        busy = [each for each in self.executions.values() if upload["_id"] in each["inputs"]["upload"]]
+        if self.state(upload) == "CHECKING" or any(self.status(each) in {"WAITING", "PROGRESS"} for each in busy):
+            raise Refused(409, "the upload is in use")
+        upload |= {"deleted": True, "state": "DELETED"}
+
+    # executions
+
+    def create_execution(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Create an execution, and its output."""
+        uploads = [self.find(self.uploads, name) for name in given.get("inputs", {}).get("upload", [])]
+        wanted = given.get("output", {}).get("stored_data", {})
+        if given.get("processing") != COPY or not uploads or not wanted.get("name"):
+            raise Refused(400, "processing, inputs.upload and output.stored_data.name are needed")
+        if any(self.state(upload) != "CLOSED" for upload in uploads):
+            raise Refused(409, "an upload is not closed, or its checks have not passed")
+        output = {"_id": str(uuid.uuid4()), "name": wanted["name"], "tags": {}, "comments": [], "type": "ARCHIVE"}
+        output["storage_tags"] = wanted.get("storage_tags", [])
+        self.stored[output["_id"]] = output
+        name = str(uuid.uuid4())
+        execution = {"_id": name, "inputs": {"upload": [each["_id"] for each in uploads]}}
+        self.executions[name] = execution | {"output": output["_id"], "callback": given.get("callback")}
+        output["execution"] = name
+        return self.executions[name]
+
+    def launch(self, execution: dict[str, Any]) -> None:
+        """Launch an execution."""
+        if self.status(execution) != "CREATED":
+            raise Refused(409, f"the execution is {self.status(execution)}")
+        execution["launched"] = self.control.clock.now()
+
+    def abort(self, execution: dict[str, Any]) -> None:
+        """Abort an execution."""
+        if self.status(execution) not in {"WAITING", "PROGRESS"}:
+            raise Refused(409, f"the execution is {self.status(execution)}")
+        execution["aborted"] = True
+
+    def status(self, execution: dict[str, Any]) -> str:
+        """Return an execution's status."""
+        if execution.get("aborted"):
+            return "ABORTED"
+        if "launched" not in execution:
+            return "CREATED"
+        gone = self.since(execution["launched"])
+        if gone < self.timings.wait or self.ends == "WAITING":
+            return "WAITING"
+        if gone < self.timings.wait + self.timings.run or self.ends == "PROGRESS":
+            return "PROGRESS"
+        return self.ends
+
+    def stored_status(self, stored: dict[str, Any]) -> str:
+        """Return the status of stored data."""
+        execution = self.executions[stored["execution"]]
+        match self.status(execution):
+            case "CREATED" | "WAITING":
+                return "CREATED"
+            case "SUCCESS":
+                timings = self.timings
+                late = self.since(execution["launched"]) < timings.wait + timings.run + timings.lag
+                return "GENERATING" if late else self.becomes
+            case "PROGRESS":
+                return "GENERATING"
+        return "UNSTABLE"
+
+    def patch(self, stored: dict[str, Any], given: dict[str, Any]) -> None:
+        """Change stored data."""
+        if _points(given.get("extent")) > POINTS:
+            raise Refused(400, f"extent has more than {POINTS} points")
+        stored |= {key: value for key, value in given.items() if key not in {"_id", "status"}}
+
+
+def _ignored(path: str) -> bool:
+    return posixpath.basename(path).startswith("__")
+
+
+def _points(geometry: Any) -> int:
+    if isinstance(geometry, dict):
+        return sum(map(_points, geometry.values()))
+    if isinstance(geometry, list):
+        return 1 if geometry and isinstance(geometry[0], int | float) else sum(map(_points, geometry))
+    return 0

@@ -1,0 +1,190 @@
+"""Plans of archives, what statuses mean, and extents that are small enough."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datafab.domain.extent import points, simplified
+from datafab.domain.integration import Outcome, delivered, executed, read_plan
+from datafab.errors import Fatal, FlowError, NotFound
+from datafab.flows import localised
+from datafab.services import Services
+from datafab.settings import load
+
+SHA = "a" * 64
+INTEGRATION = {"name": "CANTON_2026", "files": ["https://example.org/d/CANTON.zip"], "output": {"name": "CANTON"}}
+
+
+def plan(**changes: object) -> dict:
+    return {"integrations": [INTEGRATION | changes]}
+
+
+def test_a_plan_has_the_usual_where_nothing_is_said():
+    (found,) = read_plan(plan(), "plan.json").integrations
+    assert (found.srs, found.output.storage_tags, found.keep_upload) == ("EPSG:4326", ("ARCHIVE",), False)
+    assert found.processing == "12cdc646-3976-4f18-b273-f34fca37e2a6"
+    assert [file.name for file in found.files] == ["CANTON.zip"]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ([], "p.json: the plan: Input should be a valid"),
+        ({}, "p.json: integrations: Field required"),
+        ({"integrations": []}, "p.json: integrations: Tuple should have at least 1 item"),
+        ({"integrations": [{}]}, "p.json: integrations, 1, name: Field required"),
+        (plan(output={}), "p.json: integrations, 'CANTON_2026', output, name: Field required"),
+        (plan(colour="red"), "p.json: integrations, 'CANTON_2026', colour: Extra inputs are not permitted"),
+        (plan(files=[]), "'CANTON_2026', files: Tuple should have at least 1 item"),
+        (plan(files=[{"path": "a.zip"}]), "files, 0: Value error, a path, a URL, or store and sha256 are needed"),
+        (plan(files=["https://example.org/"]), "'https://example.org/' names no file"),
+        (plan(files=["https://e.org/a/x.zip", "https://e.org/b/x.zip"]), "two files are called 'x.zip'"),
+        (plan(files=["https://e.org/__x.zip"]), "no file is left: names that begin with __ are passed over"),
+        (plan(files=[{"path": "x", "store": "file:///s", "sha256": "1"}]), "files, 0, sha256: String should match"),
+        (plan(srs="Lambert 93"), "srs: String should match pattern"),
+        (plan(edition={"from": "hier", "to": "2026-01-01"}), "edition, from: Input should be a valid date"),
+        ({"integrations": [INTEGRATION, INTEGRATION]}, "two integrations are called 'CANTON_2026'"),
+        ({"integrations": [INTEGRATION, INTEGRATION | {"name": "b"}]}, "two outputs are called 'CANTON'"),
+    ],
+)
+def test_a_plan_that_is_no_good_says_where(document, said):
+    with pytest.raises(FlowError) as raised:
+        read_plan(document, "p.json")
+    assert said in raised.value.message
+    assert raised.value.code == "bad_plan"
+
+
+@pytest.mark.parametrize(
+    ("execution", "stored", "outcome"),
+    [
+        ("CREATED", "CREATED", Outcome.GOES_ON),
+        ("WAITING", "CREATED", Outcome.GOES_ON),
+        ("PROGRESS", "GENERATING", Outcome.GOES_ON),
+        ("SUCCESS", "CREATED", Outcome.GOES_ON),
+        ("SUCCESS", "MODIFYING", Outcome.GOES_ON),
+        ("SUCCESS", "GENERATED", Outcome.DONE),
+        ("SUCCESS", "UNSTABLE", Outcome.FAILED),
+        ("SUCCESS", "DELETED", Outcome.FAILED),
+        ("FAILURE", "GENERATED", Outcome.FAILED),
+        ("ABORTED", "UNSTABLE", Outcome.FAILED),
+        ("REQUEUED", "CREATED", Outcome.UNKNOWN),
+        ("SUCCESS", "ELSEWHERE", Outcome.UNKNOWN),
+    ],
+)
+def test_an_execution_is_done_when_its_output_is(execution, stored, outcome):
+    assert executed(execution, stored) is outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "checks", "outcome"),
+    [
+        ("CLOSED", {}, Outcome.DONE),
+        ("CLOSED", {"passed": [1]}, Outcome.DONE),
+        ("CLOSED", {"failed": [1]}, Outcome.FAILED),
+        ("CLOSED", {"asked": [1]}, Outcome.GOES_ON),
+        ("CHECKING", {"in_progress": [1]}, Outcome.GOES_ON),
+        ("CHECKING", {"failed": [1]}, Outcome.FAILED),
+        ("UNSTABLE", {}, Outcome.FAILED),
+        ("FROZEN", {}, Outcome.UNKNOWN),
+    ],
+)
+def test_an_upload_is_good_when_it_is_closed_and_no_check_has_failed(status, checks, outcome):
+    assert delivered(status, checks) is outcome
+
+
+def circle(count: int, radius: float = 1.0) -> list[list[float]]:
+    ring = [
+        [radius * math.cos(2 * math.pi * n / count), radius * math.sin(2 * math.pi * n / count)] for n in range(count)
+    ]
+    return [*ring, ring[0]]
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"type": "Polygon", "coordinates": [circle(20_000)]},
+        {"type": "Polygon", "coordinates": [circle(9_000), circle(9_000, 0.5)]},
+        {"type": "MultiPolygon", "coordinates": [[circle(30, 0.1)] for _ in range(400)]},
+        {"type": "LineString", "coordinates": circle(8_000)[:-1]},
+        {"type": "MultiLineString", "coordinates": [circle(8_000)[:-1]] * 3},
+    ],
+)
+def test_an_extent_is_thinned_to_what_is_taken(geometry):
+    thin = simplified(geometry)
+    assert thin["type"] == geometry["type"]
+    assert points(thin["coordinates"]) <= 5000
+    lines = thin["coordinates"] if geometry["type"].startswith(("Polygon", "MultiLine")) else [thin["coordinates"]]
+    if geometry["type"] == "Polygon":
+        assert all(ring[0] == ring[-1] and len(ring) >= 4 for ring in lines)
+        assert max(math.dist(point, (0, 0)) for point in lines[0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_small_extent_stays_as_it_is():
+    geometry = {"type": "Polygon", "coordinates": [circle(4_999)]}
+    assert simplified(geometry) is geometry
+
+
+@pytest.mark.parametrize(
+    ("geometry", "said"),
+    [
+        ({"type": "Feature"}, "'Feature' is no geometry of GeoJSON"),
+        ({"type": "Polygon"}, "with coordinates"),
+        ({"type": "MultiPolygon", "coordinates": [[circle(3)] for _ in range(2_000)]}, "too many parts: 8000 points"),
+        ({"type": "MultiPoint", "coordinates": [[n, n] for n in range(6_000)]}, "too many parts"),
+    ],
+)
+def test_an_extent_that_cannot_be_taken_says_so(geometry, said):
+    with pytest.raises(Fatal) as raised:
+        simplified(geometry)
+    assert said in raised.value.message
+
+
+@given(st.lists(st.tuples(st.integers(-9, 9), st.integers(-9, 9)), min_size=4, max_size=200), st.integers(4, 30))
+def test_a_ring_stays_a_ring(positions, most):
+    ring = [list(position) for position in [*positions, positions[0]]]
+    (thin,) = simplified({"type": "Polygon", "coordinates": [ring]}, most)["coordinates"]
+    assert 4 <= len(thin) <= max(most, 4)
+    assert thin[0] == thin[-1] == ring[0]
+    assert all(position in ring for position in thin)
+
+
+class TestFilesOfThisHost:
+    @pytest.fixture
+    def services(self, tmp_path: Path) -> Services:
+        return Services(load({}, home=tmp_path / "home"))
+
+    def written(self, folder: Path, document: object) -> str:
+        (folder / "plan.json").write_text(json.dumps(document), encoding="utf-8")
+        return str(folder / "plan.json")
+
+    def test_go_into_the_store(self, services: Services, tmp_path: Path):
+        (tmp_path / "é.zip").write_bytes(b"PK")
+        given = localised("archive", {"plan": self.written(tmp_path, plan(files=["é.zip"]))}, services)
+        store = services.store(services.settings.store)
+        kept = json.loads(store.read_list(given["plan"].removeprefix("list:").partition("#")[0]))
+        (file,) = kept["integrations"][0]["files"]
+        assert (file["path"], file["size"]) == ("é.zip", 2)
+        with store.open(file["sha256"]) as opened:
+            assert opened.read() == b"PK"
+        assert localised("archive", given, services) == given
+
+    @pytest.mark.parametrize(
+        ("name", "error", "said"),
+        [("absent.zip", NotFound, "absent.zip: No such file"), (".", NotFound, "Is a directory")],
+    )
+    def test_must_be_there(self, services: Services, tmp_path: Path, name, error, said):
+        with pytest.raises(error, match=said):
+            localised("archive", {"plan": self.written(tmp_path, plan(files=[name]))}, services)
+
+    def test_so_must_the_plan(self, services: Services, tmp_path: Path):
+        with pytest.raises(NotFound, match=r"absent\.json: No such file"):
+            localised("archive", {"plan": str(tmp_path / "absent.json")}, services)
+        (tmp_path / "plan.json").write_bytes(b"{")
+        with pytest.raises(FlowError, match=r"plan\.json: no JSON"):
+            localised("archive", {"plan": str(tmp_path / "plan.json")}, services)

@@ -1,0 +1,319 @@
+"""Archives on real workers and a real Redis, into the sandbox's entrepôt over HTTP: lost answers, kills, waits."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datafab.domain.job import Job, JobStatus
+from datafab.flows import localised
+from datafab.sandbox.archives import Sandbox, Timings
+from datafab.sandbox.control import Control, Fault
+from datafab.sandbox.entrepot import entrepot
+from tests.servers.celery import Cluster, until
+from tests.servers.http import Answer, Site
+from tests.servers.redis import RedisServer
+from tests.workers.conftest import Bench
+from workers.canvas import start
+from workers.cluster import jobs, services
+
+EXTENT = {"type": "Polygon", "coordinates": [[[1.0, 44.0], [2.0, 44.0], [2.0, 45.0], [1.0, 44.0]]]}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Sandbox]:
+    with entrepot() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def standing(tmp_path_factory: pytest.TempPathFactory, running: Sandbox) -> Iterator[Bench]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        settings = {
+            "DATAFAB_ENTREPOT_URL": running.url,
+            "DATAFAB_ENTREPOT_TOKEN_URL": running.token_url,
+            "DATAFAB_ENTREPOT_DATASTORE": running.datastore,
+            "DATAFAB_ENTREPOT_CLIENT_ID": running.client_id,
+            "DATAFAB_ENTREPOT_CLIENT_SECRET": running.client_secret,
+            "DATAFAB_ENTREPOT_LOGIN": running.login,
+            "DATAFAB_ENTREPOT_PASSWORD": running.password,
+            "DATAFAB_POLL_DELAY": "0.2",
+            "DATAFAB_ALLOW_PRIVATE_HOSTS": "127.0.0.1/32",
+        }
+        cluster = Cluster(server.url, Path(tmp_path_factory.mktemp("cluster")), app="workers", **settings)
+        yield Bench(cluster, server)
+        cluster.stop()
+
+
+@pytest.fixture
+def bench(standing: Bench) -> Bench:
+    standing.mend()
+    return standing
+
+
+@pytest.fixture
+def sandbox(running: Sandbox) -> Sandbox:
+    """The entrepôt, as good as new."""
+    control: Control = running.control
+    control.journal.clear()
+    control.faults.clear()
+    running.timings, running.ends, running.becomes = Timings(), "SUCCESS", "GENERATED"
+    running.failing, running.logs = set(), ["lu", "écrit"]
+    for kind in (running.uploads, running.executions, running.stored, running.tokens):
+        kind.clear()
+    return running
+
+
+def planned(folder: Path, **changes: object) -> Path:
+    (folder / "CANTON.zip").write_bytes(b"PK canton")
+    (folder / "__notes.txt").write_bytes(b"for us only")
+    integration = {
+        "name": "CANTON_2026",
+        "description": "cantons, édition 2026",
+        "srs": "EPSG:2154",
+        "files": ["CANTON.zip", "__notes.txt"],
+        "output": {"name": "CANTON"},
+        "edition": {"from": "2026-01-01", "to": "2026-12-31"},
+        "extent": EXTENT,
+    }
+    plan = folder / "plan.json"
+    plan.write_text(json.dumps({"integrations": [integration | changes]}), encoding="utf-8")
+    return plan
+
+
+def begun(plan: Path, **params: object) -> str:
+    job, created = start("archive", localised("archive", {"plan": str(plan), **params}, services()))
+    assert created
+    return job.id
+
+
+def failure(job: Job) -> tuple[str, str]:
+    if job.error:
+        return job.error.type, job.error.message
+    (error,) = jobs().failures(job.id).values()
+    return error.type, error.message
+
+
+def made(sandbox: Sandbox) -> Counter[str]:
+    """Return how often what changes something was asked for, and answered that it was done or not."""
+    counted: Counter[str] = Counter()
+    for each in sandbox.control.journal:
+        if each["method"] != "GET" and each["path"] != "/token":
+            counted[
+                f"{each['method']} {each['path'].rpartition('/')[2] if each['method'] == 'POST' else ''}".strip()
+            ] += 1
+    return counted
+
+
+def finished(sandbox: Sandbox, job: Job) -> None:
+    """The archive is there once, whole and described, and its upload gone."""
+    assert (job.status, job.counts.ok) == (JobStatus.SUCCEEDED, 1), failure(job)
+    (upload,) = sandbox.uploads.values()
+    (stored,) = sandbox.stored.values()
+    assert len(sandbox.executions) == 1
+    assert upload["state"] == "DELETED"
+    assert list(upload["files"]) == ["data/CANTON.zip"]
+    assert (stored["name"], stored["description"]) == ("CANTON", "cantons, édition 2026")
+    assert (stored["edition"], stored["extent"]) == ({"from": "2026-01-01", "to": "2026-12-31"}, EXTENT)
+
+
+def test_an_archive_is_delivered_made_described_and_tidied_up(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    job = bench.end(begun(planned(tmp_path)))
+    finished(sandbox, job)
+    assert [stage.stage for stage in job.progress] == ["deliver", "execute", "describe", "tidy"]
+    once = {"POST uploads": 1, "POST data": 1, "POST md5": 1, "POST close": 1, "POST executions": 1, "POST launch": 1}
+    assert made(sandbox) == once | {"PATCH": 1, "DELETE": 1}
+    lines = [line["event"] for line in jobs().logs(job.id)]
+    assert "passed over: the entrepôt ignores such names" in lines
+
+
+def test_a_file_at_a_url_is_fetched_and_an_upload_may_be_kept(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    with Site({"/a/CANTON.zip?x=1": Answer(b"PK canton")}) as site:
+        plan = planned(tmp_path, files=[site.url("/a/CANTON.zip?x=1")], keep_upload=True)
+        assert bench.end(begun(plan)).counts.ok == 1
+    (upload,) = sandbox.uploads.values()
+    assert (upload["state"], list(upload["files"])) == ("CHECKING", ["data/CANTON.zip"])
+    assert sandbox.state(upload) == "CLOSED"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "uploads"),
+        ("POST", "data"),
+        ("POST", "md5"),
+        ("POST", "close"),
+        ("POST", "executions"),
+        ("POST", "launch"),
+        ("PATCH", ""),
+        ("DELETE", ""),
+        ("GET", "checks"),
+    ],
+)
+def test_an_answer_that_is_lost_makes_nothing_twice(
+    bench: Bench, sandbox: Sandbox, tmp_path: Path, method: str, path: str
+):
+    # What only changes what is there is cut off, what makes something is answered with an error.
+    lost = Fault(method=method, ends=path, status=503 if method == "POST" else 0, after=True)
+    sandbox.control.faults.append(lost)
+    finished(sandbox, bench.end(begun(planned(tmp_path))))
+    assert lost.times == 0
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "data"), ("POST", "executions"), ("GET", "checks")])
+def test_a_service_in_trouble_is_asked_again(bench: Bench, sandbox: Sandbox, tmp_path: Path, method: str, path: str):
+    sandbox.control.faults += [
+        Fault(method=method, ends=path, status=429, headers={"Retry-After": "0"}),
+        Fault(method=method, ends=path, status=502),
+    ]
+    finished(sandbox, bench.end(begun(planned(tmp_path))))
+
+
+@pytest.mark.parametrize(
+    ("path", "phase"), [("data", "deliver"), ("close", "deliver"), ("executions", "execute"), ("launch", "execute")]
+)
+def test_a_worker_that_is_killed_makes_nothing_twice(
+    bench: Bench, sandbox: Sandbox, tmp_path: Path, path: str, phase: str
+):
+    # The answer comes late, so that the kill falls between what is done and what is noted.
+    sandbox.control.faults.append(Fault(method="POST", ends=path, status=204, delay=3, after=True))
+    job = begun(planned(tmp_path))
+    until(lambda: _has(sandbox, path), 30)
+    assert bench.job(job).stage == phase
+    bench.cluster.parts["io"].kill()
+    bench.mend()
+    finished(sandbox, bench.end(job, 60))
+
+
+def _has(sandbox: Sandbox, path: str) -> bool:
+    uploads, executions = list(sandbox.uploads.values()), list(sandbox.executions.values())
+    match path:
+        case "data":
+            return any(upload["files"] for upload in uploads)
+        case "close":
+            return any("closed" in upload for upload in uploads)
+        case "executions":
+            return bool(executions)
+    return any("launched" in execution for execution in executions)
+
+
+def test_a_token_that_ends_is_replaced(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    sandbox.timings.wait = 2.0
+    job = begun(planned(tmp_path))
+    until(lambda: any("launched" in each for each in list(sandbox.executions.values())), 30)
+    sandbox.tokens.clear()
+    finished(sandbox, bench.end(job))
+    assert 401 in {each["status"] for each in sandbox.control.journal}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "said"),
+    [
+        ({"failing": {"Vérification archive"}}, "entrepot_check", "failed Vérification archive: contrôle commencé"),
+        (
+            {"ends": "FAILURE", "logs": ["lu", "disque plein"]},
+            "entrepot_execution",
+            "FAILURE, its output is UNSTABLE: lu /",
+        ),
+        ({"ends": "ABORTED"}, "entrepot_execution", "ended ABORTED"),
+        ({"becomes": "UNSTABLE"}, "entrepot_execution", "ended SUCCESS, its output is UNSTABLE"),
+    ],
+)
+def test_what_fails_says_why_and_keeps_the_upload(
+    bench: Bench, sandbox: Sandbox, tmp_path: Path, *, changes, code, said
+):
+    for name, value in changes.items():
+        setattr(sandbox, name, value)
+    job = bench.end(begun(planned(tmp_path)))
+    assert (job.counts.failed, failure(job)[0]) == (1, code)
+    assert said in failure(job)[1]
+    (upload,) = sandbox.uploads.values()
+    assert upload["state"] != "DELETED"
+
+
+def test_success_is_not_taken_for_done_before_the_output_is_there(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    sandbox.timings.lag = 1.5
+    finished(sandbox, bench.end(begun(planned(tmp_path))))
+
+
+def test_an_execution_that_hangs_is_aborted_in_time(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    sandbox.ends = "WAITING"
+    job = bench.end(begun(planned(tmp_path), patience=1))
+    code, said = failure(job)
+    assert (code, "WAITING CREATED for more than 1 s; aborted: " in said) == ("timed_out", True), said
+    assert [sandbox.status(each) for each in sandbox.executions.values()] == ["ABORTED"]
+
+
+def test_a_status_that_nobody_knows_is_waited_for(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    sandbox.ends = "REQUEUED"
+    job = begun(planned(tmp_path))
+    until(lambda: any("not known" in line["event"] for line in jobs().logs(job)), 30)
+    sandbox.ends = "SUCCESS"
+    finished(sandbox, bench.end(job))
+
+
+def test_an_output_of_that_name_is_not_overwritten(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    assert bench.end(begun(planned(tmp_path))).counts.ok == 1
+    job = bench.end(begun(planned(tmp_path, name="CANTON_2027")))
+    assert failure(job)[0] == "entrepot_output"
+    assert len(sandbox.executions) == 1
+
+
+def test_what_was_broken_off_is_gone_on_with(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    """A job before this one delivered half a file, and its checks failed."""
+    sandbox.failing.add("Vérification standard")
+    assert bench.end(begun(planned(tmp_path))).counts.failed == 1
+    sandbox.failing.clear()
+    (upload,) = sandbox.uploads.values()
+    upload["files"]["data/CANTON.zip"] = (3, "half")
+    finished(sandbox, bench.end(begun(planned(tmp_path))))
+    assert made(sandbox)["POST uploads"] == 1
+
+
+def test_wrong_credentials_fail_at_once_and_stay_secret(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    right, sandbox.password = sandbox.password, "another"
+    try:
+        # A worker that has a token keeps it: a fresh one has to ask.
+        bench.cluster.parts["io"].kill()
+        bench.mend()
+        job = bench.end(begun(planned(tmp_path)))
+    finally:
+        sandbox.password = right
+    code, said = failure(job)
+    assert (code, "DATAFAB_ENTREPOT_CLIENT_ID, _LOGIN" in said) == ("entrepot_login", True), said
+    assert len(sandbox.control.asked("POST", "/token")) == 1
+
+
+def test_password_secret_and_tokens_are_found_nowhere(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    finished(sandbox, bench.end(begun(planned(tmp_path))))
+    everything = bench.everything()
+    everything += "".join(path.read_text(errors="replace") for path in bench.cluster.folder.rglob("*.log"))
+    assert "CANTON_2026" in everything
+    for secret in (sandbox.password, sandbox.client_secret, *sandbox.tokens):
+        assert secret not in everything
+
+
+#: Jobs that wait at once; `make soak` has a thousand of them.
+WAITING = int(os.environ.get("DATAFAB_ARCHIVES", "60"))
+
+
+@pytest.mark.timeout(900)
+def test_archives_that_wait_hold_no_worker_and_no_message(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    sandbox.ends = "WAITING"
+    begun_jobs = [
+        begun(planned(tmp_path, name=f"canton {n}", files=["CANTON.zip"], output={"name": f"canton {n}"}))
+        for n in range(WAITING)
+    ]
+    limit = 60 + WAITING / 2
+    until(lambda: sum("launched" in each for each in list(sandbox.executions.values())) == WAITING, limit)
+    until(lambda: {bench.job(job).status for job in begun_jobs} == {JobStatus.WAITING}, limit, 0.5)
+    # Some look now and then; but a moment comes in which no message of theirs is anywhere.
+    bench.settle()
+    sandbox.ends = "SUCCESS"
+    assert {bench.end(job, limit).status for job in begun_jobs} == {JobStatus.SUCCEEDED}
+    assert len(sandbox.executions) == WAITING
