@@ -27,7 +27,7 @@ FIRST, FACTOR, LONGEST = 2.0, 2.0, 600.0
 ENOUGH = 6 * 3600.0
 #: Failures of link-proxy in a row after which a file is fetched without.
 MAX_AWAY = 3
-#: Of several files at one address the first of the first of these types is the source's own.
+#: Of several files at one address the first by name of the first of these types is the source's own.
 TYPES = ("csv", "xls")
 
 
@@ -106,7 +106,7 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
         kept = _kept(item, known, ctx)
         if kept is not None:
             return kept
-    own = min(found, key=lambda each: TYPES.index(each.type) if each.type in TYPES else len(TYPES))
+    own = min(found, key=_rank)
     for source, other in _parts(item, [each for each in found if each is not own]):
         params = {"source": source, "url": other.url, "fingerprint": _digest([other.version]), "part": True}
         params |= {"dataset": item.dataset.dump()} if item.dataset else {}
@@ -114,6 +114,11 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
             key = f"source:{source.removeprefix('datagouv:')}:{params['fingerprint']}"
             ctx.enqueue("source", params, key)
     return item.evolve(catalogue=facts.evolve(download=own.url))
+
+
+def _rank(one: Download) -> tuple[int, str]:
+    """Order files so that it is the same one each time that is the source's own."""
+    return TYPES.index(one.type) if one.type in TYPES else len(TYPES), one.name or ""
 
 
 def _parts(item: Item, found: Sequence[Download]) -> Iterator[tuple[str, Download]]:

@@ -371,9 +371,6 @@ def test_since_and_limit_say_how_much_is_read(bench: Bench, udata: Sandbox, port
     moved = cursor(udata)
     Pass(bench, udata, since=ago(days=-1))
     assert cursor(udata) == moved  # it did not go back as far as the last one
-    bad = bench.end(bench.start("catalogue", url=udata.url, since="hier"))
-    assert bad.error
-    assert (bad.status, bad.error.field) == (JobStatus.FAILED, "since")
 
 
 @pytest.mark.parametrize(
@@ -480,6 +477,36 @@ def test_a_pass_that_was_cancelled_is_made_up_for_by_the_next(
     again = Pass(bench, udata)
     assert again.enqueued == []
     assert cursor(udata) == pytest.approx(again.job.created, abs=0.01)
+
+
+def test_two_passes_at_once_double_nothing(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
+    away(proxy)
+    portal.route = lambda *_: Answer(TABLE)
+    udata.add(*(portal.url(f"/{number}.csv") for number in range(8)))
+    before = time.time()
+    passes = [bench.start("catalogue", url=udata.url) for _ in range(2)]
+    assert [bench.end(job, 60).status for job in passes] == [JobStatus.SUCCEEDED] * 2
+    made = [bench.end(job.id, 60) for job in jobs().made_after(before - 1, "source") if job.created >= before]
+    assert statuses(made) == ["ok"] * 8
+    assert set(portal.hits.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("flow", "params", "code", "field"),
+    [
+        ("catalogue", {"limit": 0}, "bad_request", "limit"),
+        ("catalogue", {"since": "hier"}, "bad_request", "since"),
+        ("source", {"source": "x", "url": "ftp://x/a.csv"}, "not_http", "url"),
+        ("source", {"source": "", "url": "http://x/"}, "bad_request", "source"),
+        ("source", {"source": "x", "url": "http://x/", "dataset": {"titre": "x"}}, "bad_request", "dataset.titre"),
+    ],
+)
+def test_parameters_that_are_no_good_fail_the_job_and_are_named(
+    bench: Bench, flow: str, params: dict, code: str, field: str
+):
+    job = bench.end(bench.start(flow, **params))
+    assert job.error
+    assert (job.status, job.error.type, job.error.field) == (JobStatus.FAILED, code, field)
 
 
 def test_the_token_is_found_nowhere(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, hooks: str):
