@@ -12,7 +12,7 @@ from typing import Any
 import click
 import redis
 
-from datafab import api, cli_catalogue, cli_ckan, cli_flows, cli_sandbox, cli_wis2, demo, log, show
+from datafab import api, cli_archive, cli_catalogue, cli_ckan, cli_flows, cli_sandbox, cli_wis2, demo, log, show
 from datafab.cli_job import SOME_FAILED, as_json_option, inline_option, run
 from datafab.domain.job import JobStatus
 from datafab.embedded import ALL, Cluster
@@ -184,6 +184,7 @@ def jobs_prune() -> None:
 
 
 main.add_command(cli_ckan.push)
+main.add_command(cli_archive.archive)
 main.add_command(cli_catalogue.catalogue)
 main.add_command(cli_flows.flows)
 main.add_command(cli_sandbox.sandbox)

@@ -10,6 +10,7 @@ import click
 from datafab import show
 from datafab.sandbox.catalogue import catalogue
 from datafab.sandbox.ckan import ckan
+from datafab.sandbox.entrepot import entrepot
 from datafab.sandbox.linkproxy import linkproxy
 from datafab.settings import load
 
@@ -54,6 +55,16 @@ def ckan_command(urls: tuple[str, ...], port: int) -> None:
     with ckan(port) as running:
         pushes = [f"datafab push {running.add(url)}" for url in urls]
         _until_stopped(f"DATAFAB_CKAN_URLS={running.url}", f"DATAFAB_CKAN_API_KEY={running.token}", *pushes)
+
+
+@sandbox.command("entrepot")
+@at_port
+def entrepot_command(port: int) -> None:
+    """Run a Géoplateforme entrepôt with one datastore."""
+    with entrepot(port) as running:
+        names = {"URL": "url", "TOKEN_URL": "token_url", "DATASTORE": "datastore", "CLIENT_ID": "client_id"}
+        names |= {"CLIENT_SECRET": "client_secret", "LOGIN": "login", "PASSWORD": "password"}
+        _until_stopped(*(f"DATAFAB_ENTREPOT_{name}={getattr(running, each)}" for name, each in names.items()))
 
 
 def _until_stopped(*lines: str) -> None:

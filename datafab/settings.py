@@ -121,6 +121,8 @@ class Settings(BaseSettings):
     """User who asks for them; unset: the client itself."""
     entrepot_password: str | None = Field(default=None, repr=False)
     """The user's password."""
+    public_url: str | None = None
+    """URL under which others reach the webhook (``https://data.example.org``); unset: nobody is asked to call."""
     poll_delay: float = Field(default=2.0, gt=0)
     """Seconds before a second look at what an outside system is working on; they grow up to a minute."""
     user_agent: str = f"datafab/{__version__} (+https://github.com/datafab/datafab)"

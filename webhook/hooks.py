@@ -1,7 +1,8 @@
 """What other services tell, below ``/hooks``: hints, upon which jobs that wait look by themselves. Nothing is believed.
 
 link-proxy sends ``Authorization: Basic <token>`` with the token as it stands, where one is set; its messages are never
-sent again, so one that is refused or comes too early costs time: its job looks from time to time.
+sent again, so one that is refused or comes too early costs time: its job looks from time to time. An entrepôt shows
+the key that its job gave it in ``X-Datafab-Key``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from typing import Any
 from flask import Blueprint, request
 from werkzeug.exceptions import Unauthorized
 
+from datafab.domain.integration import HOOK_KEY
 from datafab.domain.linkproxy import Webhook
+from datafab.errors import FlowError
 from webhook.body import body
 from webhook.site import site
 
@@ -32,6 +35,19 @@ def linkproxy() -> tuple[dict[str, Any], HTTPStatus]:
     for job in jobs:
         site().hasten(job)
     return {"key": told.key, "jobs": len(jobs)}, HTTPStatus.ACCEPTED
+
+
+@routes.post("/hooks/entrepot/<job>")
+def entrepot(job: str) -> tuple[dict[str, Any], HTTPStatus]:
+    """Have a job look now at what an entrepôt makes for it. What the message says does not matter."""
+    try:
+        key = site().services.secrets.get(job, HOOK_KEY)
+    except FlowError as error:
+        raise Unauthorized("no such job waits for a callback") from error
+    sent = request.headers.get("X-Datafab-Key", "").encode("latin-1", "replace")
+    if not hmac.compare_digest(sent, key.encode()):
+        raise Unauthorized("X-Datafab-Key, as it was given with the callback, is needed")
+    return {"tasks": site().hasten(job)}, HTTPStatus.ACCEPTED
 
 
 def _authenticated(token: str | None) -> None:

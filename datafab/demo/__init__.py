@@ -9,20 +9,23 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import requests
 
 from datafab import show
-from datafab.demo import catalogue, files, trail
+from datafab.demo import archive, catalogue, files, trail
 from datafab.demo.scene import Scene, headline
 from datafab.embedded import ALL, Cluster, free_port
+from datafab.sandbox.archives import Sandbox as Entrepot
+from datafab.sandbox.entrepot import entrepot
 from datafab.sandbox.linkproxy import linkproxy
 from datafab.sandbox.portal import portal
 from datafab.settings import Settings, load
 from workers import cluster as cluster_app
 
-ACTS: tuple[Callable[[Scene], None], ...] = (files.play, trail.play, catalogue.play)
+ACTS: tuple[Callable[[Scene], None], ...] = (files.play, trail.play, catalogue.play, archive.play)
 
 
 def run(*, keep: bool) -> None:
@@ -32,14 +35,17 @@ def run(*, keep: bool) -> None:
         keep: leave the cluster running until Ctrl-C.
     """
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="datafab-demo-") as folder, portal() as url, linkproxy() as proxy:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datafab-demo-")))
+        url, proxy = stack.enter_context(portal()), stack.enter_context(linkproxy())
+        geo = stack.enter_context(entrepot())
         with show.starting() as told:
-            cluster = Cluster(_settings(Path(folder), proxy.url), ALL, told=told)
+            cluster = Cluster(_settings(folder, proxy.url, geo), ALL, told=told)
             cluster.start()
         try:
             cluster_app.use(cluster.settings)
             headline("A cluster on this host", ", ".join(cluster.pids))
-            scene = Scene(settings=cluster.settings, folder=Path(folder), portal=url, linkproxy=proxy)
+            scene = Scene(settings=cluster.settings, folder=folder, portal=url, linkproxy=proxy, entrepot=geo)
             for act in ACTS:
                 act(scene)
             _watch(cluster.settings)
@@ -51,7 +57,7 @@ def run(*, keep: bool) -> None:
             cluster.stop()
 
 
-def _settings(folder: Path, linkproxy_url: str) -> Settings:
+def _settings(folder: Path, linkproxy_url: str, geo: Entrepot) -> Settings:
     return load(
         home=folder / "home",
         redis_url=None,
@@ -63,6 +69,14 @@ def _settings(folder: Path, linkproxy_url: str) -> Settings:
         allow_private_hosts="127.0.0.1/32",
         linkproxy_url=linkproxy_url,
         linkproxy_token=secrets.token_urlsafe(16),
+        entrepot_url=geo.url,
+        entrepot_token_url=geo.token_url,
+        entrepot_datastore=geo.datastore,
+        entrepot_client_id=geo.client_id,
+        entrepot_client_secret=geo.client_secret,
+        entrepot_login=geo.login,
+        entrepot_password=geo.password,
+        poll_delay=0.5,
         per_host=8,
     )
 

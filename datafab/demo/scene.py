@@ -10,6 +10,7 @@ from typing import Any
 from datafab import api, show
 from datafab.domain.job import Job
 from datafab.flows import localised
+from datafab.sandbox.archives import Sandbox as Entrepot
 from datafab.sandbox.links import Sandbox as LinkProxy
 from datafab.settings import Settings
 from workers import cluster
@@ -27,13 +28,14 @@ class Scene:
         settings: of the cluster.
         folder: for files of their own.
         portal: URL of the sample files.
-        linkproxy: the one of the settings.
+        linkproxy, entrepot: those of the settings.
     """
 
     settings: Settings
     folder: Path
     portal: str
     linkproxy: LinkProxy
+    entrepot: Entrepot
 
     def run(self, flow: str, params: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> Job:
         """Run a job and follow it to its end.

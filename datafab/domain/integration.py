@@ -15,6 +15,8 @@ from datafab.errors import Fatal, FlowError
 
 #: "Recopie d'une archive livrée", the processing of archives.
 COPY = "12cdc646-3976-4f18-b273-f34fca37e2a6"
+#: The job's secret that a callback shows.
+HOOK_KEY = "hook_key"
 #: Names that the entrepôt's checks and processings pass over begin with this.
 PRIVATE = "__"
 

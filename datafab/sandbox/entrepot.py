@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
+import requests
 from flask import Blueprint, Flask, Response, jsonify, request
 
 from datafab.sandbox.archives import COPY, Refused, Sandbox
@@ -306,12 +307,27 @@ def _operations(sandbox: Sandbox) -> dict[str, Operation]:
 
     return {
         "timings": timings,
+        "deliver": lambda _: deliver(sandbox),
         "expire_tokens": lambda _: sandbox.tokens.clear(),
         "ends": lambda status: setattr(sandbox, "ends", status),
         "becomes": lambda status: setattr(sandbox, "becomes", status),
         "failing": sandbox.failing.update,
         "logs": lambda lines: setattr(sandbox, "logs", lines),
     }
+
+
+def deliver(sandbox: Sandbox) -> list[int]:
+    """Send the callbacks of all executions that have ended, as often as this is asked for; return the answers."""
+    answers = []
+    for execution in list(sandbox.executions.values()):
+        callback, status = execution["callback"], sandbox.status(execution)
+        if callback and status in {"SUCCESS", "FAILURE", "ABORTED"}:
+            told = {"type": "PROCESSING", "id": execution["_id"], "status": status}
+            headers = callback.get("headers") or {}
+            answers.append(
+                requests.request(callback["method"], callback["url"], json=told, headers=headers, timeout=10)
+            )
+    return [answer.status_code for answer in answers]
 
 
 @contextmanager

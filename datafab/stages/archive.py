@@ -8,15 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import random
+import secrets
 import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from datafab.clients.entrepot import Datastore
-from datafab.domain.integration import File, Integration, Outcome, delivered, description, executed, refused_by_checks
+from datafab.domain.integration import (
+    HOOK_KEY,
+    File,
+    Integration,
+    Outcome,
+    delivered,
+    description,
+    executed,
+    refused_by_checks,
+)
 from datafab.domain.payload import EntrepotFacts, Item
-from datafab.errors import Fatal, Retriable, Wait
+from datafab.errors import Fatal, FlowError, Retriable, Wait
 from datafab.stage import Context, Stage
 
 #: Seconds between two looks at checks and at executions, at most; the first is a setting.
@@ -171,7 +181,7 @@ def _execution(integration: Integration, facts: EntrepotFacts, store: Datastore,
                 "delete them, or give this output another name"
             )
             raise Fatal(msg, code="entrepot_output", field="output.name")
-        known = known or store.create_execution(_wanted(integration, facts))
+        known = known or store.create_execution(_wanted(integration, facts) | _called_back(ctx))
         ctx.memo["execution"] = str(known["_id"])
     return known
 
@@ -180,6 +190,20 @@ def _wanted(integration: Integration, facts: EntrepotFacts) -> dict[str, Any]:
     output = {"name": integration.output.name, "storage_tags": list(integration.output.storage_tags)}
     inputs = {"upload": [facts.upload], "stored_data": []}
     return {"processing": integration.processing, "inputs": inputs, "output": {"stored_data": output}}
+
+
+def _called_back(ctx: Context) -> dict[str, Any]:
+    """Return how the entrepôt may say that it is ready, where it can reach us; nothing depends on it."""
+    public = ctx.services.settings.public_url
+    if public is None:
+        return {}
+    try:
+        key = ctx.services.secrets.get(ctx.job, HOOK_KEY)
+    except FlowError:
+        key = secrets.token_urlsafe(32)
+        ctx.services.secrets.put(ctx.job, {HOOK_KEY: key})
+    url = f"{public.rstrip('/')}/hooks/entrepot/{ctx.job}"
+    return {"callback": {"type": "api", "method": "POST", "url": url, "headers": {"X-Datafab-Key": key}}}
 
 
 def _made_of(execution: Mapping[str, Any], upload: str) -> bool:

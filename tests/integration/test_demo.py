@@ -28,6 +28,10 @@ def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
         "errored, 0 kept",
         "3 files' jobs; webhooks of link-proxy answered with [202",
         "a second pass: 1 file's job, for the one that the catalogue calls changed: 1 unchanged",
+        "data/communes.csv, data/bornes.csv.gz: checks passed",
+        "stored data COMMUNES: GENERATED",
+        "edition 2026-01-01 to 2026-12-31, extent",
+        "asked once each: uploads, data, data, md5, close, executions, launch; looked",
         "saw datafab.analyse, datafab.check, datafab.ckan_fetch",
         "datafab.publish, datafab.remember, datafab.report",
     ):

@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from datafab.domain.job import Job, JobStatus
 from datafab.flows import localised
 from datafab.sandbox.archives import Sandbox, Timings
-from datafab.sandbox.control import Control, Fault
-from datafab.sandbox.entrepot import entrepot
+from datafab.sandbox.control import Control, Fault, serving
+from datafab.sandbox.entrepot import deliver, entrepot
+from datafab.services import Services
 from tests.servers.celery import Cluster, until
 from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
+from webhook import create_app
 from workers.canvas import start
 from workers.cluster import jobs, services
 
@@ -247,6 +250,37 @@ def test_an_execution_that_hangs_is_aborted_in_time(bench: Bench, sandbox: Sandb
     code, said = failure(job)
     assert (code, "WAITING CREATED for more than 1 s; aborted: " in said) == ("timed_out", True), said
     assert [sandbox.status(each) for each in sandbox.executions.values()] == ["ABORTED"]
+
+
+def test_a_callback_is_a_hint_to_look_now(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    # Looks are an hour apart: without the callback it would not end.
+    settings = bench.settings.model_copy(update={"public_url": "http://127.0.0.1:1", "poll_delay": 0.2})
+    app = create_app(settings, Services(settings, jobs=jobs()), start, bench.ledger.hasten)
+    with serving(app) as url:
+        bench.cluster.env |= {"DATAFAB_PUBLIC_URL": url, "DATAFAB_POLL_DELAY": "3600"}
+        sandbox.timings.ask = sandbox.timings.check = 0.0
+        bench.cluster.parts["io"].kill()
+        bench.mend()
+        try:
+            job = begun(planned(tmp_path))
+            until(lambda: bench.job(job).status == JobStatus.WAITING, 30)
+            assert bench.ledger.hasten(job) == 1  # the checks, of which nobody tells
+            until(lambda: any("launched" in each for each in list(sandbox.executions.values())), 30)
+            (execution,) = sandbox.executions.values()
+            for key, status in (("wrong", 401), ("", 401)):
+                headers = {"X-Datafab-Key": key}
+                answer = requests.post(f"{url}/hooks/entrepot/{job}", json={}, headers=headers, timeout=5)
+                assert answer.status_code == status
+            assert execution["callback"]["headers"]["X-Datafab-Key"] not in str(bench.job(job).dump())
+            until(lambda: sandbox.status(execution) == "SUCCESS", 10)
+            until(lambda: bench.job(job).status == JobStatus.WAITING, 30)
+            assert deliver(sandbox) == [202]
+            finished(sandbox, bench.end(job))
+            assert deliver(sandbox) == [401]  # late: its key went with the job
+        finally:
+            bench.cluster.env |= {"DATAFAB_POLL_DELAY": "0.2"}
+            del bench.cluster.env["DATAFAB_PUBLIC_URL"]
+            bench.cluster.parts["io"].kill()
 
 
 def test_a_status_that_nobody_knows_is_waited_for(bench: Bench, sandbox: Sandbox, tmp_path: Path):
