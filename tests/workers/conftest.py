@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -33,9 +34,12 @@ class Bench:
         self.ledger = Ledger.connect(self.settings, patience=5)
 
     def mend(self) -> None:
-        """Point this process here, and start what a test before has killed."""
+        """Point this process here, start what a test before has killed, and stop what it has left."""
         if settings() != self.settings:
             use(self.settings)
+        for name, part in self.cluster.parts.items():
+            if name not in PARTS and part.alive:
+                part.kill()
         dead = [name for name in PARTS if name not in self.cluster.parts or not self.cluster.parts[name].alive]
         for name in dead:
             self.cluster.start(name)
@@ -101,14 +105,23 @@ class Bench:
     def settle(self) -> None:
         """Wait until no message is left, not even an unacknowledged one."""
         keys = [f"datafab:1:{name}" for name in ("io", "cpu")]
-        until(lambda: not any(self.redis.llen(key) for key in keys), 20)
+        until(lambda: not any(self.redis.llen(key) for key in keys), 60)
+        try:
+            until(lambda: not self.unacked(), 60, 0.2)
+        except AssertionError:
+            raise AssertionError(f"unacknowledged: {self.unacked()}") from None
+
+    def unacked(self) -> list[str]:
+        """Return what was delivered and is not acknowledged: task, arguments, fence, seconds since."""
         ours = {"datafab.tick", "datafab.sweep", "datafab.prune"}
-
-        def unacked() -> list[str]:
-            entries = self.redis.hvals("datafab:1:unacked")
-            return [entry for entry in entries if not any(f'"{name}"' in entry for name in ours)]
-
-        until(lambda: not unacked(), 20, 0.2)
+        since = dict(self.redis.zrange("datafab:1:unacked_index", 0, -1, withscores=True))
+        found = []
+        for tag, entry in self.redis.hgetall("datafab:1:unacked").items():
+            headers = json.loads(entry)[0]["headers"]
+            if headers["task"] not in ours:
+                age = round(time.time() - since.get(tag, 0.0))
+                found.append(f"{headers['task']} {headers['argsrepr']} fence {headers['retries']}, {age} s ago")
+        return found
 
 
 @pytest.fixture(scope="session")
