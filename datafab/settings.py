@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from functools import cached_property
 from ipaddress import ip_network
@@ -205,8 +206,16 @@ def load(environ: dict[str, str] | None = None, **changes: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "DATAFAB_" + str(first["loc"][0]).upper() if first["loc"] else "DATAFAB_?"
-        msg = f"{name}={first.get('input')!r}: {first['msg']}"
+        msg = f"{name}={_shown(str(first['loc'][0]) if first['loc'] else '', first.get('input'))}: {first['msg']}"
         raise SettingError(msg, field=name) from error
+
+
+def _shown(name: str, value: Any) -> str:
+    """Return a setting's value for people: not a secret one, nor the user and password of a URL."""
+    field = Settings.model_fields.get(name)
+    if field is not None and not field.repr:
+        return "(secret)"
+    return re.sub(r"(?<=//)[^/?#@\s]*@", "", repr(value))
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -35,6 +35,13 @@ def test_a_wrong_value_names_its_variable(name: str, value: str, says: str):
     assert error.value.field == name
 
 
+@pytest.mark.parametrize("name", ["DATAFAB_CATALOGUE_URL", "DATAFAB_LINKPROXY_URL"])
+def test_a_wrong_value_does_not_tell_its_password(name: str):
+    with pytest.raises(SettingError, match=f"{name}=.*must begin with http") as error:
+        load({name: "ftp://user:planted@www.example.org"})
+    assert "planted" not in str(error.value)
+
+
 def test_private_hosts_are_a_list():
     assert load({"DATAFAB_ALLOW_PRIVATE_HOSTS": "10.0.0.0/8, 127.0.0.1"}).allow_private_hosts == (
         "10.0.0.0/8",
