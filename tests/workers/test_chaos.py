@@ -82,3 +82,5 @@ def test_chaos(bench: Bench):
     assert not bench.redis.keys("datafab:1:job:*:done:*")
     bench.settle()
     until(lambda: not bench.redis.zcard("datafab:1:due"), 20)
+    for name in ("io2", "cpu2", "control2"):
+        bench.cluster.parts[name].stop()
