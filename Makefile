@@ -7,7 +7,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_COMPILE_BYTECODE := 1
 export UV_PROJECT_ENVIRONMENT := .venv
 # Most tests wait for a server or a lease: two halves of them go side by side. ARGS="-n 0 tests/..." runs some by themselves.
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist worksteal
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist worksteal --durations 25 --durations-min 5
 # A virtual environment that somebody has activated is not ours.
 unexport VIRTUAL_ENV
 

