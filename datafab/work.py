@@ -144,6 +144,7 @@ class Work:
                 later = self.later(index, outcome)
                 if isinstance(later, Wait):
                     self.waits.append(later)
+                    self.attempt.alive()
                     return
                 item = self._failed(item, later)
             case Skippable():

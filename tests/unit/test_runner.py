@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -339,6 +340,14 @@ def test_every_attempt_can_be_stopped_between_items(services):
     with pytest.raises(Lost):
         run(stage(lambda item, _: item), batch("a", "b", "c"), services, check=check)
     assert set(services.jobs.done("j", "toy", None)) == {0, 1}
+
+
+@pytest.mark.parametrize("error", [Wait("not yet"), Retriable("not now"), Fatal("never")])
+def test_whatever_comes_of_an_item_its_batch_is_alive(services, error):
+    alive = []
+    with suppress(Wait):
+        run(stage(failing(error)), batch("good", "bad"), services, alive=lambda: alive.append(1))
+    assert len(alive) == 2
 
 
 def test_progress_says_that_an_item_is_alive(services):
