@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from datafab.settings import PREFIX, Settings, load
@@ -25,6 +26,8 @@ def configuration(settings: Settings) -> dict[str, Any]:
             # Look for such messages each second: the defaults add up to 100 s.
             "unacked_restore_interval": 1,
             "unacked_restore_throttle": 1,
+            # A worker that is killed while it looks keeps all others from it for so long: by default five minutes.
+            "unacked_mutex_expire": math.ceil(settings.visibility_timeout),
             "socket_keepalive": True,
             # Above the one second of BRPOP.
             "socket_timeout": 10,

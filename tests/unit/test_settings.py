@@ -77,6 +77,7 @@ def test_celery_keeps_to_what_the_ledger_needs():
     assert conf["task_reject_on_worker_lost"]
     assert conf["worker_prefetch_multiplier"] == 1
     assert conf["broker_transport_options"]["visibility_timeout"] == 7
+    assert conf["broker_transport_options"]["unacked_mutex_expire"] == 7
     assert conf["broker_transport_options"]["global_keyprefix"] == PREFIX
     assert conf["result_backend_transport_options"]["global_keyprefix"] == PREFIX
     assert not conf["task_track_started"]
