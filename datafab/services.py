@@ -14,7 +14,7 @@ from datafab.clients.datagouv import Datagouv
 from datafab.clients.entrepot import Entrepot
 from datafab.clients.fetch import Fetcher
 from datafab.clients.gates import Gates, MemoryGates, RedisGates
-from datafab.clients.index import Index
+from datafab.clients.index import Index, open_index
 from datafab.clients.jobs import Jobs, RedisJobs, connect
 from datafab.clients.linkproxy import LinkProxy
 from datafab.clients.publications import Publications
@@ -134,7 +134,7 @@ class Services:
     @cached_property
     def index(self) -> Index:
         """The index of what was analysed."""
-        return Index(self.settings.index)
+        return open_index(self.settings.index)
 
     @cached_property
     def detective(self) -> Detective:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.index import Index, Outcome
+from datafab.clients.index import Index, Outcome, open_index
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.store import Store
 from datafab.domain.document import VERSION, Column, Document, analysis_name, document, document_id, filename
@@ -45,7 +45,7 @@ ANALYSIS = {
 
 @pytest.fixture
 def index(tmp_path):
-    index = Index(f"sqlite:///{tmp_path}/below/index.db")
+    index = open_index(f"sqlite:///{tmp_path}/below/index.db")
     yield index
     index.close()
 
@@ -179,8 +179,8 @@ def test_a_source_may_be_longer_than_an_id(index):
 
 def test_what_was_put_is_there_for_the_next_process(tmp_path):
     url = f"sqlite:///{tmp_path}/index.db"
-    Index(url).put_many([doc()])
-    index = Index(url)
+    open_index(url).put_many([doc()])
+    index = open_index(url)
     index.ping()
     assert index.count() == 1
     index.close()
@@ -190,26 +190,26 @@ def test_what_was_put_is_there_for_the_next_process(tmp_path):
 @pytest.mark.parametrize("url", ["http://localhost:9200", "sqlite:///", "sqlite://index.db", "index.db", ""])
 def test_other_indexes_are_refused(url):
     with pytest.raises(SettingError, match="DATAFAB_INDEX_URL"):
-        Index(url)
+        open_index(url)
 
 
 def test_a_file_that_is_no_index_is_named(tmp_path):
     (tmp_path / "index.db").write_text("no database " * 1000)
     with pytest.raises(FlowError, match=r"index\.db is damaged or no index"):
-        Index(f"sqlite:///{tmp_path}/index.db").ping()
+        open_index(f"sqlite:///{tmp_path}/index.db").ping()
 
 
 def test_an_index_that_is_away_may_come_back(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(Retriable, match="cannot be used now"):
-        Index(f"sqlite:///{tmp_path}/file/index.db").ping()
+        open_index(f"sqlite:///{tmp_path}/file/index.db").ping()
 
 
 WRITER = """
 import sys
-from datafab.clients.index import Index
+from datafab.clients.index import open_index
 from datafab.domain.document import Document
-index = Index(sys.argv[1])
+index = open_index(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(60):

@@ -1,6 +1,4 @@
-"""The index of what was analysed: one document per source, found by words, columns and formats.
-
-SQLite with FTS5, for one host: any number of threads and processes read while one writes.
+"""An index in SQLite with FTS5, for one host: any number of threads and processes read while one writes.
 
 The columns and formats of a document stand in the full-text table with a mark before, between and after them, so that
 ``format:date`` is a phrase, mark, date, mark, and neither ``date_naissance`` nor two neighbours make it true by chance.
@@ -16,11 +14,11 @@ import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 
+from datafab.clients.index.interface import Outcome, Put
 from datafab.domain.document import Document, Results, document_id
-from datafab.errors import FlowError, Retriable, SettingError
+from datafab.errors import FlowError, Retriable
 
 #: Seconds to wait for another writer.
 BUSY = 30.0
@@ -47,30 +45,11 @@ _TERM = re.compile(r'(?:(\w+):)?(?:"([^"]*)"?|([^\s"]+))')
 _WORD = re.compile(r"[^\W_]+")
 
 
-class Outcome(StrEnum):
-    """What became of a document that was put."""
+class SqliteIndex:
+    """An index in a file. Safe for threads and forks; opened when it is first used."""
 
-    OK = "ok"
-    #: a newer one stands there
-    STALE = "stale"
-
-
-class Index:
-    """Documents, one per source, to be searched. Safe for threads and forks; opened when it is first used.
-
-    Args:
-        url: ``sqlite:///path``; four slashes where the path is absolute.
-
-    Raises:
-        SettingError: another kind of index, or no path.
-    """
-
-    def __init__(self, url: str) -> None:
-        scheme, _, path = url.partition(":///")
-        if scheme != "sqlite" or not path:
-            msg = f"DATAFAB_INDEX_URL={url!r} is not supported yet: give sqlite:///path"
-            raise SettingError(msg, field="DATAFAB_INDEX_URL")
-        self._path = Path(path)
+    def __init__(self, path: Path) -> None:
+        self._path = path
         #: connections that nobody uses just now, with the process that opened them
         self._idle: deque[tuple[int, sqlite3.Connection]] = deque()
         #: those of a parent process: they must not be used here, nor closed
@@ -86,7 +65,7 @@ class Index:
         while (connection := self._take()) is not None:
             connection.close()
 
-    def put_many(self, documents: Iterable[Document]) -> list[Outcome]:
+    def put_many(self, documents: Iterable[Document]) -> list[Put]:
         """Put documents, all or none; return what became of each. An older version never replaces a newer one.
 
         Raises:

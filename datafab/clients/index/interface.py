@@ -1,0 +1,51 @@
+"""What every index can do, whatever keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Protocol
+
+from datafab.domain.document import Document, Results
+from datafab.errors import Fatal, Retriable
+
+
+class Outcome(StrEnum):
+    """What became of a document that was put."""
+
+    OK = "ok"
+    #: a newer one stands there
+    STALE = "stale"
+
+
+#: Of one document: what became of it, or why it was refused (for good, or for now).
+Put = Outcome | Fatal | Retriable
+
+
+class Index(Protocol):
+    """Documents, one per source, to be searched. Safe for threads and forks; opened when it is first used."""
+
+    def ping(self) -> None:
+        """Raise Retriable or FlowError when the index cannot be used."""
+
+    def close(self) -> None:
+        """Close what is open; a later use opens it anew."""
+
+    def put_many(self, documents: Iterable[Document]) -> list[Put]:
+        """Put documents; return what became of each. An older version never replaces a newer one.
+
+        Raises:
+            Retriable: the index is away, and nothing is known of any document.
+        """
+
+    def get(self, source: str) -> Document | None:
+        """Return a source's document."""
+
+    def delete(self, source: str) -> bool:
+        """Forget a source's document; False if there was none."""
+
+    def count(self) -> int:
+        """Return how many documents there are."""
+
+    def search(self, query: str, limit: int = 20, offset: int = 0) -> Results:
+        """Find documents that have all that a query asks for, the best match first."""
