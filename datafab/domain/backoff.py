@@ -7,6 +7,8 @@ from email.utils import parsedate_to_datetime
 
 FACTOR = 3.0
 CAP = 600.0
+#: Of the time between looks; after so many of them it is beyond any limit, and would be beyond a float's too.
+GROWTH, ENOUGH = 1.5, 60
 
 
 def next_delay(failures: int, budget: int, first: float = 2.0) -> float | None:
@@ -17,6 +19,14 @@ def next_delay(failures: int, budget: int, first: float = 2.0) -> float | None:
     if failures > budget:
         return None
     return min(first * FACTOR ** (failures - 1), CAP)
+
+
+def pause(looks: int, first: float, most: float) -> float:
+    """Return the seconds until the next look at what has not changed for so many looks.
+
+    Grows by half each time up to ``most`` seconds.
+    """
+    return min(most, first * GROWTH ** min(looks, ENOUGH))
 
 
 def retry_after(text: str, now: datetime) -> float | None:

@@ -117,12 +117,16 @@ class Control:
         """Return the requests of a method to a path and those below it."""
         return [each for each in self.journal if each["method"] == method and each["path"].startswith(path)]
 
+    def forget(self, _: object = None) -> None:
+        """Begin a new journal; what is answered late stands in the one that it was asked in."""
+        self.journal = []
+
     def into(self, app: Flask) -> None:
         """Put the control into an app."""
         own: dict[str, Operation] = {
             "faults": lambda planned: self.faults.extend(Fault(**each) for each in planned),
             "advance": self.clock.advance,
-            "forget": lambda _: self.journal.clear(),
+            "forget": self.forget,
         }
 
         @app.get("/_sim")
@@ -144,6 +148,7 @@ class Control:
         def fail() -> Response | None:
             if request.path == "/_sim":
                 return None
+            g.journal = self.journal
             with self.lock:
                 g.fault = next((each for each in self.faults if each.hits(request.method, request.path)), None)
             return None if g.fault is None or g.fault.after else g.fault.answer()
@@ -155,7 +160,7 @@ class Control:
             if g.fault is not None and g.fault.after:
                 response = g.fault.answer()
             asked = {"method": request.method, "path": request.path, "query": request.args.to_dict()}
-            self.journal.append(asked | {"body": request.get_json(silent=True), "status": response.status_code})
+            g.journal.append(asked | {"body": request.get_json(silent=True), "status": response.status_code})
             return response
 
 

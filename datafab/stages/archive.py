@@ -6,7 +6,6 @@ is made twice. What is looked up is found by its name, so names are what an inte
 
 from __future__ import annotations
 
-import hashlib
 import random
 import secrets
 import time
@@ -14,7 +13,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from datafab.clients.delivery import Open, empty, fill, weighed
 from datafab.clients.entrepot import Datastore
+from datafab.domain.backoff import pause
+from datafab.domain.delivery import Content, Part
 from datafab.domain.integration import (
     HOOK_KEY,
     File,
@@ -31,13 +33,10 @@ from datafab.stage import Context, Stage
 
 #: Seconds between two looks at checks and at executions, at most; the first is a setting.
 CHECKS, EXECUTIONS = 30.0, 60.0
-GROWS = 1.5
 #: Seconds that something may stay in one status, unless the job's parameter ``patience`` says otherwise.
 PATIENCE = 6 * 3600.0
 #: Lines of a log that a message quotes.
 QUOTED = 5
-FOLDER = "data"
-BLOCK = 1024 * 1024
 
 
 def deliver(item: Item, ctx: Context) -> Item:
@@ -47,14 +46,23 @@ def deliver(item: Item, ctx: Context) -> Item:
     name, status = str(upload["_id"]), str(upload.get("status"))
     item = item.evolve(entrepot=facts.evolve(upload=name))
     if status == "UNSTABLE" and not ctx.memo.get("closed"):
-        # By a job before this one: what was wrong may have been mended.
+        # By a job before this one: what was wrong may have been mended, and may be any of its files.
+        ctx.memo["anew"] = True
         store.open_upload(name)
         status = "OPEN"
     if status in {"OPEN", "CREATED"}:
-        _send(integration, name, store, ctx)
-        store.close_upload(name)
+        if ctx.memo.get("anew"):
+            empty(store, name)
+            ctx.memo["anew"] = False
+        content, sources = _content(integration, ctx)
+        fill(store, name, content, sources, lambda done: ctx.progress(done, len(sources), "files"))
+        # Noted before it is done, as the answer may be lost.
         ctx.memo["closed"] = True
+        store.close_upload(name)
         raise _look(ctx, "CHECKING", f"{integration.name}: checks", CHECKS)
+    if status in {"CHECKING", "CLOSED"} and not ctx.memo.get("closed"):
+        _recognised(integration, name, store, ctx)
+        ctx.memo["closed"] = True
     checks = store.checks(name)
     match delivered(status, checks):
         case Outcome.DONE:
@@ -79,63 +87,45 @@ def _upload(integration: Integration, store: Datastore, ctx: Context) -> Mapping
     return known
 
 
-def _send(integration: Integration, upload: str, store: Datastore, ctx: Context) -> None:
-    """Send what is not there yet, or was broken off, and see that all of it has come."""
+def _content(integration: Integration, ctx: Context) -> tuple[Content, dict[Part, Open]]:
+    """Return what is to be delivered, and how each file is opened; those at URLs are fetched."""
     for file in integration.files:
         if file not in integration.delivered:
             ctx.log.info("passed over: the entrepôt ignores such names", file=file.name)
-    there = store.tree(upload)
-    sums: list[str] = []
-    wanted: dict[str, int] = {}
-    for number, given in enumerate(integration.delivered):
-        ctx.check()
-        file = _fetched(given, ctx)
-        path = f"{FOLDER}/{file.name}"
-        source = partial(ctx.services.store(str(file.store)).open, str(file.sha256))
-        size = ctx.services.store(str(file.store)).size(str(file.sha256))
-        if size is None:
-            raise Fatal(
-                f"{file.name}: no resource {file.sha256} in {file.store}", code="missing_resource", field="files"
-            )
-        sums.append(f"{_md5(file, ctx)}  {path}")
-        wanted[path] = size
-        if there.get(path) != size:
-            if path in there:
-                store.remove(upload, path)
-            store.push(upload, path, source, size)
-        ctx.progress(number + 1, len(integration.delivered), "files")
-    _send_sums(sums, upload, store, there)
-    came = store.tree(upload)
-    for path, size in wanted.items():
-        if came.get(path) != size:
-            msg = f"{integration.name}: {path} has {came.get(path, 0)} bytes in the upload, {size} were sent"
-            raise Retriable(msg, code="entrepot_size", field="files")
+    sources: dict[Part, Open] = {}
+    for number, file in enumerate(integration.delivered):
+        ctx.progress(number, len(integration.delivered), "files")
+        root, sha256 = _place(file, ctx)
+        if ctx.services.store(root).size(sha256) is None:
+            raise Fatal(f"{file.name}: no resource {sha256} in {root}", code="missing_resource", field="files")
+        opened = partial(ctx.services.store(root).open, sha256)
+        sources[weighed(file.name, opened)] = opened
+    return Content(tuple(sources)), sources
 
 
-def _send_sums(sums: list[str], upload: str, store: Datastore, there: Mapping[str, int]) -> None:
-    name = "datafab.md5"
-    if name in there:  # of files that may have changed since
-        store.remove(upload, name, "md5")
-    store.push_md5(upload, sums, name)
-
-
-def _fetched(file: File, ctx: Context) -> File:
-    """Return a file that lies in a store."""
+def _place(file: File, ctx: Context) -> tuple[str, str]:
+    """Return the store and the digest of a file; what was fetched for this job is not fetched again."""
     if file.sha256:
-        return file
-    root = ctx.services.settings.store
-    fetched = ctx.services.fetcher.fetch(str(file.url), ctx.services.store(root), html=False)
-    if fetched.sha256 is None:
-        raise fetched.error("files")
-    return file.model_copy(update={"path": file.name, "store": root, "sha256": fetched.sha256, "size": fetched.size})
+        return str(file.store), file.sha256
+    root, url, fetched = ctx.services.settings.store, str(file.url), dict(ctx.memo.get("fetched") or {})
+    if url not in fetched:
+        came = ctx.services.fetcher.fetch(url, ctx.services.store(root), html=False)
+        if came.sha256 is None:
+            raise came.error("files")
+        fetched[url] = came.sha256
+        ctx.memo["fetched"] = fetched
+    return root, fetched[url]
 
 
-def _md5(file: File, ctx: Context) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with ctx.services.store(str(file.store)).open(str(file.sha256)) as opened:
-        while block := opened.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+def _recognised(integration: Integration, upload: str, store: Datastore, ctx: Context) -> None:
+    """Raise unless an upload that somebody has closed holds what is to be delivered."""
+    content, _ = _content(integration, ctx)
+    if not content.held(store.tree(upload)):
+        msg = (
+            f"an upload called {integration.name!r} is there already ({upload}) and holds other files: "
+            "delete it, or give this integration another name"
+        )
+        raise Fatal(msg, code="entrepot_upload", field="name")
 
 
 def execute(item: Item, ctx: Context) -> Item:
@@ -153,17 +143,38 @@ def execute(item: Item, ctx: Context) -> Item:
             return item.evolve(entrepot=facts.evolve(execution=name, stored_data=output))
         case Outcome.FAILED:
             lines = store.execution_log(name)[-QUOTED:]
-            msg = f"execution {name} ended {status}, its output is {stored}: {' / '.join(lines)}; the upload is kept"
+            msg = (
+                f"execution {name} ended {status}, its output is {stored}: {' / '.join(lines)}; the upload is kept; "
+                f"delete the stored data {output} before another try"
+            )
             raise Fatal(msg, code="entrepot_execution", field="processing")
         case Outcome.UNKNOWN:
             ctx.log.warning("an execution has a status that is not known", status=status, output=stored)
     try:
-        raise _look(ctx, f"{status} {stored}", f"{integration.name}: execution", EXECUTIONS)
+        wait = _look(ctx, f"{status} {stored}", f"{integration.name}: execution", EXECUTIONS)
     except Fatal as late:
-        if status in {"WAITING", "PROGRESS"}:
-            store.abort(name)
+        done = "aborted" if status in {"WAITING", "PROGRESS"} and _aborted(name, store) else "not aborted"
         lines = store.execution_log(name)[-QUOTED:]
-        raise Fatal(f"{late.message}; aborted: {' / '.join(lines)}", code=late.code, field=late.field) from late
+        raise Fatal(f"{late.message}; {done}: {' / '.join(lines)}", code=late.code, field=late.field) from late
+    raise wait
+
+
+def _aborted(execution: str, store: Datastore) -> bool:
+    """Abort an execution; False: it cannot be.
+
+    Raises:
+        Wait: it has ended meanwhile.
+    """
+    try:
+        store.abort(execution)
+    except Fatal as error:
+        if error.code != "entrepot_409":
+            raise
+        found = store.execution(execution)
+        if found is not None and found.get("status") not in {"WAITING", "PROGRESS"}:
+            raise Wait(f"execution {execution} has ended just now", delay=0.0) from error
+        return False
+    return True
 
 
 def _execution(integration: Integration, facts: EntrepotFacts, store: Datastore, ctx: Context) -> Mapping[str, Any]:
@@ -244,7 +255,7 @@ def _says(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 def tidy(item: Item, ctx: Context) -> Item:
     """Delete an upload of which an archive was made."""
     facts, integration, store = _of(item, ctx)
-    if not integration.keep_upload:
+    if not integration.keep_upload and store.upload(str(facts.upload)) is not None:
         store.delete_upload(str(facts.upload))
     return item
 
@@ -271,7 +282,7 @@ def _look(ctx: Context, status: str, what: str, most: float) -> Wait:
     patience = float(ctx.params.get("patience") or PATIENCE)
     if now - seen["since"] > patience:
         raise Fatal(f"{what}: {status} for more than {patience:.0f} s", code="timed_out", field="patience")
-    delay = min(most, ctx.services.settings.poll_delay * GROWS ** seen["looks"])
+    delay = pause(seen["looks"], ctx.services.settings.poll_delay, most)
     ctx.memo["seen"] = {**seen, "looks": seen["looks"] + 1}
     return Wait(f"{what}: {status}", delay=delay / 2 + random.uniform(0, delay / 2))  # noqa: S311 - spreads looks
 

@@ -29,7 +29,7 @@ def running() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(running: Sandbox) -> Sandbox:
-    running.control.journal.clear()
+    running.control.forget()
     running.control.faults.clear()
     running.uploads.clear()
     return running

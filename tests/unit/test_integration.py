@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datafab.domain.backoff import pause
+from datafab.domain.delivery import Content, Part, Steps
 from datafab.domain.extent import points, simplified
 from datafab.domain.integration import Outcome, delivered, executed, read_plan
 from datafab.errors import Fatal, FlowError, NotFound
@@ -96,6 +98,57 @@ def test_an_execution_is_done_when_its_output_is(execution, stored, outcome):
 )
 def test_an_upload_is_good_when_it_is_closed_and_no_check_has_failed(status, checks, outcome):
     assert delivered(status, checks) is outcome
+
+
+A, B = Part("a.zip", 3, "0a"), Part("b.zip", 5, "0b")
+CONTENT = Content((A, B))
+OTHER = "datafab-0000000000000000.md5"
+WHOLE = {"data/a.zip": 3, "data/b.zip": 5, CONTENT.sums: 30}
+
+
+@pytest.mark.parametrize(
+    ("tree", "remove", "remove_sums", "push", "push_sums"),
+    [
+        ({}, [], [], [A, B], True),
+        ({"data/a.zip": 3}, [], [], [B], True),
+        (WHOLE, [], [], [], False),
+        (WHOLE | {"data/b.zip": 4}, ["data/b.zip"], [], [B], False),
+        (WHOLE | {"data/c.zip": 1}, ["data/c.zip"], [], [], False),
+        # Beside the sums of another content nothing is trusted, nor beside those of somebody else.
+        ({"data/a.zip": 3, OTHER: 9}, ["data/a.zip"], [OTHER], [A, B], True),
+        (WHOLE | {"md5sum.md5": 9}, ["data/a.zip", "data/b.zip"], ["md5sum.md5"], [A, B], False),
+    ],
+)
+def test_what_is_there_is_not_sent_again(tree, remove, remove_sums, push, push_sums):
+    assert CONTENT.steps(tree) == Steps(remove, remove_sums, push, push_sums)
+
+
+@pytest.mark.parametrize(
+    ("tree", "held"),
+    [
+        (WHOLE, True),
+        ({"data/a.zip": 3, "data/b.zip": 5}, True),  # one that does not tell its lists
+        (WHOLE | {"data/b.zip": 4}, False),
+        (WHOLE | {"data/c.zip": 1}, False),
+        ({"data/a.zip": 3}, False),
+        ({"data/a.zip": 3, "data/b.zip": 5, OTHER: 30}, False),
+        ({}, False),
+    ],
+)
+def test_an_upload_of_other_files_is_told_apart(tree, held):
+    assert CONTENT.held(tree) is held
+
+
+def test_the_sums_name_their_content_whatever_its_order():
+    assert Content((B, A)).sums == CONTENT.sums
+    assert Content((A, Part("b.zip", 5, "0c"))).sums != CONTENT.sums
+
+
+@pytest.mark.parametrize(
+    ("looks", "seconds"), [(0, 2.0), (1, 3.0), (2, 4.5), (8, 51.2578125), (9, 60.0), (100_000, 60.0)]
+)
+def test_looks_come_ever_later(looks, seconds):
+    assert pause(looks, 2.0, 60.0) == seconds
 
 
 def circle(count: int, radius: float = 1.0) -> list[list[float]]:

@@ -134,6 +134,29 @@ def test_what_is_new_in_a_later_link_proxy_does_no_harm(hooks: Hooks):
     assert hooks.hastened == ["one"]
 
 
+def test_an_entrepot_shows_the_key_that_its_job_gave_it(hooks: Hooks):
+    hooks.services.secrets.put("one", {"hook_key": "planted-key-c4"})
+    for job, sent in (("one", "wrong"), ("one", ""), ("one", "é"), ("other", "planted-key-c4")):
+        answer = hooks.http.post(f"/hooks/entrepot/{job}", json={}, headers={"X-Datafab-Key": sent})
+        assert (answer.status_code, answer.json["error"]["type"]) == (401, "unauthorized")
+        assert "planted-key-c4" not in answer.text
+    assert hooks.hastened == []
+    for body in (b"", b"{", json.dumps({"status": "FAILURE"}).encode()):  # nothing of it is read
+        answer = hooks.http.post("/hooks/entrepot/one", data=body, headers={"X-Datafab-Key": "planted-key-c4"})
+        assert answer.status_code == 202
+    assert hooks.hastened == ["one"] * 3
+
+
+def test_without_redis_an_entrepot_is_refused_for_the_moment(tmp_path):
+    with RedisServer(tmp_path) as server:
+        hooks = Hooks(server, TOKEN)
+        hooks.services.secrets.put("one", {"hook_key": "planted-key-c4"})
+    answer = hooks.http.post("/hooks/entrepot/one", json={}, headers={"X-Datafab-Key": "planted-key-c4"})
+    assert (answer.status_code, answer.json["error"]["type"]) == (503, "redis_away")
+    assert answer.headers["Retry-After"]
+    hooks.services.close()
+
+
 def test_without_redis_it_is_refused_for_the_moment(tmp_path):
     with RedisServer(tmp_path) as server:
         hooks = Hooks(server, TOKEN)

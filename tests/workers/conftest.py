@@ -102,12 +102,12 @@ class Bench:
     def until_told(self, job: str, what: str, n: int = 1, timeout: float = 20) -> None:
         until(lambda: self.redis.llen(f"toy:{job}:{what}") >= n, timeout, 0.01)
 
-    def settle(self) -> None:
+    def settle(self, limit: float = 60) -> None:
         """Wait until no message is left, not even an unacknowledged one."""
         keys = [f"datafab:1:{name}" for name in ("io", "cpu")]
-        until(lambda: not any(self.redis.llen(key) for key in keys), 60)
+        until(lambda: not any(self.redis.llen(key) for key in keys), limit)
         try:
-            until(lambda: not self.unacked(), 60, 0.2)
+            until(lambda: not self.unacked(), limit, 0.2)
         except AssertionError:
             raise AssertionError(f"unacknowledged: {self.unacked()}") from None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from datafab.sandbox.archives import Sandbox, Timings
 from datafab.sandbox.control import Control, Fault, serving
 from datafab.sandbox.entrepot import deliver, entrepot
 from datafab.services import Services
+from datafab.settings import child_environment
 from tests.servers.celery import Cluster, until
 from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
@@ -63,7 +66,7 @@ def bench(standing: Bench) -> Bench:
 def sandbox(running: Sandbox) -> Sandbox:
     """The entrepôt, as good as new."""
     control: Control = running.control
-    control.journal.clear()
+    control.forget()
     control.faults.clear()
     running.timings, running.ends, running.becomes = Timings(), "SUCCESS", "GENERATED"
     running.failing, running.logs = set(), ["lu", "écrit"]
@@ -113,6 +116,12 @@ def made(sandbox: Sandbox) -> Counter[str]:
     return counted
 
 
+#: What is asked for in a whole archive's life.
+ONCE = dict.fromkeys(
+    ("POST uploads", "POST data", "POST md5", "POST close", "POST executions", "POST launch", "PATCH", "DELETE"), 1
+)
+
+
 def finished(sandbox: Sandbox, job: Job) -> None:
     """The archive is there once, whole and described, and its upload gone."""
     assert (job.status, job.counts.ok) == (JobStatus.SUCCEEDED, 1), failure(job)
@@ -129,8 +138,7 @@ def test_an_archive_is_delivered_made_described_and_tidied_up(bench: Bench, sand
     job = bench.end(begun(planned(tmp_path)))
     finished(sandbox, job)
     assert [stage.stage for stage in job.progress] == ["deliver", "execute", "describe", "tidy"]
-    once = {"POST uploads": 1, "POST data": 1, "POST md5": 1, "POST close": 1, "POST executions": 1, "POST launch": 1}
-    assert made(sandbox) == once | {"PATCH": 1, "DELETE": 1}
+    assert made(sandbox) == ONCE
     lines = [line["event"] for line in jobs().logs(job.id)]
     assert "passed over: the entrepôt ignores such names" in lines
 
@@ -166,6 +174,7 @@ def test_an_answer_that_is_lost_makes_nothing_twice(
     sandbox.control.faults.append(lost)
     finished(sandbox, bench.end(begun(planned(tmp_path))))
     assert lost.times == 0
+    assert made(sandbox) == ONCE
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "data"), ("POST", "executions"), ("GET", "checks")])
@@ -178,31 +187,46 @@ def test_a_service_in_trouble_is_asked_again(bench: Bench, sandbox: Sandbox, tmp
 
 
 @pytest.mark.parametrize(
-    ("path", "phase"), [("data", "deliver"), ("close", "deliver"), ("executions", "execute"), ("launch", "execute")]
+    ("path", "phase"),
+    [
+        ("uploads", "deliver"),
+        ("data", "deliver"),
+        ("close", "deliver"),
+        ("executions", "execute"),
+        ("launch", "execute"),
+        ("PATCH", "describe"),
+        ("DELETE", "tidy"),
+    ],
 )
 def test_a_worker_that_is_killed_makes_nothing_twice(
     bench: Bench, sandbox: Sandbox, tmp_path: Path, path: str, phase: str
 ):
     # The answer comes late, so that the kill falls between what is done and what is noted.
-    sandbox.control.faults.append(Fault(method="POST", ends=path, status=204, delay=3, after=True))
+    method, ends = (path, "") if path.isupper() else ("POST", path)
+    sandbox.control.faults.append(Fault(method=method, ends=ends, status=204, delay=3, after=True))
     job = begun(planned(tmp_path))
     until(lambda: _has(sandbox, path), 30)
     assert bench.job(job).stage == phase
     bench.cluster.parts["io"].kill()
     bench.mend()
     finished(sandbox, bench.end(job, 60))
+    # What the killed one has asked for stands in the journal when it was answered, or not at all.
+    counts = made(sandbox)
+    assert {what: count for what, count in counts.items() if count > ONCE[what]} == {}
 
 
 def _has(sandbox: Sandbox, path: str) -> bool:
     uploads, executions = list(sandbox.uploads.values()), list(sandbox.executions.values())
-    match path:
-        case "data":
-            return any(upload["files"] for upload in uploads)
-        case "close":
-            return any("closed" in upload for upload in uploads)
-        case "executions":
-            return bool(executions)
-    return any("launched" in execution for execution in executions)
+    seen = {
+        "uploads": bool(uploads),
+        "data": any(upload["files"] for upload in uploads),
+        "close": any("closed" in upload for upload in uploads),
+        "executions": bool(executions),
+        "launch": any("launched" in execution for execution in executions),
+        "PATCH": any("edition" in stored for stored in list(sandbox.stored.values())),
+        "DELETE": any(upload["state"] == "DELETED" for upload in uploads),
+    }
+    return seen[path]
 
 
 def test_a_token_that_ends_is_replaced(bench: Bench, sandbox: Sandbox, tmp_path: Path):
@@ -298,15 +322,55 @@ def test_an_output_of_that_name_is_not_overwritten(bench: Bench, sandbox: Sandbo
     assert len(sandbox.executions) == 1
 
 
-def test_what_was_broken_off_is_gone_on_with(bench: Bench, sandbox: Sandbox, tmp_path: Path):
-    """A job before this one delivered half a file, and its checks failed."""
+@pytest.mark.parametrize("file", [(3, "half"), (9, "another of its size")])
+def test_what_was_broken_off_is_gone_on_with(bench: Bench, sandbox: Sandbox, tmp_path: Path, file: tuple[int, str]):
+    """A job before this one delivered something else, and its checks failed."""
     sandbox.failing.add("Vérification standard")
     assert bench.end(begun(planned(tmp_path))).counts.failed == 1
     sandbox.failing.clear()
     (upload,) = sandbox.uploads.values()
-    upload["files"]["data/CANTON.zip"] = (3, "half")
+    upload["files"] |= {"data/CANTON.zip": file, "data/formerly.zip": (1, "x")}
     finished(sandbox, bench.end(begun(planned(tmp_path))))
     assert made(sandbox)["POST uploads"] == 1
+
+
+def test_files_of_before_are_no_part_of_an_open_upload(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    """A job before this one was cancelled, and its file had another content of the same size."""
+    given = {"name": "CANTON_2026", "description": "x", "type": "ARCHIVE", "srs": "EPSG:2154"}
+    upload = sandbox.create_upload(given)
+    upload["files"] = {"data/CANTON.zip": (len(b"PK canton"), "another"), "data/formerly.zip": (1, "x")}
+    upload["md5"] = {"datafab-0123456789abcdef.md5": "another  data/CANTON.zip\n"}
+    finished(sandbox, bench.end(begun(planned(tmp_path))))
+
+
+def test_an_upload_that_was_closed_with_other_files_is_not_taken_for_this_one(
+    bench: Bench, sandbox: Sandbox, tmp_path: Path
+):
+    sandbox.ends = "FAILURE"
+    assert bench.end(begun(planned(tmp_path))).counts.failed == 1
+    plan = planned(tmp_path)
+    (tmp_path / "CANTON.zip").write_bytes(b"PK CANTON")
+    code, said = failure(bench.end(begun(plan)))
+    assert (code, "holds other files: delete it, or give" in said) == ("entrepot_upload", True), said
+    # With its own files it is; then it fails as the one before has, and says how to go on.
+    code, said = failure(bench.end(begun(planned(tmp_path))))
+    assert (code, "delete the stored data" in said) == ("entrepot_execution", True), said
+    assert (made(sandbox)["POST uploads"], made(sandbox)["POST executions"]) == (1, 1)
+
+
+def test_checks_that_fail_after_a_lost_answer_are_not_asked_for_again(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    sandbox.failing.add("Vérification archive")
+    sandbox.control.faults.append(Fault(method="POST", ends="close", status=503, after=True))
+    assert failure(bench.end(begun(planned(tmp_path))))[0] == "entrepot_check"
+    assert made(sandbox)["POST close"] == 1
+    assert "POST open" not in made(sandbox)
+
+
+def test_checks_that_hang_are_given_up_in_time(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    sandbox.timings.check = 3600.0
+    code, said = failure(bench.end(begun(planned(tmp_path), patience=1)))
+    assert (code, "checks: CHECKING for more than 1 s" in said) == ("timed_out", True), said
+    assert not sandbox.executions
 
 
 def test_wrong_credentials_fail_at_once_and_stay_secret(bench: Bench, sandbox: Sandbox, tmp_path: Path):
@@ -332,6 +396,20 @@ def test_password_secret_and_tokens_are_found_nowhere(bench: Bench, sandbox: San
         assert secret not in everything
 
 
+def test_a_job_can_be_followed_from_elsewhere(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    job = begun(planned(tmp_path))
+
+    def watch(watched: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "datafab", "archive", "watch", watched, "--json"]
+        env = child_environment(bench.settings)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+    told = watch(job)
+    ended = json.loads(told.stdout)
+    assert (ended["id"], ended["status"], told.returncode) == (job, "succeeded", 0)
+    assert "no job 'absent'" in watch("absent").stderr
+
+
 #: Jobs that wait at once; `make soak` has a thousand of them.
 WAITING = int(os.environ.get("DATAFAB_ARCHIVES", "60"))
 
@@ -346,8 +424,8 @@ def test_archives_that_wait_hold_no_worker_and_no_message(bench: Bench, sandbox:
     limit = 60 + WAITING / 2
     until(lambda: sum("launched" in each for each in list(sandbox.executions.values())) == WAITING, limit)
     until(lambda: {bench.job(job).status for job in begun_jobs} == {JobStatus.WAITING}, limit, 0.5)
-    # Some look now and then; but a moment comes in which no message of theirs is anywhere.
-    bench.settle()
+    # Some look now and then, less and less often; so a moment comes in which no message of theirs is anywhere.
+    bench.settle(limit)
     sandbox.ends = "SUCCESS"
     assert {bench.end(job, limit).status for job in begun_jobs} == {JobStatus.SUCCEEDED}
     assert len(sandbox.executions) == WAITING

@@ -75,7 +75,7 @@ def _calm(proxy: LinkProxy) -> Iterator[None]:
     proxy.late.clear()
     proxy.webhooks = "send"
     proxy.control.faults.clear()
-    proxy.control.journal.clear()
+    proxy.control.forget()
     proxy.deliveries.clear()
 
 
