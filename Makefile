@@ -10,6 +10,8 @@ export UV_PROJECT_ENVIRONMENT := .venv
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist worksteal --durations 25 --durations-min 5
 # A virtual environment that somebody has activated is not ours.
 unexport VIRTUAL_ENV
+# The tests start hundreds of processes: what they import is compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test check bench soak clean

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
+from importlib import import_module
 from threading import Event
+from typing import Any
 
 import click
 
 from datafab import show
-from datafab.sandbox.catalogue import catalogue
-from datafab.sandbox.ckan import ckan
-from datafab.sandbox.entrepot import entrepot
-from datafab.sandbox.linkproxy import linkproxy
 from datafab.settings import load
 
 at_port = click.option("--port", default=0, show_default="a free one", type=click.IntRange(0, 65535))
@@ -30,7 +28,7 @@ def sandbox() -> None:
 @at_port
 def catalogue_command(urls: tuple[str, ...], port: int) -> None:
     """Run a data.gouv.fr with a dataset for each of URLS."""
-    with catalogue(port) as running:
+    with _sandbox("catalogue", port) as running:
         for url in urls:
             running.add(url)
         _until_stopped(f"DATAFAB_CATALOGUE_URL={running.url}")
@@ -41,7 +39,7 @@ def catalogue_command(urls: tuple[str, ...], port: int) -> None:
 @at_port
 def linkproxy_command(webhook: str | None, port: int) -> None:
     """Run a link-proxy, which fetches what it is given."""
-    with linkproxy(port) as running:
+    with _sandbox("linkproxy", port) as running:
         if webhook:
             running.subscribe(webhook, load().linkproxy_token or "")
         _until_stopped(f"DATAFAB_LINKPROXY_URL={running.url}")
@@ -52,7 +50,7 @@ def linkproxy_command(webhook: str | None, port: int) -> None:
 @at_port
 def ckan_command(urls: tuple[str, ...], port: int) -> None:
     """Run a CKAN with a resource for each of URLS, to be pushed into its datastore."""
-    with ckan(port) as running:
+    with _sandbox("ckan", port) as running:
         pushes = [f"datafab push {running.add(url)}" for url in urls]
         _until_stopped(f"DATAFAB_CKAN_URLS={running.url}", f"DATAFAB_CKAN_API_KEY={running.token}", *pushes)
 
@@ -61,10 +59,15 @@ def ckan_command(urls: tuple[str, ...], port: int) -> None:
 @at_port
 def entrepot_command(port: int) -> None:
     """Run a Géoplateforme entrepôt with one datastore."""
-    with entrepot(port) as running:
+    with _sandbox("entrepot", port) as running:
         names = {"URL": "url", "TOKEN_URL": "token_url", "DATASTORE": "datastore", "CLIENT_ID": "client_id"}
         names |= {"CLIENT_SECRET": "client_secret", "LOGIN": "login", "PASSWORD": "password"}
         _until_stopped(*(f"DATAFAB_ENTREPOT_{name}={getattr(running, each)}" for name, each in names.items()))
+
+
+def _sandbox(name: str, port: int) -> Any:
+    """Return a sandbox, imported only now: no other command needs Flask."""
+    return getattr(import_module(f"datafab.sandbox.{name}"), name)(port)
 
 
 def _until_stopped(*lines: str) -> None:
