@@ -14,7 +14,7 @@ from datafab.flow import Flow, check, spread
 from datafab.services import Services
 from datafab.settings import load
 from datafab.stage import Stage
-from datafab.stages import STAGES, archive_plan
+from datafab.stages import STAGES, archive_plan, collect
 
 __all__ = ["FLOWS", "Flow", "check", "complete", "find", "flows", "localised", "plan", "use"]
 
@@ -33,6 +33,7 @@ FLOWS: dict[str, Flow] = {
             requires=frozenset({"endpoints", "collection"}),
             files=frozenset({"endpoints"}),
             folders=frozenset({"collection"}),
+            localise=collect.localised,
         ),
         Flow(
             name="catalogue",

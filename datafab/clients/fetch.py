@@ -212,7 +212,15 @@ class Session:
             refusal=refusal,
         )
 
-    def gather(self, url: str, store: Store, produce: Callable[[Get], Iterator[bytes]], *, page: float) -> Fetched:
+    def gather(
+        self,
+        url: str,
+        store: Store,
+        produce: Callable[[Get], Iterator[bytes]],
+        *,
+        page: float,
+        headers: Mapping[str, str] | None = None,
+    ) -> Fetched:
         """Fetch a resource that a server gives out in pages.
 
         Args:
@@ -220,6 +228,7 @@ class Session:
             store: where the body goes.
             produce: yields the resource's bytes; ``produce(get)`` may get any URL, one after another.
             page: seconds in which each of them must have come.
+            headers: sent for each, as with ``fetch``.
 
         Raises:
             FlowError: the store cannot be written.
@@ -232,7 +241,7 @@ class Session:
 
         def get(page_url: str) -> bytes:
             self._leash.deadline = min(end, time.monotonic() + page)
-            return self._body(page_url)
+            return self._body(page_url, headers or {})
 
         try:
             with store.incoming() as incoming:
@@ -257,9 +266,9 @@ class Session:
             refusal=refusal,
         )
 
-    def _body(self, url: str) -> bytes:
+    def _body(self, url: str, headers: Mapping[str, str]) -> bytes:
         """Return what a URL answers with."""
-        answer = self._ask(url, {})
+        answer = self._ask(url, headers)
         try:
             refusal = _judge(answer, self._route(url), html=False)
             if refusal is not None:

@@ -18,9 +18,7 @@ from datafab.errors import Fatal, FlowError
 #: Columns without which nothing can be collected; ``plugin``, ``parameters`` and ``end-date`` may be missing.
 REQUIRED = ("endpoint", "endpoint-url")
 #: Ways to fetch an endpoint besides a plain GET.
-PLUGINS = frozenset({"arcgis", "wfs"})
-#: Plugins of the original that are not here yet.
-LATER = frozenset({"sparql"})
+PLUGINS = frozenset({"arcgis", "sparql", "wfs"})
 
 
 class FetchStatus(StrEnum):
@@ -153,9 +151,6 @@ def unfetchable(facts: CollectFacts) -> Fatal | None:
         except ValueError:
             msg = f"end-date {facts.end_date!r} is not a date such as 2026-12-31"
             return Fatal(msg, code="bad_end_date", field="end-date")
-    if facts.plugin in LATER:
-        msg = f"plugin {facts.plugin!r} is not supported yet"
-        return Fatal(msg, code="unsupported_plugin", field="plugin")
     if facts.plugin and facts.plugin not in PLUGINS:
         msg = f"unknown plugin {facts.plugin!r}; there are {', '.join(sorted(PLUGINS))}, or none for a plain GET"
         return Fatal(msg, code="unknown_plugin", field="plugin")

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 P = TypeVar("P", bound=BaseModel)
 
+#: What plugins make, whatever the server called it.
+MADE = {"arcgis": "application/geo+json", "sparql": "text/csv"}
+
 
 class ArcgisParameters(BaseModel):
     """How a layer is read."""

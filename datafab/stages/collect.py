@@ -8,31 +8,35 @@ Parameters of a job:
 | ``collection`` | root of the store that gets ``resource/`` and ``log/``: a folder or a URL |
 | ``refill_todays_logs`` | fetch again what has a log of today (default false) |
 | ``retry_failed`` | fetch again what failed today (default false) |
+| ``queries`` | digest of the list of the query files that endpoints name, with their texts (``localised`` makes it) |
 | ``log_facts`` | give logs the keys ``bytes``, ``reason``, ``message`` and ``plugin`` too (default false) |
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from datafab.clients.arcgis import Layer
+from datafab.clients import queryfile
 from datafab.clients.fetch import Fetched, Session
+from datafab.clients.plugins import Making, making
 from datafab.clients.store import Store
 from datafab.domain.batching import by_host
 from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, unfetchable
 from datafab.domain.fetchlog import FetchLog, log_name
 from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CollectFacts, Item, Status
-from datafab.domain.plugin import ArcgisParameters, parameters_of
+from datafab.domain.plugin import MADE
+from datafab.domain.sparql import split
 from datafab.domain.timestamp import stripped, stripped_wfs
 from datafab.errors import DatafabError, Fatal, FlowError, Retriable, Skippable
+from datafab.services import Services
 from datafab.stage import Context, Outcome, Stage
-
-#: What the plugin ``arcgis`` makes of a layer.
-GEOJSON = "application/geo+json"
 
 
 def _now() -> datetime:
@@ -42,12 +46,12 @@ def _now() -> datetime:
 
 def endpoints(ctx: Context) -> Iterator[Item]:
     """Read the endpoints of an endpoint.csv."""
-    root = _root(ctx)
+    root = _root(ctx.params)
     ctx.services.store(root).sweep()
     name = str(ctx.params.get("endpoints") or "")
     now = _now()
     seen: set[str] = set()
-    for row in read_rows(_file(ctx, name), name.partition("#")[2] or name):
+    for row in read_rows(_read(name, ctx.services), name.partition("#")[2] or name):
         if row.warning:
             ctx.log.warning(row.warning, endpoint=row.facts.endpoint)
         yield _item(row, root, now, seen)
@@ -65,25 +69,53 @@ def _item(row: Row, root: str, now: datetime, seen: set[str]) -> Item:
     return item
 
 
-def _root(ctx: Context) -> str:
+def _root(params: Mapping[str, Any]) -> str:
     """Return the URL of the collection's store: the same for every worker, whatever folder it runs in."""
-    root = str(ctx.params.get("collection") or "")
+    root = str(params.get("collection") or "")
     if not root:
         msg = "no collection: give the folder or URL that gets resource/ and log/"
         raise FlowError(msg, code="missing_parameter", field="collection")
     return root if "://" in root else Path(root).absolute().as_uri()
 
 
-def _file(ctx: Context, name: str) -> bytes:
+def _read(name: str, services: Services) -> bytes:
     """Return the endpoint.csv."""
     if name.startswith("list:"):
-        return ctx.services.store(ctx.services.settings.store).read_list(name.removeprefix("list:").partition("#")[0])
-    path = Path(unquote(urlsplit(name).path)) if name.startswith("file:") else Path(name)
+        return services.store(services.settings.store).read_list(name.removeprefix("list:").partition("#")[0])
     try:
-        return path.read_bytes()
+        return _path(name).read_bytes()
     except OSError as error:
         msg = f"{name or 'no file'}: {error.strerror}; `endpoints` names the endpoint.csv"
         raise FlowError(msg, code="missing_file", field="endpoints") from error
+
+
+def _path(name: str) -> Path:
+    return Path(unquote(urlsplit(name).path)) if name.startswith("file:") else Path(name)
+
+
+def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
+    """Let the query files that endpoints name travel with the job."""
+    name, mine = str(params.get("endpoints") or ""), dict(params)
+    data = _read(name, services)
+    if b"sparql" not in data or not mine.get("collection"):
+        return mine
+    rows = (row for row in read_rows(data, name) if row.facts.plugin == "sparql")
+    path = name.partition("#")[2] if name.startswith("list:") else name
+    texts = dict(
+        queryfile.found(
+            (split(row.url)[1] for row in rows), _path(path).parent if path else None, services.store(_root(mine))
+        )
+    )
+    mine["queries"] = services.store(services.settings.store).write_list(json.dumps(texts).encode())
+    return mine
+
+
+def _query(ctx: Context, name: str) -> str | None:
+    """Return the text of a query file that travels with the job."""
+    digest = ctx.params.get("queries")
+    texts = json.loads(ctx.services.store(ctx.services.settings.store).read_list(digest)) if digest else {}
+    text: str | None = texts.get(name)
+    return text
 
 
 def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = _now) -> Iterator[Outcome]:
@@ -129,21 +161,25 @@ class _Endpoint:
         error = unfetchable(self.facts)
         if error is not None:
             return self._unfetched(error)
-        if self.facts.plugin == "arcgis":
-            return self._layer(session, ctx)
+        try:
+            made = making(self.facts, self.url, partial(_query, ctx))
+        except Fatal as refusal:
+            return self._unfetched(refusal)
+        return self._got(session) if made is None else self._made(made, session, ctx)
+
+    def _got(self, session: Session) -> Outcome:
+        """Fetch what the server has."""
         transform = stripped_wfs if self.facts.plugin == "wfs" else stripped
         return self._fetched(session.fetch(self.url, self.store, transform=transform, html=False))
 
-    def _layer(self, session: Session, ctx: Context) -> Outcome:
-        """Fetch all features of a layer."""
-        parameters, warning = parameters_of(ArcgisParameters, self.facts.parameters)
-        if warning:
-            ctx.log.warning(warning, endpoint=self.facts.endpoint)
-        produce = lambda get: Layer(get, self.url, parameters.max_page_size).dump()  # noqa: E731
-        fetched = session.gather(self.url, self.store, produce, page=parameters.timeout)
-        outcome = self._fetched(fetched, budget=parameters.retries)
+    def _made(self, made: Making, session: Session, ctx: Context) -> Outcome:
+        """Let the plugin make the resource."""
+        if made.warning:
+            ctx.log.warning(made.warning, endpoint=self.facts.endpoint)
+        fetched = session.gather(self.url, self.store, made.produce, page=made.page, headers=made.headers)
+        outcome = self._fetched(fetched, budget=made.budget, made=True)
         if isinstance(outcome, Retriable) and outcome.delay is None:
-            outcome.delay = parameters.retry_backoff_seconds
+            outcome.delay = made.pause
         return outcome
 
     def _before(self, ctx: Context) -> Item | None:
@@ -162,7 +198,7 @@ class _Endpoint:
 
     def _unfetched(self, error: Fatal) -> Item:
         """Log an endpoint that cannot even be asked."""
-        names = {"bad_end_date": "ValueError", "unknown_plugin": "UnknownPlugin"}
+        names = {"bad_end_date": "ValueError", "unknown_plugin": "UnknownPlugin", "missing_query": "FileNotFoundError"}
         log = FetchLog(
             url=self.url,
             at=self.now,
@@ -175,14 +211,14 @@ class _Endpoint:
         self.store.write(self.name, log.encoded(facts=self.log_facts))
         return _settled(self.item, FetchStatus.FAILED, error)
 
-    def _fetched(self, fetched: Fetched, budget: int | None = None) -> Outcome:
+    def _fetched(self, fetched: Fetched, budget: int | None = None, *, made: bool = False) -> Outcome:
         """Log a fetch; one that failed and may pass is tried again, with a log of its own in this one's place."""
         refusal = fetched.refusal
         log = FetchLog(
             url=self.url,
             at=self.now,
             elapsed=fetched.elapsed,
-            ssl_verify=None if self.facts.plugin == "arcgis" else True,
+            ssl_verify=None if made else True,
             status=fetched.status,
             request_headers=fetched.request_headers,
             response_headers=fetched.headers,
@@ -213,7 +249,7 @@ class _Endpoint:
         return self.item.evolve(
             sha256=log.resource,
             size=size,
-            media_type=media_type(log.response_headers) or (GEOJSON if self.facts.plugin == "arcgis" else None),
+            media_type=media_type(log.response_headers) or MADE.get(self.facts.plugin or ""),
             filename=filename(log.response_headers, url or self.url),
         )
 

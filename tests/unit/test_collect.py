@@ -230,7 +230,7 @@ class TestTenBadInputs:
         pytest.param("/large", ("FAILED", Status.FAILED, "too_large", 200), id="too large"),
         pytest.param("/500", ("FAILED", Status.FAILED, "http_500", 500), id="500"),
         pytest.param("bad-date", ("FAILED", Status.FAILED, "bad_end_date", None), id="malformed end-date"),
-        pytest.param("sparql", ("FAILED", Status.FAILED, "unsupported_plugin", None), id="plugin to come"),
+        pytest.param("sparql", ("FAILED", Status.FAILED, "missing_query", None), id="no query file"),
         pytest.param("arcgis", ("FAILED", Status.FAILED, "http_404", None), id="no layer"),
         pytest.param("gopher", ("FAILED", Status.FAILED, "unknown_plugin", None), id="unknown plugin"),
         pytest.param("/cut", ("FAILED", Status.FAILED, "incomplete", None), id="broken off"),
@@ -338,9 +338,9 @@ class TestLogsOfFailures:
         assert log["ssl-verify"] is True
         assert not {"status", "resource", "request-headers", "response-headers", "bytes"} & log.keys()
 
-    @pytest.mark.parametrize(("plugin", "exception"), [("sparql", "UnsupportedPlugin"), ("gopher", "UnknownPlugin")])
+    @pytest.mark.parametrize(("plugin", "exception"), [("sparql", "FileNotFoundError"), ("gopher", "UnknownPlugin")])
     def test_a_plugin(self, collection, site, plugin, exception):
-        """Defect 2: an unknown plugin stopped the whole run, and no log was written."""
+        """Defect 2: an unknown plugin or a missing query stopped the whole run, and no log was written."""
         before = site.hits["/a.csv"]
         collection.run(row(site.url("/a.csv"), plugin=plugin))
         log = collection.log(site.url("/a.csv"))

@@ -170,7 +170,6 @@ class TestDecisions:
             ({"plugin": "arcgis"}, None),
             ({"plugin": "wfs"}, None),
             ({"plugin": "wfs", "parameters": {"page_size": 10}}, "unsupported_plugin"),
-            ({"plugin": "sparql"}, "unsupported_plugin"),
             ({"plugin": "ftp"}, "unknown_plugin"),
             ({"end_date": "31/12/2100"}, "bad_end_date"),
         ],
