@@ -146,7 +146,7 @@ class Services:
     def store(self, root: str) -> Store:
         """Return the store with this root URL."""
         if root not in self._stores:
-            self._stores[root] = Store(root)
+            self._stores[root] = Store(root, self.settings.s3_endpoint)
         return self._stores[root]
 
     def pings(self) -> dict[str, str | None]:

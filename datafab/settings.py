@@ -36,7 +36,9 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(default=None, repr=False)
     """Redis >= 6.2 of the cluster; unset: an embedded cluster on this host."""
     store_url: str | None = None
-    """Root of the default store; unset: ``<home>/store``."""
+    """Root of the default store, a folder or ``s3://bucket/prefix``; unset: ``<home>/store``."""
+    s3_endpoint: str | None = None
+    """URL of an object store that is not Amazon's; keys and region come from ``AWS_...``."""
     index_url: str | None = None
     """Index, ``sqlite:///path``; unset: ``<home>/index.db``."""
     mqtt_url: str | None = Field(default=None, repr=False)

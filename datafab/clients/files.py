@@ -1,4 +1,4 @@
-"""Where a store's bytes lie: a folder of this host, or what fsspec reaches.
+"""Where a store's bytes lie: a folder of this host, or a bucket (``bucket.py``).
 
 Nothing is forced to disk (fsync): it would cost more than the fetch, and whatever a power cut takes can be fetched
 again. A file that it left short is found by its size when the same bytes come in again (``Store.incoming``).
@@ -10,22 +10,19 @@ again. A file that it left short is found by its size when the same bytes come i
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, Protocol
+from typing import BinaryIO, NoReturn, Protocol
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
-
-from fsspec.core import url_to_fs
 
 from datafab.errors import FlowError, SettingError
 
 
 class Files(Protocol):
-    """Named bytes below a root. What goes wrong is a FlowError that names the path."""
+    """Named bytes below a root. What goes wrong is a FlowError that names the path, or a Wait where it will pass."""
 
     def ping(self) -> None:
         """Raise FlowError unless a file can be written."""
@@ -44,6 +41,13 @@ class Files(Protocol):
 
     def adopt(self, path: str, name: str) -> None:
         """Make the file at ``path`` (one of ``temporary``) the one called ``name``."""
+
+    def local(self, name: str) -> AbstractContextManager[Path]:
+        """Have a file at a path of this host, not to be changed, until the end of ``with``.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
 
     def path(self, name: str) -> Path:
         """Return the local path of a file."""
@@ -118,89 +122,42 @@ class Folder:
         except OSError as error:
             broken(target, error)
 
+    def local(self, name: str) -> AbstractContextManager[Path]:
+        """Have a file at a path of this host; FileNotFoundError when there is none."""
+        self.open(name).close()
+        return nullcontext(self.path(name))
+
     def path(self, name: str) -> Path:
         """Return the local path of a file."""
         return Path(self._root, name)
 
     def sweep(self, folder: str, before: float) -> int:
         """Remove a folder's files last written before this Unix time; return how many."""
-        return _sweep(Path(self._root, folder).glob("*"), before)
+        return sweep_paths(Path(self._root, folder).glob("*"), before)
 
 
-class Bucket:
-    """Anything else that fsspec reaches, where a file appears whole or not at all (object stores)."""
+def files_at(root: str, endpoint: str | None = None) -> Files:
+    """Return the files below a root: a plain path, ``file:///srv/store`` or ``s3://bucket/prefix``.
 
-    def __init__(self, system: Any, root: str) -> None:
-        self._system = system
-        self._root = root
-
-    def ping(self) -> None:
-        """Raise FlowError unless a file can be written."""
-        name = f"tmp/{uuid4().hex}"
-        self.write(name, b"")
-        self._system.rm_file(f"{self._root}/{name}")
-
-    def size(self, name: str) -> int | None:
-        """Return the bytes of a file; None when there is none."""
-        try:
-            return int(self._system.size(f"{self._root}/{name}"))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            broken(f"{self._root}/{name}", error)
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading; FileNotFoundError when there is none."""
-        file: BinaryIO = self._system.open(f"{self._root}/{name}", "rb")
-        return file
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a whole file over what was there."""
-        try:
-            self._system.pipe_file(f"{self._root}/{name}", data)
-        except OSError as error:
-            broken(f"{self._root}/{name}", error)
-
-    def temporary(self) -> str:
-        """Return the path of a new file on this host."""
-        return f"{tempfile.gettempdir()}/datafab-{uuid4().hex}"
-
-    def adopt(self, path: str, name: str) -> None:
-        """Upload the file at ``path``, then remove it."""
-        try:
-            self._system.put_file(path, f"{self._root}/{name}")
-        except OSError as error:
-            broken(f"{self._root}/{name}", error)
-        os.unlink(path)
-
-    def path(self, name: str) -> Path:
-        """Refuse: nothing here lies on this host."""
-        msg = f"{self._root}/{name} is not on this host: open it instead"
-        raise FlowError(msg, code="store")
-
-    def sweep(self, folder: str, before: float) -> int:
-        """Remove what this host's uploads left behind; in the bucket itself that is a lifecycle rule's work."""
-        return _sweep(Path(tempfile.gettempdir()).glob("datafab-*"), before) if folder == "tmp" else 0
-
-
-def files_at(root: str) -> Files:
-    """Return the files below a root: a plain path, ``file://`` or another URL that fsspec knows.
+    Args:
+        root: the path or URL.
+        endpoint: of an object store that is not Amazon's.
 
     Raises:
-        SettingError: the root is empty or fsspec cannot reach it.
+        SettingError: the root is empty or of another kind.
     """
     if not root:
         msg = "the store has no root: give a folder or a URL"
         raise SettingError(msg, field="store")
-    scheme = urlsplit(root).scheme
-    if scheme in {"", "file"}:
-        return Folder(unquote(urlsplit(root).path) if scheme else root)
-    try:
-        system, path = url_to_fs(root)
-    except (ValueError, ImportError) as error:
-        msg = f"store {root!r}: {error}; give a folder or a URL such as file:///srv/store"
-        raise SettingError(msg, field="store") from error
-    return Bucket(system, path)
+    url = urlsplit(root)
+    if url.scheme in {"", "file"}:
+        return Folder(unquote(url.path) if url.scheme else root)
+    if url.scheme == "s3" and url.netloc:
+        from datafab.clients.bucket import Bucket  # noqa: PLC0415 - boto3 costs half a second
+
+        return Bucket(url.netloc, url.path.strip("/"), endpoint)
+    msg = f"store {root!r}: give a folder, file:///srv/store or s3://bucket/prefix"
+    raise SettingError(msg, field="store")
 
 
 def broken(path: str, error: OSError) -> NoReturn:
@@ -222,7 +179,8 @@ def _save(path: str, data: bytes) -> None:
         broken(path, error)
 
 
-def _sweep(paths: Iterable[Path], before: float) -> int:
+def sweep_paths(paths: Iterable[Path], before: float) -> int:
+    """Remove the files last written before this Unix time; return how many."""
     gone = 0
     for path in paths:
         with suppress(FileNotFoundError):  # another worker sweeps too

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -67,8 +68,11 @@ class Incoming:
         name = _resource(digest)
         # A file of another size was cut short by a crash: written in place by the original, or by a power cut.
         if self._files.size(name) != self.size:
-            self._files.adopt(self._spill(end=True), name)
-            self._path = None
+            if self._path is None:
+                self._files.write(name, b"".join(self._parts))
+            else:
+                self._files.adopt(self._spill(end=True), name)
+                self._path = None
         self.discard()
         return digest, self.size
 
@@ -105,12 +109,12 @@ class Store:
     """What lies below one root. Any number of processes may use it at once.
 
     Attributes:
-        root: its URL or path, as given.
+        root: its URL or path, as given: a folder, or ``s3://bucket/prefix``.
     """
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, s3_endpoint: str | None = None) -> None:
         self.root = root
-        self._files = files_at(root)
+        self._files = files_at(root, s3_endpoint)
 
     def ping(self) -> None:
         """Raise FlowError unless it can be written to."""
@@ -137,8 +141,25 @@ class Store:
         try:
             return self._files.open(_resource(sha256))
         except FileNotFoundError as error:
-            msg = f"no resource {sha256} in the store {self.root}: collect it again"
-            raise Fatal(msg, code="missing_resource", field="sha256") from error
+            raise self._missing(sha256) from error
+
+    @contextmanager
+    def local(self, sha256: str) -> Iterator[Path]:
+        """Have a resource as a file of this host until the end of ``with``, fetched where the store is elsewhere.
+
+        Raises:
+            Fatal: there is no such resource.
+        """
+        try:
+            held = self._files.local(_resource(sha256))
+        except FileNotFoundError as error:
+            raise self._missing(sha256) from error
+        with held as path:
+            yield path
+
+    def _missing(self, sha256: str) -> Fatal:
+        msg = f"no resource {sha256} in the store {self.root}: collect it again"
+        return Fatal(msg, code="missing_resource", field="sha256")
 
     def path(self, sha256: str) -> Path:
         """Return a resource's path on this host, whether it is there or not."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -13,18 +14,38 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datafab.clients.bucket import PART
 from datafab.clients.store import IN_MEMORY, Store
-from datafab.errors import Fatal, FlowError, SettingError
+from datafab.errors import Fatal, FlowError, SettingError, Wait
+from tests.servers.moto import KEYS, Moto
 
-ROOTS = ("folder", "url", "memory")
+ROOTS = ("folder", "url", "s3")
 
 
 @pytest.fixture(params=ROOTS)
 def store(request, tmp_path) -> Store:
-    """The same promises for a folder and for what fsspec reaches."""
+    """The same promises for a folder and for a bucket."""
+    if request.param == "s3":
+        return request.getfixturevalue("bucket")
     folder = tmp_path / "données ouvertes"
-    roots = {"folder": str(folder), "url": folder.as_uri(), "memory": f"memory://{tmp_path.name}"}
-    return Store(roots[request.param])
+    return Store(str(folder) if request.param == "folder" else folder.as_uri())
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory) -> Iterator[Moto]:
+    with Moto(tmp_path_factory.mktemp("moto")) as moto:
+        moto.bucket("essai")
+        yield moto
+
+
+@pytest.fixture
+def bucket(s3, tmp_path, monkeypatch) -> Store:
+    """A prefix of a bucket for each test, and a folder for what is under way."""
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "passing").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "passing"))
+    return Store(f"s3://essai/données ouvertes/{tmp_path.name}", s3.url)
 
 
 @pytest.fixture
@@ -37,6 +58,11 @@ def put(store: Store, *chunks: bytes) -> tuple[str, int]:
         for chunk in chunks:
             incoming.write(chunk)
         return incoming.commit()
+
+
+def left_behind(tmp_path: Path) -> list[Path]:
+    """What lies on this host beside a bucket."""
+    return [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def content(store: Store, sha256: str) -> bytes:
@@ -202,12 +228,99 @@ def test_old_temporary_files_are_swept(folder, tmp_path):
     assert Store(str(tmp_path / "nothing")).sweep() == 0
 
 
-def test_a_bucket_has_no_local_paths():
+def test_a_bucket_has_no_local_paths(bucket):
     with pytest.raises(FlowError, match="not on this host"):
-        Store("memory://bucket").path("0" * 64)
+        bucket.path("0" * 64)
 
 
-@pytest.mark.parametrize(("root", "says"), [("", "no root"), ("nosuch://x", "nosuch")])
+@pytest.mark.parametrize("size", [7, IN_MEMORY + 1, 2 * PART + 5])
+def test_a_resource_of_a_bucket_is_where_digital_land_syncs_it_to_and_nothing_stays_here(bucket, s3, tmp_path, size):
+    body = bytes(range(256)) * (size // 256 + 1)
+    sha256, kept = put(bucket, body[:size])
+    key = f"données ouvertes/{tmp_path.name}/resource/{sha256}"
+    assert s3.objects("essai", key) == {key: kept}
+    assert s3.get("essai", key) == body[:size]
+    assert content(bucket, sha256) == body[:size]
+    with bucket.local(sha256) as path:
+        assert path.read_bytes() == body[:size]
+    assert left_behind(tmp_path) == []
+
+
+def test_a_resource_is_a_file_here_for_as_long_as_it_is_read(store, tmp_path):
+    sha256, _ = put(store, b"id;nom\n")
+    with store.local(sha256) as path:
+        assert path.read_bytes() == b"id;nom\n"
+    assert store.has(sha256)
+    with pytest.raises(Fatal, match="collect it again"), store.local("0" * 64):
+        pass
+
+
+def test_an_upload_that_is_broken_off_leaves_nothing(bucket, s3, tmp_path, monkeypatch):
+    """The folder that it comes from has gone, and so has the server in the middle of it."""
+    dead = Store(bucket.root, "http://127.0.0.1:9")
+    with pytest.raises(Wait, match=r"s3://essai/.*Could not connect"):
+        put(dead, b"x" * (IN_MEMORY + 1))
+    with pytest.raises(FlowError, match="Could not connect"):
+        dead.ping()
+    assert left_behind(tmp_path) == []
+
+
+def test_a_bucket_that_is_not_there_says_so(bucket, s3):
+    absent = Store("s3://nirgends/x", s3.url)
+    for call in (absent.ping, lambda: put(absent, b"x"), lambda: put(absent, b"x" * 3 * PART), absent.sweep):
+        with pytest.raises(FlowError, match=r"s3://nirgends/x/.*no such bucket; create it"):
+            call()
+    with pytest.raises(FlowError, match="no such bucket"):
+        absent.read("log/2026-11-20/a.json")
+
+
+def test_a_key_that_is_not_known_says_so(bucket, s3, tmp_path):
+    sha256, _ = put(bucket, b"x")
+    s3.ask_for_keys(ask=True)
+    try:
+        for call in (bucket.ping, lambda: put(bucket, b"y" * (IN_MEMORY + 1)), lambda: bucket.read("log/a")):
+            with pytest.raises(FlowError, match=r"s3://essai/données ouvertes/.*check AWS_ACCESS_KEY_ID"):
+                call()
+        with pytest.raises(
+            FlowError, match="AWS_ACCESS_KEY_ID, and that it may list"
+        ):  # HEAD: an answer without a word
+            bucket.size(sha256)
+    finally:
+        s3.ask_for_keys(ask=False)
+    assert left_behind(tmp_path) == []
+
+
+def test_no_key_at_all_says_what_to_set(s3, tmp_path, monkeypatch):
+    for name in KEYS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(FlowError, match="set AWS_ACCESS_KEY_ID and"):
+        Store("s3://essai/x", s3.url).ping()
+
+
+def test_a_full_folder_for_temporary_files_is_named(bucket, tmp_path):
+    with room_for(1000), pytest.raises(FlowError, match=r"passing/.*File too large.*room"):
+        put(bucket, b"x" * (IN_MEMORY + 1))
+    sha256, _ = put(bucket, b"x" * (IN_MEMORY + 1))
+    with room_for(1000), pytest.raises(FlowError, match=r"passing.*File too large.*room"), bucket.local(sha256):
+        pass
+    assert left_behind(tmp_path) == []
+
+
+def test_what_killed_uploads_left_is_swept(bucket, s3, tmp_path):
+    key = f"données ouvertes/{tmp_path.name}/resource/half"
+    s3.client.create_multipart_upload(Bucket="essai", Key=key)
+    old = tmp_path / "passing" / "datafab-old"
+    old.write_text("half")
+    os.utime(old, (1, 1))
+    assert bucket._files.sweep("tmp", 1) == 0
+    assert bucket.sweep() == 2  # every upload was begun in 2010, says moto
+    assert left_behind(tmp_path) == []
+    assert s3.client.list_multipart_uploads(Bucket="essai").get("Uploads", []) == []
+
+
+@pytest.mark.parametrize(("root", "says"), [("", "no root"), ("nosuch://x", "nosuch"), ("s3:///x", "s3://bucket")])
 def test_a_root_that_cannot_be(root, says):
     with pytest.raises(SettingError, match=says):
         Store(root)
@@ -221,6 +334,14 @@ def test_a_relative_root_stays_where_it_was(tmp_path, request):
     os.chdir("/")
     sha256, _ = put(store, b"x")
     assert (tmp_path / "collection" / "resource" / sha256).exists()
+
+
+def test_lists_of_a_bucket_are_forgotten(bucket, s3, tmp_path):
+    kept = bucket.write_list(b"[1]")
+    assert bucket.forget_lists(time.time() - 60) == 0
+    assert bucket.read_list(kept) == b"[1]"
+    assert bucket.forget_lists(time.time() + 60) == 1
+    assert s3.objects("essai", f"données ouvertes/{tmp_path.name}/") == {}
 
 
 def test_lists_are_forgotten_when_no_job_has_needed_them_for_long(tmp_path):
