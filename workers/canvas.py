@@ -11,6 +11,7 @@ import structlog
 from celery import chain, chord
 from celery.canvas import Signature
 from kombu.exceptions import OperationalError
+from kombu.transport.redis import Channel
 from kombu.utils.json import dumps, loads
 
 from datafab.clients.jobs import AWAY
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 #: Ends every job.
 REPORT = "datafab.report"
 CHAIN, CHORD = "celery.chain", "celery.chord"
+#: The least urgent ``priority`` of a job; 0, which is all others', comes first.
+LAST = 9
 
 
 def row_id(task: str, task_id: str) -> str:
@@ -34,9 +37,16 @@ def row_id(task: str, task_id: str) -> str:
     return f"{task}:{task_id}"
 
 
-def queue_of(task: str) -> str:
-    """Return where a task goes."""
-    return str(app.amqp.router.route({}, task)["queue"].name)
+def queue_of(task: str, priority: int = 0) -> str:
+    """Return the list in Redis that a task's message lies in: its queue's, or one beside that for the less urgent."""
+    queue = str(app.amqp.router.route({}, task)["queue"].name)
+    step = max(step for step in Channel.priority_steps if step <= priority)
+    return f"{queue}{Channel.sep}{step}" if step else queue
+
+
+def queue_named(name: str) -> str:
+    """Return the queue that a list in Redis belongs to."""
+    return name.partition(Channel.sep)[0]
 
 
 def body(batches: Sequence[Batch], stages: Sequence[Stage]) -> Signature:
@@ -50,17 +60,28 @@ def body(batches: Sequence[Batch], stages: Sequence[Stage]) -> Signature:
 def _steps(batch: Batch, stages: Sequence[Stage], *, last: bool) -> Iterator[Signature]:
     for position, stage in enumerate(stages):
         args = (batch.dump(),) if position == 0 else ()
-        sig = app.signature(f"datafab.{stage.name}", args=args, options=_shown(batch))
+        sig = app.signature(f"datafab.{stage.name}", args=args, options=_options(batch))
         if last and position == len(stages) - 1:
             # A chord counts its parts by their results.
             sig = sig.clone(kwargs={"last": True}).set(ignore_result=False)
         yield sig
 
 
-def _shown(batch: Batch) -> dict[str, str]:
-    """Return what logs and Flower show of a task's arguments: the batch itself tells less, and costs to cut short."""
+def _options(batch: Batch) -> dict[str, Any]:
+    """Return how a batch's tasks are sent."""
     number = "" if batch.number is None else f", batch {batch.number}"
-    return {"argsrepr": f"(job {batch.job}{number})"}
+    # What logs and Flower show of the arguments: the batch itself tells less, and costs to cut short.
+    options: dict[str, Any] = {"argsrepr": f"(job {batch.job}{number})"}
+    priority = _priority(batch.params)
+    return options | ({"priority": priority} if priority else {})
+
+
+def _priority(params: Mapping[str, Any]) -> int:
+    priority = params.get("priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool) or not 0 <= priority <= LAST:
+        msg = f"priority={priority!r}: a whole number from 0, which comes first, to {LAST} is needed"
+        raise FlowError(msg, code="bad_request", field="priority")
+    return priority
 
 
 def publishable(sig: Signature) -> Signature:
@@ -104,7 +125,8 @@ def row_of(tasks: Sequence[dict[str, Any]], state: str = "sent") -> Row:
     first, *others = tasks
     options = {**first["options"], **({"chain": others[::-1]} if others else {})}
     sig = dumps({**first, "options": options})
-    return Row(row_id(first["task"], options["task_id"]), sig, queue_of(first["task"]), state)
+    queue = queue_of(first["task"], options.get("priority", 0))
+    return Row(row_id(first["task"], options["task_id"]), sig, queue, state)
 
 
 def start(
@@ -145,7 +167,7 @@ def accept(
     batch = Batch(job=job.id, flow=job.flow, params=dict(job.params))
     if len(dumps(batch.dump()).encode()) > MAX_INLINE:
         raise FlowError(f"the parameters are larger than {MAX_INLINE} bytes; pass data by reference", field="params")
-    sig = app.signature(f"datafab.{source.name}", args=(batch.dump(),), options=_shown(batch))
+    sig = app.signature(f"datafab.{source.name}", args=(batch.dump(),), options=_options(batch))
     sig.freeze()
     if secrets:
         services().secrets.put(job.id, secrets)

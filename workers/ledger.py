@@ -286,7 +286,7 @@ class Row(NamedTuple):
     rid: str
     #: the signature, JSON
     sig: str
-    #: where the task goes
+    #: the list in Redis that its message goes to
     queue: str
     #: ``sent`` or ``held``
     state: str = "sent"

@@ -117,7 +117,7 @@ def tick() -> int:
 
 def _send(row: Claimed, producer: Any) -> bool:
     """Send a row's task; False: it cannot be, which must not hold up the others that are due."""
-    options: dict[str, Any] = {"retries": row.fence, "queue": row.queue}
+    options: dict[str, Any] = {"retries": row.fence, "queue": canvas.queue_named(row.queue)}
     if row.deaths >= settings().max_deaths:
         options["headers"] = {"park": f"{row.reason or 'its worker died'} ({row.deaths} times)"}
     try:
