@@ -1,0 +1,47 @@
+"""Texts as a search sees them: without case, accents and punctuation. Pure.
+
+Documents and queries are folded here before any index sees them, so that it does not matter which index it is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+
+#: Letters that Unicode does not take apart, as people write them without them.
+_LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "đ": "d"})
+_WORD = re.compile(r"[^\W_]+")
+#: A word as it stands in a text, accents that are characters of their own included.
+_WRITTEN = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*")
+
+
+def fold(text: str) -> str:
+    """Return a text without case and accents; what is no letter stays."""
+    if text.isascii():
+        return text.lower()
+    bare = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    return "".join(char for char in bare if unicodedata.category(char) != "Mn").translate(_LIGATURES)
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text, folded: runs of letters and digits."""
+    return _WORD.findall(fold(text))
+
+
+def key(text: str) -> str:
+    """Return what two spellings of one value have in common."""
+    return " ".join(fold(text).split())
+
+
+def written(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield where each folded word of a text begins and ends there."""
+    for found in _WRITTEN.finditer(text):
+        for word in _folded(found[0]):
+            yield found.start(), found.end(), word
+
+
+@lru_cache(maxsize=4096)
+def _folded(word: str) -> tuple[str, ...]:
+    return tuple(words(word))
