@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from datafab.clients.tablefile import TableFile
@@ -30,8 +31,8 @@ Record = dict[str, str | None]
 def ckan_types(item: Item, ctx: Context) -> Item:
     """Decide, over the whole file, which fields and types a table gets in the datastore."""
     facts = _facts(item)
-    file = _file(item, ctx)
-    rows, guesses = guess(_told(file.rows(), ctx), len(file.header), separator=file.separator)
+    with _file(item, ctx) as file:
+        rows, guesses = guess(_told(file.rows(), ctx), len(file.header), separator=file.separator)
     with _ckan(facts, ctx) as ckan:
         info = ckan.datastore_info(facts.resource)
     decided = plan(file.header, rows, guesses, _dictionary(info))
@@ -60,16 +61,17 @@ def _store(ctx: Context) -> Any:
     return ctx.services.store(ctx.services.settings.store)
 
 
-def _file(item: Item, ctx: Context) -> TableFile:
-    """Return the item's file, to be read as its analysis says."""
+@contextmanager
+def _file(item: Item, ctx: Context) -> Iterator[TableFile]:
+    """Have the item's file, to be read as its analysis says."""
     sha256 = str(item.sha256)
     store = ctx.services.store(str(item.store))
-    store.open(sha256).close()
     kept = store.read(analysis_name(sha256))
     if kept is None:
         raise Fatal(f"resource {sha256} has no analysis: let `analyse` run before", code="missing", field="analysis")
     unpacked = 10 * ctx.services.settings.max_bytes
-    return TableFile(store.path(sha256), json.loads(kept), max_unpacked=unpacked, check=ctx.check)
+    with store.local(sha256) as path:
+        yield TableFile(path, json.loads(kept), max_unpacked=unpacked, check=ctx.check)
 
 
 def _told(rows: Iterable[tuple[int, list[str]]], ctx: Context) -> Iterator[tuple[int, list[str]]]:
@@ -95,8 +97,7 @@ def datastore(item: Item, ctx: Context) -> Item:
     if ctx.memo.get("loaded"):
         return item
     decided = Plan.model_validate_json(_store(ctx).read_list(str(facts.plan)))
-    file = _file(item, ctx)
-    with _ckan(facts, ctx) as ckan:
+    with _file(item, ctx) as file, _ckan(facts, ctx) as ckan:
         line = f'Deleting "{facts.resource}" from datastore.'
         ctx.log.info(line)
         ckan.datastore_delete(facts.resource)
