@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from datafab.clients import sparql
 from datafab.clients.arcgis import Layer
 from datafab.clients.fetch import Get
 from datafab.clients.refusal import shown
+from datafab.clients.wfs import Features
 from datafab.domain.payload import CollectFacts
-from datafab.domain.plugin import ArcgisParameters, parameters_of
+from datafab.domain.plugin import ArcgisParameters, WfsParameters, parameters_of
 from datafab.domain.sparql import split
 from datafab.errors import Fatal
 
 #: Seconds in which the answer to a query must have come.
 QUERY = 120.0
+#: Seconds in which a page of a WFS server must have come.
+PAGE = 120.0
+
+P = TypeVar("P", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +36,7 @@ class Making:
         headers: sent with each request.
         budget: tries after the first, where the endpoint says.
         pause: seconds before the first of them, where the endpoint says.
-        warning: what of the endpoint's parameters was no good.
+        exception: class name for the log where an answer was refused without one.
     """
 
     produce: Callable[[Get], Iterator[bytes]]
@@ -36,29 +44,32 @@ class Making:
     headers: Mapping[str, str] = field(default_factory=dict)
     budget: int | None = None
     pause: float | None = None
-    warning: str | None = None
+    exception: str = "HTTPError"
 
 
-def making(facts: CollectFacts, url: str, query: Callable[[str], str | None]) -> Making | None:
+def making(
+    facts: CollectFacts, url: str, query: Callable[[str], str | None], warn: Callable[[str], None]
+) -> Making | None:
     """Return how the plugin of an endpoint makes its resource; None when a plain GET does.
 
     Args:
         facts: the endpoint's.
         url: the endpoint's.
         query: gives the text of a query file.
+        warn: hears what of the endpoint's parameters was no good.
 
     Raises:
         Fatal: it cannot be made.
     """
     match facts.plugin:
         case "arcgis":
-            given, warning = parameters_of(ArcgisParameters, facts.parameters)
+            layer = _given(ArcgisParameters, facts, warn)
             return Making(
-                produce=lambda get: Layer(get, url, given.max_page_size).dump(),
-                page=given.timeout,
-                budget=given.retries,
-                pause=given.retry_backoff_seconds,
-                warning=warning,
+                produce=lambda get: Layer(get, url, layer.max_page_size).dump(),
+                page=layer.timeout,
+                budget=layer.retries,
+                pause=layer.retry_backoff_seconds,
+                exception="EsriDownloadError",
             )
         case "sparql":
             service, name = split(url)
@@ -68,7 +79,17 @@ def making(facts: CollectFacts, url: str, query: Callable[[str], str | None]) ->
             return Making(
                 produce=lambda get: sparql.Query(get, service, text).rows(), page=QUERY, headers=sparql.ACCEPT
             )
+        case "wfs":
+            size = _given(WfsParameters, facts, warn).page_size
+            return Making(produce=lambda get: Features(get, url, size).dump(), page=PAGE) if size else None
     return None
+
+
+def _given(model: type[P], facts: CollectFacts, warn: Callable[[str], None]) -> P:
+    parameters, warning = parameters_of(model, facts.parameters)
+    if warning:
+        warn(warning)
+    return parameters
 
 
 def _no_query(url: str, name: str) -> str:

@@ -154,7 +154,4 @@ def unfetchable(facts: CollectFacts) -> Fatal | None:
     if facts.plugin and facts.plugin not in PLUGINS:
         msg = f"unknown plugin {facts.plugin!r}; there are {', '.join(sorted(PLUGINS))}, or none for a plain GET"
         return Fatal(msg, code="unknown_plugin", field="plugin")
-    if facts.plugin == "wfs" and (facts.parameters or {}).get("page_size"):
-        msg = "pages of a WFS are not supported yet: leave 'page_size' out of the parameters"
-        return Fatal(msg, code="unsupported_plugin", field="parameters")
     return None

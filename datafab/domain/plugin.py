@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 P = TypeVar("P", bound=BaseModel)
 
-#: What plugins make, whatever the server called it.
-MADE = {"arcgis": "application/geo+json", "sparql": "text/csv"}
+GEOJSON, GML, CSV = "application/geo+json", "application/gml+xml", "text/csv"
 
 
 class ArcgisParameters(BaseModel):
@@ -25,6 +25,28 @@ class ArcgisParameters(BaseModel):
     #: further tries, and the seconds before the first of them
     retries: int = Field(default=2, ge=0)
     retry_backoff_seconds: int = Field(default=2, gt=0)
+
+
+class WfsParameters(BaseModel):
+    """How a WFS server is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    #: features asked for at once; None: all in one answer
+    page_size: int | None = Field(default=None, gt=0)
+
+
+def made_type(plugin: str | None, url: str) -> str | None:
+    """Return the type of what a plugin makes of several answers, or of another form than the server's."""
+    match plugin:
+        case "arcgis":
+            return GEOJSON
+        case "sparql":
+            return CSV
+        case "wfs":
+            query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+            return GEOJSON if "json" in query.get("outputformat", "").lower() else GML
+    return None
 
 
 def parameters_of(model: type[P], given: Mapping[str, Any] | None) -> tuple[P, str | None]:

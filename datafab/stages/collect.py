@@ -31,7 +31,7 @@ from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, re
 from datafab.domain.fetchlog import FetchLog, log_name
 from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CollectFacts, Item, Status
-from datafab.domain.plugin import MADE
+from datafab.domain.plugin import made_type
 from datafab.domain.sparql import split
 from datafab.domain.timestamp import stripped, stripped_wfs
 from datafab.errors import DatafabError, Fatal, FlowError, Retriable, Skippable
@@ -162,22 +162,21 @@ class _Endpoint:
         if error is not None:
             return self._unfetched(error)
         try:
-            made = making(self.facts, self.url, partial(_query, ctx))
+            warn = partial(ctx.log.warning, endpoint=self.facts.endpoint)
+            made = making(self.facts, self.url, partial(_query, ctx), warn)
         except Fatal as refusal:
             return self._unfetched(refusal)
-        return self._got(session) if made is None else self._made(made, session, ctx)
+        return self._got(session) if made is None else self._made(made, session)
 
     def _got(self, session: Session) -> Outcome:
         """Fetch what the server has."""
         transform = stripped_wfs if self.facts.plugin == "wfs" else stripped
         return self._fetched(session.fetch(self.url, self.store, transform=transform, html=False))
 
-    def _made(self, made: Making, session: Session, ctx: Context) -> Outcome:
+    def _made(self, made: Making, session: Session) -> Outcome:
         """Let the plugin make the resource."""
-        if made.warning:
-            ctx.log.warning(made.warning, endpoint=self.facts.endpoint)
         fetched = session.gather(self.url, self.store, made.produce, page=made.page, headers=made.headers)
-        outcome = self._fetched(fetched, budget=made.budget, made=True)
+        outcome = self._fetched(fetched, made)
         if isinstance(outcome, Retriable) and outcome.delay is None:
             outcome.delay = made.pause
         return outcome
@@ -198,12 +197,12 @@ class _Endpoint:
 
     def _unfetched(self, error: Fatal) -> Item:
         """Log an endpoint that cannot even be asked."""
-        names = {"bad_end_date": "ValueError", "unknown_plugin": "UnknownPlugin", "missing_query": "FileNotFoundError"}
+        names = {"bad_end_date": "ValueError", "missing_query": "FileNotFoundError"}
         log = FetchLog(
             url=self.url,
             at=self.now,
             ssl_verify=None,
-            exception=names.get(error.code, "UnsupportedPlugin"),
+            exception=names.get(error.code, "UnknownPlugin"),
             reason=error.code,
             message=error.message,
             plugin=self.facts.plugin,
@@ -211,7 +210,7 @@ class _Endpoint:
         self.store.write(self.name, log.encoded(facts=self.log_facts))
         return _settled(self.item, FetchStatus.FAILED, error)
 
-    def _fetched(self, fetched: Fetched, budget: int | None = None, *, made: bool = False) -> Outcome:
+    def _fetched(self, fetched: Fetched, made: Making | None = None) -> Outcome:
         """Log a fetch; one that failed and may pass is tried again, with a log of its own in this one's place."""
         refusal = fetched.refusal
         log = FetchLog(
@@ -222,7 +221,7 @@ class _Endpoint:
             status=fetched.status,
             request_headers=fetched.request_headers,
             response_headers=fetched.headers,
-            exception=refusal.exception if refusal else None,
+            exception=(refusal.exception or (made.exception if made else None)) if refusal else None,
             resource=fetched.sha256,
             size=fetched.size,
             reason=refusal.code if refusal else None,
@@ -232,7 +231,7 @@ class _Endpoint:
         self.store.write(self.name, log.encoded(facts=self.log_facts))
         if fetched.sha256 is not None:
             return self._kept(log, fetched.url)
-        error = fetched.error("endpoint-url", budget=budget)
+        error = fetched.error("endpoint-url", budget=made.budget if made else None)
         if isinstance(error, Retriable):
             return error
         return _settled(self.item, FetchStatus.FAILED, error, http_status=fetched.status)
@@ -249,7 +248,7 @@ class _Endpoint:
         return self.item.evolve(
             sha256=log.resource,
             size=size,
-            media_type=media_type(log.response_headers) or MADE.get(self.facts.plugin or ""),
+            media_type=media_type(log.response_headers) or made_type(self.facts.plugin, self.url),
             filename=filename(log.response_headers, url or self.url),
         )
 

@@ -28,6 +28,7 @@ from datafab.stage import Stage
 from datafab.stages import collect
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site, redirect
+from tests.servers.wfs import Wfs
 
 SOURCE, COLLECT = collect.STAGES
 CSV = "id;commune\n1;Évreux\n".encode()
@@ -376,6 +377,23 @@ class TestLogsOfFailures:
         kept = (collection.folder / "resource" / str(first.sha256)).read_bytes()
         assert kept == '<a n="1"><b gml:id="zone">é</b></a>'.encode()
         assert collection.log(site.url("/wfs"))["ssl-verify"] is True
+
+    def test_a_wfs_in_pages(self, collection):
+        given = '"{""page_size"":4}"'
+        report = b"<ExceptionReport><ExceptionText>no such layer</ExceptionText></ExceptionReport>"
+        with Site(router=Wfs(10)) as site, Site(router=lambda *_: Answer(report, content_type="text/xml")) as bad:
+            whole, broken = collection.run(
+                row(site.url("/wfs?typeName=z:zone"), plugin="wfs", parameters=given),
+                row(bad.url("/wfs?typeName=z:zone"), plugin="wfs", parameters=given),
+            )
+            assert len(site.requests) == 3
+        log = collection.log(whole.url)
+        assert log.keys() == {"bytes", "elapsed", "endpoint-url", "entry-date", "plugin", "resource", "status"}
+        assert (log["status"], whole.media_type) == ("200", "application/gml+xml")
+        assert (collection.folder / "resource" / log["resource"]).read_bytes().count(b"<z:zone ") == 10
+        log = collection.log(broken.url)
+        assert (log["exception"], log["reason"]) == ("WFSError", "wfs_error")
+        assert not {"status", "resource", "ssl-verify"} & log.keys()
 
     def test_nothing_leaks_from_one_log_into_the_next(self, collection, site):
         """Defect 4."""

@@ -169,7 +169,7 @@ class TestDecisions:
             ({"end_date": "2100-01-01"}, None),
             ({"plugin": "arcgis"}, None),
             ({"plugin": "wfs"}, None),
-            ({"plugin": "wfs", "parameters": {"page_size": 10}}, "unsupported_plugin"),
+            ({"plugin": "wfs", "parameters": {"page_size": 10}}, None),
             ({"plugin": "ftp"}, "unknown_plugin"),
             ({"end_date": "31/12/2100"}, "bad_end_date"),
         ],
