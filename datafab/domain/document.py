@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -51,6 +53,10 @@ class Document(Value):
     domain: str | None = None
     dataset_id: str | None = None
     dataset_title: str | None = None
+    #: who publishes it
+    organisation: str | None = None
+    #: when the file was modified, as its catalogue or its server says; UTC
+    modified: datetime | None = None
     sha256: str | None = None
     mime: str | None = None
     #: bytes
@@ -118,6 +124,8 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
         domain=urlsplit(item.url or "").hostname,
         dataset_id=dataset.id if dataset else None,
         dataset_title=dataset.title if dataset else None,
+        organisation=dataset.organisation if dataset else None,
+        modified=_modified(item),
         sha256=item.sha256,
         mime=item.media_type,
         filesize=item.size,
@@ -128,6 +136,18 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
         cols=cols,
         **{name: known.get(name) for name in facts},
     )
+
+
+def _modified(item: Item) -> datetime | None:
+    facts = item.catalogue
+    if facts is None:
+        return None
+    if facts.dated:
+        return facts.dated.astimezone(UTC)
+    try:
+        return parsedate_to_datetime(facts.modified).astimezone(UTC) if facts.modified else None
+    except (ValueError, OverflowError):  # servers write anything there
+        return None
 
 
 def _columns(analysis: Mapping[str, Any]) -> tuple[Column, ...]:

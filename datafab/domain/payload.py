@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -59,6 +60,8 @@ class Dataset(Value):
 
     id: str | None = None
     title: str | None = None
+    #: who publishes it
+    organisation: str | None = None
 
 
 class CollectFacts(Value):
@@ -109,6 +112,8 @@ class CatalogueFacts(Value):
     download: str | None = None
     #: digest of all that link-proxy keeps of it
     downloads: str | None = None
+    #: when it was modified, as the catalogue says
+    dated: datetime | None = None
     #: of the answer that gave its bytes
     etag: str | None = None
     #: Last-Modified of that answer

@@ -6,31 +6,45 @@ Parameters of a job of the flow ``catalogue``:
 | --- | --- |
 | ``url`` | root of the API of another catalogue than that of ``DATAFAB_CATALOGUE_URL`` |
 | ``since`` | a date, or a moment, to go back to; else where the last pass began, less ``DATAFAB_CATALOGUE_OVERLAP`` |
+| ``full`` | go back to the beginning, and withdraw from the index what the catalogue no longer has |
+| ``export`` | of a full pass: URL of the catalogue's list of resources, else ``DATAFAB_CATALOGUE_EXPORT``, else its pages |
+| ``withdraw`` | of a full pass: largest share of the known sources that may have vanished, 0.2 unless it is said |
 | ``limit`` | stop after so many sources that may have changed; such a pass does not count as the last one |
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import batched, islice
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients.jobs import RedisJobs
-from datafab.domain.catalogue import Page, Walk, excluded, fetchable, fingerprint, moment, resources, until
+from datafab.domain.catalogue import Resource, Walk, excluded, fetchable, fingerprint, moment, resources, until
+from datafab.domain.export import condensed, listed
 from datafab.domain.job import JobStatus
-from datafab.domain.payload import CatalogueFacts, Dataset, Item, Status
-from datafab.errors import FlowError, Skippable
-from datafab.stage import Context, Outcome, Stage
+from datafab.domain.payload import Dataset, Item, Status
+from datafab.errors import FlowError, Skippable, Wait
+from datafab.stage import Context, Stage
 
 #: How far the first pass goes back, as the original's does.
 FIRST = timedelta(days=1)
 #: Bytes of a source's parameters, of the 4 KB that those of a job may have.
 MAX_PARAMS = 3000
 MAX_TITLE = 200
+#: Seconds until a pass looks again whether there is room for more jobs.
+PAUSE = 30.0
+#: Resources of an exported list that are looked at together.
+CHUNK = 1000
+#: How urgent the jobs of sources are that were never looked at to an end, and those of the others (0 is the most).
+NEW, KNOWN = 6, 9
+#: So many may vanish from a catalogue, whatever share of it they are.
+FEW = 100
+SOURCE = "datagouv:"
 
 
 class PassParams(BaseModel):
@@ -41,183 +55,189 @@ class PassParams(BaseModel):
     url: str | None = Field(default=None, min_length=1)
     since: str | None = None
     limit: int | None = Field(default=None, ge=1)
+    full: bool = False
+    export: str | None = Field(default=None, min_length=1)
+    withdraw: float = Field(default=0.2, ge=0, le=1)
 
 
 @dataclass(slots=True)
 class _Pass:
-    """A pass in the hands of one attempt. What an earlier one has read is kept, page by page, in the store."""
+    """A pass in the hands of one attempt. Where it is, is noted when what was read so far is enqueued."""
 
     ctx: Context
     params: PassParams
-    #: where it begins again after an attempt that died or failed
+    #: root of the catalogue's API
+    root: str
+    #: where it begins again after an attempt that died, failed or waited
     notes: dict[str, Any]
     #: why resources were left out
     left_out: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Read page after page."""
-        ctx = self.ctx
-        catalogue = ctx.services.catalogue(self.params.url)
-        back = self.notes.get("until")
-        walk = Walk(back and moment(back), self.notes.get("walk"))
-        while not walk.over and not self.full:
-            ctx.check()
-            page: Page = catalogue.page(walk.url)
-            items = [item for dataset in walk.take(page) for item in self._items(dataset)]
-            self._keep(walk, self._changed(items))
-            ctx.progress(self.notes["pages"], None, "pages")
-        if not walk.settled:
-            ctx.log.warning("the catalogue changed too much while it was read: the next pass goes back as far")
-        if self.full or not walk.settled:
-            self.notes["whole"] = False
+        """Read the catalogue, and enqueue what may have changed."""
+        export = self._export()
+        self._breathe()
+        for found, position in self._pages() if export is None else self._rows(export):
+            self._take(found)
+            self.notes |= position | {"pages": self.notes["pages"] + 1}
+            self.ctx.memo["pass"] = self.notes
+            self.ctx.progress(self.notes["pages"], None, "pages")
+            if self._full:
+                self.notes["whole"] = False
+                break
+            self._breathe()
         said = ", ".join(f"{count} {why}" for why, count in sorted(self.left_out.items()))
-        ctx.log.info("read", pages=self.notes["pages"], changed=self.notes["found"], left_out=said or "nothing")
+        self.ctx.log.info("read", pages=self.notes["pages"], changed=self.notes["found"], left_out=said or "nothing")
+
+    def _export(self) -> str | None:
+        """Return the URL of the list that is to be read instead of the pages."""
+        if not self.params.full:
+            return None
+        return self.params.export or (None if self.params.url else self.ctx.services.settings.catalogue_export)
 
     @property
-    def full(self) -> bool:
+    def _full(self) -> bool:
         """Whether as much was found as was asked for."""
         return self.params.limit is not None and self.notes["found"] >= self.params.limit
 
-    def items(self) -> Iterator[Item]:
-        """Yield what was found, each source once: pages are read again when rows move."""
+    def _breathe(self) -> None:
+        """Wait while there are more jobs than it is good to have in Redis."""
+        self.ctx.check()
+        jobs = self.ctx.services.jobs
+        waiting = jobs.unended() if isinstance(jobs, RedisJobs) else 0
+        if waiting >= self.ctx.services.settings.catalogue_backlog:
+            raise Wait(f"{waiting} jobs have not ended (DATAFAB_CATALOGUE_BACKLOG)", delay=PAUSE)
+
+    def _pages(self) -> Iterator[tuple[list[Resource], dict[str, Any]]]:
+        """Yield what is on each page of the API, and where the next one is."""
+        back, catalogue = self.notes["until"], self.ctx.services.catalogue(self.params.url)
+        walk = Walk(back and moment(back), self.notes.get("walk"))
+        while not walk.over:
+            found = [each for dataset in walk.take(catalogue.page(walk.url)) for each in resources(dataset)]
+            yield found, {"walk": walk.state()}
+        if not walk.settled:
+            self.ctx.log.warning("the catalogue changed too much while it was read: the next pass goes back as far")
+            self.notes["whole"] = False
+
+    def _rows(self, url: str) -> Iterator[tuple[list[Resource], dict[str, Any]]]:
+        """Yield chunks of the catalogue's list of resources, and how many rows that makes."""
         store = self.ctx.services.store(self.ctx.services.settings.store)
-        seen: set[str] = set()
-        for digest in self.notes["lists"]:
-            for found in json.loads(store.read_list(digest)):
-                if found["source"] not in seen and len(seen) != self.params.limit:
-                    seen.add(found["source"])
-                    yield Item.model_validate(found)
+        if "list" not in self.notes:
+            fetched = self.ctx.services.fetcher.fetch(url, store, transform=condensed, html=False)
+            if fetched.sha256 is None:
+                raise fetched.error("DATAFAB_CATALOGUE_EXPORT" if self.params.export is None else "export")
+            self.notes["list"] = fetched.sha256
+        done = self.notes.get("rows", 0)
+        with store.open(self.notes["list"]) as lines:
+            for chunk in batched(listed(islice(lines, done, None)), CHUNK):
+                done += len(chunk)
+                yield list(chunk), {"rows": done}
 
-    def _items(self, dataset: Mapping[str, Any]) -> Iterator[Item]:
-        """Yield the resources of a dataset that may be looked at."""
-        patterns = self.ctx.services.settings.catalogue_exclude
-        for resource in resources(dataset):
-            url = resource.url
-            if url is None or not fetchable(url):
-                self._leave("not http")
-            elif excluded(url, patterns):
-                self._leave("excluded")
-            else:
-                title = resource.dataset_title and resource.dataset_title[:MAX_TITLE]
-                yield Item(
-                    source=f"datagouv:{resource.id}",
-                    url=url,
-                    dataset=Dataset(id=resource.dataset, title=title),
-                    catalogue=CatalogueFacts(fingerprint=fingerprint(resource)),
-                )
+    def _take(self, found: list[Resource]) -> None:
+        """Enqueue those that may have changed, those that were never seen first."""
+        wanted = {f"{SOURCE}{each.id}": each for each in found if self._wanted(each)}
+        sources = self.ctx.services.sources
+        sources.saw(self.root, list(wanted), self.ctx.created)
+        known, new = sources.fingerprints(list(wanted)), list[str]()
+        changed = {name: print_ for name, each in wanted.items() if (print_ := fingerprint(each)) != known[name]}
+        if len(changed) < len(wanted):
+            self._leave("unchanged", len(wanted) - len(changed))
+        new = [name for name in changed if known[name] is None]
+        for name in [*new, *(name for name in changed if known[name] is not None)]:
+            if self._full:
+                return
+            self._enqueue(name, wanted[name], changed[name], NEW if known[name] is None else KNOWN)
 
-    def _changed(self, items: list[Item]) -> list[Item]:
-        known = self.ctx.services.sources.fingerprints([item.source for item in items])
-        changed = [item for item in items if item.catalogue and item.catalogue.fingerprint != known[item.source]]
-        if len(changed) < len(items):
-            self._leave("unchanged", len(items) - len(changed))
-        return changed
+    def _wanted(self, resource: Resource) -> bool:
+        if not fetchable(resource.url):
+            self._leave("not http")
+        elif excluded(resource.url or "", self.ctx.services.settings.catalogue_exclude):
+            self._leave("excluded")
+        else:
+            return True
+        return False
 
     def _leave(self, why: str, count: int = 1) -> None:
         self.left_out[why] = self.left_out.get(why, 0) + count
 
-    def _keep(self, walk: Walk, items: list[Item]) -> None:
-        """Keep what a page gave and where the next one is, both or neither."""
-        notes = self.notes
-        if items:
-            store = self.ctx.services.store(self.ctx.services.settings.store)
-            text = json.dumps([item.dump() for item in items], ensure_ascii=False)
-            notes["lists"].append(store.write_list(text.encode(errors="surrogatepass")))
-        notes |= {"walk": walk.state(), "pages": notes["pages"] + 1, "found": notes["found"] + len(items)}
-        self.ctx.memo["pass"] = notes
+    def _enqueue(self, source: str, resource: Resource, fingerprint: str, priority: int) -> None:
+        title = resource.dataset_title and resource.dataset_title[:MAX_TITLE]
+        params: dict[str, Any] = {"url": resource.url, "source": source, "fingerprint": fingerprint}
+        params |= {"dataset": Dataset(id=resource.dataset, title=title).dump(), "priority": priority}
+        if len(json.dumps(params)) > MAX_PARAMS:
+            self._leave("too long an address")
+            return
+        _enqueue(self.ctx, source, params)
+        self.notes["found"] += 1
+
+
+def _enqueue(ctx: Context, source: str, params: dict[str, Any]) -> None:
+    """Enqueue a source's job, unless there is one for this state of it."""
+    key = f"source:{source.removeprefix(SOURCE)}:{params['fingerprint']}"
+    made, jobs = ctx.enqueue("source", params, key), ctx.services.jobs
+    assert isinstance(jobs, RedisJobs), "without a cluster nothing is enqueued"
+    job = jobs.get(made)
+    # One of an earlier pass that came to no end, so that nothing was remembered: the key is taken from it.
+    if not job.final or job.status is JobStatus.PARKED or job.created > ctx.created:
+        return
+    if ctx.services.sources.facts(source).fingerprint != params["fingerprint"]:
+        jobs.release_key(job.id, key)
+        ctx.enqueue("source", params, key)
 
 
 def discover(ctx: Context) -> Iterator[Item]:
-    """Read the catalogue's pages, the last updated first; yield the files that may have changed."""
+    """Read a catalogue and enqueue a job for each file that may have changed; yield the pass."""
     params = ctx.given(PassParams)
-    notes = ctx.memo.get("pass") or _beginning(ctx, params)
-    this = _Pass(ctx, params, notes)
-    this.run()
-    if notes["whole"]:
-        ctx.services.sources.began(ctx.services.catalogue(params.url).url, ctx.job, ctx.created)
-    yield from this.items()
+    root = ctx.services.catalogue(params.url).url
+    notes = ctx.memo.get("pass") or _beginning(ctx, params, root)
+    _Pass(ctx, params, root, notes).run()
+    if params.full and notes["whole"]:
+        _withdraw(ctx, root, params.withdraw)
+    this = Item(source=f"catalogue:{root}", url=root)
+    why = "it was not read as far as the last time, or changed meanwhile: the next pass goes back as far"
+    yield this if notes["whole"] else this.failed(Skippable(why, code="not_whole"), Status.SKIPPED)
 
 
-def _beginning(ctx: Context, params: PassParams) -> dict[str, Any]:
+def _beginning(ctx: Context, params: PassParams, root: str) -> dict[str, Any]:
     """Return the notes of a pass that begins: how far it goes back, and whether that is as far as the last one."""
     since = moment(params.since)
     if params.since is not None and since is None:
         msg = f"since={params.since!r}: a date such as 2026-11-20 or 2026-11-20T08:00:00+01:00 is needed"
         raise FlowError(msg, code="bad_request", field="since")
-    known = ctx.services.sources.cursor(ctx.services.catalogue(params.url).url)
+    known = ctx.services.sources.cursor(root)
     cursor = None if known is None else datetime.fromtimestamp(known, UTC)
     overlap = timedelta(hours=ctx.services.settings.catalogue_overlap)
     first = datetime.fromtimestamp(ctx.created, UTC) - FIRST
-    back = since or until(cursor, overlap) or first
-    whole = cursor is None or back <= cursor
-    return {"until": back.isoformat(), "whole": whole, "walk": None, "lists": [], "pages": 0, "found": 0}
+    back = None if params.full else since or until(cursor, overlap) or first
+    whole = back is None or cursor is None or back <= cursor
+    return {"until": back and back.isoformat(), "whole": whole, "pages": 0, "found": 0}
 
 
-def enqueue_source(items: list[Item], ctx: Context) -> Iterator[Outcome]:
-    """Enqueue a job for each file, unless there is one for this state of it."""
-    for item in items:
-        assert item.catalogue is not None
-        params = {"url": item.url, "dataset": item.dataset and item.dataset.dump()}
-        params |= {"source": item.source, "fingerprint": item.catalogue.fingerprint}
-        if len(json.dumps(params)) > MAX_PARAMS:
-            yield Skippable("its address is too long for a job", code="too_long", field="url")
-        else:
-            _enqueue(item, params, ctx)
-            yield item
-
-
-def _enqueue(item: Item, params: dict[str, Any], ctx: Context) -> None:
-    key = f"source:{item.source.removeprefix('datagouv:')}:{params['fingerprint']}"
-    job = _jobs(ctx).get(ctx.enqueue("source", params, key))
-    # One of an earlier pass that came to no end, so that nothing was remembered: the key is taken from it.
-    if not job.final or job.status is JobStatus.PARKED or job.created > ctx.created:
-        return
-    if ctx.services.sources.facts(item.source).fingerprint != params["fingerprint"]:
-        _jobs(ctx).release_key(job.id, key)
-        ctx.enqueue("source", params, key)
-
-
-def _jobs(ctx: Context) -> RedisJobs:
-    jobs = ctx.services.jobs
-    assert isinstance(jobs, RedisJobs), "without a cluster nothing is enqueued"
-    return jobs
-
-
-def ended_pass(ctx: Context) -> Iterator[Item]:
-    """Find the pass that has ended; yield it."""
-    of = str(ctx.params["of"])
-    job = _jobs(ctx).get(of)
-    if not job.final:
-        raise FlowError(f"job {of} has not ended: there is nothing to conclude yet", code="not_ended", field="of")
-    well = job.status is JobStatus.SUCCEEDED and not (job.counts and job.counts.failed)
-    url = ctx.services.catalogue(job.params.get("url")).url
-    item = Item(source=f"job:{of}", url=url)
-    why = f"the pass did not end well ({job.error.message if job.error else job.status}): the next one goes back as far"
-    yield item if well else item.failed(Skippable(why, code="pass_failed"), Status.SKIPPED)
+def _withdraw(ctx: Context, root: str, share: float) -> None:
+    """Take out of the index what a full pass has not seen."""
+    sources = ctx.services.sources
+    gone, all_of_them = sources.vanished(root, ctx.created), sources.seen(root)
+    if gone > max(FEW, share * all_of_them):
+        msg = f"{gone} of {all_of_them} sources are no longer in the catalogue: is that so? withdraw=1 lets them go"
+        raise FlowError(msg, code="many_vanished", field="withdraw")
+    while some := sources.some_vanished(root, ctx.created):
+        ctx.check()
+        for source in some:
+            ctx.services.index.delete(source)
+        sources.forget(root, some)
+    if gone:
+        ctx.log.info("withdrawn", sources=gone)
 
 
 def save_cursor(item: Item, ctx: Context) -> Item:
-    """Move the catalogue's cursor to where a pass began, if that ended well."""
-    well = item.status is Status.OK
+    """Move the catalogue's cursor to where this pass began."""
     assert item.url is not None
-    ctx.services.sources.ended(item.url, str(ctx.params["of"]), well=well)
+    ctx.services.sources.move(item.url, ctx.created)
     return item
 
 
 STAGES = (
-    # Its tries are those of a whole pass, which may be hundreds of pages.
-    Stage(
-        name="discover",
-        queue="io",
-        expand=discover,
-        provides=frozenset({"url", "dataset", "catalogue"}),
-        retries=9,
-    ),
-    Stage(
-        name="enqueue_source", queue="io", run_many=enqueue_source, requires=frozenset({"url", "dataset", "catalogue"})
-    ),
-    Stage(name="ended_pass", queue="io", expand=ended_pass, provides=frozenset({"url"})),
-    Stage(
-        name="save_cursor", queue="io", run=save_cursor, requires=frozenset({"url"}), wants=frozenset(Status), retries=9
-    ),
+    # Its tries are those of a whole pass, which may be hundreds of pages and of hours.
+    Stage(name="discover", queue="io", expand=discover, provides=frozenset({"url"}), retries=9),
+    Stage(name="save_cursor", queue="io", run=save_cursor, requires=frozenset({"url"}), retries=9),
 )

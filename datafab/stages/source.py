@@ -1,12 +1,14 @@
 """A file of a catalogue, as a job of its own: which it is, and how it was seen, for the next time.
 
-Parameters of a job of the flow ``source``: ``source`` and ``url``; ``dataset`` (``id``, ``title``), ``fingerprint`` (of
-what the catalogue said) and ``part`` (one of several files of link-proxy's) as the flow ``catalogue`` gives them.
+Parameters of a job of the flow ``source``: ``source`` and ``url``; ``dataset`` (``id``, ``title``, ``organisation``),
+``fingerprint`` (of what the catalogue said), ``dated`` (when it was modified) and ``part`` (one of several files of
+link-proxy's) as the flow ``catalogue`` gives them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -30,6 +32,7 @@ class SourceParams(BaseModel):
     url: str = Field(min_length=1)
     dataset: Dataset | None = None
     fingerprint: str | None = None
+    dated: datetime | None = None
     part: bool = False
 
 
@@ -38,7 +41,7 @@ def catalogue_source(ctx: Context) -> Iterator[Item]:
     params = ctx.given(SourceParams)
     if not fetchable(params.url):
         raise FlowError(f"url={params.url!r}: only http and https are fetched", code="not_http", field="url")
-    facts = CatalogueFacts(fingerprint=params.fingerprint, part=params.part)
+    facts = CatalogueFacts(fingerprint=params.fingerprint, dated=params.dated, part=params.part)
     yield Item(source=params.source, url=params.url, dataset=params.dataset, catalogue=facts)
 
 

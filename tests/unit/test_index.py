@@ -16,7 +16,7 @@ from datafab.clients.index import Index, Outcome, open_index
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.store import Store
 from datafab.domain.document import VERSION, Column, Document, analysis_name, document, document_id, filename
-from datafab.domain.payload import Batch, Dataset, Item, ItemError, Status
+from datafab.domain.payload import Batch, CatalogueFacts, Dataset, Item, ItemError, Status
 from datafab.errors import FlowError, Retriable, SettingError, Wait
 from datafab.runner import Attempt, run_stage
 from datafab.services import Services
@@ -320,6 +320,26 @@ def test_a_document_tells_what_item_and_analysis_say():
             {"name": "vide", "position": 2, "format": "string", "python_type": "string", "score": 1.0},
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("facts", "modified"),
+    [
+        ({}, None),
+        ({"dated": "2026-01-31T10:00:00+02:00", "modified": "Sat, 21 Nov 2026 08:00:00 GMT"}, "2026-01-31T08:00:00Z"),
+        ({"modified": "Sat, 21 Nov 2026 08:00:00 GMT"}, "2026-11-21T08:00:00Z"),
+        ({"modified": "yesterday"}, None),
+        ({"modified": "Sat, 21 Nov 99999 08:00:00 GMT"}, None),
+    ],
+)
+def test_a_document_tells_what_its_catalogue_says(facts, modified):
+    item = Item(
+        source="datagouv:1",
+        dataset=Dataset(organisation="Ville de Sète"),
+        catalogue=CatalogueFacts.model_validate(facts),
+    )
+    told = document(item, None, 7).dump()
+    assert (told["organisation"], told.get("modified")) == ("Ville de Sète", modified)
 
 
 def test_a_document_of_a_wide_table_stays_small():

@@ -1,0 +1,48 @@
+"""What a search looks at in a document, folded, so that every index finds the same. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datafab.domain.document import Document
+from datafab.domain.folding import key, words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searchable:
+    """The fields of the language (``domain/query.py``) as a document has them."""
+
+    #: words, with a blank between them; several texts are apart: no phrase goes from one to the next
+    title: str
+    dataset: tuple[str, ...]
+    organisation: str
+    column: tuple[str, ...]
+    #: the words of the formats, for a search that names no field
+    formats: tuple[str, ...]
+    #: whole values of the fields ``format``, ``type``, ``domain`` and ``status``
+    exact: dict[str, tuple[str, ...]]
+    #: by which titles are sorted
+    title_key: str
+
+    @classmethod
+    def of(cls, document: Document) -> Searchable:
+        """Fold a document."""
+        types = {key(column.python_type) for column in document.cols if column.python_type}
+        return cls(
+            title=_words(document.title),
+            dataset=tuple(_words(text) for text in (document.dataset_title, document.dataset_id) if text),
+            organisation=_words(document.organisation or ""),
+            column=tuple(_words(name) for name in document.header),
+            formats=tuple(_words(name) for name in document.formats),
+            exact={
+                "format": tuple(key(name) for name in document.formats),
+                "type": tuple(sorted(types)),
+                "domain": (key(document.domain),) if document.domain else (),
+                "status": (document.status.value,),
+            },
+            title_key=key(document.title),
+        )
+
+
+def _words(text: str) -> str:
+    return " ".join(words(text))
