@@ -47,7 +47,9 @@ def _now() -> datetime:
 def endpoints(ctx: Context) -> Iterator[Item]:
     """Read the endpoints of an endpoint.csv."""
     root = _root(ctx.params)
-    ctx.services.store(root).sweep()
+    store = ctx.services.store(root)
+    store.ping()
+    store.sweep()
     name = str(ctx.params.get("endpoints") or "")
     now = _now()
     seen: set[str] = set()

@@ -1,0 +1,100 @@
+"""A collection whose store cannot be written to: one clear error, nothing torn, nothing of what was under way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datafab.errors import FlowError
+from tests.servers.http import Answer, Site, table
+from tests.servers.moto import KEYS
+from tests.unit.test_collect import Collection, row
+from tests.unit.test_store import room_for
+
+BODY = 40_000
+
+
+@pytest.fixture
+def collection(tmp_path) -> Collection:
+    return Collection(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with Site(router=lambda path, _: Answer(table(path, 500 if path.startswith("/small") else BODY))) as site:
+        yield site
+
+
+@pytest.fixture
+def disk(collection) -> Iterator[Path]:
+    """A disk of 128 KB where the collection goes."""
+    collection.folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=128k", "datafab-test", str(collection.folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"no right to mount a disk here: {mounted.stderr.decode()}")
+    try:
+        yield collection.folder
+    finally:
+        subprocess.run(["umount", "-l", str(collection.folder)], check=True)
+
+
+def left_under_way(folder: Path) -> list[Path]:
+    return list((folder / "tmp").iterdir())
+
+
+def test_files_that_the_system_refuses_end_the_job_and_the_next_one_goes_on(collection, site):
+    rows = [row(site.url(path)) for path in ("/small1", "/large", "/small2")]
+    with room_for(20_000), pytest.raises(FlowError, match=r"collection/tmp/.*File too large; the store needs room"):
+        collection.run(*rows)
+    collection.check_files()
+    assert len(collection.logs()) == 1
+    assert left_under_way(collection.folder) == []
+    assert [item.collect.status for item in collection.run(*rows)] == ["ALREADY_FETCHED", "OK", "OK"]
+
+
+def test_a_full_disk_ends_the_job_and_the_next_one_goes_on(collection, site, disk):
+    rows = [row(site.url(f"/{n}")) for n in range(4)]
+    with pytest.raises(FlowError, match=r"collection/.*No space left on device; the store needs room"):
+        collection.run(*rows)
+    collection.check_files()
+    assert 1 <= len(collection.logs()) < len(rows)
+    assert left_under_way(disk) == []
+    subprocess.run(["mount", "-o", "remount,size=1m", str(disk)], check=True)
+    assert {item.collect.status for item in collection.run(*rows)} == {"OK", "ALREADY_FETCHED"}
+
+
+def test_a_disk_that_is_read_only_ends_the_job_before_anybody_is_asked(collection, site, disk):
+    before = site.hits.total()
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with pytest.raises(FlowError, match=r"collection/tmp: Read-only file system; the store needs .* right to write"):
+        collection.run(row(site.url("/1")))
+    assert site.hits.total() == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_the_right_to_write_ends_the_job_before_anybody_is_asked(collection, site):
+    before = site.hits.total()
+    collection.folder.mkdir(mode=0o500)
+    with pytest.raises(FlowError, match=r"collection/tmp: Permission denied; the store needs .* right to write"):
+        collection.run(row(site.url("/1")))
+    assert site.hits.total() == before
+
+
+def test_an_object_store_that_does_not_answer_ends_the_job_before_anybody_is_asked(collection, site, monkeypatch):
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tempfile, "tempdir", str(collection.csv.parent))
+    collection.settings = collection.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
+    before = site.hits.total()
+    with pytest.raises(FlowError, match=r"s3://nirgends/x/tmp/.*Could not connect to the endpoint"):
+        collection.run(row(site.url("/1")), collection="s3://nirgends/x")
+    assert site.hits.total() == before
