@@ -21,6 +21,7 @@ from datafab.embedded.supervisor import Part
 from datafab.settings import Settings, child_environment
 
 CELERY = (sys.executable, "-m", "celery", "-A", "workers")
+WORKERS = (sys.executable, "-m", "workers")
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ class Blueprint:
         return Part(
             name=f"worker-{queue}",
             command=(
-                *(*CELERY, "worker", "-Q", queue, "-P", pool, "-c", str(size), "-n", node),
+                *(*WORKERS, "worker", "-Q", queue, "-P", pool, "-c", str(size), "-n", node),
                 *("-E", "--without-gossip", "--without-mingle", "-l", "WARNING"),
             ),
             environment=self._environment,
@@ -132,7 +133,7 @@ class Blueprint:
         began = time.time()
         return Part(
             name="beat",
-            command=(*CELERY, "beat", "--pidfile=", "-l", "WARNING"),
+            command=(*WORKERS, "beat", "--pidfile=", "-l", "WARNING"),
             environment=self._environment,
             # It writes the file that `celeryconfig` names when it begins.
             ready=lambda: any(file.stat().st_mtime >= began for file in self.home.glob("beat-schedule*")),

@@ -70,14 +70,14 @@ class Process:
 def worker(name: str, queues: str, pool: str, concurrency: int, *, app: str, env: dict[str, str], log: Path) -> Process:
     """Start a worker; its node name is ``name@test``."""
     return Process(
-        name, "celery", "-A", app, "worker", "-n", f"{name}@test", "-Q", queues, "-P", pool, "-c", str(concurrency),
+        name, "workers", "-A", app, "worker", "-n", f"{name}@test", "-Q", queues, "-P", pool, "-c", str(concurrency),
         "--without-gossip", "--without-mingle", "-l", "INFO", env=env, log=log,
     )  # fmt: skip
 
 
 def beat(name: str, *, app: str, env: dict[str, str], log: Path) -> Process:
     return Process(
-        name, "celery", "-A", app, "beat", "-s", str(log / f"{name}-schedule"), "--pidfile", "", "-l", "WARNING",
+        name, "workers", "-A", app, "beat", "-s", str(log / f"{name}-schedule"), "--pidfile", "", "-l", "WARNING",
         env=env, log=log,
     )  # fmt: skip
 

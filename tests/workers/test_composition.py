@@ -179,7 +179,7 @@ def test_a_process_with_a_bad_file_does_not_start(own: Bench, tmp_path: Path, pa
     file.write_text('[[flow]]\nname = "f"\nsource = "numbers"\nstages = ["noop0"]\nschedule = "61 * * * *"\n')
     arguments = ["-P", "solo"] if part == "worker" else ["-s", str(tmp_path / "beat"), "--pidfile="]
     done = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "tests.workers.toys", part, *arguments],
+        [sys.executable, "-m", "workers", "-A", "tests.workers.toys", part, *arguments],
         env={**os.environ, **own.cluster.env, "DATAFAB_CONFIG": str(file)},
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
