@@ -134,7 +134,7 @@ class Services:
     @cached_property
     def index(self) -> Index:
         """The index of what was analysed."""
-        return open_index(self.settings.index)
+        return open_index(self.settings.index, self.settings)
 
     @cached_property
     def detective(self) -> Detective:

@@ -39,8 +39,14 @@ class Settings(BaseSettings):
     """Root of the default store, a folder or ``s3://bucket/prefix``; unset: ``<home>/store``."""
     s3_endpoint: str | None = None
     """URL of an object store that is not Amazon's; keys and region come from ``AWS_...``."""
-    index_url: str | None = None
-    """Index, ``sqlite:///path``; unset: ``<home>/index.db``."""
+    index_url: str | None = Field(default=None, repr=False)
+    """Index, ``sqlite:///path`` or an Elasticsearch, ``http(s)://host:9200/name``; unset: ``<home>/index.db``."""
+    index_login: str | None = None
+    """User of Elasticsearch, unless the URL names one."""
+    index_password: str | None = Field(default=None, repr=False)
+    """Its password."""
+    index_api_key: str | None = Field(default=None, repr=False)
+    """API key of Elasticsearch, instead of a user."""
     mqtt_url: str | None = Field(default=None, repr=False)
     """MQTT broker: ``mqtt://user:password@host:1883``, ``mqtts://``; ``?version=3`` for MQTT 3.1.1 instead of 5.
     Unset: ``datafab up`` runs one of its own."""
@@ -88,6 +94,10 @@ class Settings(BaseSettings):
     """Largest body fetched; unpacked it may be ten times as large."""
     max_redirects: int = Field(default=10, ge=0)
     """Redirects followed."""
+    adaptive_least: float = Field(default=12.0, gt=0)
+    """Hours that pass at any rate before an adaptive collection looks at an endpoint again."""
+    adaptive_most: float = Field(default=720.0, gt=0)
+    """Hours after which it does, however seldom the endpoint changes."""
     retry_delay: float = Field(default=2.0, gt=0)
     """Seconds before something that failed is tried again; three times as long each further time, up to ten minutes."""
     allow_private_hosts: Annotated[tuple[str, ...], NoDecode] = ()
@@ -106,6 +116,10 @@ class Settings(BaseSettings):
     """Resources of the catalogue whose URL contains one of these, separated by commas, are left out."""
     catalogue_overlap: float = Field(default=24.0, ge=0)
     """Hours before the last pass over the catalogue that are read again: dates arrive late."""
+    catalogue_export: str | None = None
+    """URL of the catalogue's exported list of resources (CSV), which a full pass reads instead of all its pages."""
+    catalogue_backlog: int = Field(default=10_000, ge=1)
+    """A pass waits while so many jobs have not ended."""
     linkproxy_url: str | None = Field(default=None, repr=False)
     """Root of a link-proxy that watches the catalogue's files; unset: each is fetched directly."""
     linkproxy_token: str | None = Field(default=None, repr=False)

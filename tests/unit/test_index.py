@@ -187,7 +187,19 @@ def test_what_was_put_is_there_for_the_next_process(tmp_path):
     assert index.count() == 1
 
 
-@pytest.mark.parametrize("url", ["http://localhost:9200", "sqlite:///", "sqlite://index.db", "index.db", ""])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://localhost",
+        "http://localhost/Big",
+        "http://:9200/",
+        "https://host:x/",
+        "sqlite:///",
+        "sqlite://index.db",
+        "index.db",
+        "",
+    ],
+)
 def test_other_indexes_are_refused(url):
     with pytest.raises(SettingError, match="DATAFAB_INDEX_URL"):
         open_index(url)

@@ -6,22 +6,29 @@ from pathlib import Path
 
 from datafab.clients.index.interface import Index, Outcome, Put
 from datafab.clients.index.sqlite import SqliteIndex
+from datafab.clients.refusal import shown
 from datafab.errors import SettingError
+from datafab.settings import Settings, load
 
 __all__ = ["Index", "Outcome", "Put", "open_index"]
 
 
-def open_index(url: str) -> Index:
+def open_index(url: str, settings: Settings | None = None) -> Index:
     """Return the index at a URL.
 
     Args:
-        url: ``sqlite:///path``; four slashes where the path is absolute.
+        url: ``sqlite:///path``, four slashes where the path is absolute; ``http://host:9200/name``: Elasticsearch.
+        settings: what Elasticsearch needs to know of us; None: what the environment says.
 
     Raises:
         SettingError: another kind of index, or no path.
     """
-    scheme, _, path = url.partition(":///")
-    if scheme == "sqlite" and path:
-        return SqliteIndex(Path(path))
-    msg = f"DATAFAB_INDEX_URL={url!r} is not supported yet: give sqlite:///path"
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite" and rest.startswith("/") and rest != "/":
+        return SqliteIndex(Path(rest[1:]))
+    if scheme in {"http", "https"}:
+        from datafab.clients.index.elastic import ElasticIndex  # noqa: PLC0415 - its client takes a second to import
+
+        return ElasticIndex(url, settings or load())
+    msg = f"DATAFAB_INDEX_URL={shown(url)!r} is no index: give sqlite:///path or http://host:9200/name"
     raise SettingError(msg, field="DATAFAB_INDEX_URL")

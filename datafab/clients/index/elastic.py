@@ -1,0 +1,283 @@
+"""An index in Elasticsearch 8 or 9, for any number of hosts.
+
+Documents are written through the alias ``<name>-write`` and read through ``<name>``; what stands behind them is made
+when it is missing, and exchanged by ``elastic_migration.py``. Versions are ours (``external_gte``), so that the server
+refuses what is older than what it has, and putting something twice changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import structlog
+from elastic_transport import TransportError
+from elasticsearch import ApiError, BadRequestError, Elasticsearch, NotFoundError
+from elasticsearch.helpers import streaming_bulk
+
+from datafab.clients.index.elastic_errors import MISSING, SETTING, failure, outcome
+from datafab.clients.index.elastic_mapping import VIEWS, entry, read, template
+from datafab.clients.index.interface import Put
+from datafab.domain.document import Document, Results, document_id
+from datafab.domain.folding import words
+from datafab.domain.query import Facet, Sort
+from datafab.errors import FlowError, Retriable, SettingError
+from datafab.settings import Settings
+
+#: Name of the alias that is read, unless the URL ends with another: the original's.
+NAME = "csvmetadtgv"
+#: Bytes of one bulk request: a server takes 100 MB, what stands before it often less.
+MAX_REQUEST = 8 * 1024**2
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
+_PORTS = {"http": 9200, "https": 443}
+
+_log = structlog.get_logger(__name__)
+
+
+class ElasticIndex:
+    """An index of Elasticsearch. Safe for threads and forks; connects when it is first used.
+
+    Args:
+        url: ``http(s)://[user:password@]host[:port][/path][/name]``; ports 9200 and 443 where none is given.
+        settings: who we are, whom we trust, how long we wait.
+
+    Raises:
+        SettingError: the URL cannot be used.
+    """
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        parts = urlsplit(url)
+        path, _, name = parts.path.rstrip("/").rpartition("/")
+        self.name = name or NAME
+        try:
+            port = parts.port or _PORTS[parts.scheme]
+        except ValueError:
+            port = 0
+        if not parts.hostname or not port or not _NAME.fullmatch(self.name):
+            msg = f"{SETTING}: give http://host:9200/name; a name has small letters, digits, '-', '_' and '.'"
+            raise SettingError(msg, field=SETTING)
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self.shown = f"{parts.scheme}://{host}:{port}{path}/{self.name}"
+        self.write = f"{self.name}-write"
+        self._options = _options(parts.username, parts.password, settings) | {
+            "hosts": [f"{parts.scheme}://{host}:{port}{path}"]
+        }
+        #: the client, with the process that made it: another process has one of its own
+        self._client: tuple[int, Elasticsearch] | None = None
+        #: those of a parent process: they must not be used here, nor closed
+        self._foreign: list[Elasticsearch] = []
+        self._made = False
+
+    @property
+    def client(self) -> Elasticsearch:
+        """Elasticsearch's client of this process."""
+        known = self._client
+        if known is not None and known[0] == os.getpid():
+            return known[1]
+        if known is not None:
+            self._foreign.append(known[1])
+        made = Elasticsearch(**self._options)
+        self._client = (os.getpid(), made)
+        return made
+
+    def ping(self) -> None:
+        """Raise Retriable or FlowError when the index cannot be used."""
+        self.aliases()
+
+    def close(self) -> None:
+        """Close what is open; a later use opens it anew."""
+        known, self._client = self._client, None
+        if known is not None and known[0] == os.getpid():
+            known[1].close()
+
+    def put_many(self, documents: Iterable[Document]) -> list[Put]:
+        """Put documents; return what became of each. An older version never replaces a newer one.
+
+        Raises:
+            Retriable: the index is away, and nothing is known of any document.
+            FlowError: it refuses us.
+        """
+        wanted = list(documents)
+        if not self._made:
+            self.make()
+        found = self._put(wanted)
+        if any(isinstance(one, Retriable) and one.code == MISSING for one in found):  # emptied behind our back
+            self.make()
+            found = self._put(wanted)
+        return found
+
+    def _put(self, documents: list[Document]) -> list[Put]:
+        found: list[Put] = []
+        # Nobody waits in a worker: what passes by itself is tried again by whoever asked.
+        client = self.client.options(max_retries=0)
+        actions = (_action(self.write, document) for document in documents)
+        try:
+            for _, told in streaming_bulk(
+                client,
+                actions,
+                max_chunk_bytes=MAX_REQUEST,
+                raise_on_error=False,
+                raise_on_exception=False,
+                require_alias=True,
+            ):
+                found.append(outcome(next(iter(told.values())), self.shown))
+        except TransportError as error:
+            broken = failure(error, self.shown)
+            if not found or not isinstance(broken, Retriable):
+                raise broken from error
+            found.extend(broken for _ in documents[len(found) :])
+        return found
+
+    def get(self, source: str) -> Document | None:
+        """Return a source's document."""
+        with self.telling():
+            try:
+                found = self.client.get(index=self.name, id=document_id(source), source_excludes=VIEWS)
+            except NotFoundError:
+                return None
+        return read(found["_source"])
+
+    def delete(self, source: str) -> bool:
+        """Forget a source's document; False if there was none."""
+        with self.telling():
+            try:
+                self.client.delete(index=self.write, id=document_id(source))
+            except NotFoundError:
+                return False
+        return True
+
+    def count(self) -> int:
+        """Return how many documents a search sees."""
+        with self.telling():
+            try:
+                return int(self.client.count(index=self.name)["count"])
+            except NotFoundError:
+                return 0
+
+    def refresh(self) -> None:
+        """Let searches see what was put; by itself this takes a second."""
+        with self.telling():
+            self.client.indices.refresh(index=f"{self.name},{self.write}", ignore_unavailable=True)
+
+    def search(
+        self,
+        query: str,
+        limit: int = 20,
+        offset: int = 0,
+        *,
+        sort: Sort = Sort.RELEVANCE,  # noqa: ARG002 - still to come
+        facets: Collection[Facet] = (),  # noqa: ARG002 - still to come
+    ) -> Results:
+        """Find documents that have all words of a query."""
+        fields = [f"folded.{name}" for name in ("title", "dataset", "column")]
+        asked: dict[str, Any] = {"match_all": {}}
+        if words(query):
+            asked = {"bool": {"filter": [{"multi_match": {"query": w, "fields": fields}} for w in words(query)]}}
+        found = self.ask(query=asked, size=limit, from_=offset, track_total_hits=True, source_excludes=VIEWS)
+        if found is None:
+            return Results(total=0)
+        hits = found["hits"]
+        return Results(total=hits["total"]["value"], hits=tuple(read(hit["_source"]) for hit in hits["hits"]))
+
+    def ask(self, **search: Any) -> dict[str, Any] | None:
+        """Return Elasticsearch's answer to a search; None: there is no index yet."""
+        with self.telling():
+            try:
+                answer: dict[str, Any] = self.client.search(index=self.name, **search).body
+            except NotFoundError:
+                return None
+        return answer
+
+    def aliases(self) -> dict[str, set[str]]:
+        """Return the indexes behind the two aliases, with those that each has."""
+        with self.telling():
+            both = f"{self.name},{self.write}"
+            answer = self.client.options(ignore_status=404).indices.get_alias(name=both, allow_no_indices=True)
+        return {index: set(told["aliases"]) for index, told in answer.body.items() if isinstance(told, dict)}
+
+    def make(self) -> None:
+        """Make the template, the index and its aliases, unless they are there. Several may do so at once."""
+        if not any(self.write in names for names in self.aliases().values()):
+            self.create(f"{self.name}-v1-000001", {self.name: {}, self.write: {"is_write_index": True}})
+        self._made = True
+
+    def create(self, index: str, aliases: dict[str, dict[str, Any]]) -> None:
+        """Put the template, as far as the server understands it, and make an index with these aliases."""
+        with self.telling():
+            self._put_template()
+            try:
+                self.client.indices.create(index=index, aliases=aliases)
+            except BadRequestError as error:
+                kind = error.body["error"]["type"]
+                if kind == "resource_already_exists_exception":
+                    # Made by another just now, with its aliases; or somebody took those away.
+                    actions = [{"add": {"index": index, "alias": alias, **more}} for alias, more in aliases.items()]
+                    self.client.indices.update_aliases(actions=actions)
+                elif kind == "invalid_alias_name_exception":
+                    msg = (
+                        f"on {self.shown} there is an index called {self.name}, of the original perhaps, where an alias"
+                        f" should be: end {SETTING} with another name, or delete that index"
+                    )
+                    raise FlowError(msg, code="index", field=SETTING) from error
+                else:
+                    raise
+
+    def _put_template(self) -> None:
+        french = self._understands(analyzer="french")
+        asciifolding = self._understands(tokenizer="keyword", filter=["asciifolding"])
+        if not french:
+            _log.warning("the server has no analyzer 'french': 'standard' is taken", index=self.shown)
+        made = template(f"{self.name}-v*", french=french, asciifolding=asciifolding)
+        self.client.indices.put_index_template(name=self.name, **{key.strip("_"): value for key, value in made.items()})
+
+    def _understands(self, **analysis: Any) -> bool:
+        try:
+            self.client.indices.analyze(text="x", **analysis)
+        except BadRequestError:
+            return False
+        return True
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Translate what goes wrong."""
+        try:
+            yield
+        except (ApiError, TransportError) as error:
+            raise failure(error, self.shown) from error
+
+
+def _options(user: str | None, password: str | None, settings: Settings) -> dict[str, Any]:
+    """Return what a client needs but for its hosts."""
+    options: dict[str, Any] = {
+        "request_timeout": settings.read_timeout,
+        "connections_per_node": settings.io_threads,
+        # A connection that the server has closed meanwhile is made anew once; all else is for whoever asked.
+        "max_retries": 1,
+        "retry_on_status": (),
+        "headers": {"User-Agent": settings.user_agent},
+    }
+    login, secret = settings.index_login, settings.index_password
+    if settings.index_api_key:
+        options["api_key"] = settings.index_api_key
+    elif user:
+        options["basic_auth"] = (unquote(user), unquote(password or ""))
+    elif login:
+        options["basic_auth"] = (login, secret or "")
+    if settings.ca_bundle:
+        options["ca_certs"] = str(settings.ca_bundle)
+    return options
+
+
+def _action(alias: str, document: Document) -> dict[str, Any]:
+    return {
+        "_op_type": "index",
+        "_index": alias,
+        "_id": document_id(document.source),
+        "version": document.version,
+        "version_type": "external_gte",
+        "_source": entry(document),
+    }

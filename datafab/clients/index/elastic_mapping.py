@@ -1,0 +1,148 @@
+"""How a document lies in Elasticsearch: the template of its index, and its fields there. Pure.
+
+Beside what a document says stand three views of it:
+
+- ``folded``: the words that a search looks for, without case and accents, so that finding does not depend on the
+  server's analyzers (``datafab/domain/folding.py``; a query is folded in the same way);
+- ``columns``: formats with the names and scores of their columns, as the original index has them;
+- ``detected_at``: the document's version as a date.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from datafab.domain.document import Column, Document
+from datafab.domain.folding import key, words
+
+#: Version of what stands below; a new one is brought to an index by ``datafab index migrate``.
+SCHEMA = 1
+#: What only a search needs.
+VIEWS = ("folded", "columns", "detected_at")
+#: A keyword of more characters is kept, and not to be found by its whole value: Lucene takes 32,766 bytes.
+_LONGEST = 8191
+
+_Field = dict[str, Any]
+
+
+def _keyword(longest: int = _LONGEST) -> _Field:
+    return {"type": "keyword", "ignore_above": longest}
+
+
+def _text(analyzer: str) -> _Field:
+    return {"type": "text", "analyzer": analyzer, "fields": {"keyword": _keyword(512)}}
+
+
+def _properties(analyzer: str, normalizer: str) -> _Field:
+    keyword, text, integer, long = _keyword(), _text(analyzer), {"type": "integer"}, {"type": "long"}
+    folded: _Field = {"type": "text", "analyzer": "whitespace", "position_increment_gap": 100}
+    column = {
+        "name": keyword,
+        "position": integer,
+        "format": keyword,
+        "python_type": keyword,
+        "score": {"type": "half_float"},
+        "date_format": keyword,
+    }
+    return {
+        "source": keyword,
+        "version": long,
+        "status": keyword,
+        "title": text,
+        "error": {"properties": {"type": keyword, "message": {"type": "text"}, "field": keyword}},
+        "resource_url": keyword,
+        "domain": keyword,
+        "dataset_id": keyword,
+        "dataset_title": text,
+        "organisation": text,
+        "sha256": keyword,
+        "mime": keyword,
+        "filesize": long,
+        "analyzer_version": keyword,
+        "encoding": keyword,
+        "separator": keyword,
+        "engine": keyword,
+        "compression": keyword,
+        "sampled": {"type": "boolean"},
+        "total_lines": long,
+        "nb_columns": integer,
+        "header_row_idx": integer,
+        "modified": {"type": "date"},
+        "header": {**keyword, "normalizer": normalizer, "fields": {"text": {"type": "text", "analyzer": analyzer}}},
+        "formats": keyword,
+        "cols": {"type": "nested", "dynamic": "strict", "properties": column},
+        "columns": {"type": "flattened", "ignore_above": _LONGEST},
+        "detected_at": {"type": "date", "format": "epoch_millis"},
+        "folded": {
+            "properties": {
+                "title": folded,
+                "dataset": folded,
+                "organisation": folded,
+                "column": folded,
+                "format": keyword,
+                "type": keyword,
+                "domain": keyword,
+                "status": keyword,
+                "title_key": _keyword(512),
+            }
+        },
+    }
+
+
+def template(pattern: str, *, french: bool, asciifolding: bool) -> _Field:
+    """Return the index template.
+
+    Args:
+        pattern: of the names of the indexes that it is for.
+        french: whether the server has the analyzer ``french``; else ``standard`` is taken.
+        asciifolding: whether it has that filter; else header names are lower-cased only.
+    """
+    analyzer = "french" if french else "standard"
+    normalizer = "folded" if asciifolding else "lowercase"
+    analysis = {"normalizer": {"folded": {"type": "custom", "filter": ["lowercase", "asciifolding"]}}}
+    return {
+        "index_patterns": [pattern],
+        "version": SCHEMA,
+        "_meta": {"schema_version": SCHEMA, "analyzer": analyzer, "normalizer": normalizer},
+        "template": {
+            "settings": {"analysis": analysis} if asciifolding else {},
+            "mappings": {
+                "dynamic": "strict",
+                "_meta": {"schema_version": SCHEMA, "analyzer": analyzer, "normalizer": normalizer},
+                "properties": _properties(analyzer, normalizer),
+            },
+        },
+    }
+
+
+def entry(document: Document) -> _Field:
+    """Return a document's fields in the index."""
+    facts = document.dump()
+    folded: _Field = {
+        "title": " ".join(words(document.title)),
+        "dataset": " ".join(words(document.dataset_title or "")),
+        "column": [" ".join(words(name)) for name in document.header],
+        "format": [key(name) for name in document.formats],
+        "status": key(document.status),
+        "domain": key(document.domain or ""),
+        "type": sorted({key(column.python_type) for column in document.cols if column.python_type}),
+        "title_key": key(document.title),
+    }
+    return {**facts, "detected_at": document.version, "columns": _columns(document.cols), "folded": folded}
+
+
+def read(fields: Mapping[str, Any]) -> Document:
+    """Return the document that an index has."""
+    return Document.model_validate({name: value for name, value in fields.items() if name not in VIEWS})
+
+
+def _columns(cols: Iterable[Column]) -> _Field:
+    found: dict[str, _Field] = defaultdict(lambda: {"name": [], "score": []})
+    for column in cols:
+        if column.format:
+            # A flattened field takes no null bytes.
+            found[column.format]["name"].append(column.name.replace("\0", " "))
+            found[column.format]["score"].append(column.score)
+    return dict(found)

@@ -1,0 +1,33 @@
+"""What tests of several folders share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from datafab.clients.index import Index, open_index
+from tests.servers.elasticsearch import Elasticsearch, elasticsearch, missing
+
+
+@pytest.fixture(scope="session")
+def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elasticsearch]:
+    """The Elasticsearch of this test run."""
+    if why := missing():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(why)
+    base = tmp_path_factory.getbasetemp()
+    with elasticsearch((base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "elasticsearch") as server:
+        yield server
+
+
+@pytest.fixture
+def elastic_index(elastic: Elasticsearch) -> Iterator[Index]:
+    """An index of its own there; not made yet."""
+    index = open_index(f"{elastic.url}/test-{uuid4().hex}")
+    yield index
+    for made in index.aliases():
+        index.client.indices.delete(index=made)
+    index.client.options(ignore_status=404).indices.delete_index_template(name=index.name)
+    index.close()
