@@ -13,6 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from pydantic import Field
+
 from datafab.domain.payload import Item, ItemError, Status, Value
 
 #: Names an analysis: the csv-detective that made it and the revision of what stands around it.
@@ -76,11 +78,33 @@ class Document(Value):
     cols: tuple[Column, ...] = ()
 
 
+class Highlight(Value):
+    """Where words of a query stand in one text of a document."""
+
+    #: ``title``, ``dataset``, ``organisation``; of a column ``column`` (its name), ``format`` or ``type``
+    field: str
+    #: of the column
+    position: int | None = None
+    #: characters, from and to (not included)
+    spans: tuple[tuple[int, int], ...]
+
+
+class Count(Value):
+    """How many of the results have a value."""
+
+    value: str
+    count: int
+
+
 class Results(Value):
     """A page of what was found, and how many there are in all."""
 
     total: int
     hits: tuple[Document, ...] = ()
+    #: by source; nothing of a document that no word has led to
+    highlights: dict[str, tuple[Highlight, ...]] = Field(default_factory=dict)
+    #: by facet, of all results, the most frequent first; only those that were asked for
+    facets: dict[str, tuple[Count, ...]] = Field(default_factory=dict)
 
 
 def analysis_name(sha256: str) -> str:

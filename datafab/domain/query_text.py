@@ -85,7 +85,7 @@ def read(text: str) -> Node:
     if len(text) > MAX_LENGTH:
         raise QueryError(text, MAX_LENGTH, f"a query has {MAX_LENGTH:,} characters at most, this one {len(text):,}")
     try:
-        node: Node = _PARSER.parse(text)  # type: ignore[assignment]  # what its transformer makes
+        node: Node | None = _PARSER.parse(text)  # type: ignore[assignment]  # what its transformer makes
     except (UnexpectedCharacters, UnexpectedToken) as error:
         # At the end the last token is what is told of.
         ends = isinstance(error, UnexpectedToken) and error.token.type == "$END"
@@ -95,9 +95,9 @@ def read(text: str) -> Node:
         raise QueryError(text, position, _unexpected(text[position:].strip(), _expected(error))) from None
     except Misread as error:
         raise QueryError(text, error.position, error.why) from None
-    if node == Everything() and text.strip(" *"):
+    if node is None and text.strip():
         raise QueryError(text, 0, "there is no word to look for: a word has letters or digits")
-    return node
+    return node or Everything()
 
 
 def write(node: Node) -> str:
@@ -133,11 +133,11 @@ def _bracketed(node: Node, kinds: object) -> str:
     return f"({write(node)})" if isinstance(node, kinds) else write(node)  # type: ignore[arg-type]  # a union of types
 
 
-class _Builder(Transformer[Token, Node]):
+class _Builder(Transformer[Token, Node | None]):
     """Makes the tree while the text is read, so that no depth of brackets needs recursion."""
 
-    def start(self, found: list[Node]) -> Node:
-        return found[0] if found else Everything()
+    def start(self, found: list[Node]) -> Node | None:
+        return found[0] if found else None
 
     def disjunction(self, found: list[Node]) -> Node:
         return _bounded(either(found))

@@ -9,10 +9,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from datafab.clients.index import Index, Outcome, open_index
+from datafab.clients.index import Outcome, open_index
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.store import Store
 from datafab.domain.document import VERSION, Column, Document, analysis_name, document, document_id, filename
@@ -54,86 +52,8 @@ def doc(source: str = "file:a", version: int = 1, title: str = "Titre", status=S
     return Document(source=source, version=version, status=status, title=title, **facts)
 
 
-@pytest.fixture
-def towns(index) -> Index:
-    index.put_many(
-        [
-            doc("file:1", title="Établissements de santé", formats=("siret", "string"), header=("code postal", "nom")),
-            doc("file:2", title="Écoles", formats=("code_postal", "date"), header=("code", "postal"), version=2),
-            doc("file:3", title="Naissances", formats=("datetime_naive",), header=("date_naissance",), version=3),
-            doc("file:4", title="Rien", dataset_title="Données de l'Hérault", status=Status.FAILED, version=4),
-        ]
-    )
-    return index
-
-
 def sources(found) -> list[str]:
     return sorted(hit.source.removeprefix("file:") for hit in found.hits)
-
-
-@pytest.mark.parametrize(
-    ("query", "found"),
-    [
-        ("", "1234"),
-        (" * ", "1234"),
-        ("etablissements", "1"),
-        ("ETABLISSEMENTS sante", "1"),
-        ("Établissements", "1"),
-        ("E\u0301coles", "2"),
-        ("ecoles sante", ""),
-        ("herault", "4"),
-        ("code postal", "12"),
-        ("format:siret", "1"),
-        ("format:SIRET nom", "1"),
-        ("format:code_postal", "2"),
-        ("format:code", ""),
-        ("format:date", "2"),
-        ("format:datetime_naive", "3"),
-        ("format:siret format:code_postal", ""),
-        ('column:"code postal"', "1"),
-        ("column:code_postal", "1"),
-        ("column:code", "12"),
-        ("column:naissance", "3"),
-        ('"date naissance"', "3"),
-        ("dataset:herault", "4"),
-        ("title:ecoles", "2"),
-        ("column:ecoles", ""),
-        ("NOT ecoles", ""),
-        ("ecoles OR naissances", ""),
-        ("eco*", ""),
-        ('"', ""),
-        ("(", ""),
-        ("🦆", ""),
-        ("format:", ""),
-        ('column:"', ""),
-        ("a" * 100_000, ""),
-        ("ecoles " * 5000, "2"),
-        ("\ue000", ""),
-    ],
-)
-def test_documents_are_found(towns, query, found):
-    results = towns.search(query)
-    assert sources(results) == list(found)
-    assert results.total == len(found)
-
-
-@given(query=st.text(max_size=60) | st.text(st.sampled_from('"*():^-+{}:\0ANDORNET \ud800\ue000éa'), max_size=30))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
-def test_no_query_is_an_error(towns, query):
-    assert towns.search(query).total >= len(towns.search(query, limit=2).hits)
-
-
-def test_results_come_in_pages_the_newest_first(towns):
-    pages = [towns.search("", limit=2, offset=offset) for offset in (0, 2, 4)]
-    assert [[hit.source for hit in page.hits] for page in pages] == [["file:4", "file:3"], ["file:2", "file:1"], []]
-    assert {page.total for page in pages} == {4}
-    assert towns.search("ecoles", limit=-1, offset=-1).hits == ()
-    assert len(towns.search("", limit=10**30).hits) == 4
-
-
-def test_a_title_counts_for_more_than_a_column(index):
-    index.put_many([doc("file:column", title="x", header=("communes",)), doc("file:title", title="communes")])
-    assert [hit.source for hit in index.search("communes").hits] == ["file:title", "file:column"]
 
 
 def test_the_same_document_twice_is_one(index):

@@ -67,6 +67,7 @@ def day(*parts: int) -> int:
         ("a -(b OR c)", both([A, negated(either([B, C]))])),
         ('-"a b"', negated(word("a", "b"))),
         ("NOT NOT a", A),
+        ("NOT NOT *", Everything()),
         ("NOT a b", both([negated(A), B])),
         ("a-b", word("a", "b")),
         ("a - b & c", both([A, B, C])),

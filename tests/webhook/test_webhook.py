@@ -277,7 +277,7 @@ def test_with_a_bad_file_there_is_no_webhook(tmp_path, server):
 
 
 def test_the_index_is_searched_in_pages(site):
-    assert site.http.get("/api/search?q=rien").json == {"total": 0, "hits": []}
+    assert site.http.get("/api/search?q=rien").json == {"total": 0, "hits": [], "highlights": {}, "facets": {}}
     documents = [
         Document(source=f"file:{number}", version=number, status=Status.OK, title=f"Écoles n° {number}")
         for number in range(3)

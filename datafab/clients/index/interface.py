@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 from typing import Protocol
 
 from datafab.domain.document import Document, Results
+from datafab.domain.query import Facet, Sort
 from datafab.errors import Fatal, Retriable
 
 
@@ -18,6 +19,8 @@ class Outcome(StrEnum):
     STALE = "stale"
 
 
+#: Values of a facet that are counted: the most frequent.
+MAX_FACET = 20
 #: Of one document: what became of it, or why it was refused (for good, or for now).
 Put = Outcome | Fatal | Retriable
 
@@ -47,5 +50,28 @@ class Index(Protocol):
     def count(self) -> int:
         """Return how many documents there are."""
 
-    def search(self, query: str, limit: int = 20, offset: int = 0) -> Results:
-        """Find documents that have all that a query asks for, the best match first."""
+    def refresh(self) -> None:
+        """Let searches see what was put."""
+
+    def search(
+        self,
+        query: str,
+        limit: int = 20,
+        offset: int = 0,
+        *,
+        sort: Sort = Sort.RELEVANCE,
+        facets: Collection[Facet] = (),
+    ) -> Results:
+        """Find documents.
+
+        Args:
+            query: in the language of ``docs/search.md``; empty or ``*``: everything.
+            limit: documents to return at most.
+            offset: documents to leave out first.
+            sort: their order.
+            facets: what all results are to be counted by.
+
+        Raises:
+            FlowError: the query cannot be read, or the page is too far.
+            Retriable: the index is away.
+        """

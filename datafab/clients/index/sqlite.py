@@ -1,48 +1,31 @@
-"""An index in SQLite with FTS5, for one host: any number of threads and processes read while one writes.
-
-The columns and formats of a document stand in the full-text table with a mark before, between and after them, so that
-``format:date`` is a phrase, mark, date, mark, and neither ``date_naissance`` nor two neighbours make it true by chance.
-"""
+"""An index in SQLite with FTS5, for one host: any number of threads and processes read while one writes."""
 
 from __future__ import annotations
 
 import os
-import re
 import sqlite3
 import time
-import unicodedata
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datafab.clients.index.interface import Outcome, Put
-from datafab.domain.document import Document, Results, document_id
+from datafab.clients.index.interface import MAX_FACET, Put
+from datafab.clients.index.sqlite_query import Selection, select
+from datafab.clients.index.sqlite_tables import forget, prepare, put, transaction
+from datafab.domain.document import Count, Document, Results, document_id
+from datafab.domain.highlight import highlights
+from datafab.domain.query import Facet, Sort, page, parse
 from datafab.errors import FlowError, Retriable
 
 #: Seconds to wait for another writer.
 BUSY = 30.0
-#: Documents on a page, documents before it, terms of a query and words of a term: more are not looked at.
-MAX_PAGE, MAX_OFFSET, MAX_TERMS, MAX_WORDS = 1000, 10**9, 50, 50
-#: For the private use of whoever; the tokenizer takes it for a letter.
-_MARK = "\ue000"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS documents (
-    number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, body TEXT NOT NULL
-);
-CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(
-    title, dataset, header, formats, tokenize = "unicode61 remove_diacritics 2"
-);
-PRAGMA user_version = 1;
-"""
-_UPSERT = """
-INSERT INTO documents (id, version, body) VALUES (?1, ?2, ?3)
-ON CONFLICT (id) DO UPDATE SET version = ?2, body = ?3 WHERE version <= ?2
-RETURNING number
-"""
-_FIELDS = {"format": "formats", "column": "header", "dataset": "dataset", "title": "title"}
-_TERM = re.compile(r'(?:(\w+):)?(?:"([^"]*)"?|([^\s"]+))')
-_WORD = re.compile(r"[^\W_]+")
+_FACETS = {
+    Facet.FORMAT: ("format", "JOIN formats USING (number)"),
+    Facet.ORGANISATION: ("organisation", ""),
+    Facet.DOMAIN: ("domain", ""),
+    Facet.STATUS: ("status", ""),
+}
 
 
 class SqliteIndex:
@@ -71,23 +54,25 @@ class SqliteIndex:
         Raises:
             Retriable: the index is locked, full or away.
         """
-        with self._use() as connection, _transaction(connection):
-            return [_put(connection, document) for document in documents]
+        with self._use() as connection, transaction(connection):
+            return [put(connection, document) for document in documents]
 
     def get(self, source: str) -> Document | None:
         """Return a source's document."""
         with self._use() as connection:
-            row = connection.execute("SELECT body FROM documents WHERE id = ?", (document_id(source),)).fetchone()
+            row = connection.execute(
+                "SELECT body FROM documents JOIN bodies USING (number) WHERE id = ?", (document_id(source),)
+            ).fetchone()
         return Document.model_validate_json(row[0]) if row else None
 
     def delete(self, source: str) -> bool:
         """Forget a source's document; False if there was none."""
-        with self._use() as connection, _transaction(connection):
+        with self._use() as connection, transaction(connection):
             row = connection.execute(
                 "DELETE FROM documents WHERE id = ? RETURNING number", (document_id(source),)
             ).fetchone()
             if row:
-                connection.execute("DELETE FROM words WHERE rowid = ?", row)
+                forget(connection, row[0])
         return row is not None
 
     def count(self) -> int:
@@ -96,34 +81,26 @@ class SqliteIndex:
             count: int = connection.execute("SELECT count(*) FROM documents").fetchone()[0]
         return count
 
-    def search(self, query: str, limit: int = 20, offset: int = 0) -> Results:
-        """Find documents that have all that a query asks for, the best match first.
+    def refresh(self) -> None:
+        """Let searches see what was put: they do."""
 
-        Args:
-            query: words, ``"several words"``, ``format:siret``, ``column:"code postal"``, ``dataset:...``,
-                ``title:...``; accents and case do not matter. Empty or ``*``: everything, the newest first.
-            limit: documents to return at most.
-            offset: documents to leave out first.
-        """
-        everything = query.strip() in {"", "*"}
-        match = _match(query)
-        if not everything and not match:
-            return Results(total=0)
-        page = (min(max(0, limit), MAX_PAGE), min(max(0, offset), MAX_OFFSET))
-        with self._use() as connection:
-            if everything:
-                total = connection.execute("SELECT count(*) FROM documents").fetchone()
-                rows = connection.execute(
-                    "SELECT body FROM documents ORDER BY version DESC, id LIMIT ? OFFSET ?", page
-                ).fetchall()
-            else:
-                total = connection.execute("SELECT count(*) FROM words WHERE words MATCH ?", (match,)).fetchone()
-                rows = connection.execute(
-                    "SELECT body FROM words JOIN documents ON number = words.rowid WHERE words MATCH ?"
-                    " ORDER BY bm25(words, 4, 2, 2, 1), version DESC, id LIMIT ? OFFSET ?",
-                    (match, *page),
-                ).fetchall()
-        return Results(total=total[0], hits=tuple(Document.model_validate_json(body) for (body,) in rows))
+    def search(
+        self,
+        query: str,
+        limit: int = 20,
+        offset: int = 0,
+        *,
+        sort: Sort = Sort.RELEVANCE,
+        facets: Collection[Facet] = (),
+    ) -> Results:
+        """Find documents."""
+        asked, (limit, offset) = parse(query), page(limit, offset)
+        selection = select(asked)
+        with self._use() as connection, transaction(connection, "DEFERRED"):
+            (total,) = connection.execute(f"SELECT count(*) {selection.count}", selection.values).fetchone()
+            hits = _hits(connection, selection, sort, (limit, offset)) if limit and total else ()
+            counts = {facet.value: _counts(connection, selection, facet) for facet in facets}
+        return Results(total=total, hits=hits, highlights=highlights(asked, hits), facets=counts)
 
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
@@ -167,8 +144,7 @@ def _open(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
     _write_ahead(connection)
     connection.execute("PRAGMA synchronous = NORMAL")
-    if connection.execute("PRAGMA user_version").fetchone() == (0,):
-        connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+    prepare(connection, path)
     return connection
 
 
@@ -186,41 +162,22 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    with connection:
-        yield
+def _hits(
+    connection: sqlite3.Connection, selection: Selection, sort: Sort, on_page: tuple[int, int]
+) -> tuple[Document, ...]:
+    found = connection.execute(
+        f"SELECT number {selection.documents} ORDER BY {selection.order(sort)} LIMIT ? OFFSET ?",
+        (*selection.values, *on_page),
+    ).fetchall()
+    bodies = (connection.execute("SELECT body FROM bodies WHERE number = ?", number).fetchone()[0] for number in found)
+    return tuple(Document.model_validate_json(body) for body in bodies)
 
 
-def _put(connection: sqlite3.Connection, document: Document) -> Outcome:
-    body = document.model_dump_json(exclude_none=True)
-    row = connection.execute(_UPSERT, (document_id(document.source), document.version, body)).fetchone()
-    if row is None:
-        return Outcome.STALE
-    connection.execute("DELETE FROM words WHERE rowid = ?", row)
-    words = (document.title, document.dataset_title or "", _marked(document.header), _marked(document.formats))
-    connection.execute(
-        "INSERT INTO words (rowid, title, dataset, header, formats) VALUES (?, ?, ?, ?, ?)",
-        (*row, *(unicodedata.normalize("NFC", text) for text in words)),
+def _counts(connection: sqlite3.Connection, selection: Selection, facet: Facet) -> tuple[Count, ...]:
+    column, joined = _FACETS[facet]
+    rows = connection.execute(
+        f"SELECT {column}, count(*) FROM (SELECT documents.* {selection.documents}) {joined}"  # noqa: S608 - ours
+        f" WHERE {column} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MAX_FACET}",
+        selection.values,
     )
-    return Outcome.OK
-
-
-def _marked(parts: Sequence[str]) -> str:
-    return f" {_MARK} ".join(["", *(part.replace(_MARK, " ") for part in parts), ""])
-
-
-def _match(query: str) -> str:
-    """Translate a query for FTS5: only letters and digits of it arrive there, each word within quotes."""
-    phrases = []
-    for field, quoted, plain in _TERM.findall(unicodedata.normalize("NFC", query))[:MAX_TERMS]:
-        known = _FIELDS.get(field.lower())
-        text = quoted or plain
-        words = _WORD.findall(text if known or not field else f"{field} {text}")[:MAX_WORDS]
-        if not words:
-            continue
-        exact = known == "formats"
-        phrase = " ".join([_MARK, *words, _MARK] if exact else words)
-        phrases.append(f'{known} : "{phrase}"' if known else f'"{phrase}"')
-    return " AND ".join(phrases)
+    return tuple(Count(value=value, count=count) for value, count in rows)
