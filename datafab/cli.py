@@ -72,6 +72,10 @@ def up() -> None:
     here.serve_forever()
 
 
+#: what the flow `collect` takes as true or false
+FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "log_facts")
+
+
 @main.command()
 @click.argument("endpoints", default="collection/endpoint.csv")
 @click.option("--collection-dir", help="Folder or URL that gets resource/ and log/; the file's folder if not given.")
@@ -79,6 +83,8 @@ def up() -> None:
     "--refill-todays-logs/--no-refill-todays-logs", default=False, help="Fetch again what has a log of today."
 )
 @click.option("--retry-failed", is_flag=True, help="Fetch again what failed today.")
+@click.option("--conditional", is_flag=True, help="Ask servers only for what has changed since the last look.")
+@click.option("--adaptive", is_flag=True, help="Look less often at what seldom changes.")
 @click.option("--log-facts", is_flag=True, help="Log bytes, reason and message too, which the original does not.")
 @click.option("--then", default=None, help="Stages after the fetch, e.g. analyse,index (the default) or none.")
 @inline_option
@@ -87,7 +93,7 @@ def up() -> None:
 def collect(endpoints: str, collection_dir: str | None, then: str | None, inline: bool, **options: bool) -> None:
     """Fetch every endpoint of ENDPOINTS (an endpoint.csv), analyse and index what came."""
     params: dict[str, Any] = {"endpoints": endpoints, "collection": collection_dir or str(Path(endpoints).parent)}
-    params |= {name: True for name in ("refill_todays_logs", "retry_failed", "log_facts") if options[name]}
+    params |= {name: True for name in FLAGS if options[name]}
     if then is not None:
         params["then"] = _stages(then)
     ended = run("collect", params, inline=inline)

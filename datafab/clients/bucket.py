@@ -128,6 +128,14 @@ class Bucket:
             raise
         return _removed_after(path)
 
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield the names of all objects below a folder."""
+        prefix = f"{self._prefix}{folder}/"
+        with self._told(folder):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+                for each in page.get("Contents", []):
+                    yield each["Key"].removeprefix(self._prefix)
+
     def path(self, name: str) -> Path:
         """Refuse: nothing here lies on this host."""
         msg = f"{self._url(name)} is not on this host: `local` fetches it"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
@@ -48,6 +48,9 @@ class Files(Protocol):
         Raises:
             FileNotFoundError: there is none.
         """
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield the names of all files below a folder, in no order."""
 
     def path(self, name: str) -> Path:
         """Return the local path of a file."""
@@ -126,6 +129,21 @@ class Folder:
         """Have a file at a path of this host; FileNotFoundError when there is none."""
         self.open(name).close()
         return nullcontext(self.path(name))
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield the names of all files below a folder, in no order."""
+        try:
+            with os.scandir(f"{self._root}/{folder}") as entries:
+                for entry in entries:
+                    name = f"{folder}/{entry.name}"
+                    if entry.is_dir():
+                        yield from self.names(name)
+                    else:
+                        yield name
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            broken(f"{self._root}/{folder}", error)
 
     def path(self, name: str) -> Path:
         """Return the local path of a file."""

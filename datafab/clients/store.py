@@ -4,6 +4,7 @@
 | --- | --- |
 | ``resource/<sha256>`` | bytes, never changed |
 | ``log/YYYY-MM-DD/<endpoint>.json`` | one fetch (``datafab/domain/fetchlog.py``) |
+| ``history/<endpoint>.json`` | how an endpoint was last seen (``datafab/domain/history.py``) |
 | ``analysis/<sha256>/<version>.json`` | one analysis |
 | ``batch/<sha256>`` | an item list too long for a message |
 | ``tmp/`` | files under way, swept when a day old |
@@ -176,6 +177,35 @@ class Store:
                 return file.read()
         except FileNotFoundError:
             return None
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """Write a file piece by piece over what was there; it is there when ``with`` has ended well."""
+        path = self._files.temporary()
+        try:
+            try:
+                with Path(path).open("xb") as file:
+                    yield file
+            except OSError as error:
+                broken(path, error)
+            self._files.adopt(path, name)
+        finally:
+            Path(path).unlink(missing_ok=True)
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Path | None]:
+        """Have a file of any name as one of this host until the end of ``with``; None when there is none."""
+        try:
+            held = self._files.local(name)
+        except FileNotFoundError:
+            yield None
+            return
+        with held as path:
+            yield path
+
+    def names(self, folder: str) -> Iterator[str]:
+        """Yield the names of all files below a folder, in no order."""
+        return self._files.names(folder)
 
     def exists(self, name: str) -> bool:
         """Tell whether there is a file with this name."""

@@ -76,7 +76,7 @@ class FetchLog:
         """Read a log, ours or the original's; None when it is not one (cut short, or of another kind)."""
         try:
             log = json.loads(data)
-            if not _DIGEST.fullmatch(log.get("resource") or "0" * 64):
+            if not is_digest(log.get("resource") or "0" * 64):
                 return None
             return cls(
                 url=log.get("endpoint-url") or log["url"],
@@ -99,6 +99,11 @@ class FetchLog:
     def since(self, unix: float) -> bool:
         """Tell whether the fetch began at or after this Unix time."""
         return self.at.replace(tzinfo=UTC).timestamp() >= unix
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether this is a sha256 in hexadecimal, and nothing else."""
+    return _DIGEST.fullmatch(text) is not None
 
 
 def log_name(endpoint: str, at: datetime) -> str:

@@ -8,6 +8,8 @@ Parameters of a job:
 | ``collection`` | root of the store that gets ``resource/`` and ``log/``: a folder or a URL |
 | ``refill_todays_logs`` | fetch again what has a log of today (default false) |
 | ``retry_failed`` | fetch again what failed today (default false) |
+| ``conditional`` | ask servers only for what has changed since the last look (default false) |
+| ``adaptive`` | look less often at what seldom changes, within the settings' bounds (default false) |
 | ``queries`` | digest of the list of the query files that endpoints name, with their texts (``localised`` makes it) |
 | ``log_facts`` | give logs the keys ``bytes``, ``reason``, ``message`` and ``plugin`` too (default false) |
 """
@@ -16,8 +18,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -30,6 +34,7 @@ from datafab.domain.batching import by_host
 from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, unfetchable
 from datafab.domain.fetchlog import FetchLog, log_name
 from datafab.domain.filename import filename, media_type
+from datafab.domain.history import History, after, history_name
 from datafab.domain.payload import CollectFacts, Item, Status
 from datafab.domain.plugin import made_type
 from datafab.domain.sparql import split
@@ -131,6 +136,8 @@ def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = 
                 continue
             endpoint = _Endpoint(item, facts, item.url, ctx.services.store(item.store), clock())
             endpoint.log_facts = bool(ctx.params.get("log_facts"))
+            endpoint.conditional = bool(ctx.params.get("conditional"))
+            endpoint.adaptive = bool(ctx.params.get("adaptive"))
             yield endpoint.collected(session, ctx)
 
 
@@ -139,6 +146,9 @@ class _Endpoint:
 
     #: whether the log gets the keys that the original has not: bytes, reason, message, plugin
     log_facts = False
+    #: whether the server is asked only for what has changed, and whether it is asked less often where little does
+    conditional = False
+    adaptive = False
 
     def __init__(self, item: Item, facts: CollectFacts, url: str, store: Store, now: datetime) -> None:
         self.item = item
@@ -173,7 +183,13 @@ class _Endpoint:
     def _got(self, session: Session) -> Outcome:
         """Fetch what the server has."""
         transform = stripped_wfs if self.facts.plugin == "wfs" else stripped
-        return self._fetched(session.fetch(self.url, self.store, transform=transform, html=False))
+        known = self.history if self.conditional and self._known() else None
+        conditions = known.conditions() if known else {}
+        fetched = session.fetch(self.url, self.store, transform=transform, html=False, headers=conditions)
+        if known is not None and conditions and fetched.status == HTTPStatus.NOT_MODIFIED:
+            sent = {**fetched.request_headers, **conditions}
+            fetched = replace(fetched, sha256=known.resource, refusal=None, request_headers=sent)
+        return self._fetched(fetched)
 
     def _made(self, made: Making, session: Session) -> Outcome:
         """Let the plugin make the resource."""
@@ -187,7 +203,7 @@ class _Endpoint:
         """Return what today's log says, if it forbids another fetch."""
         data = self.store.read(self.name)
         if data is None:
-            return None
+            return self._resting(ctx)
         log = FetchLog.decoded(data)
         kept = self._with_resource(log) if log is not None and log.resource else None
         # This job's own fetch, by an attempt that died before it could tell, or one that failed and is tried again.
@@ -196,6 +212,36 @@ class _Endpoint:
         if ctx.params.get("refill_todays_logs") or (ctx.params.get("retry_failed") and not kept):
             return None
         return _settled(kept or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+
+    def _resting(self, ctx: Context) -> Item | None:
+        """Return what the last look gave, if it was not long ago for an endpoint that changes as seldom as this one."""
+        history = self.history if self.adaptive else None
+        # What this job has tried, it may try again.
+        if history is None or history.at.replace(tzinfo=UTC).timestamp() >= ctx.created:
+            return None
+        settings = ctx.services.settings
+        if history.due(self.now, settings.adaptive_least, settings.adaptive_most):
+            return None
+        return _settled(self._known() or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+
+    @cached_property
+    def history(self) -> History | None:
+        """What is known of the endpoint, if this plugin has seen it before."""
+        history = History.decoded(self.store.read(history_name(self.facts.endpoint)))
+        return history if history is not None and history.plugin == self.facts.plugin else None
+
+    def _known(self) -> Item | None:
+        """Return the item with what the endpoint last gave; None when that is not in the store."""
+        history = self.history
+        if history is None or history.resource is None:
+            return None
+        return self._with_resource(FetchLog(url=self.url, at=history.at, resource=history.resource))
+
+    def _write(self, log: FetchLog) -> None:
+        """Keep the log of a look, and what is to be known at the next one."""
+        self.store.write(self.name, log.encoded(facts=self.log_facts))
+        if self.conditional or self.adaptive:
+            self.store.write(history_name(self.facts.endpoint), after(self.history, log).encoded())
 
     def _unfetched(self, error: Fatal) -> Item:
         """Log an endpoint that cannot even be asked."""
@@ -209,7 +255,7 @@ class _Endpoint:
             message=error.message,
             plugin=self.facts.plugin,
         )
-        self.store.write(self.name, log.encoded(facts=self.log_facts))
+        self._write(log)
         return _settled(self.item, FetchStatus.FAILED, error)
 
     def _fetched(self, fetched: Fetched, made: Making | None = None) -> Outcome:
@@ -230,7 +276,7 @@ class _Endpoint:
             message=refusal.message if refusal else None,
             plugin=self.facts.plugin,
         )
-        self.store.write(self.name, log.encoded(facts=self.log_facts))
+        self._write(log)
         if fetched.sha256 is not None:
             return self._kept(log, fetched.url)
         error = fetched.error("endpoint-url", budget=made.budget if made else None)
@@ -240,18 +286,23 @@ class _Endpoint:
 
     def _kept(self, log: FetchLog, url: str) -> Item:
         """Return the item that a log with a resource makes."""
-        return _settled(self._with_resource(log, url) or self.item, FetchStatus.OK, http_status=log.status)
+        item = self._with_resource(log, url) or self.item
+        status = Status.UNCHANGED if log.status == HTTPStatus.NOT_MODIFIED else Status.OK
+        return _settled(item, FetchStatus.OK, status=status, http_status=log.status)
 
     def _with_resource(self, log: FetchLog, url: str | None = None) -> Item | None:
         """Return the item with the resource that the log names; None when it is not in the store."""
         size = self.store.size(log.resource or "")
         if size is None:
             return None
+        headers = log.response_headers
+        if "content-type" not in map(str.lower, headers) and self.history and self.history.resource == log.resource:
+            headers = {**headers, **self.history.headers}  # an answer without a body need not say what it would be
         return self.item.evolve(
             sha256=log.resource,
             size=size,
-            media_type=media_type(log.response_headers) or made_type(self.facts.plugin, self.url),
-            filename=filename(log.response_headers, url or self.url),
+            media_type=media_type(headers) or made_type(self.facts.plugin, self.url),
+            filename=filename(headers, url or self.url),
         )
 
 
@@ -259,15 +310,15 @@ def _settled(
     item: Item,
     fetch: FetchStatus,
     error: DatafabError | None = None,
-    status: Status = Status.FAILED,
+    status: Status | None = None,
     http_status: int | None = None,
 ) -> Item:
     """Return the item with the fetch's status, and its own."""
     facts = item.collect and item.collect.evolve(status=fetch.value, http_status=http_status)
     item = item.evolve(collect=facts)
     if error is not None:
-        return item.failed(error, status)
-    return item.evolve(status=Status.OK if fetch is FetchStatus.OK else status)
+        return item.failed(error, status or Status.FAILED)
+    return item.evolve(status=status or (Status.OK if fetch is FetchStatus.OK else Status.FAILED))
 
 
 def _failed(item: Item, error: DatafabError) -> Item:

@@ -18,6 +18,7 @@ import pytest
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.domain.endpoint import endpoint_hash
 from datafab.domain.fetchlog import FetchLog
+from datafab.domain.history import History
 from datafab.domain.job import Job
 from datafab.domain.payload import Batch, Item, Status
 from datafab.errors import FlowError, Lost, Wait
@@ -97,6 +98,8 @@ class Collection:
             if path.is_file():
                 if path.parent.name == "resource":
                     assert path.name == sha(path.read_bytes())
+                elif path.parent.name == "history":
+                    assert History.decoded(path.read_bytes())
                 else:
                     assert path.parent.parent.name == "log"
                     assert json.loads(path.read_bytes())["entry-date"].startswith(path.parent.name)

@@ -1,0 +1,181 @@
+"""The second look at an endpoint: asked for changes only, or not at all yet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+
+from datafab.domain.endpoint import endpoint_hash
+from datafab.domain.payload import Status
+from datafab.stages.collect import collect
+from tests.servers.http import Answer, Site, redirect
+from tests.unit.test_collect import COLLECT, CSV, Collection, row, sha
+
+START = datetime(2026, 11, 20, 3, tzinfo=UTC)
+
+
+class Portal:
+    """Answers with an ETag, and with nothing to whoever has it."""
+
+    def __init__(self) -> None:
+        self.body = CSV
+        self.status = 200
+
+    def __call__(self, path: str, headers: dict[str, str]) -> Answer:
+        tag = f'"{len(self.body)}"'
+        if path == "/moved":
+            return redirect("/a.csv")
+        if self.status != 200 or (headers.get("If-None-Match") == tag and path != "/untagged"):
+            return Answer(status=self.status if self.status != 200 else 304, content_type=None, headers={"ETag": tag})
+        return Answer(self.body, headers={} if path == "/untagged" else {"ETag": tag})
+
+
+@pytest.fixture
+def portal():
+    return Portal()
+
+
+@pytest.fixture
+def site(portal):
+    with Site(router=portal) as site:
+        yield site
+
+
+@pytest.fixture
+def collection(tmp_path) -> Collection:
+    return Collection(tmp_path)
+
+
+def look(collection: Collection, url: str, hours: float = 0, **params):
+    """Collect at a time."""
+    at = START + timedelta(hours=hours)
+    stage = replace(COLLECT, run_many=partial(collect, clock=lambda: at.replace(tzinfo=None)))
+    return collection.one(row(url), stage=stage, created=at.timestamp(), **params)
+
+
+def conditional(collection: Collection, url: str, hours: float = 0, **params):
+    return look(collection, url, hours, conditional=True, **params)
+
+
+def log_at(collection: Collection, url: str, hours: float) -> dict:
+    return collection.log(url, f"{START + timedelta(hours=hours):%Y-%m-%d}")
+
+
+@pytest.mark.parametrize("path", ["/a.csv", "/moved"])
+def test_what_has_not_changed_is_not_sent_again(collection, portal, site, path):
+    url = site.url(path)
+    first = conditional(collection, url)
+    second = conditional(collection, url, 24)
+    assert (second.status, second.collect.status, second.collect.http_status) == (Status.UNCHANGED, "OK", 304)
+    assert (second.sha256, second.media_type) == (sha(CSV), first.media_type) == (sha(CSV), "text/csv")
+    log = log_at(collection, url, 24)
+    assert (log["status"], log["resource"], "exception" in log) == ("304", sha(CSV), False)
+    assert log["request-headers"]["If-None-Match"] == f'"{len(CSV)}"'
+    portal.body = b"new\n"
+    third = conditional(collection, url, 48)
+    assert (third.status, third.sha256) == (Status.OK, sha(b"new\n"))
+    assert log_at(collection, url, 48)["status"] == "200"
+
+
+def test_nobody_is_asked_so_unless_somebody_wants_it(collection, site):
+    url = site.url("/a.csv")
+    for day in range(2):
+        assert look(collection, url, 24 * day).status is Status.OK
+    assert all("If-None-Match" not in headers for _, headers in site.requests)
+    assert not (collection.folder / "history").exists()
+
+
+def test_a_server_without_etags_is_asked_for_everything(collection, site):
+    url = site.url("/untagged")
+    for day in range(2):
+        assert conditional(collection, url, 24 * day).collect.http_status == 200
+
+
+def test_what_has_gone_from_the_store_is_asked_for_again(collection, site):
+    url = site.url("/a.csv")
+    conditional(collection, url)
+    (collection.folder / "resource" / sha(CSV)).write_bytes(b"cut")  # a crash of the original
+    (collection.folder / "resource" / sha(CSV)).unlink()
+    assert conditional(collection, url, 24).status is Status.OK
+    assert site.hits["/a.csv"] == 2
+
+
+def test_another_plugin_is_another_resource(collection, site):
+    url = site.url("/a.csv")
+    conditional(collection, url)
+    collection.write(row(url, plugin="wfs"))
+    at = START + timedelta(days=1)
+    stage = replace(COLLECT, run_many=partial(collect, clock=lambda: at.replace(tzinfo=None)))
+    (item,) = collection.run(stage=stage, created=at.timestamp(), conditional=True)
+    assert item.collect.http_status == 200
+
+
+def test_an_attempt_that_died_before_it_told_says_the_same(collection, site):
+    url = site.url("/a.csv")
+    conditional(collection, url)
+    told = conditional(collection, url, 24)
+    created = (START + timedelta(hours=24)).timestamp() - 5
+    stage = replace(COLLECT, run_many=partial(collect, clock=lambda: START.replace(tzinfo=None) + timedelta(hours=24)))
+    (again,) = collection.run(row(url), stage=stage, created=created, conditional=True)
+    assert again == told
+    assert site.hits["/a.csv"] == 2
+
+
+def test_a_304_that_nobody_asked_for_is_a_failure(collection, portal, site):
+    portal.status = 304
+    item = conditional(collection, site.url("/a.csv"))
+    assert (item.status, item.error.type) == (Status.FAILED, "http_304")
+
+
+def test_what_seldom_changes_is_looked_at_less_often(collection, portal, site):
+    url = site.url("/a.csv")
+    asked = []
+    for hours in range(0, 24 * 40, 12):
+        before = site.hits.total()
+        item = look(collection, url, hours, adaptive=True)
+        if site.hits.total() > before:
+            asked.append(hours)
+        else:
+            assert (item.status, item.collect.status, item.sha256) == (Status.UNCHANGED, "ALREADY_FETCHED", sha(CSV))
+    # 12 hours after the first, then a day, a week, a month
+    assert asked == [0, 24, 48, 216, 936]
+    assert len(collection.logs()) == len(asked)
+    portal.body = b"new\n"
+    assert look(collection, url, 936 + 720, adaptive=True).status is Status.OK
+    assert look(collection, url, 936 + 720 + 24, adaptive=True).collect.status == "OK"  # a change: often again
+
+
+def test_what_failed_is_looked_at_soon(collection, portal, site):
+    url = site.url("/a.csv")
+    for hours in (0, 24, 48):
+        look(collection, url, hours, adaptive=True)
+    portal.status = 404
+    assert look(collection, url, 48 + 168, adaptive=True).status is Status.FAILED
+    portal.status = 200
+    assert look(collection, url, 48 + 168 + 24, adaptive=True).collect.status == "OK"
+
+
+def test_refilling_wins_over_resting_and_resting_over_retrying(collection, site):
+    url = site.url("/a.csv")
+    look(collection, url, 0, adaptive=True)
+    assert look(collection, url, 1, adaptive=True, refill_todays_logs=True).collect.status == "OK"
+    assert look(collection, url, 2, adaptive=True, retry_failed=True).collect.status == "ALREADY_FETCHED"
+
+
+def test_a_log_of_a_304_is_read_as_digital_land_reads_logs(collection, site):
+    """Its readers go by the key ``resource`` alone: without it the resource would have ended that day."""
+    url = site.url("/a.csv")
+    conditional(collection, url)
+    conditional(collection, url, 24)
+    seen: dict[str, list[str]] = {}
+    for path in sorted(collection.folder.glob("log/*/*.json")):
+        log = json.loads(path.read_bytes())
+        assert path.stem == endpoint_hash(log["endpoint-url"])
+        assert datetime.fromisoformat(log["entry-date"]).tzinfo is None
+        if "resource" in log:
+            seen.setdefault(log["resource"], []).append(log["entry-date"][:10])
+    assert seen == {sha(CSV): ["2026-11-20", "2026-11-21"]}
