@@ -8,7 +8,7 @@ from typing import Any
 
 from datafab.domain.document import Document, analysis_name, document
 from datafab.domain.payload import Item, Status
-from datafab.errors import Fatal, Retriable
+from datafab.errors import DatafabError, Fatal, Retriable
 from datafab.stage import Context, Outcome, Stage
 
 
@@ -16,11 +16,13 @@ def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:
     """Put what is known of each item into the index, as of the time at which the job was made."""
     made = [None if _told_before(item) else _document(item, ctx) for item in items]
     try:
-        ctx.services.index.put_many(one for one in made if isinstance(one, Document))
+        put = iter(ctx.services.index.put_many(one for one in made if isinstance(one, Document)))
     except Retriable as error:
         yield from (error for _ in items)
-    else:
-        yield from (one if isinstance(one, Fatal) else item for item, one in zip(items, made, strict=True))
+        return
+    for item, one in zip(items, made, strict=True):
+        became = next(put) if isinstance(one, Document) else one
+        yield became if isinstance(became, DatafabError) else item
 
 
 def _told_before(item: Item) -> bool:
@@ -51,5 +53,6 @@ STAGES: tuple[Stage, ...] = (
         requires=frozenset({"source"}),
         wants=frozenset({Status.OK, Status.UNCHANGED, Status.FAILED}),
         deadline=600.0,
+        retries=10,  # an Elasticsearch that is started again takes minutes
     ),
 )

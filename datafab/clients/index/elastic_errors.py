@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -18,6 +19,7 @@ MISSING = "index_missing"
 #: Characters of the server's reasons that a message quotes.
 QUOTED = 500
 _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
+_FIELD = re.compile(r"(?:failed to parse field|dynamic introduction of|field) \[([^\]]+)\]")
 _RIGHTS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 #: Seconds after which a block that somebody has to lift, or a full disk, is looked at again.
 BLOCKED_DELAY = 60.0
@@ -58,7 +60,8 @@ def refusal(status: int, error: Mapping[str, Any] | str, index: str) -> DatafabE
         return FlowError(msg, code="index", field=SETTING)
     if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Retriable(f"{index} answers {status}: {reason}", code="index", field=SETTING)
-    return Fatal(f"{index} refuses this ({status}): {reason}", code="index_refused", field=SETTING)
+    field = _FIELD.search(reason)
+    return Fatal(f"{index} refuses this ({status}): {reason}", code="index_refused", field=field and field[1])
 
 
 def outcome(item: Mapping[str, Any], index: str) -> Put:
@@ -88,13 +91,18 @@ def _error(error: ApiError) -> Mapping[str, Any] | str:
 def _reason(error: Mapping[str, Any] | str) -> str:
     """Return the server's reason, and what caused it."""
     if isinstance(error, str):
-        return error[:QUOTED]
+        return _without_document(error)[:QUOTED]
     told: list[str] = []
     cause: Any = error
     while isinstance(cause, Mapping) and len(told) < 4:  # noqa: PLR2004 - deeper ones only say it again
-        told.append(str(cause.get("reason") or cause.get("type") or "no reason"))
+        told.append(_without_document(str(cause.get("reason") or cause.get("type") or "no reason")))
         cause = cause.get("caused_by")
     return ": ".join(dict.fromkeys(told))[:QUOTED]
+
+
+def _without_document(reason: str) -> str:
+    """Leave out what the parser quotes of its input, which may be a whole document."""
+    return reason.partition("\n")[0].partition(" at [Source")[0].partition(". Preview of field")[0]
 
 
 def _plain(error: TransportError) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from datafab.domain.document import Column, Document
-from datafab.domain.folding import key, words
+from datafab.domain.searchable import Searchable
 
 #: Version of what stands below; a new one is brought to an index by ``datafab index migrate``.
 SCHEMA = 1
@@ -81,6 +81,7 @@ def _properties(analyzer: str, normalizer: str) -> _Field:
                 "dataset": folded,
                 "organisation": folded,
                 "column": folded,
+                "formats": folded,
                 "format": keyword,
                 "type": keyword,
                 "domain": keyword,
@@ -119,16 +120,15 @@ def template(pattern: str, *, french: bool, asciifolding: bool) -> _Field:
 
 def entry(document: Document) -> _Field:
     """Return a document's fields in the index."""
-    facts = document.dump()
+    facts, seen = document.dump(), Searchable.of(document)
     folded: _Field = {
-        "title": " ".join(words(document.title)),
-        "dataset": " ".join(words(document.dataset_title or "")),
-        "column": [" ".join(words(name)) for name in document.header],
-        "format": [key(name) for name in document.formats],
-        "status": key(document.status),
-        "domain": key(document.domain or ""),
-        "type": sorted({key(column.python_type) for column in document.cols if column.python_type}),
-        "title_key": key(document.title),
+        "title": seen.title,
+        "dataset": seen.dataset,
+        "organisation": seen.organisation,
+        "column": seen.column,
+        "formats": seen.formats,
+        **seen.exact,
+        "title_key": seen.title_key,
     }
     return {**facts, "detected_at": document.version, "columns": _columns(document.cols), "folded": folded}
 

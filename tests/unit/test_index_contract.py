@@ -1,0 +1,150 @@
+"""What every index does, on SQLite and on a real Elasticsearch."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from datafab.clients.index import Outcome, open_index
+from datafab.domain.document import MAX_COLUMNS, Column, Document, document_id
+from datafab.domain.payload import ItemError
+
+
+@pytest.fixture(params=["sqlite", "elastic"])
+def index(request, tmp_path):
+    if request.param == "elastic":
+        yield request.getfixturevalue("elastic_index")
+        return
+    index = open_index(f"sqlite:///{tmp_path}/index.db")
+    yield index
+    index.close()
+
+
+def doc(source: str = "file:a", version: int = 1, **facts) -> Document:
+    return Document(**({"source": source, "version": version, "status": "ok", "title": "Titre"} | facts))
+
+
+def sources(index, query: str) -> list[str]:
+    index.refresh()
+    return sorted(hit.source.removeprefix("file:") for hit in index.search(query).hits)
+
+
+def test_an_index_that_was_never_written_is_empty(index):
+    index.ping()
+    assert (index.get("file:a"), index.count(), index.search("titre").total) == (None, 0, 0)
+    assert not index.delete("file:a")
+    assert index.put_many([]) == []
+
+
+def test_what_is_put_twice_is_one_and_an_older_version_never_replaces_a_newer_one(index):
+    assert index.put_many([doc(version=5), doc("file:b")]) == [Outcome.OK, Outcome.OK]
+    assert index.put_many([doc(version=5, title="pareil"), doc(version=4, title="ancien")]) == ["ok", "stale"]
+    index.refresh()
+    assert index.count() == 2
+    assert index.get("file:a").title == "pareil"
+    assert sources(index, "ancien") == []
+    assert index.put_many([doc(version=6, title="nouveau")]) == ["ok"]
+    assert sources(index, "nouveau") == ["a"]
+
+
+def test_one_source_twice_in_one_call_ends_as_the_newest(index):
+    assert index.put_many([doc(version=2, title="deux"), doc(version=1, title="un"), doc(version=3)]) == [
+        "ok", "stale", "ok",
+    ]  # fmt: skip
+    assert index.get("file:a").version == 3
+
+
+def test_a_document_is_had_and_forgotten(index):
+    index.put_many([doc(), doc("file:b")])
+    assert index.delete("file:a")
+    assert not index.delete("file:a")
+    assert index.get("file:a") is None
+    assert sources(index, "titre") == ["b"]
+    index.put_many([doc(version=9)])
+    assert sources(index, "titre") == ["a", "b"]
+
+
+AWKWARD = (
+    "", " ", "\0", "a\0b", '"', "\\", "{}", "';--", "a.b.c", ".", "_id", "é", "e\u0301", "🦆", "عربي", "\u202eabc",
+    "\ue000", "x" * 500, "\n\r\t", "$ref", "*", "naïve œuvre", "\ufeff", "\uffff",
+)  # fmt: skip
+
+
+def test_awkward_characters_come_back_as_they_were(index):
+    columns = tuple(Column(name=name, position=n, format="siret", score=1.5) for n, name in enumerate(AWKWARD))
+    documents = [
+        doc(
+            f"file:{name}{number}",
+            title=name,
+            header=AWKWARD,
+            cols=columns,
+            formats=(name or "x",),
+            dataset_title=name,
+            domain=name,
+            mime=name,
+            separator=name,
+            error=ItemError(type=name or "x", message=name, field=name),
+        )
+        for number, name in enumerate(AWKWARD)
+    ]
+    assert index.put_many(documents) == [Outcome.OK] * len(documents)
+    assert [index.get(one.source) for one in documents] == documents
+
+
+def test_a_table_of_many_columns_is_one_document(index):
+    names = tuple(f"colonne {n} " + "é" * 200 for n in range(MAX_COLUMNS))
+    columns = tuple(
+        Column(name=name, position=n, format="datetime_aware", python_type="datetime", score=1.25)
+        for n, name in enumerate(names)
+    )
+    wide = doc(header=names, cols=columns, formats=("datetime_aware",), nb_columns=9000)
+    assert index.put_many([wide, doc("file:b")]) == ["ok", "ok"]
+    assert index.get("file:a") == wide
+    assert sources(index, "colonne 1999") == ["a"]
+
+
+def test_a_long_source_is_known_by_a_hash(index):
+    long = "file:https://example.fr/" + "é" * 5000
+    index.put_many([doc(long)])
+    assert index.get(long).source == long
+    assert document_id(long).startswith("sha256:")
+    assert index.delete(long)
+
+
+def test_more_than_one_request_of_documents(index):
+    many = [doc(f"file:{n:04}", resource_url="https://example.fr/" + "x" * 1000) for n in range(1100)]
+    assert index.put_many(iter(many)) == [Outcome.OK] * 1100
+    index.refresh()
+    assert index.count() == index.search("titre").total == 1100
+
+
+def test_threads_share_an_index(index):
+    with ThreadPoolExecutor(8) as pool:
+        put = [pool.submit(index.put_many, [doc(f"file:{n}"), doc(f"file:x{n}")]) for n in range(20)]
+        found = [pool.submit(index.search, "titre") for _ in range(10)]
+    assert {outcome for each in put for outcome in each.result()} == {Outcome.OK}
+    assert all(each.result().total <= 40 for each in found)
+    index.refresh()
+    assert index.count() == 40
+
+
+def test_a_forked_child_has_connections_of_its_own(index):
+    index.put_many([doc()])
+    child = os.fork()
+    if child == 0:
+        try:
+            index.put_many([doc("file:child")])
+            index.close()
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert index.get("file:child") is not None
+    assert index.put_many([doc("file:parent")]) == ["ok"]
+
+
+def test_it_is_opened_anew_after_it_was_closed(index):
+    index.put_many([doc()])
+    index.close()
+    assert index.get("file:a") == doc()
