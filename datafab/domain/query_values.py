@@ -119,8 +119,9 @@ def _date(text: str) -> tuple[int, int] | None:
             end = begin.replace(year=year + month // 12, month=month % 12 + 1)
     except (ValueError, OverflowError):  # the 30th of February, the end of the year 9999
         return None
-    return _milliseconds(begin), _milliseconds(end) - 1
+    return milliseconds(begin), milliseconds(end) - 1
 
 
-def _milliseconds(moment: datetime) -> int:
+def milliseconds(moment: datetime) -> int:
+    """Return a moment as Unix time."""
     return (moment - _EPOCH) // MILLISECOND

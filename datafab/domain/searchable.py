@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datafab.domain.document import Document
 from datafab.domain.folding import key, words
 
+#: Characters of a title that decide where it stands among others.
+SORTED_BY = 200
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searchable:
@@ -40,7 +43,7 @@ class Searchable:
                 "domain": (key(document.domain),) if document.domain else (),
                 "status": (document.status.value,),
             },
-            title_key=key(document.title),
+            title_key=key(document.title)[:SORTED_BY],
         )
 
 

@@ -26,6 +26,18 @@ class TestSqlite(SearchContract):
     """An index in SQLite finds what the contract says."""
 
 
+class TestElasticsearch(SearchContract):
+    """A real Elasticsearch finds the same."""
+
+    @pytest.fixture
+    def index(self, elastic_index):
+        return elastic_index
+
+    @pytest.fixture
+    def shown(self, elastic_index):
+        return elastic_index.refresh
+
+
 VERSION_1 = """
 CREATE TABLE documents (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, body TEXT NOT NULL

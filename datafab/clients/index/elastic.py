@@ -21,10 +21,11 @@ from elasticsearch.helpers import streaming_bulk
 
 from datafab.clients.index.elastic_errors import MISSING, SETTING, failure, outcome
 from datafab.clients.index.elastic_mapping import VIEWS, entry, read, template
+from datafab.clients.index.elastic_query import request
 from datafab.clients.index.interface import Put
-from datafab.domain.document import Document, Results, document_id
-from datafab.domain.folding import words
-from datafab.domain.query import Facet, Sort
+from datafab.domain.document import Count, Document, Results, document_id
+from datafab.domain.highlight import highlights
+from datafab.domain.query import Facet, Sort, page, parse
 from datafab.errors import FlowError, Retriable, SettingError
 from datafab.settings import Settings
 
@@ -169,19 +170,22 @@ class ElasticIndex:
         limit: int = 20,
         offset: int = 0,
         *,
-        sort: Sort = Sort.RELEVANCE,  # noqa: ARG002 - still to come
-        facets: Collection[Facet] = (),  # noqa: ARG002 - still to come
+        sort: Sort = Sort.RELEVANCE,
+        facets: Collection[Facet] = (),
     ) -> Results:
-        """Find documents that have all words of a query."""
-        fields = [f"folded.{name}" for name in ("title", "dataset", "column")]
-        asked: dict[str, Any] = {"match_all": {}}
-        if words(query):
-            asked = {"bool": {"filter": [{"multi_match": {"query": w, "fields": fields}} for w in words(query)]}}
-        found = self.ask(query=asked, size=limit, from_=offset, track_total_hits=True, source_excludes=VIEWS)
+        """Find documents."""
+        asked = parse(query)
+        found = self.ask(**request(asked, *page(limit, offset), sort, facets), source_excludes=VIEWS)
         if found is None:
-            return Results(total=0)
-        hits = found["hits"]
-        return Results(total=hits["total"]["value"], hits=tuple(read(hit["_source"]) for hit in hits["hits"]))
+            return Results(total=0, facets={facet.value: () for facet in facets})
+        hits = tuple(read(hit["_source"]) for hit in found["hits"]["hits"])
+        counts = {
+            name: tuple(Count(value=each["key"], count=each["doc_count"]) for each in values["buckets"])
+            for name, values in found.get("aggregations", {}).items()
+        }
+        return Results(
+            total=found["hits"]["total"]["value"], hits=hits, highlights=highlights(asked, hits), facets=counts
+        )
 
     def ask(self, **search: Any) -> dict[str, Any] | None:
         """Return Elasticsearch's answer to a search; None: there is no index yet."""

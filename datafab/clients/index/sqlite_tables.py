@@ -15,6 +15,7 @@ from pathlib import Path
 from datafab.clients.index.interface import Outcome
 from datafab.clients.index.sqlite_query import ALL, MARK, token
 from datafab.domain.document import Document, document_id
+from datafab.domain.query_values import milliseconds
 from datafab.domain.searchable import Searchable
 from datafab.errors import FlowError
 
@@ -89,7 +90,7 @@ def put(connection: sqlite3.Connection, document: Document) -> Outcome:
     facts = (
         *(seen.title_key, document.organisation, document.domain, document.status.value),
         *(document.total_lines, document.nb_columns, document.filesize),
-        document.modified and round(document.modified.timestamp() * 1000),
+        document.modified and milliseconds(document.modified),
     )
     row = connection.execute(_UPSERT, (document_id(document.source), document.version, *facts)).fetchone()
     if row is None:
