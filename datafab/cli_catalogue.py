@@ -29,13 +29,14 @@ def catalogue() -> None:
 @catalogue.command()
 @at_url
 @click.option("--since", help="Go back to this date, instead of to the last pass (at first: one day).")
+@click.option("--full", is_flag=True, help="Read all of it, and withdraw from the index what it no longer has.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many files that may have changed.")
 @click.option("--wait", is_flag=True, help="Wait for the files' jobs too.")
 @as_json_option
 def run(wait: bool, as_json: bool, **given: Any) -> None:
     """Make a pass over the catalogue; enqueue a job for each file that may have changed."""
     api.connect()
-    handle = api.enqueue("catalogue", **{name: value for name, value in given.items() if value is not None})
+    handle = api.enqueue("catalogue", **{name: value for name, value in given.items() if value not in {None, False}})
     with show.following() as told:
         this = handle.wait(told=told)
     ended = [_ended(job) for job in _files(this)] if wait else []
@@ -47,7 +48,7 @@ def run(wait: bool, as_json: bool, **given: Any) -> None:
     else:
         for line in handle.logs:
             if line["event"] == "read":
-                said = f"pages read: {line['pages']}, files enqueued: {this.total or 0}, left out: {line['left_out']}"
+                said = f"pages read: {line['pages']}, files enqueued: {line['changed']}, left out: {line['left_out']}"
                 show.out.print(said, highlight=False, soft_wrap=True)
         if wait:
             show.counts(counts)
@@ -63,15 +64,18 @@ def status(url: str | None, as_json: bool) -> None:
     api.connect()
     services = cluster_app.services()
     root = services.catalogue(url).url
-    cursor = services.sources.cursor(root)
+    cursor, known = services.sources.cursor(root), services.sources.seen(root)
     jobs = cluster_app.jobs()
     files = Counter(job.status.value for job in jobs.newest(flow="source", limit=LOOKED_AT))
     last = next((job for job in jobs.newest(flow="catalogue") if (job.params.get("url") or root) == root), None)
     read = None if cursor is None else datetime.fromtimestamp(cursor, UTC).isoformat(timespec="seconds")
     if as_json:
-        show.lines([{"url": root, "cursor": read, "pass": last and last.dump(), "files": dict(files)}])
+        show.lines(
+            [{"url": root, "cursor": read, "sources": known, "pass": last and last.dump(), "files": dict(files)}]
+        )
         return
     show.out.print(f"{root}: {f'read up to {read}' if read else 'never read to the end'}", highlight=False)
+    show.out.print(f"files known: {known}", highlight=False)
     if last is not None:
         show.out.print(f"last pass: {last.id} {last.status}", highlight=False)
     said = ", ".join(f"{count} {name}" for name, count in sorted(files.items()))

@@ -39,15 +39,7 @@ FLOWS: dict[str, Flow] = {
             name="catalogue",
             title="Read a udata catalogue, and enqueue a job for each file that may have changed",
             source="discover",
-            stages=("enqueue_source",),
-            after="catalogue_end",
-        ),
-        Flow(
-            name="catalogue_end",
-            title="Note how far a catalogue was read, once a pass has ended well",
-            source="ended_pass",
             stages=("save_cursor",),
-            requires=frozenset({"of"}),
         ),
         Flow(
             name="source",

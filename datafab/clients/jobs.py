@@ -373,6 +373,10 @@ class RedisJobs:
         ids: list[str] = self._redis.zrangebyscore(PREFIX + "deadlines", "-inf", seconds)
         return ids
 
+    def unended(self) -> int:
+        """Return how many jobs have not ended."""
+        return int(self._redis.zcard(PREFIX + "deadlines"))
+
     def prune(self) -> int:
         """Forget jobs whose retention is over; return how many. Their keys expire by themselves."""
         gone = 0

@@ -5,7 +5,8 @@ Keys, all below ``datafab:1:``
 | key | type | holds |
 | --- | --- | --- |
 | ``source:<id>`` | hash | how a source was seen, about 400 bytes; kept a year after the last look |
-| ``catalogue:<digest>`` | hash | its ``url`` and ``cursor``; ``pass:<job>``: when a pass began that may move it |
+| ``catalogue:<digest>`` | hash | its ``url`` and ``cursor`` |
+| ``catalogue:<digest>:seen`` | sorted set | its sources, by when the last pass began that saw them |
 | ``link:<id>`` | set | jobs that wait for a link of link-proxy |
 """
 
@@ -42,12 +43,8 @@ return 1
 
 # A pass that began earlier may end later.
 _MOVE = """
-local began = tonumber(redis.call('HGET', KEYS[1], ARGV[1]))
-if not began then return 0 end
-if ARGV[2] == '1' and began > (tonumber(redis.call('HGET', KEYS[1], 'cursor')) or 0) then
-  redis.call('HSET', KEYS[1], 'cursor', began)
-end
-redis.call('HDEL', KEYS[1], ARGV[1])
+if tonumber(ARGV[2]) <= (tonumber(redis.call('HGET', KEYS[1], 'cursor')) or 0) then return 0 end
+redis.call('HSET', KEYS[1], 'url', ARGV[1], 'cursor', ARGV[2])
 return 1
 """
 
@@ -127,13 +124,36 @@ class Sources:
         value = self._redis.hget(_catalogue(catalogue), "cursor")
         return None if value is None else float(value)
 
-    def began(self, catalogue: str, job: str, at: float) -> None:
-        """Note that a job has read a catalogue as far as it must; the cursor is moved once all of it has ended well."""
-        self._redis.hset(_catalogue(catalogue), mapping={"url": catalogue, f"pass:{job}": at})
+    def move(self, catalogue: str, at: float) -> bool:
+        """Note that a pass over a catalogue has come to a good end that began at ``at``; False: a later one did."""
+        return bool(self._move(keys=[_catalogue(catalogue)], args=[catalogue, at]))
 
-    def ended(self, catalogue: str, job: str, *, well: bool) -> bool:
-        """Forget a pass; one that ended well moves the cursor to its beginning. False: there is none to forget."""
-        return bool(self._move(keys=[_catalogue(catalogue)], args=[f"pass:{job}", int(well)]))
+    def saw(self, catalogue: str, sources: Sequence[str], at: float) -> None:
+        """Note that a pass that began at ``at`` has seen these sources in a catalogue."""
+        if sources:
+            self._redis.zadd(f"{_catalogue(catalogue)}:seen", dict.fromkeys(sources, at), gt=True)
+
+    def seen(self, catalogue: str) -> int:
+        """Return how many sources a catalogue has, as far as passes have seen."""
+        return int(self._redis.zcard(f"{_catalogue(catalogue)}:seen"))
+
+    def vanished(self, catalogue: str, before: float) -> int:
+        """Return how many of them no pass has seen that began at ``before`` or later."""
+        return int(self._redis.zcount(f"{_catalogue(catalogue)}:seen", "-inf", f"({before!r}"))
+
+    def some_vanished(self, catalogue: str, before: float, limit: int = MANY) -> list[str]:
+        """Return some of those."""
+        key = f"{_catalogue(catalogue)}:seen"
+        found: list[str] = self._redis.zrangebyscore(key, "-inf", f"({before!r}", start=0, num=limit)
+        return found
+
+    def forget(self, catalogue: str, sources: Sequence[str]) -> None:
+        """Forget sources."""
+        if sources:
+            with self._redis.pipeline() as pipe:
+                pipe.zrem(f"{_catalogue(catalogue)}:seen", *sources)
+                pipe.delete(*map(_source, sources))
+                pipe.execute()
 
     def await_link(self, link: str, job: str) -> None:
         """Note that a job waits for a link."""

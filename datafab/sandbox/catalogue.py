@@ -6,6 +6,8 @@ one move while somebody reads, give ``meanwhile`` what is to happen after a page
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +34,7 @@ class Sandbox:
 
     Attributes:
         url: root of its API.
+        export: URL of its list of all resources.
         public: what it calls that root in ``next_page``, if it is another.
         datasets: by id.
         control: time, faults, and what was asked.
@@ -39,6 +42,7 @@ class Sandbox:
     """
 
     url: str = ""
+    export: str = ""
     public: str | None = None
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
     control: Control = field(default_factory=Control)
@@ -147,6 +151,19 @@ class Sandbox:
             "previous_page": address(page - 1) if page > 1 else None,
         }
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines of the list of all resources; dates have no zone there."""
+        for dataset in list(self.datasets.values()):
+            if dataset["deleted"]:
+                continue
+            of = {f"dataset.{name}": dataset[name] for name in ("id", "title", "slug", "private")}
+            of["dataset.organization"] = (dataset["organization"] or {}).get("name")
+            for each in dataset["resources"]:
+                names = ("id", "url", "title", "description", "filetype", "format", "type", "mime", "filesize")
+                checksum = {f"checksum.{name}": (each["checksum"] or {}).get(name) for name in ("type", "value")}
+                modified = datetime.fromisoformat(each["last_modified"]).replace(tzinfo=None).isoformat()
+                yield of | {name: each[name] for name in names} | checksum | {"modified": modified}
+
 
 def _date(name: str) -> Callable[[Mapping[str, Any]], datetime]:
     return lambda dataset: datetime.fromisoformat(dataset[name])
@@ -207,6 +224,16 @@ def _app(sandbox: Sandbox) -> Flask:
             return _refused(404, "Dataset not found")
         return _refused(410, "Dataset has been deleted") if found["deleted"] else _masked(_public(found))
 
+    @app.get("/resources.csv")
+    def export() -> Response:
+        listed = list(sandbox.rows())
+        text = io.StringIO()
+        names = list(dict.fromkeys(name for row in listed for name in row)) or ["dataset.id", "id", "url", "modified"]
+        rows = csv.DictWriter(text, names, delimiter=";", quoting=csv.QUOTE_ALL, lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(listed)
+        return Response(text.getvalue(), content_type="text/csv; charset=utf-8")
+
     @app.get(f"{_API}/datasets/r/<resource>")
     def file(resource: str) -> AnyResponse:
         listed = [each for every in list(sandbox.datasets.values()) for each in every["resources"]]
@@ -230,5 +257,5 @@ def catalogue(port: int = 0, control: Control | None = None) -> Iterator[Sandbox
     """Run a catalogue; it is empty."""
     sandbox = Sandbox(control=control or Control())
     with serving(_app(sandbox), port) as url:
-        sandbox.url = url + _API
+        sandbox.url, sandbox.export = url + _API, f"{url}/resources.csv"
         yield sandbox

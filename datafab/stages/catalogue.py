@@ -7,7 +7,7 @@ Parameters of a job of the flow ``catalogue``:
 | ``url`` | root of the API of another catalogue than that of ``DATAFAB_CATALOGUE_URL`` |
 | ``since`` | a date, or a moment, to go back to; else where the last pass began, less ``DATAFAB_CATALOGUE_OVERLAP`` |
 | ``full`` | go back to the beginning, and withdraw from the index what the catalogue no longer has |
-| ``export`` | of a full pass: URL of the catalogue's list of resources, else ``DATAFAB_CATALOGUE_EXPORT``, else its pages |
+| ``export`` | of a full pass: URL of the catalogue's list of resources, else ``DATAFAB_CATALOGUE_EXPORT``, else pages |
 | ``withdraw`` | of a full pass: largest share of the known sources that may have vanished, 0.2 unless it is said |
 | ``limit`` | stop after so many sources that may have changed; such a pass does not count as the last one |
 """
@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import batched, islice
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,8 +70,6 @@ class _Pass:
     root: str
     #: where it begins again after an attempt that died, failed or waited
     notes: dict[str, Any]
-    #: why resources were left out
-    left_out: dict[str, int] = field(default_factory=dict)
 
     def run(self) -> None:
         """Read the catalogue, and enqueue what may have changed."""
@@ -86,7 +84,7 @@ class _Pass:
                 self.notes["whole"] = False
                 break
             self._breathe()
-        said = ", ".join(f"{count} {why}" for why, count in sorted(self.left_out.items()))
+        said = ", ".join(f"{count} {why}" for why, count in sorted(self.notes["left_out"].items()))
         self.ctx.log.info("read", pages=self.notes["pages"], changed=self.notes["found"], left_out=said or "nothing")
 
     def _export(self) -> str | None:
@@ -129,24 +127,25 @@ class _Pass:
             self.notes["list"] = fetched.sha256
         done = self.notes.get("rows", 0)
         with store.open(self.notes["list"]) as lines:
-            for chunk in batched(listed(islice(lines, done, None)), CHUNK):
+            rows = listed(islice(lines, done, None))
+            while chunk := list(islice(rows, CHUNK)):
                 done += len(chunk)
-                yield list(chunk), {"rows": done}
+                yield chunk, {"rows": done}
 
     def _take(self, found: list[Resource]) -> None:
-        """Enqueue those that may have changed, those that were never seen first."""
+        """Enqueue those that may have changed."""
         wanted = {f"{SOURCE}{each.id}": each for each in found if self._wanted(each)}
         sources = self.ctx.services.sources
         sources.saw(self.root, list(wanted), self.ctx.created)
-        known, new = sources.fingerprints(list(wanted)), list[str]()
-        changed = {name: print_ for name, each in wanted.items() if (print_ := fingerprint(each)) != known[name]}
+        known = sources.fingerprints(list(wanted))
+        now = {name: fingerprint(each) for name, each in wanted.items()}
+        changed = [name for name in wanted if now[name] != known[name]]
         if len(changed) < len(wanted):
             self._leave("unchanged", len(wanted) - len(changed))
-        new = [name for name in changed if known[name] is None]
-        for name in [*new, *(name for name in changed if known[name] is not None)]:
+        for name in changed:
             if self._full:
                 return
-            self._enqueue(name, wanted[name], changed[name], NEW if known[name] is None else KNOWN)
+            self._enqueue(name, wanted[name], now[name], NEW if known[name] is None else KNOWN)
 
     def _wanted(self, resource: Resource) -> bool:
         if not fetchable(resource.url):
@@ -158,7 +157,7 @@ class _Pass:
         return False
 
     def _leave(self, why: str, count: int = 1) -> None:
-        self.left_out[why] = self.left_out.get(why, 0) + count
+        self.notes["left_out"][why] = self.notes["left_out"].get(why, 0) + count
 
     def _enqueue(self, source: str, resource: Resource, fingerprint: str, priority: int) -> None:
         title = resource.dataset_title and resource.dataset_title[:MAX_TITLE]
@@ -210,7 +209,7 @@ def _beginning(ctx: Context, params: PassParams, root: str) -> dict[str, Any]:
     first = datetime.fromtimestamp(ctx.created, UTC) - FIRST
     back = None if params.full else since or until(cursor, overlap) or first
     whole = back is None or cursor is None or back <= cursor
-    return {"until": back and back.isoformat(), "whole": whole, "pages": 0, "found": 0}
+    return {"until": back and back.isoformat(), "whole": whole, "pages": 0, "found": 0, "left_out": {}}
 
 
 def _withdraw(ctx: Context, root: str, share: float) -> None:

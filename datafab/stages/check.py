@@ -109,6 +109,7 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
     own = min(found, key=_rank)
     for source, other in _parts(item, [each for each in found if each is not own]):
         params = {"source": source, "url": other.url, "fingerprint": _digest([other.version]), "part": True}
+        params |= {"priority": ctx.params.get("priority", 0)}
         params |= {"dataset": item.dataset.dump()} if item.dataset else {}
         if ctx.services.sources.facts(source).fingerprint != params["fingerprint"]:
             key = f"source:{source.removeprefix('datagouv:')}:{params['fingerprint']}"

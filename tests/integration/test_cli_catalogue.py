@@ -22,7 +22,7 @@ def test_a_pass_fetches_what_has_changed_and_says_how_far_it_was_read(datafab: R
         assert "pages read: 1, files enqueued: 2, left out: 1 not http" in first
         assert "1 ok, 1 failed" in first
         again = json.loads(datafab("catalogue", "run", "--url", udata.url, "--wait", "--json").stdout)
-        assert (again["flow"], again["status"], again["total"]) == ("catalogue", "succeeded", 0)
+        assert (again["flow"], again["status"], again["total"]) == ("catalogue", "succeeded", 1)
         hits = [json.loads(line) for line in datafab("search", "dataset:communes", "--json").stdout.splitlines()]
         assert {(hit["resource_url"], hit["status"]) for hit in hits if hit["dataset_id"] == dataset} == {
             (f"{site}/communes.csv", "ok"),

@@ -217,6 +217,11 @@ class TestFingerprint:
     def test_is_the_same_tomorrow(self):
         assert fingerprint(read()) == "81cdeb2fe2c757ebce1ef17f8c735101"
 
+    def test_knows_a_date_again_without_its_zone(self):
+        # As the exported list has it.
+        dates = ("2026-11-20T05:12:00.104000+00:00", "2026-11-20T05:12:00.104000", "2026-11-20T06:12:00.104+01:00")
+        assert len({fingerprint(read(last_modified=date)) for date in dates}) == 1
+
 
 class TestAddresses:
     @pytest.mark.parametrize(

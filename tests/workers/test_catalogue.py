@@ -97,9 +97,6 @@ class Pass:
     def __init__(self, bench: Bench, udata: Sandbox, *, timeout: float = 60, **params: object) -> None:
         self.bench = bench
         self.job = bench.end(bench.start("catalogue", url=udata.url, **params), timeout)
-        until(lambda: not bench.redis.zcard("datafab:1:after"), timeout)
-        (ended,) = [job for job in jobs().newest(flow="catalogue_end") if job.params["of"] == self.job.id]
-        bench.end(ended.id, timeout)
 
     @property
     def enqueued(self) -> list[Job]:
@@ -402,14 +399,14 @@ def test_a_pass_that_fails_leaves_the_cursor_where_it_was(bench: Bench, udata: S
     udata.control.faults.append(Fault(skip=1, status=400))
     failed = Pass(bench, udata)
     assert failed.job.status is JobStatus.FAILED
-    assert (cursor(udata), failed.enqueued) == (None, [])
-    again = Pass(bench, udata)
-    assert len(statuses(again.sources())) == 2
+    # What it had read is enqueued.
+    assert (cursor(udata), len(failed.enqueued)) == (None, 1)
+    Pass(bench, udata)
+    assert len(statuses(failed.sources())) == 2
     moved = cursor(udata)
     udata.control.faults.append(Fault(status=400))
     Pass(bench, udata)
     assert cursor(udata) == moved
-    assert not bench.redis.hkeys(f"datafab:1:catalogue:{hashlib.sha256(udata.url.encode()).hexdigest()[:32]}")[2:]
 
 
 def test_a_killed_worker_in_the_middle_of_a_pass_forgets_no_source_and_doubles_none(
@@ -463,20 +460,94 @@ def test_a_pass_that_was_cancelled_is_made_up_for_by_the_next(
     bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
 ):
     away(proxy)
-    udata.add(portal.url("/a.csv"), portal.url("/a.csv?2"))
-    bench.cluster.parts["control"].kill()  # so that the pass cannot end
+    many(udata, portal)
+    reached, go_on = Event(), Event()
+    udata.meanwhile[2] = lambda: reached.set() or go_on.wait(60)
     job = bench.start("catalogue", url=udata.url)
-    until(lambda: sum(one.created > bench.job(job).created for one in jobs().newest(flow="source")) == 2, 30)
-    assert bench.redis.keys("datafab:1:catalogue:*")
+    assert reached.wait(30)
     assert jobs().end(job, JobStatus.CANCELLED)
-    bench.mend()
-    (ended,) = until(lambda: [one for one in jobs().newest(flow="catalogue_end") if one.params["of"] == job], 30)
-    assert bench.end(ended.id).status is JobStatus.SUCCEEDED
+    go_on.set()
+    # The job that it has enqueued goes on, and the next pass does not double it.
     assert cursor(udata) is None
-    # Its sources' jobs go on, and the next pass does not double them.
     again = Pass(bench, udata)
-    assert again.enqueued == []
+    made = [bench.end(one.id, 60) for one in jobs().made_after(bench.job(job).created, "source")]
+    assert statuses(made) == ["ok", "ok"]
+    assert (portal.hits["/a.csv"], portal.hits["/b.csv"]) == (1, 1)
     assert cursor(udata) == pytest.approx(again.job.created, abs=0.01)
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["pages", "list"])
+def test_a_full_pass_reads_everything_and_withdraws_what_has_vanished(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, listed: bool
+):
+    away(proxy)
+    portal.route = lambda *_: Answer(TABLE)
+    old = udata.add(portal.url("/old.csv"), last_update=ago(days=900), title="Vieux; jeu\nde données")
+    new = udata.add(portal.url("/a.csv"), portal.url("/b.csv"))
+    removed = udata.add(portal.url("/c.csv"))
+    udata.attach(new, portal.url("/facts.csv"), filesize=12, checksum={"type": "sha1", "value": "AB"}, format="CSV")
+    private = udata.add(portal.url("/private.csv"), private=True)
+    full = {"full": True} | ({"export": udata.export} if listed else {})
+    assert len(statuses(Pass(bench, udata).sources())) == 4
+    assert statuses(Pass(bench, udata, **full).sources()) == ["ok"]
+    assert (found(udata, old).dataset_title, found(udata, private)) == ("Vieux; jeu\nde données", None)
+    # From the pages or the list, what the catalogue says of a file is the same.
+    assert Pass(bench, udata, since=ago(days=999)).enqueued == []
+    assert Pass(bench, udata, full=True, export=udata.export).enqueued == []
+    udata.remove(removed)
+    udata.datasets[new]["resources"].pop(0)
+    Pass(bench, udata)
+    assert found(udata, removed)  # no full pass
+    moved = cursor(udata)
+    this = Pass(bench, udata, **full)
+    assert found(udata, removed) is None
+    assert [found(udata, new, number).resource_url for number in range(2)] == [
+        portal.url(path) for path in ("/b.csv", "/facts.csv")
+    ]
+    assert [line["sources"] for line in jobs().logs(this.job.id) if line["event"] == "withdrawn"] == [2]
+    assert cursor(udata) > moved
+    assert services().sources.seen(udata.url) == 3
+
+
+def test_a_catalogue_that_has_lost_too_much_is_not_believed(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    sources = services().sources
+    sources.saw(udata.url, [f"datagouv:{number}" for number in range(501)], time.time() - 60)
+    this = Pass(bench, udata, full=True)
+    assert this.job.status is JobStatus.FAILED
+    assert this.job.error
+    assert (this.job.error.type, this.job.error.field) == ("many_vanished", "withdraw")
+    assert (sources.seen(udata.url), cursor(udata)) == (501, None)
+    assert Pass(bench, udata, full=True, withdraw=1).job.status is JobStatus.SUCCEEDED
+    assert (sources.seen(udata.url), cursor(udata) is None) == (0, False)
+
+
+def test_a_pass_waits_while_too_many_jobs_have_not_ended(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
+    away(proxy)
+    udata.add(portal.url("/a.csv"))
+    crowd = {f"crowd:{number}": time.time() + 3600 for number in range(bench.settings.catalogue_backlog)}
+    bench.redis.zadd("datafab:1:deadlines", crowd)
+    job = bench.start("catalogue", url=udata.url)
+    until(lambda: bench.job(job).status is JobStatus.WAITING, 20)
+    assert udata.control.asked("GET") == []
+    bench.redis.zrem("datafab:1:deadlines", *crowd)
+    bench.ledger.hasten(job)
+    assert bench.end(job).status is JobStatus.SUCCEEDED
+    (made,) = jobs().made_after(bench.job(job).created, "source")
+    assert made.params["priority"] == 6  # never seen
+    assert statuses([bench.end(made.id)]) == ["ok"]
+    udata.change(udata.resource_ids(next(iter(udata.datasets)))[0])
+    (again,) = Pass(bench, udata).sources()
+    assert again.params["priority"] == 9
+
+
+def test_a_list_that_is_none_fails_the_pass(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
+    for path in ("/a.csv", "/absent.csv"):
+        job = Pass(bench, udata, full=True, export=portal.url(path)).job
+        assert job.error
+        assert (job.status, job.error.field) == (JobStatus.FAILED, "export")
+    assert cursor(udata) is None
 
 
 def test_two_passes_at_once_double_nothing(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):

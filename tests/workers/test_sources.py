@@ -69,24 +69,29 @@ def test_many_and_very_long_sources(sources: Sources):
     assert {name for name, value in found.items() if value} == set(names[::100])
 
 
-@pytest.mark.parametrize(
-    ("passes", "expected"),
-    [
-        ([], None),
-        ([("a", 10.5, True)], 10.5),
-        ([("a", 10.5, False)], None),
-        ([("a", 10.5, True), ("b", 20.0, False)], 10.5),
-        ([("b", 20.0, True), ("a", 10.5, True)], 20.0),  # the earlier one ended later
-    ],
-)
-def test_the_cursor_moves_to_where_a_pass_began_that_ended_well(sources: Sources, passes: list, expected: float | None):
-    for job, at, _ in passes:
-        sources.began(URL, job, at)
-    for job, _, well in passes:
-        assert sources.ended(URL, job, well=well)
-        assert not sources.ended(URL, job, well=True)  # a second end of the same pass says nothing
-    assert sources.cursor(URL) == expected
-    assert sources.cursor(URL + "/other") is None
+def test_the_cursor_moves_only_forward(sources: Sources):
+    assert sources.cursor(URL) is None
+    assert sources.move(URL, 20.0)
+    assert not sources.move(URL, 10.5)  # an earlier pass that ended later
+    assert sources.cursor(URL) == 20.0
+    assert sources.move(URL, 20.5)
+    assert (sources.cursor(URL), sources.cursor(URL + "/other")) == (20.5, None)
+
+
+def test_what_was_not_seen_again_has_vanished(sources: Sources):
+    names = [f"datagouv:{number}" for number in range(5)]
+    sources.saw(URL, names, 10.25)
+    sources.saw(URL, [], 11)
+    sources.saw(URL, names[:3], 20.5)
+    sources.saw(URL, names[:1], 15)  # by a pass that began earlier
+    sources.saw(URL + "/other", ["x"], 1)
+    assert (sources.seen(URL), sources.vanished(URL, 10.25), sources.vanished(URL, 20.5)) == (5, 0, 2)
+    for name in names:
+        sources.remember(name, 1, fingerprint="f")
+    assert sources.some_vanished(URL, 20.5, 1) == names[3:4]
+    sources.forget(URL, sources.some_vanished(URL, 20.5))
+    assert (sources.seen(URL), sources.vanished(URL, 20.5)) == (3, 0)
+    assert list(sources.fingerprints(names).values()) == ["f", "f", "f", None, None]
 
 
 def test_who_waits_for_links(server: RedisServer, sources: Sources):
