@@ -104,14 +104,19 @@ class JobHandle:
             raise JobFailed(job)
         return job
 
-    def settle(self, limit: float) -> None:
-        """Wait until what follows this job, such as a push's callback, has ended too; ``limit`` seconds at most."""
+    def settle(self, limit: float) -> Job | None:
+        """Wait until what follows this job, such as a push's callback, has ended too, and return that job.
+
+        Args:
+            limit: seconds at most; None is returned after them, and where nothing follows.
+        """
         job, end = self.job, time.monotonic() + limit
-        while job.ended is not None and find(job.flow).after and time.monotonic() < end:
+        while job.ended is not None and find(job.flow).following(job.params) and time.monotonic() < end:
             following = cluster.jobs().with_key(after_key(job.id, job.ended))
-            if following is not None and cluster.jobs().get(following).final:
-                return
+            if following is not None and (found := cluster.jobs().get(following)).final:
+                return found
             time.sleep(LOOK_EVERY)
+        return None
 
     def cancel(self) -> bool:
         """Cancel it; False: it had ended before."""

@@ -12,7 +12,18 @@ from typing import Any
 import click
 import redis
 
-from datafab import api, cli_archive, cli_catalogue, cli_ckan, cli_flows, cli_sandbox, cli_wis2, log, show
+from datafab import (
+    api,
+    cli_archive,
+    cli_catalogue,
+    cli_ckan,
+    cli_collection,
+    cli_flows,
+    cli_sandbox,
+    cli_wis2,
+    log,
+    show,
+)
 from datafab.cli_job import SOME_FAILED, as_json_option, inline_option, run
 from datafab.domain.job import JobStatus
 from datafab.embedded import ALL, Cluster
@@ -73,7 +84,7 @@ def up() -> None:
 
 
 #: what the flow `collect` takes as true or false
-FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "log_facts")
+FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "log_facts", "save_csv")
 
 
 @main.command()
@@ -86,6 +97,7 @@ FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "log_f
 @click.option("--conditional", is_flag=True, help="Ask servers only for what has changed since the last look.")
 @click.option("--adaptive", is_flag=True, help="Look less often at what seldom changes.")
 @click.option("--log-facts", is_flag=True, help="Log bytes, reason and message too, which the original does not.")
+@click.option("--save-csv", is_flag=True, help="Bring the collection's log.csv and resource.csv up to date afterwards.")
 @click.option("--then", default=None, help="Stages after the fetch, e.g. analyse,index (the default) or none.")
 @inline_option
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 even when endpoints failed.")
@@ -96,8 +108,10 @@ def collect(endpoints: str, collection_dir: str | None, then: str | None, inline
     params |= {name: True for name in FLAGS if options[name]}
     if then is not None:
         params["then"] = _stages(then)
-    ended = run("collect", params, inline=inline)
+    ended = run("collect", params, inline=inline, settle=cli_collection.PATIENCE if options["save_csv"] else 0)
     ended.report(as_json=options["as_json"])
+    if options["save_csv"]:
+        cli_collection.saved(params["collection"], ended, inline=inline)
     if not options["exit_zero"]:
         ended.exit()
 
@@ -194,6 +208,7 @@ def jobs_prune() -> None:
 main.add_command(cli_ckan.push)
 main.add_command(cli_archive.archive)
 main.add_command(cli_catalogue.catalogue)
+main.add_command(cli_collection.collection)
 main.add_command(cli_flows.flows)
 main.add_command(cli_sandbox.sandbox)
 main.add_command(cli_wis2.publish)

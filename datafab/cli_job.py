@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
@@ -38,6 +38,8 @@ class Ended:
     job: Job
     failures: Mapping[str, ItemError]
     log: Sequence[Mapping[str, Any]]
+    #: the job that followed it, where that was waited for
+    followed: Job | None = None
 
     @property
     def counts(self) -> Counts:
@@ -62,9 +64,21 @@ class Ended:
 
 
 def run(
-    flow: str, params: Mapping[str, Any], *, secrets: Mapping[str, str] | None = None, inline: bool = False
+    flow: str,
+    params: Mapping[str, Any],
+    *,
+    secrets: Mapping[str, str] | None = None,
+    inline: bool = False,
+    settle: float = 0.0,
 ) -> Ended:
     """Run a job to its end.
+
+    Args:
+        flow: its name.
+        params: its parameters.
+        secrets: see ``api.enqueue``.
+        inline: run it in this process.
+        settle: seconds to wait for what follows it.
 
     Raises:
         FlowError: it cannot be enqueued, or failed inline.
@@ -74,11 +88,13 @@ def run(
         return _inline(flow, params, secrets or {})
     with _cluster() as own:
         handle = api.enqueue(flow, secrets=secrets, **params)
+        followed = None
         try:
-            return _wait(handle)
+            ended = _wait(handle)
         finally:
-            if own:
-                handle.settle(FOLLOWING)
+            if own or settle:
+                followed = handle.settle(max(settle, FOLLOWING))
+        return replace(ended, followed=followed)
 
 
 @contextmanager

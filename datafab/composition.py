@@ -152,6 +152,7 @@ class Composer:
             stages=stages,
             then=then,
             after=base.after,
+            after_if=base.after_if,
             requires=base.requires,
             files=base.files,
             folders=base.folders,

@@ -33,6 +33,8 @@ class Flow:
     then: tuple[str, ...] = ()
     #: the flow that is run whenever a job of this one has ended, however: its parameter ``of`` is the job's id
     after: str = ""
+    #: the parameter of a job that must be set for it to follow; empty: it always does
+    after_if: str = ""
     #: parameters it needs
     requires: frozenset[str] = frozenset()
     #: parameters that name a local file: its bytes go to the store, for workers on any host
@@ -54,6 +56,10 @@ class Flow:
     def needs(self) -> frozenset[str]:
         """The parameters that a job must give."""
         return self.requires - self.given.keys()
+
+    def following(self, params: Mapping[str, Any]) -> str:
+        """Return the flow that follows a job with these parameters; empty: none does."""
+        return self.after if not self.after_if or params.get(self.after_if) else ""
 
     def dump(self) -> dict[str, Any]:
         """Return the JSON form that HTTP and the command line show."""

@@ -34,6 +34,15 @@ FLOWS: dict[str, Flow] = {
             files=frozenset({"endpoints"}),
             folders=frozenset({"collection"}),
             localise=collect.localised,
+            after="collection",
+            after_if="save_csv",
+        ),
+        Flow(
+            name="collection",
+            title="Bring log.csv and resource.csv of a collection up to date, once a job has collected into it",
+            source="ended_collect",
+            stages=("save_csv",),
+            requires=frozenset({"of"}),
         ),
         Flow(
             name="catalogue",

@@ -172,4 +172,4 @@ def accept(
     if secrets:
         services().secrets.put(job.id, secrets)
     names = [stage.name for stage in stages]
-    return ledger().enqueue(job, rows_of(sig)[0], names, after=find(job.flow).after), sig
+    return ledger().enqueue(job, rows_of(sig)[0], names, after=find(job.flow).following(job.params)), sig

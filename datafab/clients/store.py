@@ -244,6 +244,11 @@ class Store:
         return self._files.sweep("tmp", a_day_ago())
 
 
+def root_of(place: str) -> str:
+    """Return the URL of a store's root: the same for every process, whatever folder it runs in."""
+    return place if "://" in place else Path(place).absolute().as_uri()
+
+
 def _resource(sha256: str) -> str:
     """Digests come from messages and logs: anything else could be a path out of the store."""
     if not _DIGEST.fullmatch(sha256):

@@ -11,6 +11,7 @@ from datafab.stages import (
     catalogue,
     check,
     collect,
+    collection,
     datastore,
     index,
     publish,
@@ -22,6 +23,7 @@ STAGES: dict[str, Stage] = {
     stage.name: stage
     for module in (
         collect,
+        collection,
         catalogue,
         source,
         check,

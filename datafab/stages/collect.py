@@ -11,6 +11,7 @@ Parameters of a job:
 | ``conditional`` | ask servers only for what has changed since the last look (default false) |
 | ``adaptive`` | look less often at what seldom changes, within the settings' bounds (default false) |
 | ``queries`` | digest of the list of the query files that endpoints name, with their texts (``localised`` makes it) |
+| ``save_csv`` | bring ``log.csv`` and ``resource.csv`` up to date when the job has ended (default false) |
 | ``log_facts`` | give logs the keys ``bytes``, ``reason``, ``message`` and ``plugin`` too (default false) |
 """
 
@@ -29,7 +30,7 @@ from urllib.parse import unquote, urlsplit
 from datafab.clients import queryfile
 from datafab.clients.fetch import Fetched, Session
 from datafab.clients.plugins import Making, making
-from datafab.clients.store import Store
+from datafab.clients.store import Store, root_of
 from datafab.domain.batching import by_host
 from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, unfetchable
 from datafab.domain.fetchlog import FetchLog, log_name
@@ -77,12 +78,12 @@ def _item(row: Row, root: str, now: datetime, seen: set[str]) -> Item:
 
 
 def _root(params: Mapping[str, Any]) -> str:
-    """Return the URL of the collection's store: the same for every worker, whatever folder it runs in."""
+    """Return the URL of the collection's store."""
     root = str(params.get("collection") or "")
     if not root:
         msg = "no collection: give the folder or URL that gets resource/ and log/"
         raise FlowError(msg, code="missing_parameter", field="collection")
-    return root if "://" in root else Path(root).absolute().as_uri()
+    return root_of(root)
 
 
 def _read(name: str, services: Services) -> bytes:

@@ -54,6 +54,20 @@ def test_what_a_person_reads(datafab: Run, cluster: Cluster, collection: Path):
     assert "siren (siren), dénomination" in found
 
 
+def test_the_tables_of_a_collection(datafab: Run, cluster: Cluster, collection: Path):
+    datafab("collect", str(collection / "endpoint.csv"), "--then", "none", "--save-csv", "--exit-zero")
+    logs, resources = _stored(collection)
+    tables = [(collection / name).read_bytes() for name in ("log.csv", "resource.csv")]
+    assert [table.count(b"\r\n") - 1 for table in tables] == [logs, resources]
+    (collection / "resource.csv").unlink()
+    said = datafab("collection", "save-csv", str(collection)).stderr
+    assert f"log.csv {logs} rows, resource.csv {resources} rows; {logs} logs read" in said
+    assert [(collection / name).read_bytes() for name in ("log.csv", "resource.csv")] == tables
+    (collection / "log.csv").write_text("colonne\n1\n")
+    said = datafab("collection", "save-csv", str(collection), code=1).stderr.replace("\n", " ")
+    assert "log.csv has no column 'endpoint': repair it, or remove it" in said
+
+
 def test_search_prints_json(datafab: Run, cluster: Cluster, collection: Path):
     datafab("collect", str(collection / "endpoint.csv"), "--exit-zero")
     (hit,) = printed(datafab("search", 'column:"mise en service"', "--json"))

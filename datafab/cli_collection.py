@@ -1,0 +1,56 @@
+"""``datafab collection``: what a collection's folder holds besides logs and resources."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from datafab import show
+from datafab.cli_job import Ended
+from datafab.clients.collectioncsv import save_csv
+from datafab.domain.job import JobStatus
+from datafab.errors import FlowError
+from datafab.services import Services
+from datafab.settings import load
+
+#: Seconds that `collect --save-csv` waits for the tables.
+PATIENCE = 3600.0
+
+
+@click.group()
+def collection() -> None:
+    """Look after a collection of digital-land's form."""
+
+
+@collection.command("save-csv")
+@click.argument("folder", metavar="DIR")
+def save_csv_command(folder: str) -> None:
+    """Bring log.csv and resource.csv of DIR (a folder or a URL) up to date with its logs, in this process."""
+    _save(folder)
+
+
+def saved(folder: str, ended: Ended, *, inline: bool) -> None:
+    """See to it that the tables are there when a command that collected ends.
+
+    Raises:
+        FlowError: they are not.
+    """
+    job = ended.followed
+    if inline:
+        _save(folder)
+    elif job is None or job.status is not JobStatus.SUCCEEDED or (job.counts and job.counts.failed):
+        msg = (
+            f"log.csv and resource.csv of {folder} are not up to date: see `datafab jobs show {job.id if job else '?'}`"
+        )
+        raise FlowError(msg, code="save_csv", field="collection")
+
+
+def _save(folder: str) -> None:
+    services = Services(load())
+    try:
+        done = save_csv(services.store(folder), datetime.now(UTC).date(), warn=show.error)
+    finally:
+        services.close()
+    text = f"log.csv {done.logs} rows, resource.csv {done.resources} rows; {done.read} logs read"
+    show.screen.print(text, highlight=False, soft_wrap=True, markup=False)
