@@ -32,7 +32,7 @@ class Refusal:
 
 #: Codes of reasons that may pass by themselves, besides the HTTP statuses 408, 425, 429 and 5xx.
 _PASSING = frozenset(
-    {"timeout", "connection_refused", "disconnected", "incomplete", "unreachable", "dns", "bad_answer"}
+    {"timeout", "connection_refused", "disconnected", "incomplete", "unreachable", "dns", "bad_answer", "host_rests"}
 )
 _PASSING_STATUSES = ("http_408", "http_425", "http_429", "http_5")
 
@@ -90,6 +90,12 @@ def web_page(url: str) -> Refusal:
 def empty(url: str) -> Refusal:
     """Return why an empty body was refused."""
     return Refusal("empty", f"{shown(url)}: the answer is empty")
+
+
+def resting(url: str, silences: int) -> Refusal:
+    """Return why a URL was not even asked for."""
+    sentence = f"not asked for: its server did not answer {silences} others before it"
+    return Refusal("host_rests", f"{shown(url)}: {sentence}", "ConnectionError")
 
 
 def shown(url: str) -> str:

@@ -18,6 +18,7 @@ Parameters of a job:
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -30,12 +31,14 @@ from urllib.parse import unquote, urlsplit
 from datafab.clients import queryfile
 from datafab.clients.fetch import Fetched, Session
 from datafab.clients.plugins import Making, making
+from datafab.clients.refusal import resting
 from datafab.clients.store import Store, root_of
 from datafab.domain.batching import by_host
 from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, unfetchable
 from datafab.domain.fetchlog import FetchLog, log_name
 from datafab.domain.filename import filename, media_type
 from datafab.domain.history import History, after, history_name
+from datafab.domain.hosts import ENOUGH, REST, RESTS, Hosts
 from datafab.domain.payload import CollectFacts, Item, Status
 from datafab.domain.plugin import made_type
 from datafab.domain.sparql import split
@@ -128,6 +131,7 @@ def _query(ctx: Context, name: str) -> str | None:
 
 def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = _now) -> Iterator[Outcome]:
     """Fetch endpoints, keep what came as resources and log each fetch."""
+    hosts = Hosts(ctx.memo, REST * ctx.services.settings.retry_delay)
     with ctx.services.fetcher.session() as session:
         for item in items:
             ctx.check()
@@ -135,7 +139,7 @@ def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = 
             if facts is None or item.url is None or item.store is None:
                 yield Fatal("an item without collect, url and store is no endpoint", code="not_an_endpoint")
                 continue
-            endpoint = _Endpoint(item, facts, item.url, ctx.services.store(item.store), clock())
+            endpoint = _Endpoint(item, facts, item.url, ctx.services.store(item.store), now=clock(), hosts=hosts)
             endpoint.log_facts = bool(ctx.params.get("log_facts"))
             endpoint.conditional = bool(ctx.params.get("conditional"))
             endpoint.adaptive = bool(ctx.params.get("adaptive"))
@@ -151,13 +155,14 @@ class _Endpoint:
     conditional = False
     adaptive = False
 
-    def __init__(self, item: Item, facts: CollectFacts, url: str, store: Store, now: datetime) -> None:
+    def __init__(self, item: Item, facts: CollectFacts, url: str, store: Store, *, now: datetime, hosts: Hosts) -> None:
         self.item = item
         self.facts = facts
         self.url = url
         self.store = store
         self.now = now
         self.name = log_name(facts.endpoint, now)
+        self.hosts = hosts
 
     def collected(self, session: Session, ctx: Context) -> Outcome:
         """Return what became of it; the order of the checks is the original's."""
@@ -168,18 +173,29 @@ class _Endpoint:
             case FetchStatus.HASH_FAILURE as status:
                 msg = f"{self.facts.endpoint!r} is not the sha256 of the endpoint-url, {endpoint_hash(self.url)}"
                 return _settled(self.item, status, Fatal(msg, code="hash_failure", field="endpoint"))
-        before = self._before(ctx)
-        if before is not None:
-            return before
+        return self._before(ctx) or self._asked(session, ctx)
+
+    def _asked(self, session: Session, ctx: Context) -> Outcome:
+        """Ask for it, if it can be asked for."""
         error = unfetchable(self.facts)
         if error is not None:
             return self._unfetched(error)
+        rest = self.hosts.rests(self.url, time.time())
+        if rest is not None:
+            return self._unasked(rest)
         try:
             warn = partial(ctx.log.warning, endpoint=self.facts.endpoint)
             made = making(self.facts, self.url, partial(_query, ctx), warn)
         except Fatal as refusal:
             return self._unfetched(refusal)
         return self._got(session) if made is None else self._made(made, session)
+
+    def _unasked(self, rest: float) -> Outcome:
+        """Log that the server rests, should it never answer again, and come back later."""
+        outcome = self._fetched(Fetched(url=self.url, elapsed=0.0, refusal=resting(self.url, ENOUGH)))
+        if isinstance(outcome, Retriable):
+            outcome.delay, outcome.budget = rest, RESTS
+        return outcome
 
     def _got(self, session: Session) -> Outcome:
         """Fetch what the server has."""
@@ -190,11 +206,13 @@ class _Endpoint:
         if known is not None and conditions and fetched.status == HTTPStatus.NOT_MODIFIED:
             sent = {**fetched.request_headers, **conditions}
             fetched = replace(fetched, sha256=known.resource, refusal=None, request_headers=sent)
+        self.hosts.note(self.url, fetched.refusal.code if fetched.refusal else None, time.time())
         return self._fetched(fetched)
 
     def _made(self, made: Making, session: Session) -> Outcome:
         """Let the plugin make the resource."""
         fetched = session.gather(self.url, self.store, made.produce, page=made.page, headers=made.headers)
+        self.hosts.note(self.url, fetched.refusal.code if fetched.refusal else None, time.time())
         outcome = self._fetched(fetched, made)
         if isinstance(outcome, Retriable) and outcome.delay is None:
             outcome.delay = made.pause

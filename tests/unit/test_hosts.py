@@ -1,0 +1,92 @@
+"""A server that does not answer costs a few timeouts, not one for each of its endpoints."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from datafab.domain.hosts import ENOUGH, Hosts
+from datafab.domain.payload import Status
+from tests.servers.http import Answer, Site
+from tests.unit.test_collect import CSV, Collection, row
+
+
+def noted(*codes: str | None, url: str = "http://host:80/x", notes: dict | None = None) -> Hosts:
+    hosts = Hosts({} if notes is None else notes, 30)
+    for code in codes:
+        hosts.note(url, code, 100)
+    return hosts
+
+
+@pytest.mark.parametrize(
+    ("codes", "rests"),
+    [
+        ((), False),
+        (("timeout",) * (ENOUGH - 1), False),
+        (("timeout", "dns", "connection_refused"), True),
+        (("timeout", "timeout", None, "timeout"), False),
+        (("timeout", "timeout", "http_500", "timeout"), False),
+        (("http_500",) * 9, False),
+        (("tls",) * 9, False),
+    ],
+)
+def test_a_server_rests_after_silences_in_a_row(codes, rests):
+    assert noted(*codes).rests("http://host:80/other", 110) == (20 if rests else None)
+
+
+def test_servers_are_told_apart_and_users_are_not():
+    hosts = noted(*("timeout",) * ENOUGH, url="http://a@host:80/x")
+    assert hosts.rests("http://b:c@HOST:80/y", 100)
+    assert not hosts.rests("http://host:81/x", 100)
+
+
+def test_the_next_attempt_knows_who_rests_and_all_are_tried_again_together():
+    notes: dict = {}
+    noted(*("timeout",) * ENOUGH, notes=notes)
+    later = Hosts(json.loads(json.dumps(notes)), 30)
+    assert later.rests("http://host:80/x", 129) == 1
+    assert later.rests("http://host:80/x", 130) is None
+    later.note("http://host:80/x", "timeout", 130)  # it takes as many again
+    assert later.rests("http://host:80/x", 130) is None
+
+
+@pytest.fixture
+def collection(tmp_path) -> Collection:
+    collection = Collection(tmp_path)
+    collection.settings = collection.settings.model_copy(update={"per_host": 1})
+    return collection
+
+
+def test_a_dead_server_is_asked_for_a_few_only_and_each_endpoint_has_its_log(collection):
+    asked: list[str] = []
+
+    def hang_up(path: str, _: dict[str, str]) -> Answer:
+        asked.append(path)
+        return Answer(fault="hang-up")
+
+    with Site(router=hang_up) as dead, Site({"/a.csv": Answer(CSV)}) as alive:
+        urls = [dead.url(f"/{n}") for n in range(40)]
+        items = collection.run(*(row(url) for url in urls), row(alive.url("/a.csv")))
+    *failed, good = items
+    assert good.status is Status.OK
+    assert {item.status for item in failed} == {Status.FAILED}
+    assert len(set(asked)) < len(urls) / 2
+    for url, item in zip(urls, failed, strict=True):
+        assert collection.log(url)["exception"] == "ConnectionError"
+        assert item.error.type in {"host_rests", "disconnected"}
+    reasons = [json.loads(path.read_bytes()).get("reason") for path in collection.logs()]
+    assert reasons.count("host_rests") > len(urls) / 2
+
+
+def test_a_server_that_comes_back_gives_all(collection):
+    asked: list[str] = []
+
+    def route(path: str, _: dict[str, str]) -> Answer:
+        asked.append(path)
+        return Answer(fault="hang-up") if len(asked) <= ENOUGH else Answer(CSV + path.encode())
+
+    with Site(router=route) as site:
+        items = collection.run(*(row(site.url(f"/{n}")) for n in range(20)))
+    assert {item.status for item in items} == {Status.OK}
+    assert len(asked) == 20 + ENOUGH
