@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
@@ -11,9 +12,11 @@ import pytest
 from datafab.clients.index import Index, open_index
 from tests.servers.elasticsearch import Elasticsearch, elasticsearch, missing
 
+pytest_plugins = ["tests.plugin"]
+
 
 @pytest.fixture(scope="session")
-def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elasticsearch]:
+def elastic_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elasticsearch]:
     """The Elasticsearch of this test run."""
     if why := missing():
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(why)
@@ -23,9 +26,29 @@ def elastic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elasticsearch]
 
 
 @pytest.fixture
+def elastic(elastic_server: Elasticsearch) -> Iterator[Elasticsearch]:
+    """Elasticsearch, which nobody kills meanwhile."""
+    with elastic_server.used():
+        yield elastic_server
+
+
+@pytest.fixture
+def elastic_alone(elastic_server: Elasticsearch) -> Iterator[Elasticsearch]:
+    """Elasticsearch for a test that kills it: nobody else uses it meanwhile."""
+    with elastic_server.used(alone=True):
+        yield elastic_server
+
+
+@pytest.fixture
 def elastic_index(elastic: Elasticsearch) -> Iterator[Index]:
     """An index of its own there; not made yet."""
-    index = open_index(f"{elastic.url}/test-{uuid4().hex}")
+    with fresh(elastic) as index:
+        yield index
+
+
+@contextmanager
+def fresh(server: Elasticsearch) -> Iterator[Index]:
+    index = open_index(f"{server.url}/test-{uuid4().hex}")
     yield index
     for made in index.aliases():
         index.client.indices.delete(index=made)

@@ -61,6 +61,14 @@ class Elasticsearch:
     """A server that runs."""
 
     url: str
+    folder: Path
+
+    @contextmanager
+    def used(self, *, alone: bool = False) -> Iterator[None]:
+        """Use it together with others, or alone."""
+        with (self.folder / "alone").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
 
     @property
     def pid(self) -> int:
@@ -156,7 +164,7 @@ def elasticsearch(folder: Path) -> Iterator[Elasticsearch]:
                 assert not failed, f"Elasticsearch does not start:\n{told}"
                 assert time.monotonic() < end, f"Elasticsearch does not answer within {START} s:\n{told}"
                 time.sleep(0.1)
-        server = Elasticsearch(json.loads(state.read_text())["url"])
+        server = Elasticsearch(json.loads(state.read_text())["url"], folder)
         fcntl.flock(start, fcntl.LOCK_UN)
         yield server
 
@@ -171,7 +179,7 @@ def keep(folder: Path) -> None:
         home = Path(name) / f"elasticsearch-{VERSION}"
         with zipfile.ZipFile(ZIP) as archive:
             archive.extractall(name)
-        server = Elasticsearch(f"http://127.0.0.1:{_configure(Path(name), home)}")
+        server = Elasticsearch(f"http://127.0.0.1:{_configure(Path(name), home)}", folder)
         child = _start(home)
         state = folder / "state.json"
         try:

@@ -8,14 +8,18 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import redis
 
+from datafab.clients.index import open_index
 from datafab.domain.payload import Item
 from datafab.errors import FlowError, Retriable, Wait
 from datafab.flows import FLOWS, Flow
-from datafab.stage import Context, Stage
+from datafab.services import Services
+from datafab.stage import Context, Outcome, Stage
 from datafab.stages import STAGES
+from datafab.stages.index import index as indexing
 
 
 def journal(ctx: Context) -> redis.Redis:
@@ -131,6 +135,18 @@ def ended(ctx: Context) -> Iterator[Item]:
     yield Item(source=f"job:{job.id}")
 
 
+def index_at(items: list[Item], ctx: Context) -> Iterator[Outcome]:
+    """Index at the address of the parameters."""
+    services = Services(ctx.services.settings)
+    services.index = open_index(ctx.params["index"])
+    for outcome in indexing(items, replace(ctx, services=services)):
+        if isinstance(outcome, Item):
+            tell(ctx, "end", outcome)
+        yield outcome
+    services.close()
+
+
+STAGES["index_at"] = Stage(name="index_at", queue="io", run_many=index_at, retries=20)
 STAGES["keyed"] = Stage(name="keyed", queue="io", run=keyed)
 STAGES["ended"] = Stage(name="ended", queue="io", expand=ended)
 
@@ -149,6 +165,7 @@ _flow("hanging", "hanger")
 _flow("hanging_io", "hanger_io")
 _flow("faulty", "faulty", "work")
 _flow("keyed", "keyed")
+_flow("indexing", "index_at")
 _flow("followed", "killer", after="follower")
 _flow("follower", "noop0", source="ended")
 _flow("chaos", "work_io", "waiter", "work")
