@@ -80,6 +80,21 @@ def archive(**members: str) -> bytes:
     return file.getvalue()
 
 
+def nested() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as target:
+        target.writestr("tables.csv", archive(table_csv="a;b\n1;2\n"))
+    return file.getvalue()
+
+
+def protected() -> bytes:
+    """A zip whose member says that it is encrypted."""
+    content = bytearray(archive(table_csv="a;b\n1;2\n"))
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + place] |= 1
+    return bytes(content)
+
+
 BOOK = workbook(["id", "nom"], *([number, f"Ville {number}"] for number in range(9)))
 
 # The rows of the failure table of the contract, and what our own reading makes of them.
@@ -92,7 +107,9 @@ REFUSED = {
     "web page": ("<!DOCTYPE html>\n<html>\n<body>\n<p>404</p>\n</body></html>\n", "html"),
     "web page on one line": ("<html><body>404</body></html>", "html"),
     "json on one line": ('{"a": [1, 2, 3]}', "not_tabular"),
-    "geojson": ('{\n "type": "FeatureCollection",\n "features": []}', "not_tabular"),
+    "json that is none": ('{"a": [1, 2', "not_tabular"),
+    "json of texts": ('["a", "b"]', "not_tabular"),
+    "geojson without features": ('{\n "type": "FeatureCollection",\n "features": []}', "empty"),
     "xml": ('<?xml version="1.0"?><a/>', "not_tabular"),
     "pdf": (b"%PDF-1.4\n%\xe2\xe3\n", "not_tabular"),
     "random bytes": (bytes(range(256)) * 100, "not_tabular"),
@@ -102,7 +119,9 @@ REFUSED = {
     "a cell of 50 MB": ('a;b\n1;"' + "x\n" * 25_000_000 + '"\n', "too_large"),
     "a line of 50 MB": ("a;b\n1;" + "x" * 50_000_000 + "\n", "too_large"),
     "mark of UTF-8, text of cp1252": (b"\xef\xbb\xbf" + "nom;é\n1;2\n".encode("cp1252"), "encoding"),
-    "zip of a csv": (archive(table_csv="a;b\n1;2\n"), "unsupported"),
+    "zip without a table": (archive(readme_md="a;b\n1;2\n"), "unsupported"),
+    "zip in a zip": (nested(), "unsupported"),
+    "zip with a password": (protected(), "corrupt_archive"),
     "zip broken off": (archive(table_csv=PLAIN)[:60], "corrupt_archive"),
     "xlsx broken off": (BOOK[: len(BOOK) // 2], "corrupt_archive"),
     "xlsx without its parts": (archive(xl__workbook_xml="<workbook/>"), "corrupt_archive"),
@@ -129,6 +148,15 @@ def test_what_cannot_be_analysed_is_refused_with_its_reason(analyse, case):
     assert len(failure.value.message) > 20
 
 
+GEOJSON = json.dumps(
+    {
+        "type": "FeatureCollection",
+        "features": [
+            {"type": "Feature", "properties": {"nom": nom}, "geometry": {"type": "Point", "coordinates": [4.8, 45.7]}}
+            for nom in ("Lyon", "Bron")
+        ],
+    }
+)
 FOUND = {
     "plain": (PLAIN, 20, ["id", "nom", "valeur"]),
     "CRLF": (PLAIN.replace("\n", "\r\n"), 20, ["id", "nom", "valeur"]),
@@ -162,6 +190,10 @@ FOUND = {
     "Unnamed of pandas": (PLAIN.replace("id", "Unnamed: 0"), 20, ["column_1", "nom", "valeur"]),
     "a cell of 1 MB": (PLAIN.replace("Ville 7", "x" * 1024**2), 20, ["id", "nom", "valeur"]),
     "gzip": (gzip.compress(PLAIN.encode()), 20, ["id", "nom", "valeur"]),
+    "zip": (archive(notes_md="see there", données__table_csv=PLAIN), 20, ["id", "nom", "valeur"]),
+    "geojson": (GEOJSON, 2, ["nom", "geometry"]),
+    "json records": ('[{"id": 1, "nom": "Lyon"}, {"id": 2, "pop": 3}]', 2, ["id", "nom", "pop"]),
+    "json lines": ('{"id": 1}\n{"id": 2}\n', 2, ["id"]),
     "xlsx": (BOOK, 9, ["id", "nom"]),
     "xlsx with blank first rows": (workbook([], [], ["id", "nom"], [1, "x"], [2, "y"]), 2, ["id", "nom"]),
 }
@@ -180,11 +212,19 @@ def test_what_can_be_analysed_is(analyse, case):
 def test_the_result_is_csv_detectives_with_our_facts(analyse):
     found = analyse("Titre\n" + PLAIN.replace("\n", ";\n"))
     assert found.pop("duration") > 0
+    profile = found.pop("profile")
+    assert profile["valeur"].pop("tops")[:2] == [{"count": 1, "value": "3"}, {"count": 1, "value": "6"}]
+    std = profile["valeur"].pop("std")
+    assert (round(std, 6), profile["valeur"]) == (
+        17.748239,
+        {"min": 3, "max": 60, "mean": 31.5, "nb_distinct": 20, "nb_missing_values": 0},
+    )
     assert found.pop("columns_fields").keys() == found.pop("columns_labels").keys() == {"id", "nom", "valeur"}
     assert found == {
         "v": 1,
         "status": "ok",
         "analyser": VERSION,
+        "mode": "exact",
         "encoding": "utf-8",
         "separator": ";",
         "heading_columns": 0,
@@ -200,6 +240,19 @@ def test_the_result_is_csv_detectives_with_our_facts(analyse):
             "valeur": {"format": "int", "python_type": "int", "score": 1.0},
         },
         "formats": {"int": ["id", "valeur"], "string": ["nom"]},
+        "unique_values": {
+            "id": [str(n) for n in range(1, 21)],
+            "nom": [f"Ville {n}" for n in range(1, 21)],
+            "valeur": [str(n * 3) for n in range(1, 21)],
+        },
+        "schema": {
+            "fields": [
+                {"name": "id", "type": "integer"},
+                {"name": "nom", "type": "string"},
+                {"name": "valeur", "type": "integer"},
+            ],
+            "missingValues": [""],
+        },
         "sampled": False,
         "sample_rows": 20,
     }
@@ -214,7 +267,7 @@ def test_compression_is_told(analyse, compressed, name):
 
 def test_a_sheet_is_named(analyse):
     found = analyse(BOOK)
-    assert (found["sheet_name"], found["engine"]) == ("Sheet", "openpyxl")
+    assert (found["sheet_name"], found["engine"], found["sheets"]) == ("Sheet", "openpyxl", ["Sheet"])
 
 
 def test_parquet_is_read(analyse, tmp_path):
@@ -233,22 +286,41 @@ def test_french_in_latin_1_stays_french(analyse, encoding):
     assert found["columns"]["département"]["format"] == "departement"
 
 
-def test_a_large_table_is_counted_exactly_and_sampled(analyse):
-    # csv-detective by itself says 115,000, and int for a column with 9,000 words in a dropped chunk.
-    heard = []
+def large() -> str:
+    # csv-detective by itself says 115,000 rows, and int for a column with 9,000 words in a dropped chunk.
     rows = [f"{n};{'mot' if 110_000 <= n < 119_000 else n};Ville {n % 999}" for n in range(125_000)]
-    content = "id;melange;nom\n" + "\n".join(rows[:50_000]) + "\n\n\n\n" + "\n".join(rows[50_000:]) + "\n"
+    return "id;melange;nom\n" + "\n".join(rows[:50_000]) + "\n\n\n\n" + "\n".join(rows[50_000:]) + "\n"
+
+
+def test_a_large_table_is_exact_where_csv_detective_drops_rows(analyse):
+    heard = []
+    content = large()
     found = analyse(content, progress=lambda *facts: heard.append(facts))
-    assert found["total_lines"] == 125_000
+    assert (found["total_lines"], found["sampled"], found["sample_rows"]) == (125_000, False, 125_000)
+    assert [found["columns"][name]["format"] for name in ("id", "melange", "nom")] == ["int", "string", "string"]
+    assert found["profile"]["melange"]["tops"][0] == {"count": 9000, "value": "mot"}
+    assert (found["profile"]["melange"]["nb_distinct"], found["nb_duplicates"]) == (116_001, 0)
+    assert [facts for facts in heard if facts[2] == "bytes"][-1][0] > 0.9 * len(content)
+    assert heard[-1] == (2, 3, "columns")
+
+
+def test_a_sample_counts_the_rows_and_says_that_it_is_one(analyse):
+    found = analyse(large(), mode="sample")
+    assert (found["mode"], found["total_lines"]) == ("sample", 125_000)
     assert (found["sampled"], found["sample_rows"]) == (True, 2000)
     assert [found["columns"][name]["format"] for name in ("id", "melange", "nom")] == ["int", "string", "string"]
     assert not {"nb_duplicates", "categorical", "profile", "unique_values"} & found.keys()
-    assert heard[-1] == (120_000, None, "rows")
 
 
-def test_a_large_workbook_is_sampled_too(analyse):
+def test_a_large_workbook_is_exact_too(analyse):
     found = analyse(workbook(["id"], *([number] for number in range(3000))))
-    assert (found["total_lines"], found["sampled"], found["sample_rows"]) == (3000, True, 2000)
+    assert (found["total_lines"], found["sampled"], found["profile"]["id"]["max"]) == (3000, False, 2999)
+
+
+def test_the_member_of_a_zip_is_named(analyse):
+    found = analyse(FOUND["zip"][0])
+    assert (found["compression"], found["member"]) == ("zip", "données/table.csv")
+    assert found["members"] == ["notes.md", "données/table.csv"]
 
 
 def test_the_same_content_is_analysed_alike(analyse):
@@ -337,6 +409,7 @@ def test_every_table_of_the_corpus_is_analysed_or_refused():
         assert json.loads(json.dumps(found, allow_nan=False)) == found, path.name
         assert found["total_lines"] > 0, path.name
         assert found["header"][: len(found["columns"])] == list(found["columns"]), path.name
+        assert len(found["schema"]["fields"]) == len(found["header"]) == len(found["profile"]), path.name
         assert set(found["formats"]) == {each["format"] for each in found["columns"].values()}, path.name
         assert all(0 < each["score"] <= 1.5 for each in found["columns"].values()), path.name
     # The names of the refused files were looked at one by one when this was written.

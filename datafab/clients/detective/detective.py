@@ -1,0 +1,254 @@
+"""The way of a file through the analysis: its kind, its rows, its columns one by one, the result."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+
+from datafab.clients.detective import archive, others
+from datafab.clients.detective.columns import Columns
+from datafab.clients.detective.distinct import Distinct, Rows
+from datafab.clients.detective.landing import Landed, land, sample, schema
+from datafab.clients.detective.reading import Text, Unlike
+from datafab.clients.detective.refusals import READING, refusals, refuse
+from datafab.clients.textfile import TextFile
+from datafab.domain import table
+from datafab.domain.document import MAX_COLUMNS, VERSION
+from datafab.domain.table import Kind, Layout
+from datafab.errors import Fatal
+
+GIB = 1024**3
+#: Characters in which ``table.layout`` looks for a header.
+BEGINNING = 4 * 1024**2
+#: Rows of which a sample consists.
+SAMPLE_ROWS = 2000
+
+Mode = Literal["exact", "sample"]
+#: Called with what has passed, the total where it is known, and the unit.
+Told = Callable[[int, int | None, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one analysis is asked for."""
+
+    mode: Mode
+    progress: Told
+    check: Callable[[], None]
+
+
+class Detective:
+    """Finds out what the columns of a table hold.
+
+    Args:
+        max_unpacked: bytes that a gzip or a member of a zip may unpack to.
+        max_workbook: bytes that a workbook or a JSON document may have unpacked: it is held in memory as a whole.
+        max_columns: columns whose formats are looked for; the rest are only counted.
+        quick: whether columns are filtered before csv-detective is asked for single values.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_unpacked: int = 100 * GIB,
+        max_workbook: int = GIB // 4,
+        max_columns: int = MAX_COLUMNS,
+        quick: bool = True,
+    ) -> None:
+        self._max_unpacked = max_unpacked
+        self._max_workbook = max_workbook
+        self._max_columns = max_columns
+        self._quick = quick
+
+    def analyse(
+        self,
+        path: Path,
+        *,
+        mode: Mode = "exact",
+        progress: Told = lambda *_: None,
+        check: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:
+        """Analyse a file; what it is called and was served as does not matter, its bytes do.
+
+        Args:
+            path: the file; nothing is written beside it.
+            mode: ``sample`` looks for formats in 2,000 rows only, and counts no more than the rows.
+            progress: hears how many bytes, then how many columns have passed.
+            check: raises when the work is no longer wanted.
+
+        Returns:
+            csv-detective's result with its ``profile``, as JSON values, and ``v, status, analyser, mode, sampled,
+            sample_rows, duration`` (seconds), ``schema`` (Frictionless Table Schema) and, where it applies,
+            ``compression``, ``member``, ``members``, ``sheets``. All figures are those of all rows, but in a sample.
+            ``total_lines`` is exact: rows below the header, blank lines not counted. ``header_row_idx`` is the number
+            of physical lines above the header; column ``i`` of ``header`` is cell ``heading_columns + i`` of a record.
+
+        Raises:
+            Fatal: the file cannot be analysed, now or ever. ``code``: ``empty``, ``html``, ``not_tabular``,
+                ``encoding``, ``quote``, ``ragged``, ``header``, ``corrupt_archive``, ``too_large``, ``unsupported``.
+        """
+        started = time.perf_counter()
+        file = TextFile(path=path, max_unpacked=self._max_unpacked, check=check)
+        with refusals(READING), ExitStack() as left:
+            found = self._look(file, _Job(mode, progress, check), left)
+        duration = round(time.perf_counter() - started, 3)
+        return {"v": 1, "status": "ok", "analyser": VERSION, "mode": mode, **found, "duration": duration}
+
+    def _look(self, file: TextFile, job: _Job, left: ExitStack) -> dict[str, Any]:
+        kind = table.kind(file.head())
+        if kind is Kind.GZIP:
+            return self._unpacked(replace(file, gzipped=True), job) | {"compression": "gzip"}
+        if kind is Kind.ZIP:
+            kind = archive.kind(file.path)
+        if kind is Kind.ZIP:
+            return self._member(file, job, left)
+        refuse(kind)
+        if kind is Kind.TEXT:
+            return self._text(file, job)
+        if kind is Kind.JSON:
+            return self._json(file, job)
+        if kind is Kind.PARQUET:
+            return self._other(others.parquet(file.path), job)
+        self._fits(archive.unpacked_size(file.path) if kind is not Kind.XLS else file.path.stat().st_size)
+        return self._other(others.workbook(file.path, kind), job)
+
+    def _unpacked(self, file: TextFile, job: _Job) -> dict[str, Any]:
+        kind = table.kind(file.head())
+        refuse(kind)
+        if kind is Kind.JSON:
+            return self._json(file, job)
+        if kind is not Kind.TEXT:
+            raise Fatal(f"is a gzip of {kind}: publish the {kind} itself", code="unsupported")
+        return self._text(file, job)
+
+    def _member(self, file: TextFile, job: _Job, left: ExitStack) -> dict[str, Any]:
+        folder = left.enter_context(TemporaryDirectory(prefix="datafab-"))
+        target = Path(folder) / "member"
+        member, members = archive.extract(file.path, target, self._max_unpacked, job.check)
+        inner = replace(file, path=target)
+        if table.kind(inner.head()) is Kind.ZIP and archive.kind(target) is Kind.ZIP:
+            raise Fatal(f"holds {member}, an archive in an archive: publish the table itself", code="unsupported")
+        return self._look(inner, job, left) | {"compression": "zip", "member": member, "members": members}
+
+    def _text(self, file: TextFile, job: _Job) -> dict[str, Any]:
+        text = _text(file)
+        total = file.path.stat().st_size if not file.gzipped else None
+
+        def passed(done: int) -> None:
+            job.check()
+            job.progress(min(done, total or done), total, "bytes")
+
+        of = schema(len(text.layout.header))
+        try:
+            landed = _landed(text.quick(passed), of, job)
+        except Unlike:
+            landed = _landed(text.exact(passed), of, job)
+        with landed:
+            if not landed.total:
+                raise Fatal("has a header but no rows", code="empty")
+            layout = text.layout
+            found = self._columns(landed, layout.header, job, skip=layout.skip, separator=layout.separator)
+            return {"encoding": text.encoding, "separator": layout.separator, **found}
+
+    def _json(self, file: TextFile, job: _Job) -> dict[str, Any]:
+        blocks, size = [], 0
+        for block in file.blocks():
+            blocks.append(block)
+            size += len(block)
+            self._fits(size)
+        whole = b"".join(blocks)
+        return self._other(others.records(whole.decode(table.encoding([whole]))), job)
+
+    def _other(self, other: others.Other, job: _Job) -> dict[str, Any]:
+        with _landed(other.batches, schema(len(other.header)), job) as landed:
+            if not landed.total:
+                raise Fatal("has a header but no rows", code="empty")
+            skip = other.facts.get("header_row_idx", 0)
+            found = self._columns(landed, other.header, job, skip=skip, known=other.known)
+            return {**other.facts, **found}
+
+    def _fits(self, size: int) -> None:
+        if size > self._max_workbook:
+            msg = f"unpacks to {size:,} bytes, more than {self._max_workbook:,}: publish it as CSV, which may be larger"
+            raise Fatal(msg, code="too_large")
+
+    def _columns(
+        self,
+        landed: Landed,
+        header: Sequence[str],
+        job: _Job,
+        *,
+        skip: int,
+        separator: str | None = None,
+        known: Mapping[int, str] | None = None,
+    ) -> dict[str, Any]:
+        """Look at the columns one by one; those without a name at the sides are left out when they are empty too."""
+        rows = Rows(np.zeros(landed.rows, dtype=np.uint64))
+        whole = landed.rows == landed.total
+        columns = Columns(whole, landed.rows, separator, self._quick, self._max_columns)
+        names = table.names(header)
+        for position, name in enumerate(names):
+            job.check()
+            job.progress(position, len(names), "columns")
+            parts = list(Distinct(landed, position).parts(rows))
+            columns.add(name, parts, named=bool(header[position].strip()), known=(known or {}).get(position))
+        first, end = columns.sides()
+        return {
+            "heading_columns": first,
+            "trailing_columns": len(header) - end,
+            "header_row_idx": skip,
+            "header": names[first:end],
+            "total_lines": landed.total,
+            **({"nb_duplicates": rows.repeated()} if whole else {}),
+            **columns.result(),
+            "sampled": not whole,
+            "sample_rows": landed.rows,
+        }
+
+
+def _landed(batches: Iterable[pa.RecordBatch], of: pa.Schema, job: _Job) -> Landed:
+    return land(batches, of) if job.mode == "exact" else sample(batches, of, SAMPLE_ROWS)
+
+
+def _text(file: TextFile) -> Text:
+    """Find out how a table stands in a text, reading all of it once."""
+    quotes = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal quotes
+        for block in file.blocks():
+            quotes += block.count(b'"')
+            yield block
+
+    encoding = table.encoding(blocks())
+    with closing(file.lines(encoding)) as lines:
+        head = _beginning(lines)
+    layout = table.layout(head)
+    return Text(file, encoding, layout, layout.skip + _height(head, layout), quotes)
+
+
+def _height(head: Sequence[str], layout: Layout) -> int:
+    """Return on how many physical lines the header stands."""
+    reader = csv.reader(head[layout.skip :], delimiter=layout.separator)
+    next(reader)
+    return reader.line_num
+
+
+def _beginning(lines: Iterable[str]) -> list[str]:
+    beginning: list[str] = []
+    size = 0
+    for line in lines:
+        beginning.append(line)
+        size += len(line)
+        if len(beginning) == table.HEAD_LINES or size > BEGINNING:
+            break
+    return beginning

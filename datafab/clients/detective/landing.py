@@ -1,0 +1,171 @@
+"""A table on this disk, column by column: read once, then looked at one column at a time.
+
+Small tables stay in memory. Larger ones lie in a parquet file of a temporary folder, compressed, so that the memory
+that an analysis takes is that of its widest column, and of a part of it where that is wide too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import numpy as np
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+#: Bytes of a table that stay in memory.
+IN_MEMORY = 32 * 1024**2
+#: Bytes of a row group.
+GROUP = 16 * 1024**2
+#: Bytes of a column that are looked at in one go.
+AT_ONCE = 96 * 1024**2
+
+Batches = Iterable[pa.RecordBatch]
+
+
+@dataclass(slots=True)
+class Landed:
+    """A table of texts (or, from parquet, of any type), to be read column by column.
+
+    Attributes:
+        rows: how many there are here.
+        total: rows of the table that they are of.
+        schema: names are ``0``, ``1``, ... by position.
+        sizes: bytes of each column.
+    """
+
+    schema: pa.Schema
+    rows: int = 0
+    total: int = 0
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    _held: list[pa.RecordBatch] = field(default_factory=list)
+    _path: Path | None = None
+    _left: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.clear()
+        self._left.close()
+
+    def groups(self, position: int) -> Iterator[pa.ChunkedArray]:
+        """Yield a column's rows, some megabytes of them at a time, in their order."""
+        if self._path is None:
+            for batch in self._held:
+                yield pa.chunked_array([batch.column(position)])
+            return
+        with pq.ParquetFile(self._path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=[str(position)], use_threads=False).column(0)
+
+    def slabs(self, position: int) -> Iterator[pa.ChunkedArray]:
+        """Yield a column's rows, as many at a time as may be looked at in one go."""
+        chunks: list[pa.Array] = []
+        size = 0
+        for group in self.groups(position):
+            if chunks and size + group.nbytes > AT_ONCE:
+                yield pa.chunked_array(chunks)
+                chunks, size = [], 0
+            chunks += group.chunks
+            size += group.nbytes
+        if chunks:
+            yield pa.chunked_array(chunks)
+
+    def batches(self, positions: Sequence[int]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of some columns, a row group at a time."""
+        names = [str(position) for position in positions]
+        if self._path is None:
+            for batch in self._held:
+                yield batch.select(names)
+            return
+        with pq.ParquetFile(self._path) as file:
+            for group in range(file.num_row_groups):
+                yield from file.read_row_group(group, columns=names, use_threads=False).select(names).to_batches()
+
+
+def schema(width: int) -> pa.Schema:
+    """Return the schema of a table of texts."""
+    return pa.schema([(str(position), pa.string()) for position in range(width)])
+
+
+def land(batches: Batches, of: pa.Schema) -> Landed:
+    """Take a table in. Close what is returned: it may hold a file."""
+    landed = Landed(of, sizes=_none(of))
+    try:
+        _fill(landed, batches)
+    except BaseException:
+        landed.__exit__()
+        raise
+    landed.total = landed.rows
+    return landed
+
+
+def sample(batches: Batches, of: pa.Schema, size: int) -> Landed:
+    """Take a fair sample of a table's rows in, and count them all. The same table gives the same sample."""
+    # The rows with the smallest of random numbers.
+    chances = np.random.default_rng(0)
+    held: list[pa.RecordBatch] = []
+    numbers = np.zeros(0)
+    limit, total = 1.0, 0
+    for batch in batches:
+        total += batch.num_rows
+        drawn = chances.random(batch.num_rows)
+        if (good := drawn < limit).any():
+            held.append(batch.filter(pa.array(good)))
+            numbers = np.concatenate([numbers, drawn[good]])
+        if len(numbers) > 2 * size:
+            held, numbers, limit = _smallest(held, numbers, size)
+    held, numbers, _ = _smallest(held, numbers, size)
+    return Landed(of, len(numbers), total, sum((_sizes(each) for each in held), _none(of)), held)
+
+
+def _smallest(
+    held: list[pa.RecordBatch], numbers: np.ndarray, size: int
+) -> tuple[list[pa.RecordBatch], np.ndarray, float]:
+    if len(numbers) <= size:
+        return held, numbers, 1.0
+    limit = float(np.partition(numbers, size)[size])
+    good = numbers < limit
+    rows = pa.Table.from_batches(held).filter(pa.array(good)).combine_chunks()
+    return rows.to_batches(), numbers[good], limit
+
+
+def _sizes(batch: pa.RecordBatch) -> np.ndarray:
+    return np.array([column.nbytes for column in batch.columns], dtype=np.int64)
+
+
+def _none(of: pa.Schema) -> np.ndarray:
+    return np.zeros(len(of), dtype=np.int64)
+
+
+def _fill(landed: Landed, batches: Batches) -> None:
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    writer: pq.ParquetWriter | None = None
+    with ExitStack() as open_files:
+        for batch in batches:
+            landed.rows += batch.num_rows
+            landed.sizes += _sizes(batch)
+            waiting.append(batch)
+            size += batch.nbytes
+            if writer is None and size > IN_MEMORY:
+                folder = landed._left.enter_context(TemporaryDirectory(prefix="datafab-"))  # noqa: SLF001 - its maker
+                landed._path = Path(folder) / "table.parquet"  # noqa: SLF001 - its maker
+                writer = open_files.enter_context(_writer(landed._path, landed.schema))  # noqa: SLF001 - its maker
+            if writer is not None and size > GROUP:
+                writer.write_table(pa.Table.from_batches(waiting, landed.schema))
+                waiting, size = [], 0
+        if writer is None:
+            landed._held = waiting  # noqa: SLF001 - its maker
+        elif waiting:
+            writer.write_table(pa.Table.from_batches(waiting, landed.schema))
+
+
+def _writer(path: Path, of: pa.Schema) -> pq.ParquetWriter:
+    # Dictionaries and statistics cost more than they save: each column is read once or twice.
+    return pq.ParquetWriter(path, of, compression="lz4", use_dictionary=False, write_statistics=False)

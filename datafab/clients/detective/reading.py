@@ -1,0 +1,167 @@
+"""The rows of a text as batches of columns: by pyarrow where it reads the text as Python's csv does, else by that."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.csv as pacsv  # type: ignore[import-untyped]
+
+from datafab.clients.detective.landing import schema
+from datafab.clients.textfile import BLOCK, TextFile
+from datafab.domain.table import Layout, records
+from datafab.errors import Fatal
+
+#: Rows, and about as many characters, that Python's csv reads into one batch.
+ROWS, CHARS = 10_000, 4 * 1024**2
+
+#: Called with the bytes that have passed.
+Passed = Callable[[int], None]
+
+
+class Unlike(Exception):
+    """pyarrow cannot be trusted with this text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A table in a text.
+
+    Attributes:
+        encoding: of the text.
+        layout: how the table stands there.
+        below: number of physical lines above the first row: titles and the header.
+        quotes: how many quotation marks the text has.
+    """
+
+    file: TextFile
+    encoding: str
+    layout: Layout
+    below: int
+    quotes: int
+
+    def quick(self, passed: Passed) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as pyarrow reads them.
+
+        Raises:
+            Unlike: it would not read them as Python's csv does, or not at all.
+        """
+        width = len(self.layout.header)
+        # An odd mark is one that stands for itself, or a quote that is never closed; a single column may be blank.
+        if self.quotes % 2 or width == 1:
+            raise Unlike
+        of = schema(width)
+        reading = pacsv.ReadOptions(column_names=of.names, block_size=BLOCK, use_threads=False)
+        parsing = pacsv.ParseOptions(delimiter=self.layout.separator, newlines_in_values=self.quotes > 0)
+        # The encoding has been looked at, all texts are texts.
+        converting = pacsv.ConvertOptions(column_types=of, strings_can_be_null=False, check_utf8=False)
+        try:
+            with closing(_Below(self, passed)) as rest, pacsv.open_csv(rest, reading, parsing, converting) as reader:
+                yield from reader
+        except pa.ArrowInvalid as error:
+            if "Empty CSV file" not in str(error):
+                raise Unlike from error
+
+    def exact(self, passed: Passed) -> Iterator[pa.RecordBatch]:
+        """Yield the rows as Python's csv reads them.
+
+        Raises:
+            Fatal: ``ragged``, a row has more cells than the header (blank ones at its end are forgiven).
+        """
+        header = self.layout.header
+        width, of = len(header), schema(len(header))
+        rows: list[list[str]] = []
+        held = done = 0
+        with closing(self.file.lines(self.encoding)) as lines:
+            below = islice(lines, self.layout.skip, None)
+            found = records(below, self.layout.separator, first=self.layout.skip + 1)
+            next(found)
+            for line, cells in found:
+                row = _fitted(cells, width, line)
+                rows.append(row)
+                held += sum(map(len, row))
+                if len(rows) == ROWS or held > CHARS:
+                    done += held
+                    passed(done)
+                    yield _batch(rows, of)
+                    rows, held = [], 0
+        if rows:
+            yield _batch(rows, of)
+
+
+def _fitted(cells: list[str], width: int, line: int) -> list[str]:
+    """Return a row as wide as the header."""
+    if len(cells) > width:
+        if any(cell.strip() for cell in cells[width:]):
+            msg = f"line {line} has {len(cells)} cells, the header {width}: quote cells that hold the separator"
+            raise Fatal(msg, code="ragged", field=f"line {line}")
+        del cells[width:]
+    cells += [""] * (width - len(cells))
+    return cells
+
+
+def _batch(rows: Sequence[Sequence[str]], of: pa.Schema) -> pa.RecordBatch:
+    columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=of)
+
+
+class _Below(io.RawIOBase):
+    """What stands below the header, as UTF-8, for pyarrow to read."""
+
+    def __init__(self, text: Text, passed: Passed) -> None:
+        self._blocks = _below(text)
+        self._passed = passed
+        self._rest = b""
+        self._done = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while len(self._rest) < size:
+            block = next(self._blocks, None)
+            if block is None:
+                break
+            self._rest += block
+        given, self._rest = self._rest[:size], self._rest[size:]
+        self._done += len(given)
+        self._passed(self._done)
+        return given
+
+    def close(self) -> None:
+        self._blocks.close()
+        super().close()
+
+
+def _below(text: Text) -> Generator[bytes, None, None]:
+    """Yield the bytes below the header as UTF-8."""
+    if text.encoding in {"utf-8", "utf-8-sig"}:
+        skipped = _header_bytes(text)
+        for block in text.file.blocks():
+            if skipped >= len(block):
+                skipped -= len(block)
+                continue
+            yield block[skipped:]
+            skipped = 0
+        return
+    with closing(text.file.lines(text.encoding)) as lines:
+        for _ in islice(lines, text.below):
+            pass
+        held: list[str] = []
+        size = 0
+        for line in lines:
+            held.append(line)
+            size += len(line)
+            if size > BLOCK:
+                yield "".join(held).encode()
+                held, size = [], 0
+        yield "".join(held).encode()
+
+
+def _header_bytes(text: Text) -> int:
+    with closing(text.file.lines("utf-8")) as lines:
+        return sum(len(line.encode()) for line in islice(lines, text.below))
