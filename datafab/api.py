@@ -11,13 +11,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from datafab.clients.jobs import MAX_LINES, after_key
 from datafab.domain.document import Results
 from datafab.domain.job import Job, JobStatus
 from datafab.domain.payload import Counts, ItemError
+from datafab.domain.query import facets_named, sort_named
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.flows import find, localised
@@ -175,10 +176,24 @@ def enqueue(flow: str, *, key: str | None = None, secrets: Mapping[str, str] | N
     return JobHandle(job.id)
 
 
-def search(query: str, *, limit: int = 20, offset: int = 0) -> Results:
-    """Search the index: words, ``format:siret``, ``column:"code postal"``."""
+def search(
+    query: str, *, limit: int = 20, offset: int = 0, sort: str = "relevance", facets: Iterable[str] = ()
+) -> Results:
+    """Search the index.
+
+    Args:
+        query: words, ``format:siret``, ``column:"code postal"``, ``rows:>1000`` ...: ``docs/search.md``.
+        limit: documents to return at most.
+        offset: documents to leave out first.
+        sort: ``relevance``, ``newest``, ``rows``, ``size`` or ``title``.
+        facets: what all results are to be counted by: ``format``, ``organisation``, ``domain``, ``status``, ``all``.
+
+    Raises:
+        FlowError: the query cannot be read, with the ``position`` at which it cannot; or another argument is wrong.
+    """
+    order, counted = sort_named(sort), facets_named(facets)
     services = Services(cluster.settings())
     try:
-        return services.index.search(query, limit, offset)
+        return services.index.search(query, limit, offset, sort=order, facets=counted)
     finally:
         services.close()

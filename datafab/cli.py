@@ -20,6 +20,7 @@ from datafab import (
     cli_collection,
     cli_flows,
     cli_sandbox,
+    cli_search,
     cli_wis2,
     log,
     show,
@@ -117,20 +118,6 @@ def collect(endpoints: str, collection_dir: str | None, then: str | None, inline
 
 
 @main.command()
-@click.argument("query", nargs=-1, required=True)
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100))
-@as_json_option
-def search(query: tuple[str, ...], limit: int, as_json: bool) -> None:
-    """Find what was indexed: words, format:siret, column:"code postal"."""
-    text = " ".join(query)
-    found = api.search(text, limit=limit)
-    if as_json:
-        show.lines(found.hits)
-    else:
-        show.results(text, found)
-
-
-@main.command()
 @click.argument("flow", callback=lambda _ctx, _param, name: _flow(name))
 @click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON or plain text.")
 @click.option("--then", help="Stages that come last, instead of the flow's own, e.g. index,push or none.")
@@ -211,6 +198,7 @@ main.add_command(cli_catalogue.catalogue)
 main.add_command(cli_collection.collection)
 main.add_command(cli_flows.flows)
 main.add_command(cli_sandbox.sandbox)
+main.add_command(cli_search.search)
 main.add_command(cli_wis2.publish)
 main.add_command(cli_wis2.wis2)
 

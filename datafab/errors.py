@@ -23,7 +23,10 @@ class DatafabError(Exception):
     Attributes:
         code: short machine-readable kind, e.g. ``http_404``; the class name in lower case unless given.
         field: the column, parameter, URL or setting that it is about, if one is.
+        position: the character of that, from 0, where something is wrong, if it is a text with an inner order.
     """
+
+    position: int | None = None
 
     def __init__(self, message: str = "", *, code: str | None = None, field: str | None = None) -> None:
         super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])

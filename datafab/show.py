@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -17,6 +17,7 @@ from rich.table import Column, Table
 
 from datafab.domain.document import Document, Results
 from datafab.domain.job import Job, JobStatus
+from datafab.domain.job import Progress as Stage
 from datafab.domain.payload import Counts, ItemError, Value
 from datafab.embedded import State
 
@@ -54,9 +55,17 @@ class JobProgress:
         for stage in job.progress:
             if stage.stage not in self._tasks:
                 self._tasks[stage.stage] = self._bars.add_task(stage.stage, total=job.total, facts="")
-            size = f" {_size(stage.bytes)}" if stage.bytes else ""
-            facts = f"{stage.failed} failed" if stage.failed else ""
-            self._bars.update(self._tasks[stage.stage], completed=stage.done, total=job.total, facts=facts + size)
+            self._bars.update(self._tasks[stage.stage], completed=stage.done, total=job.total, facts=pace(stage))
+
+
+def pace(stage: Stage) -> str:
+    """Return what is told beside a stage's bar."""
+    said = [f"{getattr(stage, name)} {name}" for name in ("failed", "unchanged", "skipped") if getattr(stage, name)]
+    if stage.bytes:
+        said.append(_size(stage.bytes))
+    if stage.bytes_per_second:
+        said.append(f"{_size(stage.bytes_per_second)}/s")
+    return ", ".join(said)
 
 
 @contextmanager
@@ -107,10 +116,12 @@ def job(one: Job, failures: Mapping[str, ItemError], log: Sequence[Mapping[str, 
     """Print one job with everything that is known of it."""
     jobs([one])
     if one.progress:
-        table = Table("stage", "ok", "unchanged", "skipped", "failed", "bytes")
+        table = Table("stage", "ok", "unchanged", "skipped", "failed", "bytes", "a second", "left")
         for stage in one.progress:
             counts = (stage.ok, stage.unchanged, stage.skipped, stage.failed)
-            table.add_row(stage.stage, *map(str, counts), _size(stage.bytes))
+            rate = f"{stage.items_per_second or 0:.1f}, {_size(stage.bytes_per_second or 0)}"
+            left = "" if stage.eta is None else str(timedelta(seconds=stage.eta))
+            table.add_row(stage.stage, *map(str, counts), _size(stage.bytes), rate, left)
         out.print(table)
     failed(failures)
     for line in log:
@@ -132,15 +143,6 @@ def counts(sums: Counts) -> None:
     """Print the sums of a job."""
     said = [f"{getattr(sums, name)} {name}" for name in ("ok", "unchanged", "skipped", "failed") if getattr(sums, name)]
     out.print(", ".join(said or ["no items"]) + f" · {_size(sums.bytes)}", highlight=False)
-
-
-def results(query: str, found: Results) -> None:
-    """Print what a search found."""
-    title = escape(f"{query or 'everything'}: {found.total} found")
-    table = Table("title", "rows", "columns (format)", "where", title=title, title_justify="left")
-    for hit in found.hits:
-        table.add_row(escape(hit.title), _rows(hit), _columns(hit), escape(hit.resource_url or hit.source))
-    out.print(table)
 
 
 def files(found: Results) -> None:

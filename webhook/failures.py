@@ -1,4 +1,4 @@
-"""Failures as answers: ``{"error": {"type", "message", "field"}}``."""
+"""Failures as answers: ``{"error": {"type", "message", "field"}}``, with ``position`` where one character is wrong."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def register(app: Flask) -> None:
         app.register_error_handler(kind, _away)
 
 
-def _answer(status: int, kind: str, message: str, field: str | None = None) -> Response:
-    response = jsonify(error={"type": kind, "message": message, "field": field})
+def _answer(status: int, kind: str, message: str, field: str | None = None, **more: int) -> Response:
+    response = jsonify(error={"type": kind, "message": message, "field": field, **more})
     response.status_code = status
     return response
 
@@ -52,7 +52,8 @@ def _failed(error: DatafabError) -> Response:
         status = HTTPStatus.BAD_REQUEST
     elif isinstance(error, Retriable | Wait):
         status = HTTPStatus.SERVICE_UNAVAILABLE
-    answer = _answer(status, error.code, error.message, error.field)
+    more = {} if error.position is None else {"position": error.position}
+    answer = _answer(status, error.code, error.message, error.field, **more)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
     return answer

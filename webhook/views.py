@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 
 from datafab.clients.jobs import MAX_LINES
 from datafab.domain.job import JobStatus
+from datafab.domain.query import MAX_REACH, Sort, facets_named
 from datafab.flows import flows
 from datafab.stages import STAGES
 from webhook.body import M, body, refusal
@@ -59,10 +60,13 @@ class JobQuery(_Input):
 class SearchQuery(_Input):
     """Query of ``GET /api/search``."""
 
-    #: words and ``format:``, ``column:``, ``dataset:``, ``title:``; empty: everything, the newest first
-    q: str = Field(default="", max_length=1000)
+    #: in the language of ``docs/search.md``; empty: everything
+    q: str = ""
     limit: int = Field(default=20, ge=1, le=100)
-    offset: int = Field(default=0, ge=0, le=10_000)
+    offset: int = Field(default=0, ge=0, le=MAX_REACH)
+    sort: Sort = Sort.RELEVANCE
+    #: names with commas between them, or ``all``
+    facets: str = ""
 
 
 @routes.post("/jobs")
@@ -110,9 +114,11 @@ def all_flows() -> dict[str, Any]:
 
 @routes.get("/search")
 def search() -> dict[str, Any]:
-    """Documents of the index that have all that is asked for, the best match first."""
+    """Documents of the index that are what is asked for, with what matched in them and the counts asked for."""
     query = _query(SearchQuery)
-    return site().services.index.search(query.q, limit=query.limit, offset=query.offset).dump()
+    facets = facets_named(name.strip() for name in query.facets.split(",") if name.strip())
+    index = site().services.index
+    return index.search(query.q, query.limit, query.offset, sort=query.sort, facets=facets).dump()
 
 
 def _query(model: type[M]) -> M:

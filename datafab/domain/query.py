@@ -179,6 +179,30 @@ def wanted(node: Node) -> Iterator[Leaf]:
         yield from wanted(child)
 
 
+def sort_named(name: str) -> Sort:
+    """Return the order of a name.
+
+    Raises:
+        FlowError: there is none.
+    """
+    if name not in list(Sort):
+        raise FlowError(f"{name!r} is no order; there are {', '.join(Sort)}", code="bad_request", field="sort")
+    return Sort(name)
+
+
+def facets_named(names: Iterable[str]) -> list[Facet]:
+    """Return the facets of these names; ``all`` is all of them.
+
+    Raises:
+        FlowError: there is no such facet.
+    """
+    wanted = list(dict.fromkeys(facet for name in names for facet in (Facet if name == "all" else [name])))
+    if unknown := [name for name in wanted if name not in list(Facet)]:
+        known = ", ".join(Facet)
+        raise FlowError(f"{unknown[0]!r} is no facet; there are {known}, all", code="bad_request", field="facets")
+    return [Facet(name) for name in wanted]
+
+
 def page(limit: int, offset: int) -> tuple[int, int]:
     """Return limit and offset, not below zero.
 
