@@ -94,6 +94,8 @@ class Settings(BaseSettings):
     """Largest body fetched; unpacked it may be ten times as large."""
     max_redirects: int = Field(default=10, ge=0)
     """Redirects followed."""
+    file_root: Path | None = None
+    """Folder whose files may be collected by ``file:`` URLs, which count from it on; unset: none may."""
     adaptive_least: float = Field(default=12.0, gt=0)
     """Hours that pass at any rate before an adaptive collection looks at an endpoint again."""
     adaptive_most: float = Field(default=720.0, gt=0)
@@ -177,7 +179,7 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value and value.rstrip("/")
 
-    @field_validator("config")
+    @field_validator("config", "file_root")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         """Children may work in another folder."""

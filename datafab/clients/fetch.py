@@ -130,7 +130,11 @@ class Fetcher:
 
 
 class Session:
-    """Fetches one URL after another over connections that stay open."""
+    """Fetches one URL after another over connections that stay open.
+
+    Attributes:
+        headers: sent with each request.
+    """
 
     def __init__(self, settings: Settings, context: ssl.SSLContext) -> None:
         self._limit = settings.max_bytes
@@ -140,7 +144,7 @@ class Session:
         self._at = ""
         self._adapter = Adapter(settings, context, self._leash)
         # The original's headers, in its order: they are part of the log.
-        self._headers = {
+        self.headers = {
             "User-Agent": settings.user_agent,
             "Accept-Encoding": "gzip, deflate",
             "Accept": "*/*",
@@ -206,7 +210,7 @@ class Session:
             elapsed=time.perf_counter() - started,
             status=told.status_code if told is not None else None,
             headers=dict(told.headers) if told is not None else {},
-            request_headers=self._headers if told is not None else {},
+            request_headers=self.headers if told is not None else {},
             sha256=sha256,
             size=size,
             refusal=refusal,
@@ -309,7 +313,7 @@ class Session:
         request = PreparedRequest()
         request.method = "GET"
         request.prepare_url(url, None)
-        request.headers = CaseInsensitiveDict(self._headers)
+        request.headers = CaseInsensitiveDict(self.headers)
         if request.url is None or not request.url.lower().startswith(("http://", "https://")):
             msg = f"not http or https: {url!r}"
             raise InvalidSchema(msg)

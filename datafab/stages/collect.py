@@ -30,6 +30,7 @@ from urllib.parse import unquote, urlsplit
 
 from datafab.clients import queryfile
 from datafab.clients.fetch import Fetched, Session
+from datafab.clients.localfile import is_file, read_file
 from datafab.clients.plugins import Making, making
 from datafab.clients.refusal import resting
 from datafab.clients.store import Store, root_of
@@ -188,7 +189,7 @@ class _Endpoint:
             made = making(self.facts, self.url, partial(_query, ctx), warn)
         except Fatal as refusal:
             return self._unfetched(refusal)
-        return self._got(session) if made is None else self._made(made, session)
+        return self._got(session, ctx) if made is None else self._made(made, session)
 
     def _unasked(self, rest: float) -> Outcome:
         """Log that the server rests, should it never answer again, and come back later."""
@@ -197,9 +198,11 @@ class _Endpoint:
             outcome.delay, outcome.budget = rest, RESTS
         return outcome
 
-    def _got(self, session: Session) -> Outcome:
+    def _got(self, session: Session, ctx: Context) -> Outcome:
         """Fetch what the server has."""
         transform = stripped_wfs if self.facts.plugin == "wfs" else stripped
+        if is_file(self.url):
+            return self._fetched(read_file(self.url, self.store, ctx.services.settings, session.headers, transform))
         known = self.history if self.conditional and self._known() else None
         conditions = known.conditions() if known else {}
         fetched = session.fetch(self.url, self.store, transform=transform, html=False, headers=conditions)

@@ -1,0 +1,124 @@
+"""``file:`` endpoints: files below one folder of this host, told of in the words of HTTP, as the original does."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from email.utils import formatdate
+from http import HTTPStatus
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from datafab.clients.fetch import Fetched, Transform
+from datafab.clients.peer import BUFFER, TooLarge
+from datafab.clients.refusal import Refusal, bad_status, empty, explain, shown
+from datafab.clients.store import Store
+from datafab.settings import Settings
+
+#: What cannot be opened has the status that a server would answer with.
+_STATUS = {FileNotFoundError: HTTPStatus.NOT_FOUND, PermissionError: HTTPStatus.FORBIDDEN}
+
+
+def is_file(url: str) -> bool:
+    """Tell whether a URL names a file."""
+    return url.lower().startswith("file:")
+
+
+def read_file(
+    url: str, store: Store, settings: Settings, headers: Mapping[str, str], transform: Transform | None = None
+) -> Fetched:
+    """Bring a file into a store.
+
+    Args:
+        url: its path counts from ``file_root`` on, whether it begins with a slash or not.
+        store: where its bytes go.
+        settings: say which folder that is, and how large a file may be.
+        headers: told of as those of the request.
+        transform: see ``Session.fetch``.
+
+    Raises:
+        FlowError: the store cannot be written.
+    """
+    started = time.perf_counter()
+    status: HTTPStatus | None = None
+    kept: tuple[str, int] | None = None
+    answered: dict[str, str] = {}
+    try:
+        with _opened(url, settings.file_root) as file:
+            status, facts = HTTPStatus.OK, os.fstat(file.fileno())
+            answered = {"Content-Length": str(facts.st_size), "Date": formatdate(facts.st_mtime, usegmt=True)}
+            kept = _keep(file, store, settings.max_bytes, transform)
+        refusal = None if kept else empty(url)
+    except _Barred as error:
+        refusal = Refusal(error.code, f"{shown(url)}: {error}", error.exception)
+    except TooLarge as error:
+        refusal = explain(error, url)
+    except OSError as error:
+        status = _STATUS.get(type(error), HTTPStatus.BAD_REQUEST)
+        said = error.strerror or type(error).__name__
+        refusal = Refusal(bad_status(status, url).code, f"{shown(url)}: {said}, below DATAFAB_FILE_ROOT")
+    sha256, size = kept or (None, None)
+    return Fetched(
+        url=url,
+        elapsed=time.perf_counter() - started,
+        status=status,
+        headers=answered,
+        request_headers=headers if status else {},
+        sha256=sha256,
+        size=size,
+        refusal=refusal,
+    )
+
+
+class _Barred(Exception):
+    """A file that nobody may ask for."""
+
+    def __init__(self, code: str, message: str, exception: str) -> None:
+        super().__init__(message)
+        self.code, self.exception = code, exception
+
+
+def _opened(url: str, root: Path | None) -> BinaryIO:
+    """Open the file of a URL. What leads out of the folder is missing, like anything that is not there."""
+    if root is None:
+        msg = "files are collected only below the folder DATAFAB_FILE_ROOT, which is not set"
+        raise _Barred("no_file_root", msg, "InvalidSchema")
+    parts = urlsplit(url)
+    if parts.netloc not in {"", "localhost"}:
+        raise _Barred("other_host", f"a file of another host, {parts.netloc!r}", "ValueError")
+    names = [unquote(name) for name in parts.path.split("/") if name]
+    # An encoded slash within a name is somebody's trick.
+    tricky = any("/" in name or "\0" in name for name in names)
+    path = root if tricky else (root / "/".join(names)).resolve()
+    if tricky or not path.is_relative_to(root.resolve()):
+        raise FileNotFoundError(2, "No such file or directory")
+    # A pipe that nobody writes to must not hold us.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        with suppress(OSError):
+            file.close()
+        raise OSError(22, "Not a file")
+    return file
+
+
+def _keep(file: BinaryIO, store: Store, limit: int, transform: Transform | None) -> tuple[str, int] | None:
+    chunks = _chunks(file, limit)
+    if transform is not None:
+        chunks = transform("", chunks)
+    with store.incoming() as incoming:
+        for chunk in chunks:
+            incoming.write(chunk)
+        return incoming.commit() if incoming.size else None
+
+
+def _chunks(file: BinaryIO, limit: int) -> Iterator[bytes]:
+    size = 0
+    while chunk := file.read(BUFFER):
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the file has more than {limit} bytes")
+        yield chunk
