@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
 import pytest
 from elastic_transport import ApiResponseMeta, ConnectionTimeout, HttpHeaders, NodeConfig, TlsError
 from elastic_transport import ConnectionError as NoConnection
@@ -10,9 +16,14 @@ from elasticsearch import ApiError
 from datafab.clients.index import Outcome, open_index
 from datafab.clients.index.elastic_errors import failure, outcome
 from datafab.clients.index.elastic_mapping import VIEWS, entry, read, template
+from datafab.clients.memory_jobs import MemoryJobs
 from datafab.domain.document import Column, Document
+from datafab.domain.payload import Batch, Item, Status
 from datafab.errors import Fatal, FlowError, Retriable, SettingError
+from datafab.runner import Attempt, run_stage
+from datafab.services import Services
 from datafab.settings import load
+from datafab.stages.index import STAGES
 
 AT = "http://host:9200/name"
 
@@ -122,7 +133,7 @@ def test_a_document_has_the_view_of_the_original():
     assert made["columns"] == {"siret": {"name": ["Siret", "Autre "], "score": [1.5, 1.0]}}
     assert made["detected_at"] == 7
     assert made["folded"]["title"] == "oeuvres d ete"
-    assert made["folded"]["column"] == ["siret", "code postal"]
+    assert list(made["folded"]["column"]) == ["siret", "code postal"]
     assert read(made) == doc(
         title="Œuvres d'Été", header=("Siret", "Code postal"), formats=("siret",), cols=cols, version=7
     )
@@ -156,3 +167,179 @@ def test_nobody_listens_and_nothing_is_known_of_any_document():
         with pytest.raises(Retriable, match=r"http://127\.0\.0\.1:1/x \(DATAFAB_INDEX_URL\) cannot be reached"):
             act()
     index.close()
+
+
+@pytest.fixture
+def services(elastic_index):
+    services = Services(load(), jobs=MemoryJobs())
+    services.index = elastic_index
+    return services
+
+
+def run(services: Services, *items: Item) -> list[Item]:
+    return run_stage(STAGES[0], Batch(job="j", flow="f", items=items), services, Attempt(created=1.0))
+
+
+def test_a_document_that_is_refused_fails_alone_and_keeps_the_reason(services):
+    good, bad, last = run(services, Item(source="file:1"), Item(source="file:2", size=2**70), Item(source="file:3"))
+    assert (good.status, bad.status, last.status) == (Status.OK, Status.FAILED, Status.OK)
+    assert (bad.error.type, bad.error.field) == ("index_refused", "filesize")
+    assert "out of range" in bad.error.message
+    services.index.refresh()
+    assert services.index.count() == 2
+
+
+def test_a_block_passes_when_somebody_has_lifted_it(elastic_index):
+    elastic_index.put_many([doc()])
+    for block in ("read_only_allow_delete", "write"):
+        setting = f"index.blocks.{block}"
+        elastic_index.client.indices.put_settings(index=elastic_index.name, settings={setting: True})
+        (became,) = elastic_index.put_many([doc(version=2)])
+        assert isinstance(became, Retriable)
+        assert "Free space on its disks, or lift the block" in became.message
+        elastic_index.client.indices.put_settings(index=elastic_index.name, settings={setting: None})
+        assert elastic_index.put_many([doc(version=2)]) == [Outcome.OK]
+
+
+def test_a_server_that_comes_back_empty_gets_template_index_and_aliases_again(elastic_index):
+    elastic_index.put_many([doc()])
+    client, name = elastic_index.client, elastic_index.name
+    client.indices.delete(index=f"{name}-v1-000001")
+    client.indices.delete_index_template(name=name)
+    assert elastic_index.count() == 0
+    assert elastic_index.put_many([doc("file:b")]) == [Outcome.OK]
+    assert elastic_index.aliases() == {f"{name}-v1-000001": {name, f"{name}-write"}}
+    mapping = client.indices.get_mapping(index=name)[f"{name}-v1-000001"]["mappings"]
+    assert mapping["dynamic"] == "strict"
+    assert mapping["_meta"] == {"schema_version": 1, "analyzer": "standard", "normalizer": "lowercase"}
+    assert client.indices.exists_index_template(name=name)
+
+
+def test_an_alias_that_somebody_took_away_is_put_back(elastic_index):
+    elastic_index.put_many([doc()])
+    elastic_index.client.indices.delete_alias(index=f"{elastic_index.name}-v1-000001", name=elastic_index.write)
+    assert elastic_index.put_many([doc(version=2)]) == [Outcome.OK]
+    assert elastic_index.get("file:a").version == 2
+
+
+def test_an_index_of_the_original_is_not_touched(elastic_index):
+    elastic_index.client.indices.create(index=elastic_index.name)
+    try:
+        with pytest.raises(FlowError, match="end DATAFAB_INDEX_URL with another name"):
+            elastic_index.put_many([doc()])
+        assert elastic_index.client.count(index=elastic_index.name)["count"] == 0
+    finally:
+        elastic_index.client.indices.delete(index=elastic_index.name)
+
+
+class Fake:
+    """Answers as an Elasticsearch of a given kind would; notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.product = True
+        self.french = True
+        self.full = 0
+        self.asked: list[tuple[str, str, str | None, bytes]] = []
+
+    def answer(self, path: str, body: bytes) -> tuple[int, object]:
+        if path.startswith("/_alias"):
+            return 404, {"error": "alias [x] missing", "status": 404}
+        if path.startswith("/_analyze"):
+            return (200, {"tokens": []}) if self.french else (400, {"error": refused("illegal_argument_exception", "")})
+        if path.startswith("/_bulk"):
+            items = []
+            for line in body.splitlines()[::2]:
+                action = json.loads(line)["index"]
+                if self.full:
+                    self.full -= 1
+                    said = {"status": 429, "error": refused("es_rejected_execution_exception", "queue is full")}
+                else:
+                    said = {"status": 201}
+                items.append({"index": {"_id": action["_id"], "_index": "x"} | said})
+            return 200, {"took": 1, "errors": True, "items": items}
+        return 200, {"acknowledged": True}
+
+
+@contextmanager
+def serving(fake: Fake) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            fake.asked.append((self.command, self.path, self.headers["Authorization"], body))
+            status, said = fake.answer(self.path, body)
+            sent = json.dumps(said).encode()
+            self.send_response(status)
+            if fake.product:
+                self.send_header("X-Elastic-Product", "Elasticsearch")
+            self.send_header("Content-Type", "application/vnd.elasticsearch+json;compatible-with=8")
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        do_GET = do_PUT = do_POST  # noqa: N815 - the base class's names
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/x"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_full_server_is_no_failure_of_a_document():
+    fake = Fake()
+    fake.full = 3
+    with serving(fake) as url:
+        index = open_index(url)
+        documents = [doc("file:a"), doc("file:b")]
+        for expected in (["a later", "b later"], ["a later", "b ok"], ["a ok", "b ok"]):
+            put = zip("ab", index.put_many(documents), strict=True)
+            assert [f"{name} {'ok' if became is Outcome.OK else 'later'}" for name, became in put] == expected
+        index.close()
+
+
+@pytest.mark.parametrize(("french", "analyzer"), [(True, "french"), (False, "standard")])
+def test_a_server_is_asked_for_its_analyzers_before_the_template_is_put(french, analyzer):
+    fake = Fake()
+    fake.french = french
+    with serving(fake) as url:
+        index = open_index(url)
+        index.put_many([doc()])
+        index.close()
+    (sent,) = [json.loads(body) for method, path, _, body in fake.asked if path == "/_index_template/x"]
+    assert sent["template"]["mappings"]["properties"]["dataset_title"]["analyzer"] == analyzer
+    assert sent["_meta"]["analyzer"] == analyzer
+
+
+def test_what_is_no_elasticsearch_is_told():
+    fake = Fake()
+    fake.product = False
+    fake.answer = lambda *_: (200, {})
+    with serving(fake) as url, pytest.raises(FlowError, match="OpenSearch is not supported"):
+        open_index(url).ping()
+
+
+@pytest.mark.parametrize(
+    ("settings", "user", "sent"),
+    [
+        ({}, "", None),
+        ({}, "user:p%40ss@", "Basic dXNlcjpwQHNz"),
+        ({"index_login": "user", "index_password": "p@ss"}, "", "Basic dXNlcjpwQHNz"),
+        ({"index_api_key": "key"}, "user:other@", "ApiKey key"),
+    ],
+)
+def test_who_we_are_is_said_as_the_settings_say(settings, user, sent, caplog):
+    fake = Fake()
+    with serving(fake) as url:
+        index = open_index(url.replace("http://", f"http://{user}"), load(**settings))
+        index.put_many([doc()])
+        index.close()
+    assert {authorization for _, _, authorization, _ in fake.asked} == {sent}
+    assert "p@ss" not in caplog.text + index.shown
