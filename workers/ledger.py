@@ -113,6 +113,7 @@ if not mine(rid, by) then
   move(rid, 'run')
   redis.call('HSET', key, 'by', by, 'pool', pool)
   redis.call('HSET', job, 'stage', stage)
+  redis.call('HSETNX', job, 's:' .. stage, now)
   redis.call('HSETNX', job, 'started', now)
 end
 redis.call('ZADD', P .. 'due', now + lease, rid)

@@ -5,7 +5,7 @@ Keys, all below ``datafab:1:``
 | key | type | holds |
 | --- | --- | --- |
 | ``jobs`` | sorted set | job ids by creation time |
-| ``job:<id>`` | hash | the job; ``n:<stage>:<status>`` and ``b:<stage>`` count items and bytes |
+| ``job:<id>`` | hash | the job; ``n:<stage>:<status>`` and ``b:<stage>`` count, ``s:`` and ``l:`` say since when |
 | ``job:<id>:log`` | list | its last log lines, JSON |
 | ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
 | ``job:<id>:done:<stage>:<batch>`` | hash | what is done of a batch: item index -> item; ``m:<index>``: its memo |
@@ -164,6 +164,7 @@ for _, r in ipairs(work.records) do
     end
   end
 end
+redis.call('HSET', job, 'l:' .. stage, now)
 redis.call('EXPIRE', done, ARGV[7])
 for _, line in ipairs(work.lines) do redis.call('RPUSH', job .. ':log', line) end
 if #work.lines > 0 then redis.call('LTRIM', job .. ':log', -tonumber(ARGV[6]), -1) end
@@ -409,7 +410,8 @@ def _row(record: Record) -> list[Any]:
 
 def _job(job: str, fields: dict[str, str]) -> Job:
     numbers = {name: float(fields[name]) for name in ("created", "started", "ended", "deadline") if name in fields}
-    progress = _progress(fields)
+    total = int(fields["total"]) if "total" in fields else None
+    progress = _progress(fields, total)
     status = JobStatus(fields["status"])
     return Job(
         id=job,
@@ -419,7 +421,7 @@ def _job(job: str, fields: dict[str, str]) -> Job:
         status=status,
         stage=fields.get("stage"),
         doing=fields.get("doing"),
-        total=int(fields["total"]) if "total" in fields else None,
+        total=total,
         progress=progress,
         error=ItemError.model_validate_json(fields["error"]) if "error" in fields else None,
         counts=_counts(job, progress) if status in FINAL and progress else None,
@@ -427,7 +429,7 @@ def _job(job: str, fields: dict[str, str]) -> Job:
     )
 
 
-def _progress(fields: dict[str, str]) -> tuple[Progress, ...]:
+def _progress(fields: dict[str, str], total: int | None) -> tuple[Progress, ...]:
     stages: dict[str, dict[str, int]] = {}
     for name, value in fields.items():
         kind, _, rest = name.partition(":")
@@ -438,10 +440,15 @@ def _progress(fields: dict[str, str]) -> tuple[Progress, ...]:
             stages.setdefault(rest, {})["bytes"] = int(value)
     order = fields.get("stages", "").split(",")
     names: Iterable[str] = sorted(stages, key=lambda name: order.index(name) if name in order else len(order))
-    return tuple(Progress(stage=name, **stages[name]) for name in names)
+    return tuple(
+        Progress(stage=name, **stages[name]).paced(
+            float(fields.get(f"l:{name}", 0)) - float(fields.get(f"s:{name}", 0)), total
+        )
+        for name in names
+    )
 
 
 def _counts(job: str, progress: tuple[Progress, ...]) -> Counts:
     """Every item passes through every stage, so the last stage's sums are the job's."""
     last = progress[-1]
-    return Counts(job=job, **last.model_dump(exclude={"stage"}))
+    return Counts(job=job, **last.model_dump(include=set(Counts.model_fields)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,8 @@ class MemoryJobs:
         self._memo: defaultdict[tuple[str, str, int | None], dict[int, dict[str, Any]]] = defaultdict(dict)
         self._failed: dict[str, ItemError] = {}
         self._lines: list[dict[str, Any]] = []
+        self._times: dict[str, tuple[float, float]] = {}
+        self._since = time.time()
         self.total: int | None = None
 
     def ping(self) -> None:
@@ -47,6 +50,9 @@ class MemoryJobs:
             if record.touched and record.item.status is Status.FAILED and record.item.error:
                 self._failed[record.item.source] = record.item.error
         self._lines += lines
+        now = time.time()
+        began, _ = self._times.get(stage, (self._since, now))
+        self._times[stage], self._since = (began, now), now
         return True
 
     def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
@@ -90,4 +96,7 @@ class MemoryJobs:
             for item in done.values():
                 counts[item.status.value] += 1
                 counts["bytes"] += item.size or 0
-        return tuple(Progress(stage=stage, **counts) for stage, counts in sums.items())
+        return tuple(
+            Progress(stage=stage, **counts).paced(self._times[stage][1] - self._times[stage][0], self.total)
+            for stage, counts in sums.items()
+        )

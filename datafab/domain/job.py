@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from datafab.domain.payload import Counts, ItemError, Value
 
@@ -25,7 +26,7 @@ FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.PARKED, JobS
 
 
 class Progress(Value):
-    """How far one stage of a job is: items by status, and the bytes of their resources."""
+    """How far one stage of a job is: items by status, and the bytes of their resources; how fast, and how long yet."""
 
     stage: str
     ok: int = 0
@@ -33,6 +34,27 @@ class Progress(Value):
     skipped: int = 0
     failed: int = 0
     bytes: int = 0
+    #: from its beginning to the item that it last finished with
+    items_per_second: float | None = None
+    bytes_per_second: int | None = None
+    #: seconds that the rest takes at this pace; none once nothing is left
+    eta: int | None = None
+
+    def paced(self, seconds: float, total: int | None) -> Self:
+        """Return it with its pace.
+
+        Args:
+            seconds: that it has taken so far.
+            total: items of the job; None while they are being counted.
+        """
+        if seconds <= 0 or not self.done:
+            return self
+        left = max(0, (total or 0) - self.done)
+        return self.evolve(
+            items_per_second=round(self.done / seconds, 3),
+            bytes_per_second=round(self.bytes / seconds),
+            eta=math.ceil(left * seconds / self.done) if left else None,
+        )
 
     @property
     def done(self) -> int:

@@ -78,6 +78,10 @@ def test_two_hosts_and_a_bucket_collect_what_a_folder_gets_though_one_is_killed(
         ended = bench.end(job, 120)
         assert ended.counts
         assert (ended.counts.ok, ended.counts.failed) == (len(urls), 0)
+        (stage,) = ended.progress
+        assert stage.items_per_second
+        assert stage.bytes_per_second
+        assert stage.eta is None
 
         again = bench.run("collect", 60, collection=str(tmp_path / "folder"), **given)
         assert again.counts

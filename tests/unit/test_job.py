@@ -1,0 +1,72 @@
+"""How far a job is, how fast, and how long it takes yet."""
+
+from __future__ import annotations
+
+import pytest
+
+from datafab.clients.jobs import _job
+from datafab.clients.memory_jobs import MemoryJobs, Record
+from datafab.domain.job import Progress
+from datafab.domain.payload import Counts, Item
+from datafab.show import pace
+
+
+@pytest.mark.parametrize(
+    ("seconds", "total", "rate", "eta"),
+    [
+        (10.0, 20, 1.0, 10),
+        (10.0, 11, 1.0, 1),
+        (4.0, 20, 2.5, 4),
+        (10.0, 10, 1.0, None),
+        (10.0, None, 1.0, None),  # not counted yet
+        (0.0, 20, None, None),  # nothing to go by
+    ],
+)
+def test_the_pace_is_that_so_far(seconds, total, rate, eta):
+    stage = Progress(stage="collect", ok=7, unchanged=1, skipped=1, failed=1, bytes=5000).paced(seconds, total)
+    assert (stage.items_per_second, stage.eta) == (rate, eta)
+    assert stage.bytes_per_second == (round(5000 / seconds) if seconds else None)
+
+
+def test_what_has_not_begun_has_no_pace():
+    assert Progress(stage="collect").paced(10.0, 20) == Progress(stage="collect")
+
+
+def test_a_job_in_redis_tells_it_for_each_stage():
+    fields = {
+        "flow": "collect", "status": "running", "created": "90", "deadline": "999", "total": "10",
+        "stages": "collect,analyse,index", "n:collect:ok": "4", "n:collect:failed": "1", "b:collect": "1000",
+        "s:collect": "100", "l:collect": "110", "n:analyse:ok": "1", "s:analyse": "101", "l:analyse": "102",
+        "s:index": "103",
+    }  # fmt: skip
+    job = _job("j", fields)
+    assert job.dump()["progress"] == [
+        {"stage": "collect", "ok": 4, "unchanged": 0, "skipped": 0, "failed": 1, "bytes": 1000}
+        | {"items_per_second": 0.5, "bytes_per_second": 100, "eta": 10},
+        {"stage": "analyse", "ok": 1, "unchanged": 0, "skipped": 0, "failed": 0, "bytes": 0}
+        | {"items_per_second": 1.0, "bytes_per_second": 0, "eta": 9},
+    ]
+    assert _job("j", fields | {"status": "cancelled"}).counts == Counts(job="j", ok=1)
+
+
+def test_a_job_of_this_process_tells_it_too():
+    jobs = MemoryJobs()
+    jobs.set_total("j", 4)
+    for position in range(2):
+        jobs.record("j", "collect", None, [Record(position, Item(source="x", size=10), touched=True)], [])
+    (stage,) = jobs.progress()
+    assert stage.items_per_second
+    assert stage.bytes_per_second
+    assert stage.eta is not None
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (Progress(stage="collect", ok=3), ""),
+        (Progress(stage="collect", failed=1, unchanged=2, skipped=3), "1 failed, 2 unchanged, 3 skipped"),
+        (Progress(stage="collect", ok=1, bytes=5000, bytes_per_second=1500), "5.0 KB, 1.5 KB/s"),
+    ],
+)
+def test_what_stands_beside_a_bar(stage, said):
+    assert pace(stage) == said
