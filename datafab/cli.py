@@ -16,6 +16,7 @@ from datafab import (
     api,
     cli_archive,
     cli_catalogue,
+    cli_check,
     cli_ckan,
     cli_collection,
     cli_flows,
@@ -195,6 +196,7 @@ def jobs_prune() -> None:
 main.add_command(cli_ckan.push)
 main.add_command(cli_archive.archive)
 main.add_command(cli_catalogue.catalogue)
+main.add_command(cli_check.check_url)
 main.add_command(cli_collection.collection)
 main.add_command(cli_flows.flows)
 main.add_command(cli_sandbox.sandbox)

@@ -45,6 +45,13 @@ FLOWS: dict[str, Flow] = {
             requires=frozenset({"of"}),
         ),
         Flow(
+            name="check_url",
+            title="Say what a collection would get at an address; keep nothing of it",
+            source="address",
+            stages=("check_url",),
+            requires=frozenset({"url"}),
+        ),
+        Flow(
             name="catalogue",
             title="Read a udata catalogue, and enqueue a job for each file that may have changed",
             source="discover",

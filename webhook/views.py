@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, jsonify, request, url_for
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, Va
 from datafab.clients.jobs import MAX_LINES
 from datafab.domain.job import JobStatus
 from datafab.domain.query import MAX_REACH, Sort, facets_named
+from datafab.errors import NotFound
 from datafab.flows import flows
 from datafab.stages import STAGES
+from datafab.stages.checkurl import finding_name
 from webhook.body import M, body, refusal
 from webhook.site import site
 
@@ -38,6 +40,16 @@ class NewJob(_Input):
     params: Annotated[dict[str, JsonValue], AfterValidator(_finite)] = {}
     #: two jobs with the same live key are one
     key: str | None = Field(default=None, min_length=1, max_length=256)
+
+
+class NewCheck(_Input):
+    """Body of ``POST /api/check-url``."""
+
+    url: str = Field(min_length=1, max_length=2048)
+    #: the only one to try
+    plugin: Literal["arcgis", "wfs"] | None = None
+    #: as in an ``endpoint.csv``
+    parameters: Annotated[dict[str, JsonValue], AfterValidator(_finite)] | None = None
 
 
 class JobsQuery(_Input):
@@ -101,6 +113,30 @@ def one(job_id: str) -> dict[str, Any]:
     if query.log:
         facts["log"] = jobs.logs(job_id, query.log)
     return facts
+
+
+@routes.post("/check-url")
+def check_url() -> Response:
+    """Have an address looked at: 202; what was found is told at ``url``."""
+    wanted = body(NewCheck)
+    job, _ = site().start("check_url", wanted.model_dump(exclude_none=True), None)
+    url = url_for("api.checked_url", job_id=job.id, _external=True)
+    answer = jsonify(id=job.id, status=job.status, url=url)
+    answer.status_code = HTTPStatus.ACCEPTED
+    answer.headers["Location"] = url
+    return answer
+
+
+@routes.get("/check-url/<job_id>")
+def checked_url(job_id: str) -> dict[str, Any]:
+    """Say how far a check is and, once it has ended, what it found (``datafab/domain/urlcheck.py``)."""
+    job = site().jobs.get(job_id)
+    if job.flow != "check_url":
+        raise NotFound(f"job {job_id} has not checked an address", field="job")
+    services = site().services
+    found = services.store(services.settings.store).read(finding_name(job.id))
+    error = job.error.dump() if job.error else None
+    return {"id": job.id, "status": job.status, "result": json.loads(found) if found else None, "error": error}
 
 
 @routes.get("/flows")

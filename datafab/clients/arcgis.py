@@ -119,8 +119,9 @@ class Layer:
         parts = self._parts._replace(
             path=self._parts.path + path, query=urlencode({**self._given, **query, "f": "json"})
         )
+        body = self._get(urlunsplit(parts))
         try:
-            answer = json.loads(self._get(urlunsplit(parts)))
+            answer = json.loads(body)
         except ValueError as error:
             raise self._refused("bad_answer", "the answer is no JSON: is this an ArcGIS layer?") from error
         if not isinstance(answer, dict):

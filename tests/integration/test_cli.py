@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,10 @@ from datafab import api
 from datafab.embedded import Cluster
 from datafab.errors import FlowError, NotFound
 from datafab.sandbox.portal import FILES
+from datafab.services import Services
 from tests.integration.conftest import Run, printed
+from tests.servers.celery import until
+from webhook import create_app
 from workers import cluster as cluster_app
 
 FAILED = {"absent.csv": "http_404", "erreur.csv": "html", "page.csv": "html"}
@@ -66,6 +70,33 @@ def test_the_tables_of_a_collection(datafab: Run, cluster: Cluster, collection: 
     (collection / "log.csv").write_text("colonne\n1\n")
     said = datafab("collection", "save-csv", str(collection), code=1).stderr.replace("\n", " ")
     assert "log.csv has no column 'endpoint': repair it, or remove it" in said
+
+
+def test_an_address_is_checked_at_once(datafab: Run, cluster: Cluster, site: str, collection: Path):
+    said = datafab("check-url", f"{site}/entreprises.csv").stdout
+    assert f"{site}/entreprises.csv: can be collected\n" in said
+    assert "siren" in said
+    said = datafab("check-url", f"{site}/absent.csv", code=3).stdout
+    assert "cannot be collected" in said
+    assert "the server answered 404 Not Found" in said
+    assert "no JSON" in datafab("check-url", site, "--parameters", "{", code=2).stderr
+
+
+def test_an_address_is_checked_by_the_cluster(cluster: Cluster, site: str, collection: Path):
+    services = Services(cluster.settings)
+    client = create_app(cluster.settings, services).test_client()
+    before = sorted(collection.rglob("*"))
+    asked = client.post("/api/check-url", json={"url": f"{site}/entreprises.csv"}).json
+    told = until(lambda: _ended(client.get(asked["url"]).json), 60)
+    assert (told["status"], told["result"]["ok"], told["result"]["filename"]) == ("succeeded", True, "entreprises.csv")
+    assert "siren" in told["result"]["table"]["columns"]
+    assert sorted(collection.rglob("*")) == before
+    assert services.store(cluster.settings.store).size(told["result"]["sha256"]) is None
+    services.close()
+
+
+def _ended(told: dict[str, Any]) -> dict[str, Any] | None:
+    return told if told["result"] or told["status"] in {"failed", "parked"} else None
 
 
 def test_search_prints_json(datafab: Run, cluster: Cluster, collection: Path):

@@ -339,6 +339,38 @@ JSON = st.recursive(
 KEYS = st.sampled_from(["flow", "params", "key", "other"])
 
 
+def test_a_check_of_an_address_is_a_job_that_tells_what_it_found(site):
+    asked = site.http.post("/api/check-url", json={"url": "https://a.example/a.csv", "plugin": "wfs"})
+    assert (asked.status_code, asked.json["url"]) == (202, "http://localhost/api/check-url/job1")
+    assert site.start.calls == [("check_url", {"url": "https://a.example/a.csv", "plugin": "wfs"}, None)]
+    site.put("job1", created=1, flow="check_url")
+    told = {"id": "job1", "status": "running", "result": None, "error": None}
+    assert site.http.get("/api/check-url/job1").json == told
+    store = site.services.store(site.settings.store)
+    store.write("batch/check-job1.json", b'{"ok": true}')
+    assert site.http.get("/api/check-url/job1").json["result"] == {"ok": True}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "url"),
+        ({"url": ""}, "url"),
+        ({"url": "x", "plugin": "gopher"}, "plugin"),
+        ({"url": "x", "parameters": 1}, "parameters"),
+    ],
+)
+def test_a_bad_check_is_refused_with_its_field(site, body, field):
+    answer = site.http.post("/api/check-url", json=body)
+    assert (answer.status_code, answer.json["error"]["field"]) == (400, field)
+
+
+def test_a_job_that_is_no_check_has_found_nothing(site):
+    site.put("job2", created=1)
+    assert site.http.get("/api/check-url/job2").status_code == 404
+    assert site.http.get("/api/check-url/none").status_code == 404
+
+
 @pytest.fixture(scope="module")
 def fuzzed(server, tmp_path_factory):
     site = Site(server, tmp_path_factory.mktemp("home"))
