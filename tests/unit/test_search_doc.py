@@ -1,0 +1,39 @@
+"""What docs/search.md says is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from datafab.domain.query import FIELDS, MAX_REACH, Facet, Sort, parse
+from datafab.domain.query_text import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, QueryError
+
+TEXT = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
+TABLE = re.findall(r"^\| (.*) \| (.*) \|$", TEXT, re.MULTILINE)[2:]
+
+
+def test_every_example_can_be_read():
+    examples = [example for row in TABLE for cell in row for example in re.findall(r"`([^`]+)`", cell)]
+    read = [example for example in examples if not re.fullmatch(r"[a-z]+:|AND|Mo|MiB", example)]
+    assert len(read) > 25
+    for example in [*read, *re.findall(r"q=([^&]+)&", TEXT), *re.findall(r"search\('([^']+)'", TEXT)]:
+        parse(example)
+
+
+def test_every_name_is_told():
+    for name in FIELDS:
+        assert f"`{name}:`" in TEXT
+    for name in [*Sort, *Facet]:
+        assert re.search(rf"\b{name}\b", TEXT)
+    for number in (MAX_LENGTH, MAX_TERMS, MAX_DEPTH, MAX_REACH):
+        assert f"{number:,}" in TEXT
+
+
+def test_the_error_is_the_one_that_comes():
+    found = re.search(r"search '([^']+)'\n    error: (.*?)\n\n", TEXT, re.DOTALL)
+    with pytest.raises(QueryError) as caught:
+        parse(found[1])
+    assert caught.value.message == found[2].replace("\n    ", "\n")
+    assert f'"position": {caught.value.position}' in TEXT
