@@ -65,6 +65,13 @@ FLOWS: dict[str, Flow] = {
             requires=frozenset({"source", "url"}),
         ),
         Flow(
+            name="withdraw",
+            title="Take a file of the catalogue out of the index",
+            source="to_withdraw",
+            stages=("withdraw",),
+            requires=frozenset({"source"}),
+        ),
+        Flow(
             name="archive",
             title="Deliver the archives of a plan to a Géoplateforme entrepôt, execute, describe, tidy up",
             source="integrations",

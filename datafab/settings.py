@@ -122,6 +122,8 @@ class Settings(BaseSettings):
     """URL of the catalogue's exported list of resources (CSV), which a full pass reads instead of all its pages."""
     catalogue_backlog: int = Field(default=10_000, ge=1)
     """A pass waits while so many jobs have not ended."""
+    catalogue_push_key: str | None = Field(default=None, repr=False)
+    """Key that udata shows when it pushes a resource to ``/hydra/api/resources``; unset: nobody may."""
     linkproxy_url: str | None = Field(default=None, repr=False)
     """Root of a link-proxy that watches the catalogue's files; unset: each is fetched directly."""
     linkproxy_token: str | None = Field(default=None, repr=False)

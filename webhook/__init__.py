@@ -17,7 +17,7 @@ from datafab.clients.jobs import RedisJobs, connect
 from datafab.errors import SettingError
 from datafab.services import Services
 from datafab.settings import Settings, load
-from webhook import datapusher, failures, health, hooks, views
+from webhook import datapusher, failures, health, hooks, hydra, views
 from webhook.site import Hasten, Site, Start
 
 #: the largest body that is read, in bytes
@@ -61,6 +61,7 @@ def create_app(
     app.register_blueprint(views.routes)
     app.register_blueprint(datapusher.routes)
     app.register_blueprint(hooks.routes)
+    app.register_blueprint(hydra.routes)
     failures.register(app)
     return app
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
@@ -67,6 +68,13 @@ class JobQuery(_Input):
 
     #: how many of the last log lines to add
     log: int = Field(default=0, ge=0, le=MAX_LINES)
+
+
+class SourceQuery(_Input):
+    """Query of ``GET /api/sources``."""
+
+    #: ``datagouv:<uuid>``, ``endpoint:<hash>``, …
+    id: str = Field(min_length=1, max_length=4000)
 
 
 class SearchQuery(_Input):
@@ -137,6 +145,22 @@ def checked_url(job_id: str) -> dict[str, Any]:
     found = services.store(services.settings.store).read(finding_name(job.id))
     error = job.error.dump() if job.error else None
     return {"id": job.id, "status": job.status, "result": json.loads(found) if found else None, "error": error}
+
+
+@routes.get("/sources")
+def source() -> dict[str, Any]:
+    """How a source was last seen, the last looks at it, and what the index has of it."""
+    name, services = _query(SourceQuery).id, site().services
+    looks, document = services.sources.looks(name), services.index.get(name)
+    if not looks and document is None:
+        raise NotFound(f"no source {name!r} has been looked at", field="id")
+    facts = {key: value for key, value in asdict(services.sources.facts(name)).items() if value is not None}
+    return {
+        "source": name,
+        "facts": facts,
+        "looks": [look._asdict() for look in looks],
+        "document": document and document.dump(),
+    }
 
 
 @routes.get("/flows")

@@ -4,7 +4,7 @@ Keys, all below ``datafab:1:``
 
 | key | type | holds |
 | --- | --- | --- |
-| ``source:<id>`` | hash | how a source was seen, about 400 bytes; kept a year after the last look |
+| ``source:<id>`` | hash | how a source was seen, about 700 bytes; kept a year after the last look |
 | ``catalogue:<digest>`` | hash | its ``url`` and ``cursor`` |
 | ``catalogue:<digest>:seen`` | sorted set | its sources, by when the last pass began that saw them |
 | ``link:<id>`` | set | jobs that wait for a link of link-proxy |
@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import redis
 
@@ -28,16 +28,29 @@ KEPT = 365 * 24 * 3600
 MAX_ETAG, MAX_DATE = 200, 64
 #: Sources that are asked about at once.
 MANY = 500
+#: Looks at a source that are kept.
+LOOKS = 5
+#: Names of its parts that are kept.
+MAX_PARTS = 4000
 
-# Of two jobs on one source the one that was made later knows better, whichever ends last.
+# Of two jobs on one source the one that was made later knows better, whichever ends last; of one that was withdrawn
+# since, none does. The looks are told in any case, the last one first.
 _REMEMBER = """
-if (tonumber(redis.call('HGET', KEYS[1], 'a')) or 0) > tonumber(ARGV[1]) then return 0 end
+local known = redis.call('HMGET', KEYS[1], 'a', 'g', 'h')
+if (tonumber(known[2]) or 0) >= tonumber(ARGV[1]) then return -1 end
+local looks, count = ARGV[3], 1
+for look in string.gmatch(known[3] or '', '[^\\n]+') do
+  if count < tonumber(ARGV[4]) and look ~= ARGV[3] then looks, count = looks .. '\\n' .. look, count + 1 end
+end
+redis.call('HSET', KEYS[1], 'h', looks)
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+if (tonumber(known[1]) or 0) > tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'a', ARGV[1])
-for i = 3, #ARGV, 2 do
+redis.call('HDEL', KEYS[1], 'g')
+for i = 5, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
   else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
 return 1
 """
 
@@ -61,6 +74,7 @@ class Facts:
         sha256: of its content.
         media_type: of its content.
         downloads: digest of what link-proxy kept of it.
+        parts: names of the further files at its address, each a source of its own; one a line.
     """
 
     fingerprint: str | None = None
@@ -70,9 +84,31 @@ class Facts:
     sha256: str | None = None
     media_type: str | None = None
     downloads: str | None = None
+    parts: str | None = None
 
 
-_LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstd", strict=True))
+class Look(NamedTuple):
+    """A job that looked at a source."""
+
+    #: Unix time at which it was made
+    at: float
+    status: str
+    job: str
+    #: type of its error
+    error: str | None = None
+
+    @classmethod
+    def read(cls, line: str) -> Self:
+        """Read one as it is kept."""
+        at, status, job, *error = line.split(" ")
+        return cls(float(at), status, job, error[0] if error else None)
+
+    def __str__(self) -> str:
+        """Return it as it is kept."""
+        return f"{self.at:.3f} {self.status} {self.job}{f' {self.error}' if self.error else ''}"
+
+
+_LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstdp", strict=True))
 
 
 def address(url: str) -> str:
@@ -108,16 +144,25 @@ class Sources:
                 found += pipe.execute()
         return dict(zip(sources, found, strict=True))
 
-    def remember(self, source: str, at: float, **facts: str | None) -> bool:
-        """Keep some of a source's facts; False: a job that was made after ``at`` (Unix time) has done so before."""
+    def looks(self, source: str) -> list[Look]:
+        """Return the last looks at a source, the last one first."""
+        return [Look.read(line) for line in (self._redis.hget(_source(source), "h") or "").splitlines()]
+
+    def remember(self, source: str, look: Look, **facts: str | None) -> bool:
+        """Keep a look at a source, and some facts unless a later look has told its own.
+
+        False: it was withdrawn meanwhile, and nothing is kept.
+        """
         if len(facts.get("etag") or "") > MAX_ETAG:
             facts["etag"] = None
         if len(facts.get("modified") or "") > MAX_DATE:
             facts["modified"] = None
-        args: list[Any] = [at, KEPT]
+        if len(facts.get("parts") or "") > MAX_PARTS:
+            facts["parts"] = None
+        args: list[Any] = [look.at, KEPT, str(look), LOOKS]
         for name, value in facts.items():
             args += [_LETTERS[name], value or ""]
-        return bool(self._remember(keys=[_source(source)], args=args))
+        return int(self._remember(keys=[_source(source)], args=args)) >= 0
 
     def cursor(self, catalogue: str) -> float | None:
         """Return when the last pass over a catalogue began that came to a good end, Unix time; None: none did."""
@@ -147,12 +192,15 @@ class Sources:
         found: list[str] = self._redis.zrangebyscore(key, "-inf", f"({before!r}", start=0, num=limit)
         return found
 
-    def forget(self, catalogue: str, sources: Sequence[str]) -> None:
-        """Forget sources."""
+    def forget(self, catalogue: str, sources: Sequence[str], at: float) -> None:
+        """Forget sources that were withdrawn by a job that was made at ``at``: what was made before knows nothing."""
         if sources:
             with self._redis.pipeline() as pipe:
                 pipe.zrem(f"{_catalogue(catalogue)}:seen", *sources)
                 pipe.delete(*map(_source, sources))
+                for source in sources:
+                    pipe.hset(_source(source), "g", at)
+                    pipe.expire(_source(source), 2 * self._patience)
                 pipe.execute()
 
     def await_link(self, link: str, job: str) -> None:

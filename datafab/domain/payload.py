@@ -112,6 +112,8 @@ class CatalogueFacts(Value):
     download: str | None = None
     #: digest of all that link-proxy keeps of it
     downloads: str | None = None
+    #: names of the further files at its address, one a line
+    parts: str | None = None
     #: when it was modified, as the catalogue says
     dated: datetime | None = None
     #: of the answer that gave its bytes

@@ -222,8 +222,10 @@ def _withdraw(ctx: Context, root: str, share: float) -> None:
     while some := sources.some_vanished(root, ctx.created):
         ctx.check()
         for source in some:
+            for part in (sources.facts(source).parts or "").splitlines():
+                ctx.services.index.delete(f"{source}/{part}")
             ctx.services.index.delete(source)
-        sources.forget(root, some)
+        sources.forget(root, some, ctx.created)
     if gone:
         ctx.log.info("withdrawn", sources=gone)
 

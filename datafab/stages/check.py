@@ -99,22 +99,24 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
         return item
     facts = item.catalogue or CatalogueFacts()
     version = _digest(sorted(f"{each.name} {each.type} {each.version}" for each in found))
-    facts = facts.evolve(downloads=version)
     known = ctx.services.sources.facts(item.source)
+    facts = facts.evolve(downloads=version, parts=known.parts)
     item = item.evolve(catalogue=facts)
     if known.downloads == version:
         kept = _kept(item, known, ctx)
         if kept is not None:
             return kept
     own = min(found, key=_rank)
-    for source, other in _parts(item, [each for each in found if each is not own]):
+    parts = dict(_parts(item, [each for each in found if each is not own]))
+    for source, other in parts.items():
         params = {"source": source, "url": other.url, "fingerprint": _digest([other.version]), "part": True}
         params |= {"priority": ctx.params.get("priority", 0)}
         params |= {"dataset": item.dataset.dump()} if item.dataset else {}
         if ctx.services.sources.facts(source).fingerprint != params["fingerprint"]:
             key = f"source:{source.removeprefix('datagouv:')}:{params['fingerprint']}"
             ctx.enqueue("source", params, key)
-    return item.evolve(catalogue=facts.evolve(download=own.url))
+    names = "\n".join(source.removeprefix(f"{item.source}/") for source in parts)
+    return item.evolve(catalogue=facts.evolve(download=own.url, parts=names or None))
 
 
 def _rank(one: Download) -> tuple[int, str]:
@@ -126,7 +128,7 @@ def _parts(item: Item, found: Sequence[Download]) -> Iterator[tuple[str, Downloa
     """Yield files with sources of their own, named after them; where names repeat, the later ones are numbered."""
     seen: dict[str, int] = {}
     for each in sorted(found, key=lambda one: (one.name or "", one.type or "")):
-        name = each.name or each.type or "file"
+        name = " ".join((each.name or each.type or "file").split())
         seen[name] = seen.get(name, 0) + 1
         yield f"{item.source}/{name}" + (f"/{seen[name]}" if seen[name] > 1 else ""), each
 

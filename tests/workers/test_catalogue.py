@@ -274,6 +274,29 @@ def test_each_file_of_an_archive_is_a_source_of_its_own(bench: Bench, udata: San
     assert both == {hashlib.sha256(table).hexdigest() for table in (TABLE, OTHER)}
 
 
+def test_a_file_that_leaves_its_archive_is_withdrawn(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
+    def packed(**files: bytes) -> Answer:
+        into = BytesIO()
+        with ZipFile(into, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(f"{name}.csv", content)
+        return Answer(into.getvalue(), content_type="application/zip")
+
+    portal.answers["/many.zip"] = packed(un=TABLE, deux=OTHER, trois=TABLE + OTHER)
+    (resource,) = udata.resource_ids(udata.add(portal.url("/many.zip")))
+    this = Pass(bench, udata)
+    until(lambda: len(this.enqueued) == 3, 30)
+    assert statuses(this.sources()) == ["ok"] * 3
+    parts = services().sources.facts(f"datagouv:{resource}").parts.splitlines()
+    assert len(parts) == 2
+    assert all(services().index.get(f"datagouv:{resource}/{part}") for part in parts)
+    portal.answers["/many.zip"] = packed(deux=TABLE)
+    udata.change(resource)
+    Pass(bench, udata).sources()
+    assert services().sources.facts(f"datagouv:{resource}").parts is None
+    assert not any(services().index.get(f"datagouv:{resource}/{part}") for part in parts)
+
+
 def test_without_link_proxy_a_file_is_asked_for_only_if_it_has_changed(
     bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
 ):

@@ -8,11 +8,15 @@ from collections.abc import Iterator
 import pytest
 
 from datafab.clients.jobs import connect
-from datafab.clients.sources import Facts, Sources, address
+from datafab.clients.sources import LOOKS, Facts, Look, Sources, address
 from datafab.settings import load
 from tests.servers.redis import RedisServer
 
 URL = "https://www.example.fr/api/1"
+
+
+def look(at: float, status: str = "ok", error: str | None = None) -> Look:
+    return Look(at, status, f"job-{at}", error)
 
 
 @pytest.fixture(scope="module")
@@ -36,34 +40,52 @@ def test_facts_are_kept_forgotten_and_counted(server: RedisServer, sources: Sour
     facts = {"fingerprint": "f" * 32, "address": address(URL), "sha256": "0" * 64, "media_type": "text/csv"}
     facts |= {"etag": '"33a64df551425fcc55e4d42a148795d9f25f89d4"', "modified": "Sat, 21 Nov 2026 05:12:00 GMT"}
     facts |= {"downloads": "d" * 32}
-    assert sources.remember(name, 10.5, **facts)
+    assert sources.remember(name, look(10.5), **facts)
     assert sources.facts(name) == Facts(**facts)
     with server.client() as client:
         (key,) = client.keys("*")
-        assert client.memory_usage(key) < 700  # what the table of keys says, and its name
+        assert client.memory_usage(key) < 800  # what the table of keys says, and its name
         assert client.ttl(key) > 300 * 24 * 3600
-    assert sources.remember(name, 10.5, etag=None)
+    assert sources.remember(name, look(10.5), etag=None)
     assert sources.facts(name) == Facts(**facts | {"etag": None})
     assert sources.fingerprints([name, "datagouv:other"]) == {name: "f" * 32, "datagouv:other": None}
     assert sources.fingerprints([]) == {}
 
 
 def test_the_job_that_was_made_later_knows_better(sources: Sources):
-    assert sources.remember("a", 20.25, fingerprint="new")
-    assert not sources.remember("a", 20.0, fingerprint="old")
+    assert sources.remember("a", look(20.25), fingerprint="new")
+    assert sources.remember("a", look(20.0, "failed", "http_404"), fingerprint="old")
     assert sources.facts("a").fingerprint == "new"
-    assert sources.remember("a", 20.25, fingerprint="again")
+    assert sources.remember("a", look(20.25), fingerprint="again")
+    assert sources.facts("a").fingerprint == "again"
+    # Each look is told once, whoever knew better.
+    assert sources.looks("a") == [look(20.25), look(20.0, "failed", "http_404")]
+    for at in range(30, 40):
+        sources.remember("a", look(at))
+    assert [each.at for each in sources.looks("a")] == [39, 38, 37, 36, 35][:LOOKS]
+
+
+def test_a_job_made_before_its_source_was_withdrawn_knows_nothing(sources: Sources):
+    sources.saw(URL, ["a"], 5)
+    assert sources.remember("a", look(10), fingerprint="f", parts="one\ntwo")
+    assert sources.facts("a").parts == "one\ntwo"
+    sources.forget(URL, ["a"], 20)
+    assert (sources.facts("a"), sources.looks("a"), sources.seen(URL)) == (Facts(), [], 0)
+    assert not sources.remember("a", look(15), fingerprint="f")
+    assert (sources.facts("a"), sources.looks("a")) == (Facts(), [])
+    assert sources.remember("a", look(21), fingerprint="g")  # it came back
+    assert sources.facts("a") == Facts(fingerprint="g")
 
 
 def test_headers_too_long_to_keep_are_left_out(sources: Sources):
-    assert sources.remember("a", 1, fingerprint="f", etag="x" * 201, modified="y" * 65)
+    assert sources.remember("a", look(1), fingerprint="f", etag="x" * 201, modified="y" * 65)
     assert sources.facts("a") == Facts(fingerprint="f")
 
 
 def test_many_and_very_long_sources(sources: Sources):
     names = [f"datagouv:{number}" for number in range(1201)] + ["file:" + "é" * 1000]
     for name in names[::100]:
-        sources.remember(name, 1, fingerprint=name[-5:])
+        sources.remember(name, look(1), fingerprint=name[-5:])
     found = sources.fingerprints(names)
     assert list(found) == names
     assert {name for name, value in found.items() if value} == set(names[::100])
@@ -87,9 +109,9 @@ def test_what_was_not_seen_again_has_vanished(sources: Sources):
     sources.saw(URL + "/other", ["x"], 1)
     assert (sources.seen(URL), sources.vanished(URL, 10.25), sources.vanished(URL, 20.5)) == (5, 0, 2)
     for name in names:
-        sources.remember(name, 1, fingerprint="f")
+        sources.remember(name, look(1), fingerprint="f")
     assert sources.some_vanished(URL, 20.5, 1) == names[3:4]
-    sources.forget(URL, sources.some_vanished(URL, 20.5))
+    sources.forget(URL, sources.some_vanished(URL, 20.5), 20.5)
     assert (sources.seen(URL), sources.vanished(URL, 20.5)) == (3, 0)
     assert list(sources.fingerprints(names).values()) == ["f", "f", "f", None, None]
 
