@@ -36,6 +36,7 @@ def test_an_index_that_was_never_written_is_empty(index):
     assert (index.get("file:a"), index.count(), index.search("titre").total) == (None, 0, 0)
     assert not index.delete("file:a")
     assert index.put_many([]) == []
+    assert list(index.documents()) == []
 
 
 def test_what_is_put_twice_is_one_and_an_older_version_never_replaces_a_newer_one(index):
@@ -118,6 +119,7 @@ def test_more_than_one_request_of_documents(index):
     assert index.put_many(iter(many)) == [Outcome.OK] * 1100
     index.refresh()
     assert index.count() == index.search("titre").total == 1100
+    assert sorted(one.source for one in index.documents()) == [one.source for one in many]
 
 
 def test_threads_share_an_index(index):

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import structlog
 from elastic_transport import TransportError
-from elasticsearch import ApiError, BadRequestError, Elasticsearch, NotFoundError
+from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from elasticsearch.helpers import streaming_bulk
 
+from datafab.clients.index import elastic_making as making
 from datafab.clients.index.elastic_errors import MISSING, SETTING, failure, outcome
-from datafab.clients.index.elastic_mapping import VIEWS, entry, read, template
+from datafab.clients.index.elastic_mapping import SCHEMA, VIEWS, action, read
 from datafab.clients.index.elastic_query import request
 from datafab.clients.index.interface import Put
 from datafab.domain.document import Count, Document, Results, document_id
@@ -35,8 +35,6 @@ NAME = "csvmetadtgv"
 MAX_REQUEST = 8 * 1024**2
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
 _PORTS = {"http": 9200, "https": 443}
-
-_log = structlog.get_logger(__name__)
 
 
 class ElasticIndex:
@@ -115,7 +113,7 @@ class ElasticIndex:
         found: list[Put] = []
         # Nobody waits in a worker: what passes by itself is tried again by whoever asked.
         client = self.client.options(max_retries=0)
-        actions = (_action(self.write, document) for document in documents)
+        actions = (action(self.write, document) for document in documents)
         try:
             for _, told in streaming_bulk(
                 client,
@@ -144,12 +142,25 @@ class ElasticIndex:
 
     def delete(self, source: str) -> bool:
         """Forget a source's document; False if there was none."""
+        name, standing = document_id(source), self.aliases()
+        read = {index for index, names in standing.items() if self.name in names}
+        written = {index for index, names in standing.items() if self.write in names}
         with self.telling():
+            if read != written:  # a migration: what it still has to copy must not bring the document back
+                return making.delete_while_copied(self, name)
             try:
-                self.client.delete(index=self.write, id=document_id(source))
+                self.client.delete(index=self.write, id=name)
             except NotFoundError:
                 return False
         return True
+
+    def documents(self) -> Iterator[Document]:
+        """Yield every document that a search sees, in no order."""
+        with self.telling():
+            try:
+                yield from making.stored(self, self.name)
+            except NotFoundError:
+                return
 
     def count(self) -> int:
         """Return how many documents a search sees."""
@@ -204,46 +215,19 @@ class ElasticIndex:
         return {index: set(told["aliases"]) for index, told in answer.body.items() if isinstance(told, dict)}
 
     def make(self) -> None:
-        """Make the template, the index and its aliases, unless they are there. Several may do so at once."""
-        if not any(self.write in names for names in self.aliases().values()):
-            self.create(f"{self.name}-v1-000001", {self.name: {}, self.write: {"is_write_index": True}})
-        self._made = True
+        """Make the template, the index and its aliases, unless they are there. Several may do so at once.
 
-    def create(self, index: str, aliases: dict[str, dict[str, Any]]) -> None:
-        """Put the template, as far as the server understands it, and make an index with these aliases."""
+        Raises:
+            FlowError: they are of an older datafab.
+        """
+        standing = [index for index, names in self.aliases().items() if self.write in names]
         with self.telling():
-            self._put_template()
-            try:
-                self.client.indices.create(index=index, aliases=aliases)
-            except BadRequestError as error:
-                kind = error.body["error"]["type"]
-                if kind == "resource_already_exists_exception":
-                    # Made by another just now, with its aliases; or somebody took those away.
-                    actions = [{"add": {"index": index, "alias": alias, **more}} for alias, more in aliases.items()]
-                    self.client.indices.update_aliases(actions=actions)
-                elif kind == "invalid_alias_name_exception":
-                    msg = (
-                        f"on {self.shown} there is an index called {self.name}, of the original perhaps, where an alias"
-                        f" should be: end {SETTING} with another name, or delete that index"
-                    )
-                    raise FlowError(msg, code="index", field=SETTING) from error
-                else:
-                    raise
-
-    def _put_template(self) -> None:
-        french = self._understands(analyzer="french")
-        asciifolding = self._understands(tokenizer="keyword", filter=["asciifolding"])
-        if not french:
-            _log.warning("the server has no analyzer 'french': 'standard' is taken", index=self.shown)
-        made = template(f"{self.name}-v*", french=french, asciifolding=asciifolding)
-        self.client.indices.put_index_template(name=self.name, **{key.strip("_"): value for key, value in made.items()})
-
-    def _understands(self, **analysis: Any) -> bool:
-        try:
-            self.client.indices.analyze(text="x", **analysis)
-        except BadRequestError:
-            return False
-        return True
+            if not standing:
+                making.create(self, making.named(self.name, 1), {self.name: {}, self.write: {"is_write_index": True}})
+            elif making.told(self, standing[0]).get("schema_version", 0) < SCHEMA:
+                msg = f"{self.shown} was made by an older datafab: run `datafab index migrate`; reading goes on"
+                raise FlowError(msg, code="index", field=SETTING)
+        self._made = True
 
     @contextmanager
     def telling(self) -> Iterator[None]:
@@ -274,14 +258,3 @@ def _options(user: str | None, password: str | None, settings: Settings) -> dict
     if settings.ca_bundle:
         options["ca_certs"] = str(settings.ca_bundle)
     return options
-
-
-def _action(alias: str, document: Document) -> dict[str, Any]:
-    return {
-        "_op_type": "index",
-        "_index": alias,
-        "_id": document_id(document.source),
-        "version": document.version,
-        "version_type": "external_gte",
-        "_source": entry(document),
-    }

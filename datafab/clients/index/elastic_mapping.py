@@ -14,8 +14,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from datafab.domain.document import Column, Document
+from pydantic import ValidationError
+
+from datafab.domain.document import Column, Document, document_id
 from datafab.domain.searchable import Searchable
+from datafab.errors import FlowError
 
 #: Version of what stands below; a new one is brought to an index by ``datafab index migrate``.
 SCHEMA = 1
@@ -133,9 +136,30 @@ def entry(document: Document) -> _Field:
     return {**facts, "detected_at": document.version, "columns": _columns(document.cols), "folded": folded}
 
 
+def action(index: str, document: Document, version_type: str = "external_gte") -> _Field:
+    """Return what a bulk request says of a document."""
+    return {
+        "_op_type": "index",
+        "_index": index,
+        "_id": document_id(document.source),
+        "version": document.version,
+        "version_type": version_type,
+        "_source": entry(document),
+    }
+
+
 def read(fields: Mapping[str, Any]) -> Document:
-    """Return the document that an index has."""
-    return Document.model_validate({name: value for name, value in fields.items() if name not in VIEWS})
+    """Return the document that an index has.
+
+    Raises:
+        FlowError: it is none of ours.
+    """
+    try:
+        return Document.model_validate({name: value for name, value in fields.items() if name not in VIEWS})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        msg = f"{fields.get('source')} is no document of this datafab ({first['loc'][0]}: {first['msg']}): delete it"
+        raise FlowError(msg, code="index", field=str(first["loc"][0])) from error
 
 
 def _columns(cols: Iterable[Column]) -> _Field:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from typing import Protocol
 
@@ -46,6 +46,9 @@ class Index(Protocol):
 
     def delete(self, source: str) -> bool:
         """Forget a source's document; False if there was none."""
+
+    def documents(self) -> Iterator[Document]:
+        """Yield every document, in no order."""
 
     def count(self) -> int:
         """Return how many documents there are."""

@@ -75,6 +75,17 @@ class SqliteIndex:
                 forget(connection, row[0])
         return row is not None
 
+    def documents(self) -> Iterator[Document]:
+        """Yield every document, in no order."""
+        last, page = 0, "SELECT number, body FROM bodies WHERE number > ? ORDER BY number LIMIT 500"
+        while True:
+            with self._use() as connection:
+                rows = connection.execute(page, (last,)).fetchall()
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield from (Document.model_validate_json(body) for _, body in rows)
+
     def count(self) -> int:
         """Return how many documents there are."""
         with self._use() as connection:

@@ -1,0 +1,115 @@
+"""The index of Elasticsearch behind the aliases: made when it is missing, filled anew from another.
+
+Whoever calls translates the client's errors.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+
+import structlog
+from elasticsearch import BadRequestError, Elasticsearch, NotFoundError
+from elasticsearch.helpers import scan
+
+from datafab.clients.index.elastic_errors import SETTING
+from datafab.clients.index.elastic_mapping import SCHEMA, VIEWS, read, template
+from datafab.domain.document import Document
+from datafab.errors import FlowError
+
+#: Documents that are read at once to be copied, and how long the server remembers where we are.
+PAGE, REMEMBERED = 500, "10m"
+_NUMBER = re.compile(r"-v\d+-(\d+)$")
+
+_log = structlog.get_logger(__name__)
+
+
+class Aliased(Protocol):
+    """An index, as far as it has names."""
+
+    #: alias that is read, alias that is written, address for people
+    name: str
+    write: str
+    shown: str
+
+    @property
+    def client(self) -> Elasticsearch:
+        """Elasticsearch's client."""
+
+
+def named(name: str, number: int) -> str:
+    """Return what the index behind an alias is called."""
+    return f"{name}-v{SCHEMA}-{number:06}"
+
+
+def after(name: str, index: str) -> str:
+    """Return the name of the index that comes after this one."""
+    found = _NUMBER.search(index)
+    return named(name, int(found[1]) + 1 if found else 1)
+
+
+def create(at: Aliased, index: str, aliases: Mapping[str, Mapping[str, Any]], **settings: Any) -> None:
+    """Put the template, as far as the server understands it, and make an index with these aliases."""
+    put_template(at)
+    try:
+        at.client.indices.create(index=index, aliases=aliases, settings=settings or None)
+    except BadRequestError as error:
+        kind = error.body["error"]["type"]
+        if kind == "resource_already_exists_exception":
+            # Made by another just now, with its aliases; or somebody took those away.
+            if aliases:
+                actions = [{"add": {"index": index, "alias": alias, **more}} for alias, more in aliases.items()]
+                at.client.indices.update_aliases(actions=actions)
+        elif kind == "invalid_alias_name_exception":
+            msg = (
+                f"on {at.shown} there is an index called {at.name}, of the original perhaps, where an alias"
+                f" should be: end {SETTING} with another name, or delete that index"
+            )
+            raise FlowError(msg, code="index", field=SETTING) from error
+        else:
+            raise
+
+
+def put_template(at: Aliased) -> dict[str, Any]:
+    """Put the template; return what it tells of itself."""
+    french = _understands(at.client, analyzer="french")
+    asciifolding = _understands(at.client, tokenizer="keyword", filter=["asciifolding"])
+    if not french:
+        _log.warning("the server has no analyzer 'french': 'standard' is taken", index=at.shown)
+    made = template(f"{at.name}-v*", french=french, asciifolding=asciifolding)
+    at.client.indices.put_index_template(name=at.name, **{key.strip("_"): value for key, value in made.items()})
+    meta: dict[str, Any] = made["_meta"]
+    return meta
+
+
+def told(at: Aliased, index: str) -> dict[str, Any]:
+    """Return what an index tells of how it was made."""
+    mapping = at.client.indices.get_mapping(index=index)[index]["mappings"]
+    meta: dict[str, Any] = mapping.get("_meta", {})
+    return meta
+
+
+def stored(at: Aliased, index: str) -> Iterator[Document]:
+    """Yield the documents of an index, as they were when the first was asked for."""
+    hits = scan(at.client, index=index, size=PAGE, scroll=REMEMBERED, source_excludes=VIEWS)
+    return (read(hit["_source"]) for hit in hits)
+
+
+def delete_while_copied(at: Aliased, name: str) -> bool:
+    """Delete a document where it may be copied to at any moment; False if there was none."""
+    known = any(at.client.exists(index=index, id=name) for index in (at.name, at.write))
+    with suppress(NotFoundError):
+        # With a version, so that the server refuses what is older, for as long as it remembers deletions.
+        at.client.delete(index=at.write, id=name, version=int(time.time() * 1000), version_type="external_gte")
+    return known
+
+
+def _understands(client: Elasticsearch, **analysis: Any) -> bool:
+    try:
+        client.indices.analyze(text="x", **analysis)
+    except BadRequestError:
+        return False
+    return True
