@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import socket
+import ssl
 import time
 from collections.abc import Iterable
 from http.client import HTTPResponse
@@ -13,12 +14,17 @@ from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 
+from datafab.clients.resolver import resolved
+from datafab.domain.certificate import last_day
 from datafab.errors import Fatal
 
 #: Most of what is fetched comes in one read of this many bytes.
 BUFFER = 64 * 1024
+
+#: OpenSSL's code for a certificate that has expired.
+EXPIRED = 10
 
 #: IPv6 addresses that stand for an IPv4 address (RFC 6052): what counts is the address inside.
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -158,12 +164,12 @@ class Leashed(HTTPConnection):
 
     def _addresses(self, name: str) -> list[str]:
         """Resolve once, and leave out what is not permitted: a closed port there must not be told from an open one."""
+        limit = self.timeout if isinstance(self.timeout, int | float) else math.inf
         try:
-            found = socket.getaddrinfo(name, self.port, 0, socket.SOCK_STREAM)
+            addresses = resolved(name, self.port, min(limit, self.leash.left()))
         except (socket.gaierror, UnicodeError) as error:
             cause = error if isinstance(error, socket.gaierror) else socket.gaierror(str(error))
             raise NameResolutionError(self.host, self, cause) from error
-        addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
         refused: PrivateAddress | None = None
         for address in list(addresses):
             try:
@@ -194,6 +200,26 @@ class Leashed(HTTPConnection):
 
 class LeashedTLS(Leashed, HTTPSConnection):
     """The same with TLS."""
+
+    def connect(self) -> None:
+        """Connect; a certificate that has expired is told with its date."""
+        try:
+            super().connect()
+        except ssl.SSLCertVerificationError as error:
+            if error.verify_code == EXPIRED and (ended := self._ended()):
+                error.verify_message = f"certificate has expired on {ended}"
+            raise
+
+    def _ended(self) -> str | None:
+        """Ask the server for its certificate again, now without a check; return its last day."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        try:
+            with self._new_conn() as sock, context.wrap_socket(sock, server_hostname=self.host) as secure:
+                return last_day(secure.getpeercert(binary_form=True) or b"")
+        except (OSError, HTTPError, Fatal):
+            return None
 
 
 def pool_classes(leash: Leash) -> dict[str, type[HTTPConnectionPool]]:

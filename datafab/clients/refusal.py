@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,6 +60,25 @@ _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((HTTPException, rq.InvalidHeader), "bad_answer", "the server does not speak HTTP"),
     ((rq.RequestException, OSError), "unreachable", "the server cannot be reached"),
 )
+
+
+#: OpenSSL's codes of certificates that are no good -> what their owner should do
+_CERTIFICATES = {
+    9: "it is valid from a later day on",
+    10: "its owner must renew it",
+    18: "nobody vouches for it; its owner must get one from an authority",
+    19: "nobody known here vouches for it",
+    20: "its issuer is not known here, or the server does not send the certificates in between",
+    21: "its issuer is not known here, or the server does not send the certificates in between",
+    62: "it belongs to another server",
+    64: "it belongs to another server",
+}
+#: and of handshakes that fail
+_HANDSHAKES = {
+    "WRONG_VERSION_NUMBER": "this port speaks no TLS: http:// instead of https://?",
+    "UNSUPPORTED_PROTOCOL": "the server is too old for a secure connection",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the server is too old for a secure connection",
+}
 
 
 def explain(error: Exception, url: str) -> Refusal:
@@ -120,8 +140,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _detail(causes: list[BaseException]) -> str:
     """Return what the system said, where it says more than the rule."""
     for cause in causes:
+        if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN:
+            return " (the name servers do not answer)"
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f" ({cause.verify_message})"
+            hint = _CERTIFICATES.get(cause.verify_code)
+            return f" ({cause.verify_message}{'; ' + hint if hint else ''})"
         if isinstance(cause, ssl.SSLError) and cause.reason:
-            return f" ({cause.reason})"
+            hint = _HANDSHAKES.get(cause.reason)
+            return f" ({cause.reason}{'; ' + hint if hint else ''})"
     return ""

@@ -11,7 +11,9 @@ import argparse
 import asyncio
 import gzip
 import json
+import socket
 import ssl
+import struct
 import sys
 import threading
 from collections import Counter
@@ -22,7 +24,18 @@ from typing import Literal, Self
 REASONS = {200: "OK", 301: "Moved Permanently", 302: "Found", 404: "Not Found", 500: "Internal Server Error"}
 
 Fault = Literal[
-    "", "short", "no-length", "endless", "continues", "drip", "slow-head", "hang-up", "reset-chunk", "garbage"
+    "",
+    "short",
+    "no-length",
+    "endless",
+    "continues",
+    "drip",
+    "slow-head",
+    "stall",
+    "hang-up",
+    "reset",
+    "reset-chunk",
+    "garbage",
 ]
 
 
@@ -32,8 +45,9 @@ class Answer:
 
     Faults: ``short`` announces 100 bytes more than it sends, ``no-length`` announces none and closes, ``endless`` sends
     until the client goes, ``continues`` says "100 Continue" until then,
-    ``drip`` sends a byte every ``pause``, ``slow-head`` does so with the headers, ``hang-up`` closes without an
-    answer, ``reset-chunk`` ends in the middle of a chunk, ``garbage`` is not HTTP.
+    ``drip`` sends a byte every ``pause``, ``slow-head`` does so with the headers, ``stall`` sends half of the body and
+    waits, ``reset`` breaks off there, ``hang-up`` closes without an answer, ``reset-chunk`` ends in the middle of a
+    chunk, ``garbage`` is not HTTP.
     """
 
     body: bytes = b""
@@ -126,10 +140,20 @@ class _Connection(asyncio.Protocol):
             start = whole.index(b"\r\n\r\n") + 4 if answer.fault == "drip" else 12
             self.transport.write(whole[:start])
             self.drip(whole[start:], answer.pause)
+        elif answer.fault in {"stall", "reset"}:
+            self.transport.write(answer.encoded()[: -len(answer.body) // 2])
+            if answer.fault == "reset":  # what is not read yet goes too: the client has the head by then
+                self.site.loop.call_later(answer.pause, self.reset)
         else:
             self.transport.write(answer.encoded())
             if answer.close or answer.fault:
                 self.transport.close()
+
+    def reset(self) -> None:
+        """Let the system tell the client that the connection is no more (RST)."""
+        sock = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def drip(self, rest: bytes, pause: float) -> None:
         if rest and not self.transport.is_closing():
