@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from datafab import log
 from tests.benchmarks import chains, collecting, ledgers, memory, profiling, report
 from tests.benchmarks.rig import Rig
-from tests.servers.celery import ROOT
+from tests.servers.celery import ROOT, Process
 
 POOLS = {"prefork -c 2": ("prefork", 2), "threads -c 8": ("threads", 8)}
 CONSOLE = Console()
@@ -63,6 +63,7 @@ SECTIONS: dict[str, Callable[[Rig, report.Results, bool], Iterator[str]]] = {
 def main(*, small: bool, output: Path) -> None:
     """Measure and write."""
     began, results = time.monotonic(), report.Results()
+    Process.forks = small  # what shares its pages has no memory to measure
     log.configure("ERROR")
     columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
     with Rig() as rig, Progress(*columns, console=CONSOLE) as progress:

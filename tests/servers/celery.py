@@ -5,35 +5,35 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from celery import Celery
 from redis.exceptions import RedisError
 
+from tests.servers.nursery import ROOT, nursery, start_anew
+
 T = TypeVar("T")
-ROOT = Path(__file__).parents[2]
 
 
 class Process:
-    """One child process and its children."""
+    """One child process and its children.
+
+    Attributes:
+        forks: whether it is forked by a process that has imported the libraries, and shares their pages.
+    """
+
+    forks: ClassVar[bool] = True
 
     def __init__(self, name: str, *arguments: str, env: dict[str, str], log: Path) -> None:
         self.name = name
         self.log = log / f"{name}.log"
         with self.log.open("ab") as out:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                env={**os.environ, **env},
-                cwd=ROOT,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            start = nursery().start if self.forks else start_anew
+            self._process = start(arguments, env={**os.environ, **env}, cwd=ROOT, stdout=out, stderr=out)
 
     @property
     def pid(self) -> int:
