@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from datafab.clients.adapter import Adapter, trust
 from datafab.clients.peer import BUFFER, Leash, TooLarge
-from datafab.clients.refusal import Refusal, bad_status, empty, explain, may_pass, web_page
+from datafab.clients.refusal import Refusal, bad_status, empty, explain, may_pass, shown, web_page
 from datafab.clients.store import Store
 from datafab.domain.backoff import retry_after
 from datafab.errors import Fatal, Retriable
@@ -34,6 +34,8 @@ UNPACKED = 10
 #: What may come over the wire beyond ``max_bytes``: headers, redirects, and the framing of chunks.
 OVERHEAD = 1024 * 1024
 FRAMING = 1.25
+#: Bytes of one of several answers that make a resource.
+PAGE = 256 * 1024 * 1024
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 #: Changes a body on its way: ``transform(content_type, chunks) -> chunks``.
@@ -278,9 +280,19 @@ class Session:
             if refusal is not None:
                 _skip(answer)
                 raise Refused(refusal)
-            return b"".join(self._counted(answer))
+            return b"".join(self._page(answer))
         finally:
             answer.close()
+
+    def _page(self, answer: Response) -> Iterator[bytes]:
+        """Yield a body that will be held in memory."""
+        size = 0
+        for chunk in self._counted(answer):
+            size += len(chunk)
+            if size > PAGE:
+                sentence = f"one page has more than {PAGE} bytes: let the plugin ask for smaller ones"
+                raise Refused(Refusal("too_large", f"{shown(self._at)}: {sentence}", "TooLarge"))
+            yield chunk
 
     def _route(self, url: str) -> str:
         """Return how we came to where we are, for people."""

@@ -103,6 +103,8 @@ class _Gml:
         except expat.ExpatError as error:
             msg = f"the answer is no XML: {error}"
             raise ValueError(msg) from error
+        finally:
+            del self._parser  # which holds us: the page would stay until the garbage is collected
         if self._said:
             text = " ".join(" ".join(self._said).split())
             raise ServiceError(text or "an error that it does not name")

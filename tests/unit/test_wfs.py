@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from datafab.clients.fetch import Fetcher
 from datafab.clients.store import Store
 from datafab.clients.wfs import Features
+from datafab.domain.endpoint import endpoint_hash
 from datafab.domain.plugin import GEOJSON, GML, made_type
 from datafab.domain.wfspage import ServiceError, count, read_page
 from datafab.settings import Settings
@@ -32,6 +34,8 @@ def read(tmp_path):
         with Site(router=router) as site, Fetcher(settings).session() as session:
             url = site.url(path)
             got = session.gather(url, store, lambda get: Features(get, url, size).dump(), page=60)
+        assert not list((tmp_path / "store").glob("tmp/*"))
+        assert bool(got.sha256) == bool(list((tmp_path / "store").glob("resource/*")))
         return got, store.read(f"resource/{got.sha256}") if got.sha256 else None
 
     return fetched
@@ -99,6 +103,23 @@ class TestAllFeatures:
         got, data = read(Deaf(5, pages=False, matched="unknown", hits="unknown"), 3)
         assert numbers(data) == [0, 1, 2, 3, 4]
 
+    def test_and_memory_stays_flat(self):
+        text = "x" * 100_000
+
+        def peak(features: int) -> int:
+            def get(url: str) -> bytes:
+                members = f"<member><a><n>{endpoint_hash(url)}</n><t>{text}</t></a></member>" * 2
+                return f'<FeatureCollection numberMatched="{features}">{members}</FeatureCollection>'.encode()
+
+            tracemalloc.start()
+            size = sum(map(len, Features(get, "https://a.example/wfs?typeName=a", 2).dump()))
+            found = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            assert size > features * len(text)
+            return found
+
+        assert peak(200) < 1.2 * peak(10)
+
 
 class TestRefused:
     REPORT = (
@@ -140,6 +161,13 @@ class TestRefused:
         got, _ = read(Wfs(10, lost=3))
         assert got.refusal.code == "incomplete"
         assert got.refusal.message.endswith("the layer has 10 features, and 7 came")
+
+    def test_a_page_that_does_not_fit_into_memory(self, read, monkeypatch):
+        monkeypatch.setattr("datafab.clients.fetch.PAGE", 3000)
+        got, _ = read(Wfs(100), 100)
+        assert (got.refusal.code, got.refusal.exception) == ("too_large", "TooLarge")
+        assert "ask for smaller ones" in got.refusal.message
+        assert len(numbers(read(Wfs(100), 5)[1])) == 100
 
     def test_pages_of_another_form(self, read):
         first, second = Wfs(10), Wfs(10, form="featureMembers")
