@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from datafab.embedded import CORE, Cluster
 from datafab.sandbox.portal import endpoint_csv, portal
 from datafab.settings import Settings, child_environment, load
+from tests.servers import nursery
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -42,15 +42,8 @@ def datafab(settings: Settings) -> Run:
     def run(
         *arguments: str, code: int = 0, cwd: Path | None = None, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "datafab", *arguments],
-            env=child_environment(settings) | {"COLUMNS": "200"},
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        environment = child_environment(settings) | {"COLUMNS": "200"}
+        done = nursery.run("datafab", *arguments, env=environment, cwd=cwd, timeout=timeout)
         assert done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"
         return done
 

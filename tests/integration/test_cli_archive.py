@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from datafab.settings import Settings, child_environment, load
+from tests.servers import nursery
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +39,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 def run(settings: Settings, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "datafab", "archive", *arguments], env=child_environment(settings) | {"COLUMNS": "200"},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = nursery.run("datafab", "archive", *arguments, env=child_environment(settings) | {"COLUMNS": "200"})
     assert done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"
     return done
 

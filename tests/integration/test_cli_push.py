@@ -23,6 +23,7 @@ from datafab.sandbox.ckan import TOKEN, Sandbox, ckan
 from datafab.sandbox.portal import FILES
 from datafab.settings import Settings, child_environment, load
 from tests.integration.conftest import Run, printed
+from tests.servers import nursery
 from tests.servers.mosquitto import Mosquitto, Subscriber
 
 TOPIC = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/surface-based-observations/drifting-ocean-profilers"
@@ -50,11 +51,8 @@ def sandbox() -> Iterator[Sandbox]:
 def push(
     settings: Settings, *arguments: str, code: int = 0, stdin: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "datafab", "push", *arguments],
-        env=child_environment(settings) | {"COLUMNS": "200"} | environment,
-        input=stdin, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    given = child_environment(settings) | {"COLUMNS": "200"} | environment
+    done = nursery.run("datafab", "push", *arguments, env=given, stdin=stdin)
     assert done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"
     assert TOKEN not in done.stdout + done.stderr
     return done

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from datafab.clients.wis2bundle import SOURCES
 from datafab.domain.notification import Frozen, Subject, message
 from datafab.settings import child_environment, load
+from tests.servers import nursery
 from tests.servers.http import Answer, Site
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -44,15 +44,8 @@ def home(tmp_path: Path) -> Path:
 @pytest.fixture
 def wis2(home: Path) -> Wis2:
     def run(*arguments: str, code: int, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "datafab", "wis2", *arguments],
-            env=child_environment(load(home=home)) | {"COLUMNS": "200"},
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = child_environment(load(home=home)) | {"COLUMNS": "200"}
+        done = nursery.run("datafab", "wis2", *arguments, env=environment, stdin=stdin)
         assert done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"
         return done
 

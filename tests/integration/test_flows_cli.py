@@ -12,6 +12,7 @@ import pytest
 
 from datafab.sandbox.portal import endpoint_csv, portal
 from tests.integration.conftest import printed
+from tests.servers import nursery
 
 GOOD = """
 [[flow]]
@@ -26,10 +27,7 @@ BAD = GOOD + '\n[[flow]]\nname = "collect"\nsource = "endpoints"\nstages = ["col
 def datafab(*arguments: str, home: Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     mine = {name: value for name, value in os.environ.items() if not name.startswith("DATAFAB_")}
     given = {"DATAFAB_HOME": str(home), "DATAFAB_ALLOW_PRIVATE_HOSTS": "127.0.0.1/32", "COLUMNS": "250"}
-    done = subprocess.run(
-        [sys.executable, "-m", "datafab", *arguments],
-        env=mine | given | environment, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = nursery.run("datafab", *arguments, env=mine | given | environment)
     assert done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"
     return done
 

@@ -19,9 +19,11 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
@@ -82,11 +84,20 @@ class Nursery:
         self._lock = threading.Lock()
         atexit.register(self._close)
 
-    def start(self, arguments: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: IO, stderr: IO) -> Forked:
+    def start(
+        self,
+        arguments: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        stdout: IO,
+        stderr: IO,
+        stdin: IO | None = None,
+    ) -> Forked:
         """Start ``python -m arguments…`` in a session of its own, with nothing to read."""
         request = {"arguments": list(arguments), "env": dict(env), "cwd": str(cwd)}
         with Path(os.devnull).open() as nothing:
-            files = [file.fileno() for file in (nothing, stdout, stderr)]
+            files = [file.fileno() for file in (stdin or nothing, stdout, stderr)]
             return Forked(self.ask(request, files)["pid"], self)
 
     def _close(self) -> None:
@@ -101,6 +112,25 @@ class Nursery:
             answer = self._socket.recv(4096)
         assert answer, "the nursery has died"
         return json.loads(answer)
+
+
+def run(
+    *arguments: str, env: Mapping[str, str], cwd: Path | None = None, stdin: str = "", timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Do what ``subprocess.run`` does, by ``python -m arguments…``."""
+    with ExitStack() as stack:
+        given, said, told = (stack.enter_context(TemporaryFile("w+", encoding="utf-8")) for _ in range(3))
+        given.write(stdin)
+        given.seek(0)
+        child = nursery().start(arguments, env=env, cwd=cwd or Path.cwd(), stdin=given, stdout=said, stderr=told)
+        try:
+            code = child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            raise
+        said.seek(0)
+        told.seek(0)
+        return subprocess.CompletedProcess(arguments, code, said.read(), told.read())
 
 
 def start_anew(
