@@ -48,14 +48,14 @@ class Making:
 
 
 def making(
-    facts: CollectFacts, url: str, query: Callable[[str], str | None], warn: Callable[[str], None]
+    facts: CollectFacts, url: str, query: Callable[[], str | None], warn: Callable[[str], None]
 ) -> Making | None:
     """Return how the plugin of an endpoint makes its resource; None when a plain GET does.
 
     Args:
         facts: the endpoint's.
         url: the endpoint's.
-        query: gives the text of a query file.
+        query: gives the text of the query file that the URL names.
         warn: hears what of the endpoint's parameters was no good.
 
     Raises:
@@ -73,7 +73,7 @@ def making(
             )
         case "sparql":
             service, name = split(url)
-            text = query(name)
+            text = query()
             if text is None:
                 raise Fatal(_no_query(url, name), code="missing_query", field="endpoint-url")
             return Making(

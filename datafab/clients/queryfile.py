@@ -1,8 +1,10 @@
-"""The query files of an ``endpoint.csv``: they travel with its job, for the workers may be on other hosts."""
+"""The query files that the endpoints of an ``endpoint.csv`` name: below its folder, or below the collection."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from datafab.clients.store import Store
@@ -12,32 +14,54 @@ from datafab.errors import FlowError
 LONGEST = 64 * 1024
 
 
-def below(folder: Path, name: str) -> Path | None:
-    """Return the file of this name below a folder; None where it leads out of it, by ``..``, a root or a link."""
-    path = (folder / name).resolve()
-    return path if path.is_relative_to(folder.resolve()) else None
+class Queries:
+    """The query files of one job."""
+
+    def __init__(self, packed: str | None, folder: Path | None, collection: Store, lists: Store) -> None:
+        self._packed = packed
+        self._folder = folder
+        self._collection = collection
+        self._lists = lists
+        self._kept: dict[str, str | None] = {}
+
+    def packed(self, names: Iterable[str]) -> str:
+        """Keep the texts of these files, those that there are, as one list; return its digest."""
+        texts = {name: text for name in dict.fromkeys(names) if (text := self._text(name)) is not None}
+        return self._lists.write_list(json.dumps(texts).encode())
+
+    def kept(self, name: str) -> str | None:
+        """Keep the text of a file as a list; return its digest, None when there is no such file."""
+        if name not in self._kept:
+            text = self._text(name)
+            self._kept[name] = None if text is None else self._lists.write_list(text.encode())
+        return self._kept[name]
+
+    @cached_property
+    def _brought(self) -> dict[str, str]:
+        return json.loads(self._lists.read_list(self._packed)) if self._packed else {}
+
+    def _text(self, name: str) -> str | None:
+        if name in self._brought:
+            return self._brought[name]
+        data = _below(self._folder, name) if self._folder else None
+        if data is None:
+            data = _kept(self._collection, name)
+        return None if data is None or len(data) > LONGEST else data.decode(errors="replace")
 
 
-def found(names: Iterable[str], folder: Path | None, collection: Store) -> Iterator[tuple[str, str]]:
-    """Yield name and text of those files that lie below the folder, else below the collection's root."""
-    for name in dict.fromkeys(names):
-        data = _read(folder, name) if folder else None
-        if data is None and ".." not in PurePosixPath(name).parts and not name.startswith("/"):
-            data = _kept(collection, name)
-        if data is not None and len(data) <= LONGEST:
-            yield name, data.decode(errors="replace")
-
-
-def _kept(collection: Store, name: str) -> bytes | None:
+def _below(folder: Path, name: str) -> bytes | None:
+    """Return a file below a folder; None where it leads out of it, by ``..``, a root or a link."""
     try:
-        return collection.read(name) if name else None
-    except (FlowError, ValueError):  # a folder, or no name at all
+        path = (folder / name).resolve()
+        return path.read_bytes() if path.is_relative_to(folder.resolve()) else None
+    except (OSError, ValueError):
         return None
 
 
-def _read(folder: Path, name: str) -> bytes | None:
-    path = below(folder, name)
+def _kept(collection: Store, name: str) -> bytes | None:
+    if not name or name.startswith("/") or ".." in PurePosixPath(name).parts:
+        return None
     try:
-        return path.read_bytes() if path else None
-    except (OSError, ValueError):
+        return collection.read(name)
+    except (FlowError, ValueError):  # a folder, or no name at all
         return None

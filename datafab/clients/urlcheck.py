@@ -80,7 +80,7 @@ class _Look:
         error = unfetchable(facts)
         if error is not None:
             raise error
-        made = making(facts, self._url, lambda _: None, lambda _: None)
+        made = making(facts, self._url, lambda: None, lambda _: None)
         if made is not None:
             return self._session.gather(self._url, self.store, made.produce, page=made.page, headers=made.headers)
         transform = stripped_wfs if facts.plugin == "wfs" else stripped

@@ -36,7 +36,9 @@ class Features:
         self._query += [
             (name, value) for name, value in (("service", "WFS"), ("version", "2.0.0")) if name not in names
         ]
-        self._limit = "count" if names.get("version", "2").startswith("2") else "maxFeatures"
+        version = names.get("version", "2")
+        self._limit = "count" if version.startswith("2") else "maxFeatures"
+        self._counts = not version.startswith("1.0")
         self._layers = [name for name in (names.get("typenames") or names.get("typename") or "").split(",") if name]
 
     def dump(self) -> Iterator[bytes]:
@@ -92,7 +94,9 @@ class Features:
             raise self._refused("bad_answer", str(error)) from error
 
     def _count(self) -> int | None:
-        """Return how many features there are; None where the server does not count."""
+        """Return how many features there are; None where the server does not count: one of 1.0 would send them all."""
+        if not self._counts:
+            return None
         try:
             return count(self._asked({"resultType": "hits"}))
         except (Refused, ValueError):

@@ -72,6 +72,8 @@ class CollectFacts(Value):
     plugin: str | None = None
     #: the JSON object of the column ``parameters``
     parameters: dict[str, Any] | None = None
+    #: digest of the text of the query that a sparql endpoint names, a list in the default store
+    query: str | None = None
     #: ``YYYY-MM-DD``, as written in the file
     end_date: str | None = None
     #: OK, EXPIRED, HASH_FAILURE, ALREADY_FETCHED or FAILED, once known

@@ -69,6 +69,8 @@ def read_page(data: bytes) -> Page:
 def count(data: bytes) -> int | None:
     """Return the number of features that the answer to ``resultType=hits`` tells."""
     start = data.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if start.startswith(b"{"):
+        return _geojson(start.decode()).matched
     if not start.startswith(b"<"):
         return None
     given = _Gml(start).attributes

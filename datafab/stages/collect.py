@@ -17,7 +17,6 @@ Parameters of a job:
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -28,10 +27,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from datafab.clients import queryfile
 from datafab.clients.fetch import Fetched, Session
 from datafab.clients.localfile import is_file, read_file
 from datafab.clients.plugins import Making, making
+from datafab.clients.queryfile import Queries
 from datafab.clients.refusal import resting
 from datafab.clients.store import Store, root_of
 from datafab.domain.batching import by_host
@@ -63,10 +62,14 @@ def endpoints(ctx: Context) -> Iterator[Item]:
     name = str(ctx.params.get("endpoints") or "")
     now = _now()
     seen: set[str] = set()
+    queries = _queries(ctx.params, ctx.services)
     for row in read_rows(_read(name, ctx.services), name.partition("#")[2] or name):
         if row.warning:
             ctx.log.warning(row.warning, endpoint=row.facts.endpoint)
-        yield _item(row, root, now, seen)
+        item = _item(row, root, now, seen)
+        if row.facts.plugin == "sparql":
+            item = item.evolve(collect=row.facts.evolve(query=queries.kept(split(row.url)[1])))
+        yield item
 
 
 def _item(row: Row, root: str, now: datetime, seen: set[str]) -> Item:
@@ -106,28 +109,31 @@ def _path(name: str) -> Path:
 
 
 def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
-    """Let the query files that endpoints name travel with the job."""
-    name, mine = str(params.get("endpoints") or ""), dict(params)
+    """Let the query files that endpoints name travel with the job: its workers may be on other hosts."""
+    name = str(params.get("endpoints") or "")
+    if not (name and params.get("collection")):
+        return dict(params)
     data = _read(name, services)
-    if b"sparql" not in data or not mine.get("collection"):
-        return mine
-    rows = (row for row in read_rows(data, name) if row.facts.plugin == "sparql")
+    if b"sparql" not in data:
+        return dict(params)
+    named = (split(row.url)[1] for row in read_rows(data, name) if row.facts.plugin == "sparql")
+    return {**params, "queries": _queries(params, services).packed(named)}
+
+
+def _queries(params: Mapping[str, Any], services: Services) -> Queries:
+    """Return the query files of a job: those that travel with it, else those that this host has."""
+    name = str(params.get("endpoints") or "")
     path = name.partition("#")[2] if name.startswith("list:") else name
-    texts = dict(
-        queryfile.found(
-            (split(row.url)[1] for row in rows), _path(path).parent if path else None, services.store(_root(mine))
-        )
-    )
-    mine["queries"] = services.store(services.settings.store).write_list(json.dumps(texts).encode())
-    return mine
+    folder = _path(path).parent if path else None
+    lists = services.store(services.settings.store)
+    return Queries(params.get("queries"), folder, services.store(_root(params)), lists)
 
 
-def _query(ctx: Context, name: str) -> str | None:
-    """Return the text of a query file that travels with the job."""
-    digest = ctx.params.get("queries")
-    texts = json.loads(ctx.services.store(ctx.services.settings.store).read_list(digest)) if digest else {}
-    text: str | None = texts.get(name)
-    return text
+def _query(ctx: Context, facts: CollectFacts) -> str | None:
+    """Return the text of an endpoint's query file."""
+    if facts.query is None:
+        return None
+    return ctx.services.store(ctx.services.settings.store).read_list(facts.query).decode(errors="replace")
 
 
 def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = _now) -> Iterator[Outcome]:
@@ -186,7 +192,7 @@ class _Endpoint:
             return self._unasked(rest)
         try:
             warn = partial(ctx.log.warning, endpoint=self.facts.endpoint)
-            made = making(self.facts, self.url, partial(_query, ctx), warn)
+            made = making(self.facts, self.url, partial(_query, ctx, self.facts), warn)
         except Fatal as refusal:
             return self._unfetched(refusal)
         return self._got(session, ctx) if made is None else self._made(made, session)

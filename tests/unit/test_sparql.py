@@ -89,15 +89,17 @@ class TestEndpoints:
         return tmp_path
 
     @staticmethod
-    def run(folder, *urls: str) -> list[Item]:
+    def run(folder, *urls: str, afar: bool = True) -> list[Item]:
+        """Collect; ``afar``: by a worker that has the query files from the job only."""
         path = folder / "pipeline" / "endpoint.csv"
         path.write_text("\n".join(["endpoint,endpoint-url,plugin", *(f",{url},sparql" for url in urls), ""]))
         settings = Settings(home=folder / "home", allow_private_hosts=("*",), retry_delay=0.01)
         services = Services(settings, jobs=MemoryJobs())
-        params = localised("collect", {"endpoints": str(path), "collection": str(folder / "collection")}, services)
-        path.unlink()
-        for query in (folder / "pipeline").rglob("*.rq"):
-            query.unlink()  # the worker may be on another host
+        params = {"endpoints": str(path), "collection": str(folder / "collection")}
+        if afar:
+            params = localised("collect", params, services)
+            for file in (path, *(folder / "pipeline").rglob("*.rq")):
+                file.unlink()
         attempt = Attempt(created=time.time())
         items = []
         for batch in expand(STAGES["endpoints"], Batch(job="j", flow="collect", params=params), services, attempt):
@@ -105,11 +107,12 @@ class TestEndpoints:
         services.close()
         return sorted(items, key=lambda item: urls.index(item.url))
 
-    def test_a_query_of_either_folder(self, folder):
+    @pytest.mark.parametrize("afar", [True, False])
+    def test_a_query_of_either_folder(self, folder, afar):
         body = json.dumps(answer(["n_b", "a"], {"a": "1", "n_b": "2"})).encode()
         site = Site(router=lambda *_: Answer(body, content_type="application/sparql-results+json"))
         with site:
-            first, second = self.run(folder, site.url("/sparql?x=1#query/a.rq"), site.url("/sparql#b.rq"))
+            first, second = self.run(folder, site.url("/sparql?x=1#query/a.rq"), site.url("/sparql#b.rq"), afar=afar)
             asked = [(parse_qs(urlsplit(path).query), headers["Accept"]) for path, headers in site.requests]
         assert ({"x": ["1"], "query": ["SELECT ?é"]}, "application/sparql-results+json") in asked
         assert [query["query"] for query, _ in asked if "x" not in query] == [["SELECT ?b"]]

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import resource
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from datafab.clients.bucket import PART
+from datafab.clients.collectioncsv import save_csv
 from datafab.clients.store import IN_MEMORY, Store
+from datafab.domain.endpoint import endpoint_hash
 from datafab.errors import Fatal, FlowError, SettingError, Wait
 from tests.servers.moto import KEYS, Moto
 
@@ -253,6 +257,35 @@ def test_a_resource_is_a_file_here_for_as_long_as_it_is_read(store, tmp_path):
     assert store.has(sha256)
     with pytest.raises(Fatal, match="collect it again"), store.local("0" * 64):
         pass
+
+
+def test_the_tables_of_a_collection_in_a_bucket_are_those_of_a_folder(bucket, tmp_path):
+    here = Store(str(tmp_path / "c"))
+    for store in (here, bucket):
+        for day in range(10, 13):
+            url = f"https://a.example/{day}"
+            endpoint = endpoint_hash(url)
+            log = {"endpoint-url": url, "entry-date": f"2026-11-{day}T", "resource": "a" * 64}
+            store.write(f"log/2026-11-{day}/{endpoint}.json", json.dumps(log).encode())
+            store.write("source.csv", f"organisation,endpoint\no,{endpoint}\n".encode())
+            assert save_csv(store, date(2026, 11, 20), warn=lambda _: None).logs == day - 9
+    assert sorted(here.names("log")) == sorted(bucket.names("log"))
+    for name in ("log.csv", "resource.csv"):
+        assert here.read(name) == bucket.read(name)
+    assert not list((tmp_path / "passing").iterdir())
+
+
+def test_a_file_that_is_written_piece_by_piece_is_there_when_it_is_whole(store):
+    store.write("a.csv", b"before")
+    with suppress(ValueError), store.writing("a.csv") as file:
+        file.write(b"x")
+        raise ValueError
+    assert store.read("a.csv") == b"before"
+    with store.writing("a.csv") as file:
+        file.write(b"after")
+    assert store.read("a.csv") == b"after"
+    with store.opened("a.csv") as path, store.opened("b.csv") as none:
+        assert (path.read_bytes(), none) == (b"after", None)
 
 
 def test_an_upload_that_is_broken_off_leaves_nothing(bucket, s3, tmp_path, monkeypatch):

@@ -91,6 +91,12 @@ class TestAllFeatures:
         }
         assert [query["startindex"] for query in server.queries] == ["0", "3"]
 
+    def test_a_server_of_the_first_version_is_not_asked_to_count(self, read):
+        server = Wfs(4, matched="")
+        _, data = read(server, 3, "/wfs?version=1.0.0&typeName=z:zone")
+        assert numbers(data) == [0, 1, 2, 3]
+        assert [query.get("resulttype") for query in server.queries] == [None] * 3
+
     def test_a_server_that_gives_all_at_once(self, read):
         """It pages for nobody: what came is all there is, if it came in one answer."""
         got, data = read(Wfs(5, pages=False, gives=9, matched="unknown", hits="unknown"), 5)
@@ -227,7 +233,9 @@ def test_broken_json(data):
         (b'<a:FeatureCollection xmlns:a="b" numberOfFeatures="3"/>', 3),
         (b'<FeatureCollection numberMatched="unknown"/>', None),
         (b"<FeatureCollection/>", None),
-        (b'{"numberMatched": 3}', None),
+        (b'{"features": [], "numberMatched": 3}', 3),
+        (b'{"features": [], "totalFeatures": "unknown"}', None),
+        (b"12", None),
     ],
 )
 def test_a_count(data, found):
