@@ -95,5 +95,5 @@ def _given(model: type[P], facts: CollectFacts, warn: Callable[[str], None]) -> 
 def _no_query(url: str, name: str) -> str:
     if not name:
         return f"{shown(url)}: a sparql endpoint is <service>#<query file>, and this one names no file"
-    where = "below the folder of the endpoint.csv or the collection"
+    where = "below the folder of the endpoint.csv or the collection, ending in .rq or .sparql"
     return f"{shown(url)}: there is no query file {name!r} {where}"

@@ -12,6 +12,8 @@ from datafab.errors import FlowError
 
 #: Bytes of a query: a longer one would fit into no request.
 LONGEST = 64 * 1024
+#: What query files end in. An endpoint must not have other files of ours sent to a server of its choice.
+ENDINGS = frozenset({".rq", ".sparql"})
 
 
 class Queries:
@@ -43,6 +45,8 @@ class Queries:
     def _text(self, name: str) -> str | None:
         if name in self._brought:
             return self._brought[name]
+        if PurePosixPath(name).suffix not in ENDINGS:
+            return None
         data = _below(self._folder, name) if self._folder else None
         if data is None:
             data = _kept(self._collection, name)
@@ -53,7 +57,8 @@ def _below(folder: Path, name: str) -> bytes | None:
     """Return a file below a folder; None where it leads out of it, by ``..``, a root or a link."""
     try:
         path = (folder / name).resolve()
-        return path.read_bytes() if path.is_relative_to(folder.resolve()) else None
+        inside = path.is_relative_to(folder.resolve()) and path.suffix in ENDINGS
+        return path.read_bytes() if inside else None
     except (OSError, ValueError):
         return None
 

@@ -67,8 +67,8 @@ def endpoints(ctx: Context) -> Iterator[Item]:
         if row.warning:
             ctx.log.warning(row.warning, endpoint=row.facts.endpoint)
         item = _item(row, root, now, seen)
-        if row.facts.plugin == "sparql":
-            item = item.evolve(collect=row.facts.evolve(query=queries.kept(split(row.url)[1])))
+        if row.facts.plugin == "sparql" and item.collect is not None:
+            item = item.evolve(collect=item.collect.evolve(query=queries.kept(split(row.url)[1])))
         yield item
 
 

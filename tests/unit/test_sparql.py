@@ -85,6 +85,8 @@ class TestEndpoints:
         (tmp_path / "collection" / "b.rq").write_text("SELECT ?b")
         (tmp_path / "secret.rq").write_text("of others")
         (tmp_path / "pipeline" / "link.rq").symlink_to(tmp_path / "secret.rq")
+        (tmp_path / "pipeline" / "secret.txt").write_text("of others")
+        (tmp_path / "pipeline" / "other.rq").symlink_to(tmp_path / "pipeline" / "secret.txt")
         (tmp_path / "pipeline" / "long.rq").write_text("#" * 70_000)
         return tmp_path
 
@@ -124,7 +126,10 @@ class TestEndpoints:
         assert log.keys() == {"elapsed", "endpoint-url", "entry-date", "resource", "status"}
         assert log["status"] == "200"
 
-    @pytest.mark.parametrize("name", ["absent.rq", "../secret.rq", "/etc/hostname", "link.rq", "query", "long.rq", ""])
+    @pytest.mark.parametrize(
+        "name",
+        ["absent.rq", "../secret.rq", "/etc/hostname", "link.rq", "query", "long.rq", "secret.txt", "other.rq", ""],
+    )
     def test_a_file_that_may_not_be_had(self, folder, name):
         with Site({}) as site:
             (item,) = self.run(folder, site.url(f"/sparql#{name}"))
@@ -134,6 +139,14 @@ class TestEndpoints:
         assert repr(name) in item.error.message or not name
         (path,) = folder.glob("collection/log/*/*.json")
         assert json.loads(path.read_bytes())["exception"] == "FileNotFoundError"
+
+    def test_the_same_endpoint_twice(self, folder):
+        body = json.dumps(answer(["a"])).encode()
+        with Site(router=lambda *_: Answer(body)) as site:
+            url = site.url("/sparql#b.rq")
+            items = self.run(folder, url, url)
+            assert len(site.requests) == 1
+        assert [item.collect.status for item in items if item.collect] == ["OK", "ALREADY_FETCHED"]
 
     @pytest.mark.parametrize(
         ("reply", "code"),
