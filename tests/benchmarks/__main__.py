@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from datafab import log
-from tests.benchmarks import chains, collecting, ledgers, memory, profiling, report
+from tests.benchmarks import chains, collecting, ledgers, memory, profiling, report, searching
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import ROOT, Process
+from tests.servers.elasticsearch import elasticsearch, missing
 
 POOLS = {"prefork -c 2": ("prefork", 2), "threads -c 8": ("threads", 8)}
 CONSOLE = Console()
@@ -49,11 +50,24 @@ def _memory(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
     yield ", ".join(f"{name} {one.own:.0f} MB" for name, one in results.memory.idle.items())
 
 
+def _searching(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
+    sizes = (200, 16) if small else (100_000, 200)
+    results.searching["SQLite"] = searching.sqlite_figures(rig.memory, *sizes)
+    why = "not in a small run" if small else missing()
+    if why is None:
+        with elasticsearch(rig.folder / "elasticsearch") as server:
+            results.searching["Elasticsearch"] = searching.elastic_figures(f"{server.url}/searching", *sizes)
+    yield ", ".join(f"{name} p95 {one.ratio(95):.2f} of by hand" for name, one in results.searching.items())
+    if why:
+        yield f"no Elasticsearch: {why}"
+
+
 SECTIONS: dict[str, Callable[[Rig, report.Results, bool], Iterator[str]]] = {
     "five no-op tasks": _chains,
     "2,000 endpoints": _collect,
     "ledger": _ledger,
     "memory": _memory,
+    "searching": _searching,
 }
 
 

@@ -12,10 +12,12 @@ from pathlib import Path
 from statistics import median
 from textwrap import fill
 
-from tests.benchmarks import chains, collecting, ledgers, memory, profiling
+from tests.benchmarks import chains, collecting, ledgers, memory, profiling, searching
 
 #: factors against bare Celery, and against one endpoint after another: (what must be, what is aimed at)
 LATENCY, THROUGHPUT, COLLECT = (1.6, 1.4), (0.5, 0.7), (12, 30)
+#: p95 of searches against the query written by hand
+SEARCH = (1.5, 1.2)
 KB, MB, US, MS = 1e3, 1e6, 1e6, 1e3
 
 HEAD = """\
@@ -37,6 +39,7 @@ class Results:
     waiting: ledgers.Waiting | None = None
     locked: ledgers.Locked | None = None
     memory: memory.Figures | None = None
+    searching: dict[str, searching.Figures] = field(default_factory=dict)
     seconds: float = 0.0
     redis: str = ""
 
@@ -44,7 +47,7 @@ class Results:
 def markdown(results: Results) -> str:
     """Return the whole document."""
     parts = [HEAD, *_machine(results), *_targets(results), *_chains(results), *_collect(results)]
-    return "\n".join([*parts, *_ledger(results), *_memory(results)])
+    return "\n".join([*parts, *_ledger(results), *_memory(results), *_searching(results)])
 
 
 def _said(*sentences: str) -> list[str]:
@@ -85,6 +88,9 @@ def _targets(results: Results) -> list[str]:
         ]
     if results.collect:
         rows.append(_target("collecting, against one after another", results.collect.ratio, COLLECT))
+    rows += [
+        _target(f"search, {name}: p95", one.ratio(95), SEARCH, less=True) for name, one in results.searching.items()
+    ]
     return ["## Targets", "", *_table(["factor", "measured", "target (aim)", ""], rows)]
 
 
@@ -224,3 +230,31 @@ def _memory(results: Results) -> list[str]:
         f"Redis: {found.empty / MB:.1f} MB when empty. {queued.items:,} endpoints of one job, queued as {queued.messages}",
         f"messages, add {queued.used / MB:.2f} MB. 1,000 jobs of one item each that wait: {results.waiting.whole / KB:.1f} MB.",
     )
+
+
+def _searching(results: Results) -> list[str]:
+    if not results.searching:
+        return []
+    (count,) = {one.documents for one in results.searching.values()}
+    rows = [
+        [
+            name,
+            *(f"{searching.percentile(times, at) * MS:.1f}" for times in (one.ours, one.raw) for at in (50, 95)),
+            f"{one.ratio(95):.2f}",
+            f"{searching.percentile(one.counted, 95) * MS:.1f}",
+        ]
+        for name, one in results.searching.items()
+    ]
+    asked = len(next(iter(results.searching.values())).ours)
+    return [
+        "",
+        f"## Searching {count:,} documents",
+        "",
+        *_said(
+            f"{asked} questions of eight kinds (words, phrases, fields, a format, a number of rows, `OR` and `NOT`), each asked",
+            "of `search` and of the index by a query written by hand, in turn, once both had found the same number. Words are",
+            "as frequent as in a language. Both give the number of results and the best twenty; only ours reads the query,",
+            "checks the documents and tells what matched. *facets*: the same with the counts of all results by all facets.",
+        ),
+        *_table(["ms", "p50", "p95", "by hand p50", "by hand p95", "p95, ratio", "with facets p95"], rows),
+    ]
