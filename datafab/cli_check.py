@@ -10,7 +10,6 @@ import click
 from datafab import show
 from datafab.cli_job import SOME_FAILED, as_json_option
 from datafab.clients.urlcheck import UrlCheck
-from datafab.domain.endpoint import PLUGINS
 from datafab.domain.urlcheck import Finding
 from datafab.services import Services
 from datafab.settings import load
@@ -18,7 +17,7 @@ from datafab.settings import load
 
 @click.command("check-url")
 @click.argument("url")
-@click.option("--plugin", type=click.Choice(sorted(PLUGINS)), help="Try this one only.")
+@click.option("--plugin", type=click.Choice(["arcgis", "wfs"]), help="Try this one only.")
 @click.option("--parameters", help="JSON object for the plugin, as in an endpoint.csv.")
 @as_json_option
 def check_url(url: str, plugin: str | None, parameters: str | None, as_json: bool) -> None:

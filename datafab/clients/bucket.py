@@ -54,6 +54,8 @@ _PASSING = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_TIMEOUT})
 class Bucket:
     """The objects below a prefix. Its client may be used by many threads at once."""
 
+    side_by_side = 16
+
     def __init__(self, bucket: str, prefix: str, endpoint: str | None = None) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""

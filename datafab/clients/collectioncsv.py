@@ -114,9 +114,22 @@ class _Saving:
 
     def read(self, told: Callable[[int], None]) -> int:
         """Read the logs that are new or may be; return how many."""
+        count = 0
+        for found in self._store.each(self._unread(), self._look):
+            match found:
+                case dict():
+                    self._database.execute("INSERT INTO fresh VALUES (?, ?, ?, ?, ?)", _cells(found))
+                case str():
+                    self._warn(found)
+            count += 1
+            if count % EVERY == 0:
+                told(count)
+        return count
+
+    def _unread(self) -> Iterator[str]:
+        """Yield the names of the logs that are new or may be."""
         one = self._database.execute
         settled = settled_before(one("SELECT max(day) FROM rows").fetchone()[0])
-        count = 0
         for name in self._store.names("log"):
             day, _, endpoint = name.removeprefix("log/").removesuffix(".json").partition("/")
             if not name.endswith(".json") or not endpoint or "/" in endpoint:
@@ -124,25 +137,20 @@ class _Saving:
             key = (day, endpoint)
             if day < settled and one("SELECT 1 FROM rows WHERE day = ? AND endpoint = ?", key).fetchone():
                 continue
-            self._take(name)
-            count += 1
-            if count % EVERY == 0:
-                told(count)
-        return count
+            yield name
 
-    def _take(self, name: str) -> None:
+    def _look(self, name: str) -> dict[str, str] | str | None:
+        """Return a log's row, or why it has none; None when it has gone meanwhile."""
         data = self._store.read(name)
-        if data is None:  # gone meanwhile
-            return
+        if data is None:
+            return None
         try:
             row = log_row(name, data)
-            # The Content-Length is of the packed bytes, and often missing.
-            size = self._store.size(row["resource"]) if row["resource"] else None
         except ValueError as error:
-            self._warn(f"{name} is left out: {error}")
-            return
-        row["bytes"] = row["bytes"] if size is None else str(size)
-        self._database.execute("INSERT INTO fresh VALUES (?, ?, ?, ?, ?)", _cells(row))
+            return f"{name} is left out: {error}"
+        # The Content-Length is of the packed bytes, and often missing.
+        size = self._store.size(row["resource"]) if row["resource"] else None
+        return row if size is None else row | {"bytes": str(size)}
 
     def merge(self) -> None:
         """Put both together, and note when each resource was seen, before and now."""

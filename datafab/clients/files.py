@@ -22,7 +22,13 @@ from datafab.errors import FlowError, SettingError
 
 
 class Files(Protocol):
-    """Named bytes below a root. What goes wrong is a FlowError that names the path, or a Wait where it will pass."""
+    """Named bytes below a root. What goes wrong is a FlowError that names the path, or a Wait where it will pass.
+
+    Attributes:
+        side_by_side: how many files are best looked at at once.
+    """
+
+    side_by_side: int
 
     def ping(self) -> None:
         """Raise FlowError unless a file can be written."""
@@ -61,6 +67,8 @@ class Files(Protocol):
 
 class Folder:
     """A folder of this host, by plain system calls: fsspec's local files cost several times as much."""
+
+    side_by_side = 1
 
     def __init__(self, root: str) -> None:
         self._root = str(Path(root).absolute())
