@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     """Items in a batch."""
     per_host: int = Field(default=4, ge=1)
     """Connections to one host at once, per job."""
-    io_threads: int = Field(default=32, ge=1)
+    io_threads: int = Field(default=64, ge=1)
     """Threads of a worker on the queue ``io``."""
     cpu_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Processes of a worker on the queue ``cpu``; unset: one per core."""
@@ -122,6 +122,20 @@ class Settings(BaseSettings):
     """URL of the catalogue's exported list of resources (CSV), which a full pass reads instead of all its pages."""
     catalogue_backlog: int = Field(default=10_000, ge=1)
     """A pass waits while so many jobs have not ended."""
+    catalogue_host_rate: float = Field(default=30.0, ge=0)
+    """Files of a catalogue that are fetched from one server in a minute, but for urgent ones; 0: any number."""
+    catalogue_host_burst: int = Field(default=180, ge=1)
+    """Files fetched from one server at once before that counts."""
+    catalogue_hosts_free: Annotated[tuple[str, ...], NoDecode] = (
+        "static.data.gouv.fr",
+        "www.data.gouv.fr",
+        "inspire.data.gouv.fr",
+    )
+    """Servers for which it does not count, separated by commas."""
+    catalogue_sizes: Annotated[tuple[str, ...], NoDecode] = ()
+    """Largest files of a catalogue by format, in bytes (``xlsx=50000000,ods=10000000``), where less than MAX_BYTES."""
+    catalogue_large: Annotated[tuple[str, ...], NoDecode] = ()
+    """Ids of resources that may be larger than that all the same, separated by commas."""
     catalogue_push_key: str | None = Field(default=None, repr=False)
     """Key that udata shows when it pushes a resource to ``/hydra/api/resources``; unset: nobody may."""
     linkproxy_url: str | None = Field(default=None, repr=False)
@@ -159,7 +173,16 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     """Least level that is logged."""
 
-    @field_validator("allow_private_hosts", "ckan_urls", "event_topic", "catalogue_exclude", mode="before")
+    @field_validator(
+        "allow_private_hosts",
+        "ckan_urls",
+        "event_topic",
+        "catalogue_exclude",
+        "catalogue_hosts_free",
+        "catalogue_sizes",
+        "catalogue_large",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -170,6 +193,15 @@ class Settings(BaseSettings):
         for part in value:
             if part != "*":
                 ip_network(part, strict=False)
+        return value
+
+    @field_validator("catalogue_sizes")
+    @classmethod
+    def _sizes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for part in value:
+            if not re.fullmatch(r"[a-z0-9.]+=[0-9]+", part):
+                msg = f"{part!r} is no format with its bytes, such as xlsx=50000000"
+                raise ValueError(msg)
         return value
 
     @field_validator("catalogue_url", "linkproxy_url")

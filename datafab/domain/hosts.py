@@ -18,31 +18,29 @@ class Hosts:
     """What is known of the servers of a batch. All that wait for one are woken together, and some try it again.
 
     Args:
-        notes: of the batch; those servers that rest are kept there, for its next attempt.
-        rest: seconds that they do.
+        notes: of the batch; what is known of silent servers is kept there, for its next attempt.
+        rest: seconds that one rests.
     """
 
     def __init__(self, notes: MutableMapping[str, Any], rest: float) -> None:
         self._notes = notes
         self._rest = rest
-        self._until: dict[str, float] = dict(notes.get("hosts", {}))
-        self._silences: dict[str, int] = {}
+        #: silences in a row so far, and the Unix time until which it rests
+        self._silent: dict[str, tuple[int, float]] = {name: (n, at) for name, (n, at) in notes.get("hosts", {}).items()}
 
     def note(self, url: str, code: str | None, now: float) -> None:
         """Note how a fetch ended at this Unix time: the code of its failure, None for none."""
-        host = _host(url)
-        if code not in SILENT:
-            self._silences.pop(host, None)
+        if code in SILENT:
+            host = _host(url)
+            silences = self._silent.get(host, (0, 0.0))[0] + 1
+            self._silent[host] = (silences, 0.0) if silences < ENOUGH else (0, now + self._rest)
+        elif not self._silent or self._silent.pop(_host(url), None) is None:
             return
-        self._silences[host] = self._silences.get(host, 0) + 1
-        if self._silences[host] >= ENOUGH:
-            del self._silences[host]
-            self._until[host] = now + self._rest
-            self._notes["hosts"] = {name: until for name, until in self._until.items() if until > now}
+        self._notes["hosts"] = self._silent
 
     def rests(self, url: str, now: float) -> float | None:
         """Return the seconds for which the server of a URL is not to be asked; None: it may be."""
-        left = self._until.get(_host(url), now) - now
+        left = self._silent.get(_host(url), (0, now))[1] - now if self._silent else 0.0
         return left if left > 0 else None
 
 

@@ -343,10 +343,9 @@ def _settled(
 ) -> Item:
     """Return the item with the fetch's status, and its own."""
     facts = item.collect and item.collect.evolve(status=fetch.value, http_status=http_status)
-    item = item.evolve(collect=facts)
     if error is not None:
-        return item.failed(error, status or Status.FAILED)
-    return item.evolve(status=status or (Status.OK if fetch is FetchStatus.OK else Status.FAILED))
+        return item.evolve(collect=facts).failed(error, status or Status.FAILED)
+    return item.evolve(collect=facts, status=status or (Status.OK if fetch is FetchStatus.OK else Status.FAILED))
 
 
 def _failed(item: Item, error: DatafabError) -> Item:
