@@ -33,6 +33,7 @@ LIBRARIES = (
     *("celery.concurrency.prefork", "celery.concurrency.thread", "celery.worker.consumer", "celery.backends.redis"),
     *("kombu.transport.redis", "redis", "requests", "pydantic", "pydantic_settings", "structlog", "rich.progress"),
     *("rich.table", "click", "paho.mqtt.client", "flask", "csv_detective", "csv_detective.explore_csv", "openpyxl"),
+    *("celery.fixups.django", "sqlite3", "tomllib", "coverage.control", "coverage.sqldata", "coverage.inorout"),
 )
 
 
