@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -286,6 +288,29 @@ def test_a_file_that_is_written_piece_by_piece_is_there_when_it_is_whole(store):
     assert store.read("a.csv") == b"after"
     with store.opened("a.csv") as path, store.opened("b.csv") as none:
         assert (path.read_bytes(), none) == (b"after", None)
+
+
+#: Writes half a file, says so, and waits.
+HALF = """
+import sys, time
+from datafab.clients.store import Store
+with Store(sys.argv[1]).writing("log.csv") as file:
+    file.write(b"half")
+    file.flush()
+    print("half", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_the_file_before(folder, tmp_path):
+    folder.write("log.csv", b"before")
+    with subprocess.Popen([sys.executable, "-c", HALF, str(tmp_path)], stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"half\n"
+        child.kill()
+    assert folder.read("log.csv") == b"before"
+    (left,) = (tmp_path / "tmp").iterdir()
+    os.utime(left, (time.time() - 90_000,) * 2)
+    assert folder.sweep() == 1
 
 
 def test_an_upload_that_is_broken_off_leaves_nothing(bucket, s3, tmp_path, monkeypatch):

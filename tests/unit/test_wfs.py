@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -20,6 +21,7 @@ from datafab.settings import Settings
 from tests.servers.http import Answer, Site
 from tests.servers.wfs import Wfs
 
+CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "collect"
 LAYER = "/wfs?SERVICE=WFS&typeNames=z:zone"
 N = "{http://z.example}n"
 
@@ -248,3 +250,23 @@ def test_a_count(data, found):
 )
 def test_what_a_plugin_makes(plugin, query, kind):
     assert made_type(plugin, f"https://a.example/wfs?{query}") == kind
+
+
+@pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not here")
+def test_real_answers_lose_no_feature():
+    paths = [path for path in CORPUS.rglob("*") if path.is_file() and path.stat().st_size < 3_000_000]
+    found = {path: data for path in paths if b"FeatureCollection" in (data := path.read_bytes())[:3000]}
+    assert len(found) >= 5
+    for data in found.values():
+        page = read_page(data)
+        whole = page.head + page.between.join(page.members) + page.tail
+        assert len(page.members) == len(_features(data)) > 0
+        assert _features(whole) == _features(data)
+
+
+def _features(data: bytes) -> list[object]:
+    text = data.decode("utf-8-sig")
+    if text.startswith("{"):
+        return list(json.loads(text)["features"])
+    members = ET.fromstring(text)  # noqa: S314 - real files that were looked at
+    return [ET.tostring(member).strip() for member in members if member.tag.endswith("ember")]
