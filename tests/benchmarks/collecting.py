@@ -93,6 +93,8 @@ class Figures:
     #: one after another
     sequential: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
+    #: one after another and ours, of servers that answer at once
+    at_once: list[tuple[float, float]] = field(default_factory=list)
     #: CPU of each process
     cpu: dict[str, list[float]] = field(default_factory=dict)
 
@@ -100,6 +102,12 @@ class Figures:
     def ratio(self) -> float:
         """How many times as quick we are, from the medians."""
         return median(self.sequential) / median(self.ours)
+
+    @property
+    def ratio_at_once(self) -> float:
+        """The same of servers that answer at once."""
+        plain, ours = zip(*self.at_once, strict=True)
+        return median(plain) / median(ours)
 
 
 def measure(rig: Rig, *, count: int = 2000, plain: int = 100, rounds: int = 3) -> Iterator[Figures]:
@@ -112,7 +120,7 @@ def measure(rig: Rig, *, count: int = 2000, plain: int = 100, rounds: int = 3) -
         rounds: how often both are measured.
     """
     figures = Figures(count, plain)
-    with servers() as (ports, server), rig.workers("io", "control", "beat") as parts:
+    with servers() as (ports, server), servers(0) as (quick, _), rig.workers("io", "control", "beat") as parts:
         urls = addresses(ports, count)
         _ours(rig, urls[: plain or 1], "warm-up")
         for turn in range(rounds):
@@ -121,6 +129,9 @@ def measure(rig: Rig, *, count: int = 2000, plain: int = 100, rounds: int = 3) -
             figures.ours.append(_ours(rig, urls, f"ours-{turn}") / count)
             for name, spent in _cpu(rig, parts, server).items():
                 figures.cpu.setdefault(name, []).append((spent - before[name]) / count)
+            urls_at_once = addresses(quick, count)
+            direct = one_after_another(urls_at_once[: plain * 5], rig.memory / f"plain-at-once-{turn}") / (plain * 5)
+            figures.at_once.append((direct, _ours(rig, urls_at_once, f"ours-at-once-{turn}") / count))
             yield figures
 
 
