@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from datafab.clients.jobs import RedisJobs, connect
+from datafab.domain.catalogue import moment
 from datafab.domain.job import Job, JobStatus
 from datafab.sandbox.catalogue import Sandbox, catalogue
 from datafab.sandbox.control import Fault, serving
@@ -160,6 +161,7 @@ def test_a_changed_file_is_found_fetched_analysed_and_indexed(
     bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, hooks: str
 ):
     dataset = udata.add(portal.url("/a.csv"), title="Entreprises")
+    (resource,) = udata.datasets[dataset]["resources"]
     proxy.hold("analyzing")
     this = Pass(bench, udata)
     (job,) = this.enqueued
@@ -169,6 +171,7 @@ def test_a_changed_file_is_found_fetched_analysed_and_indexed(
     assert [sent["status"] for sent in proxy.deliveries] == [202]
     hit = found(udata, dataset)
     assert (hit.title, hit.dataset_id, hit.total_lines) == ("Entreprises", dataset, 2)
+    assert (hit.organisation, hit.modified) == ("Producteur", moment(resource["last_modified"]))
     assert "siren" in hit.formats
     assert hit.sha256 == hashlib.sha256(TABLE).hexdigest()
     assert hit.resource_url == portal.url("/a.csv")
