@@ -20,6 +20,7 @@ from datafab import (
     cli_ckan,
     cli_collection,
     cli_flows,
+    cli_index,
     cli_sandbox,
     cli_search,
     cli_wis2,
@@ -199,6 +200,7 @@ main.add_command(cli_catalogue.catalogue)
 main.add_command(cli_check.check_url)
 main.add_command(cli_collection.collection)
 main.add_command(cli_flows.flows)
+main.add_command(cli_index.index)
 main.add_command(cli_sandbox.sandbox)
 main.add_command(cli_search.search)
 main.add_command(cli_wis2.publish)

@@ -9,12 +9,14 @@ from typing import Any
 from datafab.domain.document import Document, analysis_name, document
 from datafab.domain.payload import Item, Status
 from datafab.errors import DatafabError, Fatal, Retriable
+from datafab.services import Services
 from datafab.stage import Context, Outcome, Stage
 
 
 def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:
     """Put what is known of each item into the index, as of the time at which the job was made."""
-    made = [None if _told_before(item) else _document(item, ctx) for item in items]
+    version = round(ctx.created * 1000)
+    made = [document_of(item, ctx.services, version) for item in items]
     try:
         put = iter(ctx.services.index.put_many(one for one in made if isinstance(one, Document)))
     except Retriable as error:
@@ -25,22 +27,20 @@ def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:
         yield became if isinstance(became, DatafabError) else item
 
 
-def _told_before(item: Item) -> bool:
-    """Whether an earlier job has said all there is to say: nothing new, and nothing in the store."""
-    return item.status is Status.UNCHANGED and item.sha256 is None
-
-
-def _document(item: Item, ctx: Context) -> Document | Fatal:
+def document_of(item: Item, services: Services, version: int) -> Document | Fatal | None:
+    """Return what the index is to know of an item; None: an earlier job has said all there is to say."""
+    if item.status is Status.UNCHANGED and item.sha256 is None:  # nothing new, and nothing in the store
+        return None
     try:
-        return document(item, _analysis(item, ctx), round(ctx.created * 1000))
+        return document(item, _analysis(item, services), version)
     except (ValueError, TypeError, AttributeError) as error:
         return Fatal(f"the analysis of {item.sha256} cannot be read: {error}", code="bad_analysis")
 
 
-def _analysis(item: Item, ctx: Context) -> dict[str, Any] | None:
+def _analysis(item: Item, services: Services) -> dict[str, Any] | None:
     if item.analysis is None or item.sha256 is None or item.store is None:
         return None
-    kept = ctx.services.store(item.store).read(analysis_name(item.sha256))
+    kept = services.store(item.store).read(analysis_name(item.sha256))
     analysis: dict[str, Any] | None = json.loads(kept) if kept else None
     return analysis
 

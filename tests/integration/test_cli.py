@@ -9,6 +9,7 @@ import pytest
 
 import datafab as package
 from datafab import api
+from datafab.clients.index import Index
 from datafab.embedded import Cluster
 from datafab.errors import FlowError, NotFound
 from datafab.sandbox.portal import FILES
@@ -178,3 +179,35 @@ def test_a_job_that_fails_raises(cluster: Cluster, tmp_path: Path):
 def test_without_a_cluster(tmp_path: Path):
     with pytest.raises(NotFound, match="start one with `datafab up`"):
         api.connect(api.load(home=tmp_path, redis_url=None))
+
+
+def test_an_index_is_filled_anew_and_moves_to_another_server(
+    datafab: Run, cluster: Cluster, collection: Path, elastic_index: Index, monkeypatch: pytest.MonkeyPatch
+):
+    def documents(url: str | None) -> list[dict[str, Any]]:
+        if url:
+            monkeypatch.setenv("DATAFAB_INDEX_URL", url)
+        hits = printed(datafab("search", "*", "--json"))
+        assert all(hit.pop("version") for hit in hits)  # of the job, or of the log
+        return sorted(hits, key=lambda hit: hit["source"])
+
+    datafab("collect", str(collection / "endpoint.csv"), "--exit-zero")
+    known = documents(None)
+    assert len(known) == len(FILES)
+    here, there = f"sqlite:///{collection}/new.db", elastic_index.shown
+    assert documents(here) == []
+    assert "documents put" in datafab("index", "rebuild").stdout
+    rebuilt = documents(here)
+    assert [hit["source"] for hit in rebuilt] == [hit["source"] for hit in known]
+    assert [hit for hit in rebuilt if hit["formats"]] == [hit for hit in known if hit["formats"]]
+    assert "SQLite is up to date" in datafab("index", "migrate").stdout
+    assert documents(there) == []
+    assert f"{len(FILES)} documents put, 0 were there" in datafab("index", "rebuild", "--from", here).stdout
+    assert documents(there) == rebuilt
+    assert "-v1-000001 is up to date" in datafab("index", "migrate").stdout
+    said = datafab("index", "migrate", "--force").stdout
+    assert f"-v1-000002: {len(FILES)} documents copied" in said
+    assert "-v1-000001 may be deleted" in said
+    assert documents(there) == rebuilt
+    assert "--from names the index itself" in datafab("index", "rebuild", "--from", there, code=1).stderr
+    elastic_index.client.indices.delete(index=f"{elastic_index.name}-v1-000001")

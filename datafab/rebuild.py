@@ -1,0 +1,149 @@
+"""Fill an index from what is known without it: jobs, sources, the logs and analyses of stores, another index.
+
+The jobs that are kept name the collections, whose logs tell of their endpoints, and the files of catalogues, of which
+Redis knows how they were last seen. Of other files (``datafab analyse FILE``) nothing is kept but in the index.
+
+Versions make the order indifferent, and starting again harmless: what the index has in a newer version stays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC
+from itertools import islice
+
+from datafab.clients.index import Index, Outcome
+from datafab.clients.jobs import RedisJobs
+from datafab.clients.store import root_of
+from datafab.domain.backoff import next_delay
+from datafab.domain.document import Document
+from datafab.domain.fetchlog import FetchLog
+from datafab.domain.job import Job
+from datafab.domain.payload import CatalogueFacts, Item, ItemError, Status
+from datafab.errors import Fatal, Retriable
+from datafab.services import Services
+from datafab.stages.index import document_of
+from datafab.stages.source import SourceParams
+
+#: Documents that are put at once, and how often what may pass is tried before all is given up.
+AT_ONCE, TRIES = 500, 6
+
+
+@dataclass(slots=True, kw_only=True)
+class Rebuilt:
+    """What was put."""
+
+    ok: int = 0
+    #: not newer than what stands there
+    stale: int = 0
+    refused: int = 0
+    #: why the first was refused
+    reason: str | None = None
+
+
+def from_jobs(services: Services, jobs: RedisJobs) -> Iterator[Document | Fatal]:
+    """Yield what is known of the sources and collections that jobs name."""
+    seen: set[str] = set()
+    for job in _newest_first(jobs):
+        root = job.params.get("collection")
+        if job.flow == "source":
+            params = SourceParams.model_validate(job.params)
+            item = None if params.source in seen else _of_catalogue(params, services)
+            seen.add(params.source)
+            made = None if item is None else document_of(item, services, round(job.created * 1000))
+            if made is not None:
+                yield made
+        elif isinstance(root, str) and root and root not in seen:
+            seen.add(root)
+            yield from from_logs(services, root_of(root))
+
+
+def from_logs(services: Services, root: str) -> Iterator[Document | Fatal]:
+    """Yield what the last log of each endpoint in a store tells, of endpoints that the index knows nothing of."""
+    last: dict[str, str] = {}
+    store = services.store(root)
+    for name in store.names("log"):
+        endpoint = name.rpartition("/")[2].removesuffix(".json")
+        last[endpoint] = max(name, last.get(endpoint, ""))
+    for endpoint, name in last.items():
+        log = FetchLog.decoded(store.read(name) or b"")
+        source = f"endpoint:{endpoint}"
+        if log is not None and services.index.get(source) is None:
+            at = log.at.replace(tzinfo=UTC).timestamp()
+            made = document_of(_fetched(source, log, root, services), services, round(at * 1000))
+            if made is not None:
+                yield made
+
+
+def put(index: Index, documents: Iterable[Document | Fatal], told: Callable[[Rebuilt], None]) -> Rebuilt:
+    """Put documents; wait for an index that is busy.
+
+    Raises:
+        Retriable: it stays away.
+    """
+    done, documents = Rebuilt(), iter(documents)
+    while some := list(islice(documents, AT_ONCE)):
+        found = [one for one in some if isinstance(one, Document)]
+        failures = [one for one in some if isinstance(one, Fatal)]
+        for became in _patiently(index, found):
+            if isinstance(became, Fatal):
+                failures.append(became)
+            else:
+                done.ok += became is Outcome.OK
+                done.stale += became is Outcome.STALE
+        done.refused += len(failures)
+        done.reason = done.reason or (failures[0].message if failures else None)
+        told(done)
+    return done
+
+
+def _patiently(index: Index, documents: list[Document]) -> Iterator[Outcome | Fatal]:
+    failures = 0
+    while documents:
+        put = index.put_many(documents)
+        yield from (became for became in put if not isinstance(became, Retriable))
+        later = [(one, became) for one, became in zip(documents, put, strict=True) if isinstance(became, Retriable)]
+        if later:
+            failures += 1
+            delay = next_delay(failures, TRIES)
+            if delay is None:
+                raise later[0][1]
+            time.sleep(delay)
+        documents = [one for one, _ in later]
+
+
+def _newest_first(jobs: RedisJobs) -> Iterator[Job]:
+    last: str | None = None
+    while page := jobs.newest(after=last, limit=AT_ONCE):
+        yield from page
+        last = page[-1].id
+
+
+def _of_catalogue(params: SourceParams, services: Services) -> Item | None:
+    """Return a file of a catalogue as it was last seen; None: it was not, or it was withdrawn."""
+    facts, looks = services.sources.facts(params.source), services.sources.looks(params.source)
+    dated = CatalogueFacts(dated=params.dated)
+    item = Item(source=params.source, url=params.url, dataset=params.dataset, catalogue=dated)
+    if facts.sha256 is not None:
+        root = services.settings.store
+        size = services.store(root).size(facts.sha256)
+        found = {"sha256": facts.sha256, "analysis": facts.sha256, "media_type": facts.media_type, "size": size}
+        return item.evolve(store=root, **found)
+    if looks and looks[0].error:
+        error = ItemError(type=looks[0].error, message=f"job {looks[0].job} has the reason")
+        return item.evolve(status=Status.FAILED, error=error)
+    return None
+
+
+def _fetched(source: str, log: FetchLog, root: str, services: Services) -> Item:
+    item = Item(source=source, url=log.url, store=root)
+    if log.resource is not None:
+        size = services.store(root).size(log.resource)
+        kind = log.response_headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return item.evolve(sha256=log.resource, size=size, media_type=kind or None, analysis=log.resource)
+    answered = f"the server answered {log.status}" if log.status else "there was no answer"
+    reason = log.reason or (f"http_{log.status}" if log.status else log.exception or "failed")
+    error = ItemError(type=reason, message=log.message or f"{log.url}: {answered}")
+    return item.evolve(status=Status.FAILED, error=error)

@@ -1,0 +1,154 @@
+"""An index that is filled from what is known without it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import pytest
+
+from datafab import rebuild
+from datafab.clients.index import Outcome, Put
+from datafab.clients.memory_jobs import MemoryJobs
+from datafab.clients.sources import Facts, Look
+from datafab.clients.store import Store
+from datafab.domain.document import Document, analysis_name
+from datafab.domain.fetchlog import FetchLog, log_name
+from datafab.domain.job import Job
+from datafab.domain.payload import ItemError
+from datafab.errors import Fatal, Retriable
+from datafab.services import Services
+from datafab.settings import load
+
+SHA = "a" * 64
+ANALYSIS = json.dumps({"header": ["Siret"], "columns": {"Siret": {"format": "siret"}}}).encode()
+NOON = datetime.fromisoformat("2026-11-20T12:00")
+
+
+@pytest.fixture
+def services(tmp_path):
+    services = Services(load(home=tmp_path), jobs=MemoryJobs())
+    yield services
+    services.close()
+
+
+def doc(source: str) -> Document:
+    return Document(source=source, version=1, status="ok", title="Titre")
+
+
+def put(services: Services, documents) -> rebuild.Rebuilt:
+    return rebuild.put(services.index, documents, lambda _: None)
+
+
+def test_logs_and_analyses_of_a_store_make_documents(services, tmp_path):
+    store = Store(str(tmp_path))
+    store.write(
+        analysis_name(SHA), json.dumps({"header": ["Siret"], "columns": {"Siret": {"format": "siret"}}}).encode()
+    )
+    url = "https://example.fr/données.csv"
+    for day in (18, 19, 20):
+        log = FetchLog(url=url, at=NOON.replace(day=day), status=200, resource=SHA if day > 18 else "b" * 64, size=day)
+        store.write(log_name("e1", log.at), log.encoded(facts=True))
+    gone = FetchLog(url="https://example.fr/absent", at=NOON, status=404, reason="http_404", message="absent")
+    store.write(log_name("e2", NOON), gone.encoded(facts=True))
+    store.write(log_name("e3", NOON), FetchLog(url="https://example.fr/x", at=NOON, exception="Timeout").encoded())
+    store.write(log_name("e4", NOON), b"{cut sho")
+    store.write(log_name("e5", NOON), FetchLog(url="https://example.fr/known", at=NOON, status=200).encoded())
+    services.index.put_many([doc("endpoint:e5")])
+    assert put(services, rebuild.from_logs(services, str(tmp_path))) == rebuild.Rebuilt(ok=3)
+    found = services.index.get("endpoint:e1")
+    assert (found.title, found.status, found.formats, found.version) == ("données.csv", "ok", ("siret",), 1795176000000)
+    assert services.index.get("endpoint:e2").error == ItemError(type="http_404", message="absent")
+    assert services.index.get("endpoint:e3").error.type == "Timeout"
+    assert services.index.get("endpoint:e5").title == "Titre"
+    assert services.index.search("format:siret").total == 1
+    assert put(services, rebuild.from_logs(services, str(tmp_path))) == rebuild.Rebuilt()
+
+
+class Known:
+    """Jobs and sources, as Redis has them."""
+
+    def __init__(self, *jobs: Job) -> None:
+        self.jobs = list(jobs)
+
+    def close(self) -> None:
+        pass
+
+    def newest(self, *, after: str | None, limit: int) -> list[Job]:
+        ids = [job.id for job in self.jobs]
+        first = 0 if after is None else ids.index(after) + 1
+        return self.jobs[first : first + 1]
+
+    def facts(self, source: str) -> Facts:
+        return Facts(sha256=SHA, media_type="text/csv") if source == "datagouv:1" else Facts()
+
+    def looks(self, source: str) -> list[Look]:
+        error = None if source == "datagouv:1" else "http_404"
+        return [] if source == "datagouv:3" else [Look(1.0, "failed" if error else "ok", "job-1", error)]
+
+
+def job(number: int, flow: str, **params: object) -> Job:
+    return Job(id=f"j{number}", flow=flow, params=params, status="succeeded", created=float(number), deadline=99.0)
+
+
+def test_jobs_name_files_of_catalogues_and_collections(services, tmp_path):
+    store = Store(services.settings.store)
+    store.write(analysis_name(SHA), ANALYSIS)
+    elsewhere = tmp_path / "collection"
+    log = FetchLog(url="https://example.fr/a.csv", at=NOON, status=404, reason="http_404", message="absent")
+    Store(str(elsewhere)).write(log_name("e1", NOON), log.encoded(facts=True))
+    of = {"dataset": {"id": "d", "title": "Titre", "organisation": "o"}, "url": "https://example.fr/1"}
+    known = Known(
+        job(9, "source", source="datagouv:1", **of),
+        job(8, "source", source="datagouv:1", **of | {"url": "https://example.fr/old"}),
+        job(7, "source", source="datagouv:2", **of),
+        job(6, "source", source="datagouv:3", **of),
+        job(5, "collect", collection=str(elsewhere)),
+        job(4, "collect", collection=str(elsewhere)),
+        job(3, "analyse", file="a.csv"),
+    )
+    services.sources = known
+    assert put(services, rebuild.from_jobs(services, known)) == rebuild.Rebuilt(ok=3)
+    found = services.index.get("datagouv:1")
+    assert (found.version, found.resource_url, found.formats) == (9000, "https://example.fr/1", ("siret",))
+    assert (found.title, found.organisation, found.mime) == ("Titre", "o", "text/csv")
+    assert services.index.get("datagouv:2").error.type == "http_404"
+    assert services.index.get("endpoint:e1").error.message == "absent"
+    assert services.index.count() == 3
+
+
+class Busy:
+    """An index that is busy a few times, and refuses one document."""
+
+    def __init__(self, busy: int) -> None:
+        self.busy, self.had = busy, []
+
+    def put_many(self, documents) -> list[Put]:
+        found: list[Put] = []
+        for one in documents:
+            if one.source == "file:3":
+                found.append(Fatal("out of range"))
+            elif self.busy > 0:
+                self.busy -= 1
+                found.append(Retriable("full"))
+            else:
+                self.had.append(one.source)
+                found.append(Outcome.OK)
+        return found
+
+
+def test_a_busy_index_is_waited_for_and_what_it_refuses_is_told(monkeypatch):
+    slept = []
+    monkeypatch.setattr(rebuild.time, "sleep", slept.append)
+    index, told = Busy(3), []
+    done = rebuild.put(index, [doc(f"file:{n}") for n in range(5)], told.append)
+    assert done == rebuild.Rebuilt(ok=4, refused=1, reason="out of range")
+    assert sorted(index.had) == [f"file:{n}" for n in (0, 1, 2, 4)]
+    assert slept == [2.0]
+    assert told == [done]
+
+
+def test_an_index_that_stays_away_ends_it(monkeypatch):
+    monkeypatch.setattr(rebuild.time, "sleep", lambda _: None)
+    with pytest.raises(Retriable, match="full"):
+        rebuild.put(Busy(10**9), [doc("file:1")], lambda _: None)
