@@ -27,8 +27,8 @@ def analyse(item: Item, ctx: Context) -> Item:
     found = _whole(kept)
     if kept is None or found is None:
         # A missing resource is no finding about the content: it fails here, and nothing is kept.
-        store.open(item.sha256).close()
-        found = _examine(store.path(item.sha256), ctx)
+        with store.local(item.sha256) as path:
+            found = _examine(path, ctx)
         kept = json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
         store.write(name, kept)
     if found["status"] != "ok":

@@ -61,6 +61,12 @@ def logs_of(files: dict[str, bytes]) -> dict[str, dict[str, str]]:
     return {name: {key: value for key, value in log.items() if key not in PASSING} for name, log in read.items()}
 
 
+def analyses(files: dict[str, bytes]) -> dict[str, dict[str, object]]:
+    """Return the analyses but for the time that they took."""
+    found = {name: json.loads(data) for name, data in files.items() if name.startswith("analysis/")}
+    return {name: {key: each[key] for key in ("status", "header", "total_lines")} for name, each in found.items()}
+
+
 def test_two_hosts_and_a_bucket_collect_what_a_folder_gets_though_one_is_killed(
     hosts: tuple[Bench, Cluster], moto: Moto, tmp_path: Path
 ):
@@ -70,7 +76,7 @@ def test_two_hosts_and_a_bucket_collect_what_a_folder_gets_though_one_is_killed(
     with Site(router=lambda path, _: Answer(table(path, sizes[path]), delay=0.4), ports=PORTS) as site:
         urls = [f"http://127.0.0.1:{site.ports[n % PORTS]}/{n}" for n in range(PORTS * EACH)]
         (tmp_path / "endpoint.csv").write_text("endpoint,endpoint-url\n" + "".join(f",{url}\n" for url in urls))
-        given = {"endpoints": str(tmp_path / "endpoint.csv"), "then": []}
+        given = {"endpoints": str(tmp_path / "endpoint.csv"), "then": ["analyse"]}
         job = bench.start("collect", collection="s3://partage/collection", **given)
         until(lambda: any(bench.rows(job)) and len(moto.objects("partage", "collection/log")) > 0, 60)
         assert "datafab.collect" in other.parts["io2"].log.read_text()
@@ -78,7 +84,8 @@ def test_two_hosts_and_a_bucket_collect_what_a_folder_gets_though_one_is_killed(
         ended = bench.end(job, 120)
         assert ended.counts
         assert (ended.counts.ok, ended.counts.failed) == (len(urls), 0)
-        (stage,) = ended.progress
+        assert [stage.stage for stage in ended.progress] == ["collect", "analyse"]
+        stage = ended.progress[0]
         assert stage.items_per_second
         assert stage.bytes_per_second
         assert stage.eta is None
@@ -96,7 +103,8 @@ def test_two_hosts_and_a_bucket_collect_what_a_folder_gets_though_one_is_killed(
     def undated(files: dict[str, bytes], folder: str) -> dict[str, bytes]:
         return {Path(name).name: data for name, data in files.items() if name.startswith(folder)}
 
-    assert len(bucket) == len(folder) == 2 * len(urls)
+    assert len(bucket) == len(folder) == 3 * len(urls)
     assert undated(bucket, "resource/") == undated(folder, "resource/")
     assert logs_of(undated(bucket, "log/")) == logs_of(undated(folder, "log/"))
+    assert analyses(bucket) == analyses(folder)
     assert list((bench.cluster.folder / "tmp").glob("datafab-*")) == []
