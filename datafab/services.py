@@ -21,6 +21,7 @@ from datafab.clients.publications import Publications
 from datafab.clients.secrets import RedisSecrets, Secrets
 from datafab.clients.sources import Sources
 from datafab.clients.store import Store
+from datafab.clients.turns import Turns
 from datafab.clients.wis2suite import Wis2Suite
 from datafab.errors import DatafabError, SettingError
 from datafab.settings import Settings
@@ -94,6 +95,11 @@ class Services:
     def sources(self) -> Sources:
         """What is known of sources between two jobs."""
         return Sources(self.settings, connect(self._redis_url, patience=30))
+
+    @cached_property
+    def turns(self) -> Turns:
+        """The turns at the servers of others."""
+        return Turns(self.settings, connect(self._redis_url, patience=30))
 
     @cached_property
     def linkproxy(self) -> LinkProxy:
@@ -177,7 +183,7 @@ class Services:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("jobs", "fetcher", "mqtt", "publications", "sources", "index"):
+        for name in ("jobs", "fetcher", "mqtt", "publications", "sources", "turns", "index"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
         self._stores.clear()

@@ -22,7 +22,6 @@ from webhook.site import site
 
 routes = Blueprint("hydra", __name__, url_prefix="/hydra/api")
 
-MAX_TITLE = 200
 Id = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,64}$")]
 
 
@@ -98,7 +97,9 @@ def _look(told: Pushed) -> str:
         msg = f"document.url: {url!r} is not fetched: it is not http or https, or excluded"
         raise FlowError(msg, code="not_fetched", field="document.url")
     seen, source = fingerprint(resource), f"datagouv:{resource.id}"
-    params = {"source": source, "url": url, "fingerprint": seen, "dataset": {"id": resource.dataset}, "force": True}
+    params: dict[str, Any] = {"source": source, "url": url, "fingerprint": seen, "dataset": {"id": resource.dataset}}
+    params |= {"force": True} | ({"format": resource.format[:20]} if resource.format else {})
+    params |= {"dated": resource.last_modified.isoformat()} if resource.last_modified else {}
     key = f"push:{resource.id}:{hashlib.sha256(url.encode()).hexdigest()[:16]}:{seen}"
     job, new = site().start("source", params, key)
     if not new and site().jobs.get(job.id).final:

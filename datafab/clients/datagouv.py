@@ -20,6 +20,7 @@ MASK = (
     "resources{id,title,url,format,mime,filesize,checksum,last_modified,harvest}"
 )
 _GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+_LEADS = frozenset({HTTPStatus.FOUND, HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.SEE_OTHER})
 
 
 class Datagouv:
@@ -76,6 +77,17 @@ class Datagouv:
         listed = (self.dataset(dataset) or {}).get("resources")
         found = (each for each in listed or () if isinstance(each, dict) and each.get("id") == resource)
         return next(found, None)
+
+    def address(self, resource: str) -> str | None:
+        """Return where a resource's file lies now; None: the catalogue has no such resource, or no longer."""
+        url = f"{self.url}/datasets/r/{quote(resource, safe='')}"
+        reply = self._rest.ask("GET", url, answers=_LEADS | _GONE)
+        if reply.status in _GONE:
+            return None
+        location = reply.headers.get("Location")
+        if not location:
+            raise reply.garbage("it leads nowhere")
+        return location
 
     def _own(self, url: Any) -> str | None:
         """Return a next page under our own root: behind a proxy an API names itself by another, and none leads away."""

@@ -23,7 +23,7 @@ from urllib3.exceptions import HTTPError
 
 from datafab.clients.adapter import Adapter, trust
 from datafab.clients.peer import BUFFER, Leash, TooLarge
-from datafab.clients.refusal import Refusal, bad_status, empty, explain, may_pass, shown, web_page
+from datafab.clients.refusal import Refusal, bad_status, empty, explain, firewall, may_pass, shown, web_page
 from datafab.clients.store import Store
 from datafab.domain.backoff import retry_after
 from datafab.errors import Fatal, Retriable
@@ -36,10 +36,15 @@ OVERHEAD = 1024 * 1024
 FRAMING = 1.25
 #: Bytes of one of several answers that make a resource.
 PAGE = 256 * 1024 * 1024
+#: Bytes below which a web page may be a firewall's, and what those say, in small letters.
+WALL = 4096
+WALLS = (b"request rejected", b"url was rejected", b"access denied", b"incapsula incident", b"web page blocked")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 #: Changes a body on its way: ``transform(content_type, chunks) -> chunks``.
 Transform = Callable[[str, Iterator[bytes]], Iterator[bytes]]
+#: Tells from an answer's headers whether its body is known already.
+Known = Callable[[Mapping[str, str]], bool]
 #: Gives the body that a URL answers with; raises Refused.
 Get = Callable[[str], bytes]
 
@@ -117,13 +122,15 @@ class Fetcher:
         transform: Transform | None = None,
         html: bool = True,
         headers: Mapping[str, str] | None = None,
+        known: Known | None = None,
+        limit: int | None = None,
     ) -> Fetched:
         """Fetch one URL on this thread's own session; see ``Session.fetch``."""
         if not hasattr(self._local, "session"):
             self._local.session = self.session()
             self._open.append(self._local.session)
         session: Session = self._local.session
-        return session.fetch(url, store, transform=transform, html=html, headers=headers)
+        return session.fetch(url, store, transform=transform, html=html, headers=headers, known=known, limit=limit)
 
     def close(self) -> None:
         """Close all threads' sessions."""
@@ -139,7 +146,7 @@ class Session:
     """
 
     def __init__(self, settings: Settings, context: ssl.SSLContext) -> None:
-        self._limit = settings.max_bytes
+        self._max = self._limit = settings.max_bytes
         self._total = settings.total_timeout
         self._redirects = settings.max_redirects
         self._leash = Leash(settings.allow_private_hosts)
@@ -171,6 +178,8 @@ class Session:
         transform: Transform | None = None,
         html: bool = True,
         headers: Mapping[str, str] | None = None,
+        known: Known | None = None,
+        limit: int | None = None,
     ) -> Fetched:
         """Fetch a URL into a store.
 
@@ -180,11 +189,14 @@ class Session:
             transform: changes the body before it is hashed and stored.
             html: whether a web page is welcome.
             headers: sent beside the others, such as a key; not to another host that a redirect leads to, and not told.
+            known: where it says so, the answer is refused as one of 304 would be, its body unread.
+            limit: largest body, where less than ``max_bytes`` is wanted.
 
         Raises:
             FlowError: the store cannot be written.
         """
         started = time.perf_counter()
+        self._limit = min(self._max, limit or self._max)
         self._leash.begin(self._total, int(self._limit * FRAMING) + OVERHEAD)
         answer: Response | None = None
         kept: tuple[str, int] | None = None
@@ -192,6 +204,10 @@ class Session:
         try:
             answer = self._ask(url, headers or {})
             refusal = _judge(answer, self._route(url), html=html)
+            if refusal is None and known is not None and known(answer.headers):
+                refusal = bad_status(HTTPStatus.NOT_MODIFIED, self._route(url))
+            if refusal is not None and refusal.code == "html" and _walled(answer):
+                refusal = firewall(self._route(url))
             if refusal is None:
                 kept = self._keep(answer, store, transform)
                 refusal = None if kept else empty(self._route(url))
@@ -240,6 +256,7 @@ class Session:
             FlowError: the store cannot be written.
         """
         started = time.perf_counter()
+        self._limit = self._max
         self._leash.begin(self._total, int(self._limit * FRAMING) + OVERHEAD)
         end = self._leash.deadline
         kept: tuple[str, int] | None = None
@@ -384,6 +401,12 @@ def _judge(answer: Response, url: str, *, html: bool) -> Refusal | None:
     if not html and answer.headers.get("content-type", "").lower().lstrip().startswith("text/html"):
         return web_page(url)
     return None
+
+
+def _walled(answer: Response) -> bool:
+    """Tell whether a web page is that of a firewall: a short one, by what it says."""
+    page = answer.raw.read(WALL, decode_content=True)
+    return len(page) < WALL and any(word in page.lower() for word in WALLS)
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -107,6 +107,11 @@ def web_page(url: str) -> Refusal:
     return Refusal("html", f"{shown(url)}: a web page (text/html) instead of data")
 
 
+def firewall(url: str) -> Refusal:
+    """Return why a firewall's page was refused: it says 200, and nothing of the file."""
+    return Refusal("firewall", f"{shown(url)}: a firewall's page instead of data")
+
+
 def empty(url: str) -> Refusal:
     """Return why an empty body was refused."""
     return Refusal("empty", f"{shown(url)}: the answer is empty")

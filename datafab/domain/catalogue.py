@@ -116,6 +116,19 @@ def direct(url: str) -> bool:
     return _NEVER.fullmatch(host) is not None or _PART.search(parts.path) is not None
 
 
+def same(etag: str | None, modified: str | None, size: int | None, headers: Mapping[str, str]) -> bool:
+    """Tell from an answer's headers whether a file is the one that was answered with these the last time.
+
+    A length alone proves nothing: many a file changes and keeps it. A date does with it, for servers without ETags.
+    """
+    now = {name.lower(): value for name, value in headers.items()}
+    if etag and now.get("etag"):
+        return etag.removeprefix("W/") == now["etag"].removeprefix("W/")
+    if not modified or modified != now.get("last-modified"):
+        return False
+    return "content-encoding" in now or now.get("content-length") in {None, str(size)}
+
+
 def moment(value: Any) -> datetime | None:
     """Read a date of the API as UTC; one without a zone is UTC already."""
     if not isinstance(value, str):

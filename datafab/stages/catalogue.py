@@ -160,14 +160,22 @@ class _Pass:
         self.notes["left_out"][why] = self.notes["left_out"].get(why, 0) + count
 
     def _enqueue(self, source: str, resource: Resource, fingerprint: str, priority: int) -> None:
-        title = resource.dataset_title and resource.dataset_title[:MAX_TITLE]
+        title = _short(resource.dataset_title)
         params: dict[str, Any] = {"url": resource.url, "source": source, "fingerprint": fingerprint}
-        params |= {"dataset": Dataset(id=resource.dataset, title=title).dump(), "priority": priority}
+        of = Dataset(id=resource.dataset, title=title, organisation=_short(resource.organisation))
+        params |= {"dataset": of.dump(), "priority": priority}
+        dated = resource.last_modified and resource.last_modified.isoformat()
+        told = {"format": _short(resource.format), "dated": dated, "catalogue": self.params.url}
+        params |= {name: value for name, value in told.items() if value is not None}
         if len(json.dumps(params)) > MAX_PARAMS:
             self._leave("too long an address")
             return
         _enqueue(self.ctx, source, params)
         self.notes["found"] += 1
+
+
+def _short(text: str | None) -> str | None:
+    return text and text[:MAX_TITLE]
 
 
 def _enqueue(ctx: Context, source: str, params: dict[str, Any]) -> None:

@@ -10,15 +10,20 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 from datafab.clients.fetch import Fetched
 from datafab.clients.refusal import shown
 from datafab.clients.sources import Facts, address
-from datafab.domain.catalogue import direct
+from datafab.domain.backoff import retry_after
+from datafab.domain.catalogue import direct, fetchable, same
 from datafab.domain.filename import filename, media_type
 from datafab.domain.linkproxy import Check, Download, Outcome, downloads
 from datafab.domain.payload import CatalogueFacts, Item, Status
-from datafab.errors import Fatal, Retriable, Wait
+from datafab.errors import Fatal, Retriable, Skippable, Wait
 from datafab.stage import Context, Stage
 
 #: Seconds until link-proxy is asked for the first time, the factor by which the next waits grow, and the longest.
@@ -29,6 +34,12 @@ ENOUGH = 6 * 3600.0
 MAX_AWAY = 3
 #: Of several files at one address the first by name of the first of these types is the source's own.
 TYPES = ("csv", "xls")
+#: Answers after which a server is left alone, for as long as it says; of the first of them so many seconds if it does
+#: not, and for so often.
+RESTS = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+PAUSE, MAX_REFUSED = 60.0, 5
+#: Answers after which the catalogue is asked where a file lies by now.
+GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 
 
 def check(item: Item, ctx: Context) -> Item:
@@ -149,30 +160,32 @@ def _kept(item: Item, known: Facts, ctx: Context) -> Item | None:
 
 
 def fetch(item: Item, ctx: Context) -> Item:
-    """Fetch a file into the store, unless its server says that it is the same as the last time."""
+    """Fetch a file into the store, unless it is the same as the last time."""
     if item.url is None:
         raise Fatal("an item without a URL cannot be fetched", code="missing_url", field="url")
     facts = item.catalogue or CatalogueFacts()
     url = facts.download or item.url
     known = ctx.services.sources.facts(item.source)
     kept = _kept(item, known, ctx)
-    headers = {}
-    if kept is not None and known.address == address(url):
-        conditions = {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
-        headers = {name: value for name, value in conditions.items() if value}
-    root = ctx.services.settings.store
-    fetched = ctx.services.fetcher.fetch(url, ctx.services.store(root), html=False, headers=headers)
+    if kept is not None and known.address != address(url):
+        kept = None
+    if not facts.download:
+        _take_turn(url, ctx)
+    fetched = _asked(item, url, known if kept else Facts(), kept.size if kept else None, ctx)
     if fetched.refusal is not None and facts.download:
         # Such as a private address: that link-proxy is a neighbour does not make what it names one.
         ctx.log.warning("fetched without link-proxy", reason=fetched.refusal.message)
         return fetch(item.evolve(catalogue=facts.evolve(download=None, downloads=None)), ctx)
-    if kept is not None and headers and fetched.refusal is not None and fetched.refusal.code == "http_304":
+    if kept is not None and fetched.refusal is not None and fetched.refusal.code == "http_304":
         return kept.evolve(catalogue=facts.evolve(etag=known.etag, modified=known.modified))
     if fetched.sha256 is None:
-        raise fetched.error(shown(fetched.url))
+        moved = _moved(item, fetched, ctx)
+        if moved is not None:
+            return fetch(moved, ctx)
+        raise fetched.error(shown(fetched.url), later=("firewall",))
     facts = facts.evolve(etag=_header(fetched, "etag"), modified=_header(fetched, "last-modified"))
     return item.evolve(
-        store=root,
+        store=ctx.services.settings.store,
         sha256=fetched.sha256,
         size=fetched.size,
         media_type=media_type(fetched.headers),
@@ -180,6 +193,80 @@ def fetch(item: Item, ctx: Context) -> Item:
         catalogue=facts,
         status=Status.UNCHANGED if fetched.sha256 == known.sha256 else Status.OK,
     )
+
+
+def _take_turn(url: str, ctx: Context) -> None:
+    """Wait for this file's turn at its server; it has one for each host."""
+    turn = ctx.memo.get("turn")
+    if turn is None:
+        urgent = not ctx.params.get("priority", 0)
+        turn = ctx.memo["turn"] = time.time() + ctx.services.turns.take(url, urgent=urgent)
+    left = turn - time.time()
+    if left > 0:
+        raise Wait("its server has others to serve first", delay=left, code="turn")
+
+
+def _asked(item: Item, url: str, known: Facts, size: int | None, ctx: Context) -> Fetched:
+    """Ask for a file, for what is known of it only if that has changed; let a server rest that asks for it."""
+    conditions = {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
+    fetched = ctx.services.fetcher.fetch(
+        url,
+        ctx.services.store(ctx.services.settings.store),
+        html=False,
+        headers={name: value for name, value in conditions.items() if value},
+        known=lambda headers: same(known.etag, known.modified, size, headers),
+        limit=_limit(item, ctx),
+    )
+    if fetched.status not in RESTS:
+        return fetched
+    pause = retry_after(fetched.header("retry-after"), datetime.now(UTC))
+    if pause is None and fetched.status != HTTPStatus.TOO_MANY_REQUESTS:
+        return fetched
+    ctx.services.turns.rest(url, PAUSE if pause is None else pause)
+    refused = ctx.memo["refused"] = ctx.memo.get("refused", 0) + 1
+    ctx.memo["turn"] = None
+    if fetched.status == HTTPStatus.TOO_MANY_REQUESTS and refused <= MAX_REFUSED:
+        delay = ctx.services.turns.take(url, urgent=True)
+        raise Wait(f"{shown(url)}: its server asks for a pause", delay=delay, code="host_rests")
+    return fetched
+
+
+def _limit(item: Item, ctx: Context) -> int | None:
+    """Return how large a file of its format may be."""
+    settings = ctx.services.settings
+    if item.source.removeprefix("datagouv:") in settings.catalogue_large:
+        return None
+    suffix = PurePosixPath(urlsplit(item.url or "").path).suffix.removeprefix(".")
+    form = str(ctx.params.get("format") or suffix).lower()
+    return next((int(size) for name, size in map(_pair, settings.catalogue_sizes) if name == form), None)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _moved(item: Item, fetched: Fetched, ctx: Context) -> Item | None:
+    """Return the item at the address that the catalogue has for it by now, where it is gone from its own.
+
+    Raises:
+        Skippable: the catalogue has it no longer.
+    """
+    name = item.source.removeprefix("datagouv:")
+    if fetched.status not in GONE or name == item.source or (item.catalogue and item.catalogue.part):
+        return None
+    try:
+        url = ctx.services.catalogue(ctx.params.get("catalogue")).address(name)
+    except (Retriable, Fatal) as error:
+        ctx.log.warning("the catalogue does not say where it is now", reason=error.message)
+        return None
+    if url is None:
+        raise Skippable(f"{shown(fetched.url)}: gone, and the catalogue has it no longer", code="withdrawn")
+    if not fetchable(url) or url == item.url:
+        return None
+    ctx.log.info("it has moved", to=shown(url))
+    ctx.memo["turn"] = None
+    return item.evolve(url=url)
 
 
 def _header(fetched: Fetched, name: str) -> str | None:

@@ -1,14 +1,16 @@
 """A file of a catalogue, as a job of its own: which it is, and how it was seen, for the next time.
 
-Parameters of a job of the flow ``source``: ``source`` and ``url``; ``dataset`` (``id``, ``title``), ``fingerprint`` (of
-what the catalogue said) and ``part`` (one of several files of link-proxy's) as the flow ``catalogue`` gives them;
-``force``: look although this fingerprint has been looked at; ``catalogue``: root of the API, if it is not that of the
-settings. A job of ``withdraw`` has ``source`` and ``catalogue``.
+Parameters of a job of the flow ``source``: ``source`` and ``url``; ``dataset`` (``id``, ``title``, ``organisation``),
+``fingerprint`` (of what the catalogue said), ``dated`` (when it was modified), ``format`` and ``part`` (one of several
+files of link-proxy's) as the flow ``catalogue`` gives them; ``force``: look although this fingerprint has been looked
+at; ``catalogue``: root of the API, if it is not that of the settings. A job of ``withdraw`` has ``source`` and
+``catalogue``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +22,7 @@ from datafab.errors import Fatal, FlowError
 from datafab.stage import Context, Stage
 
 #: Failures that say nothing of the source.
-OURS = frozenset({"internal", "parked", "index", "missing_list"})
+OURS = frozenset({"internal", "parked", "index", "missing_list", "firewall"})
 
 
 class SourceParams(BaseModel):
@@ -32,6 +34,7 @@ class SourceParams(BaseModel):
     url: str = Field(min_length=1)
     dataset: Dataset | None = None
     fingerprint: str | None = None
+    dated: datetime | None = None
     part: bool = False
     force: bool = False
 
@@ -50,7 +53,7 @@ def catalogue_source(ctx: Context) -> Iterator[Item]:
     params = ctx.given(SourceParams)
     if not fetchable(params.url):
         raise FlowError(f"url={params.url!r}: only http and https are fetched", code="not_http", field="url")
-    facts = CatalogueFacts(fingerprint=params.fingerprint, part=params.part)
+    facts = CatalogueFacts(fingerprint=params.fingerprint, dated=params.dated, part=params.part)
     item = Item(source=params.source, url=params.url, dataset=params.dataset, catalogue=facts)
     known = ctx.services.sources.facts(params.source).fingerprint
     if known is not None and known == params.fingerprint and not params.force:
@@ -65,6 +68,8 @@ def remember(item: Item, ctx: Context) -> Item:
     seen, facts = item.catalogue, {}
     if seen is None or item.url is None:
         raise Fatal("an item that is of no catalogue cannot be remembered", code="missing_catalogue")
+    if item.error is not None and item.error.type == "withdrawn":
+        return withdraw(item, ctx)
     gone: set[str] = set()
     if item.sha256 is not None and seen.downloads is not None:
         facts = {"parts": seen.parts}

@@ -26,6 +26,7 @@ from datafab.domain.catalogue import (
     fingerprint,
     moment,
     resources,
+    same,
     until,
 )
 from datafab.domain.linkproxy import Check, Outcome, Webhook, downloads
@@ -221,6 +222,31 @@ class TestFingerprint:
         # As the exported list has it.
         dates = ("2026-11-20T05:12:00.104000+00:00", "2026-11-20T05:12:00.104000", "2026-11-20T06:12:00.104+01:00")
         assert len({fingerprint(read(last_modified=date)) for date in dates}) == 1
+
+
+DATE, LATER = "Fri, 20 Nov 2026 05:12:00 GMT", "Fri, 20 Nov 2026 05:13:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("etag", "modified", "headers", "expected"),
+    [
+        ('"a"', None, {"ETag": '"a"'}, True),
+        ('W/"a"', None, {"etag": '"a"', "Content-Length": "9"}, True),
+        ('"a"', DATE, {"ETag": '"b"', "Last-Modified": DATE, "Content-Length": "7"}, False),
+        (None, DATE, {"Last-Modified": DATE, "Content-Length": "7"}, True),
+        ('"a"', DATE, {"last-modified": DATE}, True),
+        (None, DATE, {"Last-Modified": DATE, "Content-Length": "8"}, False),
+        (None, DATE, {"Last-Modified": DATE, "Content-Length": "8", "Content-Encoding": "gzip"}, True),
+        (None, DATE, {"Last-Modified": LATER, "Content-Length": "7"}, False),
+        (None, None, {"Last-Modified": DATE, "ETag": '"a"', "Content-Length": "7"}, False),
+        (None, None, {"Content-Length": "7"}, False),
+        ("", "", {"ETag": "", "Last-Modified": ""}, False),
+    ],
+)
+def test_what_the_head_of_an_answer_tells(
+    etag: str | None, modified: str | None, headers: dict[str, str], expected: bool
+):
+    assert same(etag, modified, 7, headers) is expected
 
 
 class TestAddresses:

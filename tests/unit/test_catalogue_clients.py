@@ -247,6 +247,8 @@ class TestDatagouv:
         assert (found.resource(name, second) or {})["url"] == "https://example.org/b.csv"
         assert found.resource(name, "nobody") is None
         assert found.resource("nobody/../x", second) is None
+        assert found.address(second) == "https://example.org/b.csv"
+        assert found.address("nobody") is found.address("../x") is None
         udata.remove(name)
         assert found.resource(name, second) is None
 

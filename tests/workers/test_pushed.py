@@ -1,4 +1,4 @@
-"""What udata pushes, on real workers and a real Redis: looked at before all that a pass has enqueued, or withdrawn."""
+"""What udata pushes, and how files are looked at without a link-proxy, on real workers and a real Redis."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 import requests
 
 from datafab.clients.jobs import RedisJobs, connect
+from datafab.domain.job import Job
+from datafab.sandbox.catalogue import catalogue
 from datafab.sandbox.control import serving
 from datafab.services import Services
 from tests.servers.celery import Cluster, until
@@ -21,6 +23,7 @@ from workers.canvas import start
 from workers.cluster import jobs, services
 
 KEY = "planted-key-51c0"
+LARGE = "9a1f7a5e-large"
 TABLE = b"siren;nom\n732829320;Un\n552100554;Deux\n"
 
 
@@ -28,6 +31,8 @@ TABLE = b"siren;nom\n732829320;Un\n552100554;Deux\n"
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         env = {"DATAFAB_ALLOW_PRIVATE_HOSTS": "127.0.0.1/32", "DATAFAB_CATALOGUE_PUSH_KEY": KEY}
+        env |= {"DATAFAB_CATALOGUE_SIZES": "xlsx=100,csv=1000", "DATAFAB_CATALOGUE_LARGE": LARGE}
+        env |= {"DATAFAB_CATALOGUE_HOSTS_FREE": "127.0.0.1"}
         cluster = Cluster(server.url, tmp_path_factory.mktemp("cluster"), app="workers", **env)
         yield Bench(cluster, server)
         cluster.stop()
@@ -145,3 +150,99 @@ def test_a_push_that_is_no_good_is_refused_by_field(udata: Udata, body: dict, fi
     headers = {"Authorization": f"Bearer {KEY}"}
     answer = requests.put(f"{udata.url}/hydra/api/resources/r", json=body, headers=headers, timeout=20)
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+
+
+def look(bench: Bench, url: str, source: str | None = None, **params: object) -> tuple[Job, str]:
+    """Look at a file; return the job, and what it said of it."""
+    job = bench.run("source", 60, source=source or f"datagouv:{uuid.uuid4()}", url=url, force=True, **params)
+    assert job.counts
+    failures = jobs().failures(job.id)
+    said = next((error.type for error in failures.values()), None)
+    return job, said or next(name for name in ("ok", "unchanged", "skipped", "failed") if getattr(job.counts, name))
+
+
+@pytest.mark.parametrize(
+    ("headers", "later", "expected"),
+    [
+        # These servers answer 200 with the whole body, whatever the conditions of the request.
+        ({"ETag": '"a"'}, {"ETag": '"a"'}, "unchanged"),
+        ({"ETag": '"a"'}, {"ETag": 'W/"a"'}, "unchanged"),
+        ({"ETag": '"a"'}, {"ETag": '"b"'}, "ok"),
+        ({"Last-Modified": "Fri, 20 Nov 2026 05:12:00 GMT"}, {"Last-Modified": "Fri, 20 Nov 2026 05:12:00 GMT"}, "ok"),
+        ({"Last-Modified": "Fri, 20 Nov 2026 05:12:00 GMT"}, {"Last-Modified": "Fri, 20 Nov 2026 05:13:00 GMT"}, "ok"),
+        ({}, {}, "ok"),
+    ],
+)
+def test_what_is_known_by_its_head_is_not_read(
+    bench: Bench, portal: Site, headers: dict[str, str], later: dict[str, str], expected: str
+):
+    name = f"datagouv:{uuid.uuid4()}"
+    portal.answers["/a.csv"] = Answer(TABLE, headers=headers)
+    assert look(bench, portal.url("/a.csv"), name)[1] == "ok"
+    # The body is another in any case, and of another length, so that only who reads it can tell.
+    portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n", headers=later)
+    assert look(bench, portal.url("/a.csv"), name)[1] == expected
+    assert portal.hits["/a.csv"] == 2
+
+
+def test_a_file_that_moved_is_found_where_the_catalogue_has_it_now(bench: Bench, portal: Site):
+    with catalogue() as udata:
+        (name,) = udata.resource_ids(udata.add(portal.url("/a.csv")))
+        given = {"catalogue": udata.url, "source": f"datagouv:{name}"}
+        job, said = look(bench, portal.url("/old.csv"), **given)
+        assert said == "ok"
+        assert services().index.get(f"datagouv:{name}").resource_url == portal.url("/a.csv")
+        assert any(line["event"] == "it has moved" for line in jobs().logs(job.id))
+        # Gone, and the catalogue says so too.
+        udata.datasets.clear()
+        portal.answers.clear()
+        assert look(bench, portal.url("/a.csv"), **given)[0].counts.skipped == 1
+        assert services().index.get(f"datagouv:{name}") is None
+        # Gone, and the catalogue still has it there.
+        (lost,) = udata.resource_ids(udata.add(portal.url("/lost.csv")))
+        assert look(bench, portal.url("/lost.csv"), f"datagouv:{lost}", catalogue=udata.url)[1] == "http_404"
+        assert services().index.get(f"datagouv:{lost}").error.type == "http_404"
+        away = f"{udata.url}/nowhere"
+        assert look(bench, portal.url("/lost.csv"), f"datagouv:{lost}", catalogue=away)[1] in {"http_404", "skipped"}
+
+
+def test_a_firewalls_page_is_no_verdict(bench: Bench, portal: Site):
+    page = b"<html><head><title>Request Rejected</title></head><body>Support ID: 1</body></html>"
+    portal.answers["/a.csv"] = Answer(page, content_type="text/html; charset=utf-8")
+    name = f"datagouv:{uuid.uuid4()}"
+    assert look(bench, portal.url("/a.csv"), name, fingerprint="f" * 32)[1] == "firewall"
+    assert services().sources.facts(name).fingerprint is None  # so that the next pass tries again
+    portal.answers["/a.csv"] = Answer(b"<html>Bonjour</html>", content_type="text/html")
+    assert look(bench, portal.url("/a.csv"), name, fingerprint="f" * 32)[1] == "html"
+    assert services().sources.facts(name).fingerprint == "f" * 32
+
+
+def test_a_file_may_be_too_large_for_its_format(bench: Bench, portal: Site):
+    portal.route = lambda path, _: Answer(b"a;b\n" + b"1;2\n" * 400, chunked="chunked" in path)
+    assert look(bench, portal.url("/a.csv"))[1] == "too_large"
+    assert look(bench, portal.url("/chunked.csv"))[1] == "too_large"
+    assert look(bench, portal.url("/a"), format="CSV")[1] == "too_large"
+    assert look(bench, portal.url("/a.txt"))[1] == "ok"
+    assert look(bench, portal.url("/a.csv"), f"datagouv:{LARGE}")[1] == "ok"
+
+
+def test_a_server_that_asks_for_a_pause_is_left_alone_by_all(bench: Bench, portal: Site):
+    asked: list[str] = []
+
+    def answer(path: str, _: dict[str, str]) -> Answer:
+        asked.append(path)
+        return Answer(b"", 429, headers={"Retry-After": "3"}) if len(asked) == 1 else Answer(TABLE)
+
+    portal.route = answer
+    first = bench.start("source", source=f"datagouv:{uuid.uuid4()}", url=portal.url("/0.csv"), priority=9)
+    until(lambda: asked, 20)
+    until(lambda: bench.job(first).status == "waiting", 20)
+    others = [
+        bench.start("source", source=f"datagouv:{uuid.uuid4()}", url=portal.url(f"/{number}.csv"), priority=priority)
+        for number, priority in ((1, 9), (2, 0))
+    ]
+    for job in others:
+        until(lambda job=job: bench.job(job).status == "waiting" and bench.job(job).stage == "fetch", 20)
+    assert asked == ["/0.csv"]
+    assert [bench.end(job).counts.ok for job in (first, *others)] == [1, 1, 1]
+    assert sorted(asked) == ["/0.csv", "/0.csv", "/1.csv", "/2.csv"]

@@ -9,6 +9,7 @@ import pytest
 
 from datafab.clients.jobs import connect
 from datafab.clients.sources import LOOKS, Facts, Look, Sources, address
+from datafab.clients.turns import Turns
 from datafab.settings import load
 from tests.servers.redis import RedisServer
 
@@ -128,3 +129,38 @@ def test_who_waits_for_links(server: RedisServer, sources: Sources):
     with server.client() as client:
         assert not client.exists("datafab:1:link:a")
         assert 0 < client.ttl("datafab:1:link:b") <= 24 * 3600
+
+
+@pytest.fixture
+def turns(server: RedisServer) -> Iterator[Turns]:
+    with server.client() as client:
+        client.flushall()
+    mine = load(redis_url=server.url, catalogue_host_rate=6, catalogue_host_burst=3, catalogue_hosts_free="free.fr")
+    turns = Turns(mine, connect(server.url))
+    yield turns
+    turns.close()
+
+
+def test_a_crowd_at_one_server_comes_one_after_another(turns: Turns):
+    given = [turns.take(f"https://a.fr/{number}") for number in range(6)]
+    assert given[:3] == [0, 0, 0]
+    assert given[3:] == [pytest.approx(seconds, abs=3) for seconds in (10, 20, 30)]
+    assert given[3] < given[4] < given[5]
+    assert turns.take("http://A.fr./x") > 30  # the same server
+    assert [turns.take(url) for url in ("https://b.fr/", "https://free.fr/", "pas une adresse", "http://[x")] == [
+        0.0
+    ] * 4
+    assert [turns.take("https://free.fr/") for _ in range(9)] == [0.0] * 9
+    assert turns.take("https://a.fr/", urgent=True) == 0
+
+
+def test_a_server_that_rests_is_left_alone_and_not_run_over_afterwards(server: RedisServer, turns: Turns):
+    turns.rest("https://a.fr/x", 100)
+    turns.rest("https://a.fr/y", 50)  # the longer rest counts
+    assert turns.take("https://a.fr/", urgent=True) == pytest.approx(100, abs=3)
+    given = [turns.take("https://a.fr/") for _ in range(3)]
+    assert given == [pytest.approx(seconds, abs=3) for seconds in (100, 110, 120)]
+    turns.rest("https://free.fr/", 10**9)
+    assert 0 < turns.take("https://free.fr/") <= 24 * 3600
+    with server.client() as client:
+        assert all(0 < client.ttl(key) <= 26 * 3600 for key in client.keys("*"))
