@@ -72,11 +72,12 @@ FINDS = [
     (" * ", "12345"),
     ("etablissements", "1"),
     ("ETABLISSEMENTS sante", "1"),
-    ("E\u0301coles", "2"),
+    ("E\u0301coles", "25"),
     ("ecoles sante", ""),
-    ("ecoles OR sante", "12"),
-    ("ecoles école", ""),
-    ("ecoles OR école", "25"),
+    ("ecoles OR sante", "125"),
+    ("ecoles collège", "2"),
+    ("ECOLE", "25"),
+    ("établissement", "1"),
     ("herault", "4"),
     ("sete", "12"),
     ("ville de sete", "12"),
@@ -106,7 +107,7 @@ FINDS = [
     ("column:naissance", "3"),
     ('"date naissance"', "3"),
     ("column:ecoles", ""),
-    ("title:ecoles", "2"),
+    ("title:ecoles", "25"),
     ("title:sete", ""),
     ("organisation:sete", "12"),
     ('organization:"métropole de lyon"', "3"),
@@ -134,12 +135,12 @@ FINDS = [
     ("rows:>1000 OR sante", "123"),
     ("(rows:>1000 OR sante) -naissances", "12"),
     ("NOT (rows:>1000 OR sante)", "45"),
-    ("(rows:>1000 ecoles) OR (rows:10 sante) OR status:failed", "124"),
+    ("(rows:>1000 ecole) OR (rows:10 sante) OR status:failed", "124"),
     ("* rows:10", "1"),
     ("* OR ecoles", "12345"),
     ("NOT *", ""),
-    ("-rows:10 -ecoles -herault", "35"),
-    ("* * -ecoles", "1345"),
+    ("-rows:10 -ecoles -herault", "3"),
+    ("* * -ecoles", "134"),
 ]
 #: Of the documents that are made by chance, and of the queries for them.
 VOCABULARY = ("commune", "Écoles", "code", "postal", "eau", "l'eau", "œuvre")
@@ -215,7 +216,7 @@ _LEAVES = st.one_of(
     st.builds(
         Words,
         st.lists(
-            st.sampled_from(["commune", "ecoles", "code", "postal", "eau", "l", "siret", "rien"]),
+            st.sampled_from(["commune", "ecole", "code", "postal", "eau", "l", "siret", "rien"]),
             min_size=1,
             max_size=2,
         ).map(tuple),
@@ -290,7 +291,7 @@ class SearchContract:
         assert [sources(page.hits) for page in pages] == [["5", "4"], ["3", "2"], ["1"], []]
         assert {page.total for page in pages} == {5}
         assert towns.search("ecoles", limit=-1, offset=-1).hits == ()
-        assert towns.search("ecoles", limit=0).total == 1
+        assert towns.search("ecoles", limit=0).total == 2
         with pytest.raises(FlowError, match="a search reaches 10,000"):
             towns.search("", limit=10**30)
 
@@ -327,7 +328,7 @@ class SearchContract:
             "status": {"ok": 3, "failed": 1, "unchanged": 1},
         }
         assert [one.value for one in found.facets["status"]] == ["ok", "failed", "unchanged"]
-        assert towns.search("ecoles", facets=[Facet.STATUS]).dump()["facets"] == {
+        assert towns.search("collèges", facets=[Facet.STATUS]).dump()["facets"] == {
             "status": [{"value": "ok", "count": 1}]
         }
         assert towns.search("nothing", facets=[Facet.STATUS]).facets == {"status": ()}

@@ -1,6 +1,7 @@
-"""Texts as a search sees them: without case, accents and punctuation. Pure.
+"""Texts as a search sees them: without case, accents, punctuation and plurals. Pure.
 
-Documents and queries are folded here before any index sees them, so that it does not matter which index it is.
+Documents and queries are folded here before any index sees them, so that it does not matter which index it is. An index
+keeps what was folded: who changes this has its schema changed too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,16 @@ from functools import lru_cache
 
 #: Letters that Unicode does not take apart, as people write them without them.
 _LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "đ": "d"})
+#: Shorter words are left alone: ``bus``, ``gaz``.
+SHORTEST = 4
+#: Endings of plurals, the first that fits: ``réseaux``, ``locaux`` (no ``taux``), ``lieux``, ``codes`` (no ``express``).
+PLURALS = (
+    (re.compile("travaux$"), "travail"),
+    (re.compile("(?<=[ey])aux$"), "au"),
+    (re.compile("(?<=...)aux$"), "al"),
+    (re.compile("(?<=[eo])ux$"), "u"),
+    (re.compile("(?<=[^s])s$"), ""),
+)
 _WORD = re.compile(r"[^\W_]+")
 #: A word as it stands in a text, accents that are characters of their own included.
 _WRITTEN = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*")
@@ -26,8 +37,19 @@ def fold(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a text, folded: runs of letters and digits."""
-    return _WORD.findall(fold(text))
+    """Return the words of a text, folded: runs of letters and digits, in the singular."""
+    return [_singular(word) for word in _WORD.findall(fold(text))]
+
+
+@lru_cache(maxsize=4096)
+def _singular(word: str) -> str:
+    """Return what the plural and the singular of a French word have in common; most English ones are like them."""
+    if len(word) < SHORTEST or not word.isalpha():
+        return word
+    for plural, singular in PLURALS:
+        if plural.search(word):
+            return _singular(plural.sub(singular, word))  # so that what is folded again stays as it is
+    return word
 
 
 def key(text: str) -> str:

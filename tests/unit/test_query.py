@@ -268,6 +268,30 @@ def test_the_words_of_a_text_are_found_where_they_stand(text):
     assert all(word in words(text[begin:end]) for begin, end, word in found)
 
 
+@pytest.mark.parametrize(
+    ("plural", "singular"),
+    [
+        ("communes", "commune"),
+        ("Écoles", "ECOLE"),
+        ("réseaux", "réseau"),
+        ("eaux", "eau"),
+        ("départementaux", "départemental"),
+        ("travaux", "travail"),
+        ("lieux", "lieu"),
+        ("bijoux", "bijou"),
+        ("codes_postaux", "code-postal"),
+        ("stops", "stop"),
+    ],
+)
+def test_a_plural_is_its_singular(plural, singular):
+    assert words(plural) == words(singular)
+
+
+@pytest.mark.parametrize("word", ["bus", "gaz", "taux", "express", "siret", "2024s", "prix"])
+def test_what_is_no_plural_is_left_alone(word):
+    assert words(word) == [word]
+
+
 def test_what_is_not_wanted_is_left_out():
     assert list(wanted(parse("a -b (c OR NOT format:x) rows:1"))) == [A, C, Range("rows", 1, 1)]
 
