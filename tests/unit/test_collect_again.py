@@ -8,7 +8,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from click.testing import CliRunner
 
+from datafab.cli import main
 from datafab.domain.endpoint import endpoint_hash
 from datafab.domain.payload import Status
 from datafab.stages.collect import collect
@@ -179,3 +181,18 @@ def test_a_log_of_a_304_is_read_as_digital_land_reads_logs(collection, site):
         if "resource" in log:
             seen.setdefault(log["resource"], []).append(log["entry-date"][:10])
     assert seen == {sha(CSV): ["2026-11-20", "2026-11-21"]}
+
+
+def test_the_command_line_asks_for_changes_and_looks_less_often(collection, site):
+    """Both are parameters of the job: a second run of the day with ``refill`` finds what is unchanged."""
+    url = site.url("/a.csv")
+    collection.write(row(url))
+    environment = {"DATAFAB_HOME": str(collection.settings.home), "DATAFAB_ALLOW_PRIVATE_HOSTS": "127.0.0.1"}
+    command = ["collect", str(collection.csv), "--collection-dir", str(collection.folder), "--inline", "--then", "none"]
+    said = []
+    for options in (["--conditional"], ["--conditional", "--refill-todays-logs"], ["--adaptive"]):
+        run = CliRunner().invoke(main, [*command, *options], env=environment, catch_exceptions=False)
+        assert run.exit_code == 0, run.output
+        said.append(run.output)
+    assert ["1 ok" in said[0], "1 unchanged" in said[1], "1 unchanged" in said[2]] == [True] * 3
+    assert site.hits["/a.csv"] == 2
