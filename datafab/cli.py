@@ -14,6 +14,7 @@ import redis
 
 from datafab import (
     api,
+    cli_analyse,
     cli_archive,
     cli_catalogue,
     cli_check,
@@ -197,6 +198,7 @@ def jobs_prune() -> None:
 main.add_command(cli_ckan.push)
 main.add_command(cli_archive.archive)
 main.add_command(cli_catalogue.catalogue)
+main.add_command(cli_analyse.analyse)
 main.add_command(cli_check.check_url)
 main.add_command(cli_collection.collection)
 main.add_command(cli_flows.flows)

@@ -20,6 +20,7 @@ from datafab.clients.detective.distinct import Distinct, Rows
 from datafab.clients.detective.landing import Landed, land, sample, schema
 from datafab.clients.detective.reading import Text, Unlike
 from datafab.clients.detective.refusals import READING, refusals, refuse
+from datafab.clients.detective.typed import write
 from datafab.clients.textfile import TextFile
 from datafab.domain import table
 from datafab.domain.document import MAX_COLUMNS, VERSION
@@ -44,6 +45,7 @@ class _Job:
     mode: Mode
     progress: Told
     check: Callable[[], None]
+    parquet: Path | None
 
 
 class Detective:
@@ -76,6 +78,7 @@ class Detective:
         mode: Mode = "exact",
         progress: Told = lambda *_: None,
         check: Callable[[], None] = lambda: None,
+        parquet: Path | None = None,
     ) -> dict[str, Any]:
         """Analyse a file; what it is called and was served as does not matter, its bytes do.
 
@@ -84,6 +87,7 @@ class Detective:
             mode: ``sample`` looks for formats in 2,000 rows only, and counts no more than the rows.
             progress: hears how many bytes, then how many columns have passed.
             check: raises when the work is no longer wanted.
+            parquet: a file to be written with all rows and the types of the schema.
 
         Returns:
             csv-detective's result with its ``profile``, as JSON values, and ``v, status, analyser, mode, sampled,
@@ -99,7 +103,7 @@ class Detective:
         started = time.perf_counter()
         file = TextFile(path=path, max_unpacked=self._max_unpacked, check=check)
         with refusals(READING), ExitStack() as left:
-            found = self._look(file, _Job(mode, progress, check), left)
+            found = self._look(file, _Job(mode, progress, check, parquet), left)
         duration = round(time.perf_counter() - started, 3)
         return {"v": 1, "status": "ok", "analyser": VERSION, "mode": mode, **found, "duration": duration}
 
@@ -202,6 +206,9 @@ class Detective:
             parts = list(Distinct(landed, position).parts(rows))
             columns.add(name, parts, named=bool(header[position].strip()), known=(known or {}).get(position))
         first, end = columns.sides()
+        found = columns.result()
+        if job.parquet is not None:
+            write(landed, first, found["schema"]["fields"], job.parquet)
         return {
             "heading_columns": first,
             "trailing_columns": len(header) - end,
@@ -209,7 +216,7 @@ class Detective:
             "header": names[first:end],
             "total_lines": landed.total,
             **({"nb_duplicates": rows.repeated()} if whole else {}),
-            **columns.result(),
+            **found,
             "sampled": not whole,
             "sample_rows": landed.rows,
         }

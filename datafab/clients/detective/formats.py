@@ -33,6 +33,7 @@ if sys.platform == "linux":
     import pylibmagic  # noqa: F401 - brings the libmagic that csv-detective looks for
 from csv_detective.format import FormatsManager, get_leaf_formats  # noqa: E402 - after libmagic
 from csv_detective.formats.adresse import voies as WAYS  # noqa: E402, N812 - a constant
+from csv_detective.formats.date import parse as parse_date  # noqa: E402
 from csv_detective.output.utils import prepare_output_dict  # noqa: E402
 from csv_detective.parsing.excel import parse_excel  # noqa: E402
 from csv_detective.parsing.text import _process_text  # noqa: E402
@@ -181,5 +182,5 @@ def sheets(path: str, engine: str) -> list[str]:
 
 __all__ = [
     "FORMATS", "LABEL_WEIGHT", "LEAVES", "MISSING", "STRING", "WAYS", "CompDocError", "Format", "Sheet", "XLRDError",
-    "choose", "label_scores", "largest_sheet", "parents", "sheets",
+    "choose", "label_scores", "largest_sheet", "parents", "parse_date", "sheets",
 ]  # fmt: skip
