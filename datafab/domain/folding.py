@@ -15,7 +15,7 @@ from functools import lru_cache
 _LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "đ": "d"})
 #: Shorter words are left alone: ``bus``, ``gaz``.
 SHORTEST = 4
-#: Endings of plurals, the first that fits: ``réseaux``, ``locaux`` (no ``taux``), ``lieux``, ``codes`` (no ``express``).
+#: Endings of plurals, the first that fits: ``réseaux``, ``locaux`` (no ``taux``), ``jeux``, ``codes`` (no ``express``).
 PLURALS = (
     (re.compile("travaux$"), "travail"),
     (re.compile("(?<=[ey])aux$"), "au"),
