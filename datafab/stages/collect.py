@@ -306,21 +306,24 @@ class _Endpoint:
         )
         self._write(log)
         if fetched.sha256 is not None:
-            return self._kept(log, fetched.url)
+            return self._kept(log, fetched.url, fetched.size)
         error = fetched.error("endpoint-url", budget=made.budget if made else None)
         if isinstance(error, Retriable):
             return error
         return _settled(self.item, FetchStatus.FAILED, error, http_status=fetched.status)
 
-    def _kept(self, log: FetchLog, url: str) -> Item:
+    def _kept(self, log: FetchLog, url: str, size: int | None = None) -> Item:
         """Return the item that a log with a resource makes."""
-        item = self._with_resource(log, url) or self.item
+        item = self._with_resource(log, url, size) or self.item
         status = Status.UNCHANGED if log.status == HTTPStatus.NOT_MODIFIED else Status.OK
         return _settled(item, FetchStatus.OK, status=status, http_status=log.status)
 
-    def _with_resource(self, log: FetchLog, url: str | None = None) -> Item | None:
-        """Return the item with the resource that the log names; None when it is not in the store."""
-        size = self.store.size(log.resource or "")
+    def _with_resource(self, log: FetchLog, url: str | None = None, size: int | None = None) -> Item | None:
+        """Return the item with the resource that the log names; None when it is not in the store.
+
+        ``size`` is that of a resource that was just written: a bucket need not be asked for it.
+        """
+        size = self.store.size(log.resource or "") if size is None else size
         if size is None:
             return None
         headers = log.response_headers

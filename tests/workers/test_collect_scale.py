@@ -148,6 +148,25 @@ def test_a_hundred_thousand_are_shared_out_and_cost_little(many: Bench, tmp_path
         assert large[f"{name}, MB"] < small[f"{name}, MB"] + 3 * COUNT / 10_000 + 30
 
 
+@pytest.mark.skipif(COUNT < 10_000, reason="DATAFAB_ENDPOINTS=100000 (make soak)")
+def test_as_many_servers_are_split_and_joined(many: Bench, tmp_path: Path):
+    """None of them is asked: each endpoint has ended. What is left is the way of a job with 2,000 batches."""
+    file = tmp_path / "endpoint.csv"
+    rows = "".join(f"http://serveur-{n}.example/,,2020-01-01\n" for n in range(COUNT))
+    file.write_text("endpoint-url,endpoint,end-date\n" + rows)
+    used, began = many.redis.info("memory")["used_memory"], time.monotonic()
+    job = many.start("collect", endpoints=str(file), collection=str(tmp_path), then=[])
+    peak = 0.0
+    while not many.job(job).final:
+        peak = max(peak, (many.redis.info("memory")["used_memory"] - used) / MB)
+        time.sleep(0.25)
+    ended = many.end(job, 3600)
+    print(f"{COUNT} servers: {time.monotonic() - began:.0f} s, Redis, MB at its peak: {peak:.1f}", flush=True)
+    assert ended.counts
+    assert (ended.counts.skipped, ended.counts.total) == (COUNT, COUNT)
+    assert peak < 8 * COUNT / 10_000
+
+
 def highest(part: Process) -> int:
     """Return the most memory that a worker has ever had, in MB."""
     lines = Path(f"/proc/{part.pid}/status").read_text().splitlines()
