@@ -65,6 +65,12 @@ FLOWS: dict[str, Flow] = {
             requires=frozenset({"source", "url"}),
         ),
         Flow(
+            name="again",
+            title="Look again at files of the catalogue of which it says nothing new, seldom at old ones",
+            source="due_sources",
+            stages=("look_again",),
+        ),
+        Flow(
             name="withdraw",
             title="Take a file of the catalogue out of the index",
             source="to_withdraw",

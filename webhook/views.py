@@ -159,6 +159,7 @@ def source() -> dict[str, Any]:
         "source": name,
         "facts": facts,
         "looks": [look._asdict() for look in looks],
+        "next": services.sources.due_at(name),
         "document": document and document.dump(),
     }
 

@@ -7,6 +7,7 @@ Keys, all below ``datafab:1:``
 | ``source:<id>`` | hash | how a source was seen, about 700 bytes; kept a year after the last look |
 | ``catalogue:<digest>`` | hash | its ``url`` and ``cursor`` |
 | ``catalogue:<digest>:seen`` | sorted set | its sources, by when the last pass began that saw them |
+| ``again`` | sorted set | sources, by when they are to be looked at whatever their catalogue says |
 | ``link:<id>`` | set | jobs that wait for a link of link-proxy |
 """
 
@@ -28,6 +29,7 @@ KEPT = 365 * 24 * 3600
 MAX_ETAG, MAX_DATE = 200, 64
 #: Sources that are asked about at once.
 MANY = 500
+AGAIN = f"{PREFIX}again"
 #: Looks at a source that are kept.
 LOOKS = 5
 #: Names of its parts that are kept.
@@ -74,6 +76,7 @@ class Facts:
         sha256: of its content.
         media_type: of its content.
         downloads: digest of what link-proxy kept of it.
+        changed: Unix time at which its content was found to be another than before.
         parts: names of the further files at its address, each a source of its own; one a line.
     """
 
@@ -85,6 +88,7 @@ class Facts:
     media_type: str | None = None
     downloads: str | None = None
     parts: str | None = None
+    changed: str | None = None
 
 
 class Look(NamedTuple):
@@ -108,7 +112,7 @@ class Look(NamedTuple):
         return f"{self.at:.3f} {self.status} {self.job}{f' {self.error}' if self.error else ''}"
 
 
-_LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstdp", strict=True))
+_LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstdpc", strict=True))
 
 
 def address(url: str) -> str:
@@ -197,11 +201,29 @@ class Sources:
         if sources:
             with self._redis.pipeline() as pipe:
                 pipe.zrem(f"{_catalogue(catalogue)}:seen", *sources)
+                pipe.zrem(AGAIN, *sources)
                 pipe.delete(*map(_source, sources))
                 for source in sources:
                     pipe.hset(_source(source), "g", at)
                     pipe.expire(_source(source), 2 * self._patience)
                 pipe.execute()
+
+    def look_at(self, source: str, at: float | None) -> None:
+        """Say when a source is to be looked at again; None: no more."""
+        if at is None:
+            self._redis.zrem(AGAIN, source)
+        else:
+            self._redis.zadd(AGAIN, {source: at})
+
+    def due(self, now: float, limit: int) -> list[str]:
+        """Return sources that are to be looked at by now, those first that have been for the longest time."""
+        found: list[str] = self._redis.zrangebyscore(AGAIN, "-inf", now, start=0, num=limit) if limit else []
+        return found
+
+    def due_at(self, source: str) -> float | None:
+        """Return when a source is to be looked at again; None: nobody knows."""
+        at: float | None = self._redis.zscore(AGAIN, source)
+        return at
 
     def await_link(self, link: str, job: str) -> None:
         """Note that a job waits for a link."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datafab.stage import Stage
 from datafab.stages import (
+    again,
     analyse,
     archive,
     archive_plan,
@@ -27,6 +28,7 @@ STAGES: dict[str, Stage] = {
         collection,
         catalogue,
         source,
+        again,
         check,
         checkurl,
         analyse,

@@ -98,8 +98,8 @@ def _submitted(url: str, ctx: Context) -> str:
         memo["since"] = time.time()
         memo["before"] = (ctx.services.linkproxy.latest(known) if known else None) or {}
     if "link" not in memo:
-        # The catalogue says that it has changed: that link-proxy has looked some days ago is no answer.
-        memo["link"] = ctx.services.linkproxy.submit(url, no_cache=True)
+        # Where the catalogue says that it has changed, that link-proxy has looked some days ago is no answer.
+        memo["link"] = ctx.services.linkproxy.submit(url, no_cache=not ctx.params.get("again"))
     return str(memo["link"])
 
 

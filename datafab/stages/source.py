@@ -3,8 +3,8 @@
 Parameters of a job of the flow ``source``: ``source`` and ``url``; ``dataset`` (``id``, ``title``, ``organisation``),
 ``fingerprint`` (of what the catalogue said), ``dated`` (when it was modified), ``format`` and ``part`` (one of several
 files of link-proxy's) as the flow ``catalogue`` gives them; ``force``: look although this fingerprint has been looked
-at; ``catalogue``: root of the API, if it is not that of the settings. A job of ``withdraw`` has ``source`` and
-``catalogue``.
+at; ``again``: nobody says that it has changed; ``catalogue``: root of the API, if it is not that of the settings. A job
+of ``withdraw`` has ``source`` and ``catalogue``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients.refusal import may_pass
 from datafab.clients.sources import Look, address
+from datafab.domain.again import next_look
 from datafab.domain.catalogue import fetchable
 from datafab.domain.payload import CatalogueFacts, Dataset, Item, Status
 from datafab.errors import Fatal, FlowError
@@ -71,18 +72,25 @@ def remember(item: Item, ctx: Context) -> Item:
     if item.error is not None and item.error.type == "withdrawn":
         return withdraw(item, ctx)
     gone: set[str] = set()
+    before = ctx.services.sources.facts(item.source)
+    changed = float(before.changed or ctx.created)
+    if item.sha256 is not None and item.sha256 != before.sha256:
+        changed = ctx.created
     if item.sha256 is not None and seen.downloads is not None:
         facts = {"parts": seen.parts}
-        gone = _names(ctx.services.sources.facts(item.source).parts) - _names(seen.parts)
+        gone = _names(before.parts) - _names(seen.parts)
     if item.sha256 is not None:
         facts |= {"address": address(seen.download or item.url), "sha256": item.sha256, "media_type": item.media_type}
         facts |= {"etag": seen.etag, "modified": seen.modified, "downloads": seen.downloads}
     if seen.fingerprint and (item.error is None or not (may_pass(item.error.type) or item.error.type in OURS)):
         facts["fingerprint"] = seen.fingerprint
+    facts["changed"] = f"{changed:.0f}"
     look = Look(ctx.created, item.status.value, ctx.job, item.error.type if item.error else None)
     if not ctx.services.sources.remember(item.source, look, **facts):
         ctx.log.info("it was withdrawn meanwhile")
         ctx.services.index.delete(item.source)
+    elif not seen.part:
+        ctx.services.sources.look_at(item.source, ctx.created + next_look(ctx.created - changed))
     for part in sorted(gone):
         _withdraw(f"{item.source}/{part}", ctx)
     return item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -246,3 +247,40 @@ def test_a_server_that_asks_for_a_pause_is_left_alone_by_all(bench: Bench, porta
     assert asked == ["/0.csv"]
     assert [bench.end(job).counts.ok for job in (first, *others)] == [1, 1, 1]
     assert sorted(asked) == ["/0.csv", "/0.csv", "/1.csv", "/2.csv"]
+
+
+def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(bench: Bench, portal: Site):
+    names = [f"datagouv:{uuid.uuid4()}" for _ in range(3)]
+    portal.answers["/b.csv"] = Answer(TABLE)
+    started = time.time()
+    for name, path in zip(names, ("/a.csv", "/b.csv", "/absent.csv"), strict=True):
+        look(bench, portal.url(path), name, dataset={"id": "d1", "title": "Jeu"}, catalogue="http://127.0.0.1:9/x")
+    sources = services().sources
+    assert all(12 * 3600 <= sources.due_at(name) - started < 12 * 3600 + 90 for name in names)
+    assert not bench.run("again").total
+    sources.look_at("datagouv:unknown", time.time() - 9)
+    for name in names:
+        sources.look_at(name, time.time() - 5)
+    portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n")
+    before = portal.hits.copy()
+    both = [bench.start("again") for _ in range(2)]  # as two beats would
+    assert any(counts.skipped for job in both if (counts := bench.end(job).counts))
+    made = [bench.end(job.id, 60) for job in jobs().made_after(started, "source") if job.params.get("again")]
+    assert sorted(job.params["source"] for job in made) == sorted(names)
+    assert portal.hits - before == {"/a.csv": 1, "/b.csv": 1, "/absent.csv": 1}
+    hit = services().index.get(names[0])
+    assert (hit.sha256, hit.dataset_title) == (hashlib.sha256(TABLE + b"1;x\n").hexdigest(), "Jeu")
+    assert sources.due_at("datagouv:unknown") is None
+    # The next looks: soon at what has changed.
+    assert all(sources.due_at(name) > time.time() + 11 * 3600 for name in names)
+    assert not bench.run("again").total
+
+
+def test_what_has_long_been_the_same_is_looked_at_seldom(bench: Bench, portal: Site):
+    name = f"datagouv:{uuid.uuid4()}"
+    look(bench, portal.url("/a.csv"), name)
+    key = f"datafab:1:source:{name}"
+    for days, hours in ((0.4, 12), (0.9, 24), (3, 168), (20, 720), (900, 720)):
+        bench.redis.hset(key, "c", time.time() - days * 24 * 3600)
+        job, _ = look(bench, portal.url("/a.csv"), name)
+        assert services().sources.due_at(name) == pytest.approx(job.created + hours * 3600, abs=2)

@@ -1,0 +1,63 @@
+"""Files of a catalogue that are to be looked at again although it says nothing new of them.
+
+Parameter of a job of the flow ``again``: ``limit``, so many files at most.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from datafab.clients.jobs import RedisJobs
+from datafab.domain.payload import Dataset, Item, Status
+from datafab.errors import Skippable
+from datafab.stage import Context, Stage
+
+#: How urgent it is (0 is the most).
+PRIORITY = 9
+
+
+class AgainParams(BaseModel):
+    """What the flow ``again`` may be given."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    limit: int = Field(default=2000, ge=1, le=10_000)
+
+
+def due_sources(ctx: Context) -> Iterator[Item]:
+    """Yield the files that are due, those first that have been for the longest time."""
+    jobs, limit = ctx.services.jobs, ctx.given(AgainParams).limit
+    room = ctx.services.settings.catalogue_backlog - (jobs.unended() if isinstance(jobs, RedisJobs) else 0)
+    if room < limit:
+        ctx.log.info("there are enough jobs already", room=max(room, 0))
+    for source in ctx.services.sources.due(time.time(), max(0, min(limit, room))):
+        yield Item(source=source)
+
+
+def look_again(item: Item, ctx: Context) -> Item:
+    """Enqueue a look at a file, unless there has been one meanwhile."""
+    sources = ctx.services.sources
+    due = sources.due_at(item.source)
+    if due is None or due > time.time():
+        return item.evolve(status=Status.UNCHANGED)
+    known = ctx.services.index.get(item.source)
+    if known is None or known.resource_url is None:
+        sources.look_at(item.source, None)
+        raise Skippable("the index does not know it", code="not_indexed")
+    dataset = Dataset(id=known.dataset_id, title=known.dataset_title, organisation=known.organisation)
+    params: dict[str, Any] = {"source": item.source, "url": known.resource_url, "dataset": dataset.dump()}
+    params |= {"dated": known.modified.isoformat()} if known.modified else {}
+    ctx.enqueue("source", params | {"force": True, "again": True, "priority": PRIORITY}, f"again:{item.source}:{due!r}")
+    # The job says when the next look is; should it come to no end, there is one nevertheless.
+    sources.look_at(item.source, time.time() + ctx.services.settings.job_deadline)
+    return item
+
+
+STAGES = (
+    Stage(name="due_sources", queue="io", expand=due_sources),
+    Stage(name="look_again", queue="io", run=look_again),
+)
