@@ -85,7 +85,9 @@ def test_a_body_becomes_a_resource(site, store):
 
 
 @given(body=st.binary(min_size=1, max_size=3000), chunked=st.booleans(), packed=st.booleans())
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@hypothesis_settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=40, deadline=None
+)
 def test_any_body_is_stored_under_its_digest(site, store, body, chunked, packed):
     site.answers["/any"] = Answer(body, chunked=chunked, gzip=packed)
     fetched = fetch(site.url("/any"), store)
@@ -180,7 +182,9 @@ def test_a_url_that_cannot_be_fetched(site, store, url, exception, code):
 
 
 @given(text=st.text(), form=st.sampled_from(["{}", "http:{}", "http://127.0.0.1:9/{}", "http://u:{}@127.0.0.1:9/"]))
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@hypothesis_settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=150, deadline=None
+)
 def test_no_url_at_all_raises(store, text, form):
     fetched = fetch(form.format(text), store, allow_private_hosts=())
     assert fetched.refusal is not None
