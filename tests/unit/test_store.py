@@ -20,10 +20,16 @@ from hypothesis import strategies as st
 
 from datafab.clients.bucket import PART
 from datafab.clients.collectioncsv import save_csv
+from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.store import IN_MEMORY, Store
 from datafab.domain.endpoint import endpoint_hash
+from datafab.domain.payload import Batch, Status
 from datafab.errors import Fatal, FlowError, SettingError, Wait
+from datafab.runner import Attempt, expand, run_stage
+from datafab.services import Services
+from tests.servers.http import Answer, Site
 from tests.servers.moto import KEYS, Moto
+from tests.unit.test_collect import COLLECT, SOURCE, Collection, row
 
 ROOTS = ("folder", "url", "s3")
 
@@ -88,7 +94,9 @@ def room_for(size: int) -> Iterator[None]:
 
 
 @given(chunks=st.lists(st.binary(max_size=300), max_size=6), big=st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60, deadline=None
+)
 def test_a_resource_has_the_digest_and_the_bytes_of_what_came(store, chunks, big):
     chunks = [*chunks, b"\xe9" * (IN_MEMORY + 1)] if big else chunks
     whole = b"".join(chunks)
@@ -412,3 +420,23 @@ def test_lists_are_forgotten_when_no_job_has_needed_them_for_long(tmp_path):
     assert store.read_list(new) == b"[2]"
     with pytest.raises(FlowError, match="no list"):
         store.read_list(old)
+
+
+def test_a_collection_waits_for_a_bucket_that_is_away(bucket, s3, tmp_path):
+    collection = Collection(tmp_path)
+    jobs, params = MemoryJobs(), {"endpoints": str(collection.csv), "collection": bucket.root}
+
+    def services(endpoint: str) -> Services:
+        return Services(collection.settings.model_copy(update={"s3_endpoint": endpoint}), jobs=jobs)
+
+    with Site({"/a.csv": Answer(b"id\n1\n")}) as site:
+        collection.write(row(site.url("/a.csv")))
+        whole = Batch(job="j", flow="collect", params=params)
+        (batch,) = expand(SOURCE, whole, services(s3.url), Attempt(created=time.time()))
+        with pytest.raises(Wait, match=r"s3://essai/.*Could not connect"):
+            run_stage(COLLECT, batch, services("http://127.0.0.1:9"), Attempt(created=time.time()))
+        assert site.hits.total() == 0
+        attempt = Attempt(created=time.time(), again=True, hastened=True)
+        (item,) = run_stage(COLLECT, batch, services(s3.url), attempt)
+    assert item.status is Status.OK
+    assert bucket.has(item.sha256)
