@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from datafab import log
-from tests.benchmarks import chains, collecting, ledgers, memory, profiling, report, searching
+from tests.benchmarks import analysing, chains, collecting, ledgers, memory, profiling, report, searching
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import ROOT, Process
 from tests.servers.elasticsearch import elasticsearch, missing
@@ -62,12 +62,26 @@ def _searching(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
         yield f"no Elasticsearch: {why}"
 
 
+def _analysing(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
+    if small:
+        results.analysing.append(analysing.measure(rig.folder, "A", 100, ("csv-detective", "exact")))
+        yield "100 rows"
+        return
+    for kind, rows in ((kind, rows) for rows in (1000, 100_000, 1_000_000) for kind in "AB"):
+        figures = analysing.measure(rig.folder, kind, rows, analysing.WAYS)
+        results.analysing.append(figures)
+        yield f"{kind}, {rows:,} rows: {figures.ratio('exact'):.1f} times csv-detective"
+    results.analysing.append(analysing.measure(rig.folder, "A", 10_000_000, ("exact", "reading")))
+    yield "10,000,000 rows"
+
+
 SECTIONS: dict[str, Callable[[Rig, report.Results, bool], Iterator[str]]] = {
     "five no-op tasks": _chains,
     "2,000 endpoints": _collect,
     "ledger": _ledger,
     "memory": _memory,
     "searching": _searching,
+    "analysing": _analysing,
 }
 
 

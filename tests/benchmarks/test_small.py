@@ -13,7 +13,7 @@ def test_the_benchmark_runs_and_writes_what_it_measured(tmp_path):
     text = output.read_text()
     heads = re.findall(r"^##+ (.*)", text, re.MULTILINE)
     sections = ["Targets", "Five no-op tasks", "threads -c 8", "40 endpoints", "The ledger", "Memory"]
-    assert heads == [*sections, "Searching 200 documents"]
+    assert heads == [*sections, "Searching 200 documents", "Analysing tables"]
     rows = (
         "bare",
         "ledger",
@@ -26,6 +26,7 @@ def test_the_benchmark_runs_and_writes_what_it_measured(tmp_path):
         "cpu",
         "control",
         "SQLite",
+        "A, 100",
     )
     for row in rows:
         (values,) = re.findall(rf"^\| {row} \| (.*) \|$", text, re.MULTILINE)
