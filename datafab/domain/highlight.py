@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from datafab.domain.document import Document, Highlight
-from datafab.domain.folding import key, words, written
+from datafab.domain.folding import fold, key, written
 from datafab.domain.query import Exact, Leaf, Node, Words, wanted
 
 #: Of one document: a wide table has more.
@@ -50,13 +50,12 @@ def _of(document: Document, terms: _Terms) -> Iterator[Highlight]:
 
 
 def _spans(text: str, phrases: Sequence[Sequence[str]]) -> tuple[tuple[int, int], ...]:
-    if not phrases:
-        return ()
-    folded = words(text)
+    folded = fold(text)
     there: list[tuple[int, int, str]] = []
     found = set()
     for phrase in phrases:
-        if phrase[0] not in folded:  # as it is with most texts
+        # Most texts do not even have the beginning of a word, which its plural has too.
+        if phrase[0][: max(1, len(phrase[0]) - 2)] not in folded:
             continue
         there = there or list(written(text))
         for first in range(len(there) - len(phrase) + 1):

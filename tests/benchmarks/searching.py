@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from datafab.domain.document import Column, Document
 from datafab.domain.payload import Status
 from datafab.domain.query import Facet
 
-#: Words of titles and columns.
-WORDS = [f"mot{rank}" for rank in range(20_000)]
+#: Syllables of words of titles and columns; no word is a plural, or an operator.
+SYLLABLES = [first + vowel for first in "bcdfghjklmnpqrtvz" for vowel in "aeiou"]
+WORDS = random.Random(0).sample(["".join(syllables) for syllables in product(SYLLABLES, repeat=3)], 20_000)
 #: As in a language, the tenth word comes half as often as the first, the hundredth a tenth as often.
 FREQUENCIES = list(accumulate(1 / (rank + 10) for rank in range(len(WORDS))))
 FORMATS = ("siret", "siren", "code_postal", "code_commune", "date", "email", "uai", "latitude_wgs", "longitude_wgs")
