@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from datafab.domain.document import Document
 from datafab.domain.folding import key, words
@@ -30,17 +31,17 @@ class Searchable:
     @classmethod
     def of(cls, document: Document) -> Searchable:
         """Fold a document."""
-        types = {key(column.python_type) for column in document.cols if column.python_type}
+        types = {_key(kind) for kind in {column.python_type for column in document.cols} if kind}
         return cls(
             title=_words(document.title),
             dataset=tuple(_words(text) for text in (document.dataset_title, document.dataset_id) if text),
             organisation=_words(document.organisation or ""),
-            column=tuple(_words(name) for name in document.header),
-            formats=tuple(_words(name) for name in document.formats),
+            column=tuple(_name(name) for name in document.header),
+            formats=tuple(_name(name) for name in document.formats),
             exact={
-                "format": tuple(key(name) for name in document.formats),
+                "format": tuple(_key(name) for name in document.formats),
                 "type": tuple(sorted(types)),
-                "domain": (key(document.domain),) if document.domain else (),
+                "domain": (_key(document.domain),) if document.domain else (),
                 "status": (document.status.value,),
             },
             title_key=key(document.title)[:SORTED_BY],
@@ -49,3 +50,7 @@ class Searchable:
 
 def _words(text: str) -> str:
     return " ".join(words(text))
+
+
+# Names of columns, formats, types and hosts are mostly those of other documents.
+_name, _key = lru_cache(maxsize=8192)(_words), lru_cache(maxsize=1024)(key)

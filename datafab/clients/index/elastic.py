@@ -33,6 +33,8 @@ from datafab.settings import Settings
 NAME = "csvmetadtgv"
 #: Bytes of one bulk request: a server takes 100 MB, what stands before it often less.
 MAX_REQUEST = 8 * 1024**2
+#: What is read of the answer, which is long: one entry for each document.
+ANSWERED = ("items.*.status", "items.*.error")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
 _PORTS = {"http": 9200, "https": 443}
 
@@ -122,6 +124,7 @@ class ElasticIndex:
                 raise_on_error=False,
                 raise_on_exception=False,
                 require_alias=True,
+                filter_path=ANSWERED,
             ):
                 found.append(outcome(next(iter(told.values())), self.shown))
         except TransportError as error:

@@ -10,6 +10,7 @@ Beside what a document says stand three views of it:
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -121,9 +122,9 @@ def template(pattern: str, *, french: bool, asciifolding: bool) -> _Field:
     }
 
 
-def entry(document: Document) -> _Field:
-    """Return a document's fields in the index."""
-    facts, seen = document.dump(), Searchable.of(document)
+def entry(document: Document) -> bytes:
+    """Return a document's fields in the index, as JSON: written by whom is quickest."""
+    seen = Searchable.of(document)
     folded: _Field = {
         "title": seen.title,
         "dataset": seen.dataset,
@@ -133,7 +134,9 @@ def entry(document: Document) -> _Field:
         **seen.exact,
         "title_key": seen.title_key,
     }
-    return {**facts, "detected_at": document.version, "columns": _columns(document.cols), "folded": folded}
+    views = {"detected_at": document.version, "columns": _columns(document.cols), "folded": folded}
+    facts = document.model_dump_json(exclude_none=True).encode()
+    return b"%b,%b" % (facts[:-1], json.dumps(views, ensure_ascii=False).encode()[1:])
 
 
 def action(index: str, document: Document, version_type: str = "external_gte") -> _Field:
