@@ -13,17 +13,21 @@ from datafab.domain.query import (
     FIELDS,
     Everything,
     Exact,
+    Facet,
     Kind,
     Node,
     Range,
+    Sort,
     Words,
     both,
     depth,
     either,
+    facets_named,
     leaves,
     negated,
     page,
     parse,
+    sort_named,
     wanted,
 )
 from datafab.domain.query_text import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, QueryError, write
@@ -301,3 +305,12 @@ def test_a_page_has_limits():
     assert page(100, 9900) == (100, 9900)
     with pytest.raises(FlowError, match="a search reaches 10,000"):
         page(100, 9901)
+
+
+def test_orders_and_facets_have_names():
+    assert sort_named("rows") is Sort.ROWS
+    assert facets_named(["status", "all", "status"]) == [Facet.STATUS, Facet.FORMAT, Facet.ORGANISATION, Facet.DOMAIN]
+    with pytest.raises(FlowError, match="'best' is no order; there are relevance, newest, rows, size, title"):
+        sort_named("best")
+    with pytest.raises(FlowError, match="'x' is no facet; there are format, organisation, domain, status, all"):
+        facets_named(["status", "x"])
