@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from datafab import log
-from tests.benchmarks import analysing, chains, collecting, ledgers, memory, profiling, report, searching
+from tests.benchmarks import analysing, chains, collecting, indexing, ledgers, memory, profiling, report, searching
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import ROOT, Process
 from tests.servers.elasticsearch import elasticsearch, missing
@@ -55,7 +55,9 @@ def _searching(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
     results.searching["SQLite"] = searching.sqlite_figures(rig.memory, *sizes)
     why = "not in a small run" if small else missing()
     if why is None:
-        with elasticsearch(rig.folder / "elasticsearch") as server:
+        with elasticsearch(rig.folder / "elasticsearch", options="") as server:
+            results.indexing = indexing.measure(f"{server.url}/indexing", sizes[0])
+            yield f"documents into Elasticsearch: {results.indexing.ratio:.2f} of its own helper"
             results.searching["Elasticsearch"] = searching.elastic_figures(f"{server.url}/searching", *sizes)
     yield ", ".join(f"{name} p95 {one.ratio(95):.2f} of by hand" for name, one in results.searching.items())
     if why:

@@ -12,12 +12,14 @@ from pathlib import Path
 from statistics import median
 from textwrap import fill
 
-from tests.benchmarks import analysing, chains, collecting, ledgers, memory, profiling, searching
+from tests.benchmarks import analysing, chains, collecting, indexing, ledgers, memory, profiling, searching
 
 #: factors against bare Celery, and against one endpoint after another: (what must be, what is aimed at)
 LATENCY, THROUGHPUT, COLLECT, AT_ONCE = (1.6, 1.4), (0.5, 0.7), (15, 30), (1, 1.5)
 #: p95 of searches against the query written by hand
 SEARCH = (1.5, 1.2)
+#: documents a second, against the bulk helper of Elasticsearch's client
+INDEX = (0.9, 1)
 #: CPU of an analysis against csv-detective's: by rows, exact; without filters; of a sample, by rows
 EXACT, UNFILTERED, SAMPLE = (
     {1000: (3, 4), 100_000: (6, 12), 1_000_000: (6, 12)},
@@ -48,6 +50,7 @@ class Results:
     locked: ledgers.Locked | None = None
     memory: memory.Figures | None = None
     searching: dict[str, searching.Figures] = field(default_factory=dict)
+    indexing: indexing.Figures | None = None
     analysing: list[analysing.Figures] = field(default_factory=list)
     seconds: float = 0.0
     redis: str = ""
@@ -98,6 +101,8 @@ def _targets(results: Results) -> list[str]:
     if results.collect:
         rows.append(_target("collecting, against one after another", results.collect.ratio, COLLECT))
         rows.append(_target("the same, of servers that answer at once", results.collect.ratio_at_once, AT_ONCE))
+    if results.indexing:
+        rows.append(_target("documents into Elasticsearch", results.indexing.ratio, INDEX))
     rows += [
         _target(f"search, {name}: p95", one.ratio(95), SEARCH, less=True) for name, one in results.searching.items()
     ]
@@ -271,7 +276,18 @@ def _searching(results: Results) -> list[str]:
             "checks the documents and tells what matched. *facets*: the same with the counts of all results by all facets.",
         ),
         *_table(["ms", "p50", "p95", "by hand p50", "by hand p95", "p95, ratio", "with facets p95"], rows),
+        *_indexing(results.indexing),
     ]
+
+
+def _indexing(figures: indexing.Figures | None) -> list[str]:
+    if figures is None:
+        return []
+    ours, raw = median(figures.ours), median(figures.raw)
+    return _said(
+        f"Into Elasticsearch went {ours:,.0f} documents a second by `put_many`, and {raw:,.0f} by its own client's bulk",
+        f"helper with bodies that were ready: in {len(figures.ours)} rounds, in turns, {figures.ratio:.2f} times as many.",
+    )
 
 
 def _analysis_targets(one: analysing.Figures) -> list[list[str]]:

@@ -43,6 +43,8 @@ ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 #: The first start on a busy machine of two cores takes 40 seconds, elsewhere ten.
 START = 180
+#: It starts in a third less time so, and does more work later.
+QUICK = "-XX:TieredStopAtLevel=1"
 CONFIG = """
 discovery.type: single-node
 network.host: 127.0.0.1
@@ -146,8 +148,13 @@ def _by_maven(new: Path) -> bool:
 
 
 @contextmanager
-def elasticsearch(folder: Path) -> Iterator[Elasticsearch]:
-    """Use the server of a test run; ``folder``: the same for all processes of that run."""
+def elasticsearch(folder: Path, *, options: str = QUICK) -> Iterator[Elasticsearch]:
+    """Use the server of a test run.
+
+    Args:
+        folder: the same for all processes of that run.
+        options: of its Java, when it is this process that starts it.
+    """
     folder.mkdir(exist_ok=True)
     state = folder / "state.json"
     with (folder / "start").open("w") as start, (folder / "users").open("w") as users:
@@ -155,7 +162,7 @@ def elasticsearch(folder: Path) -> Iterator[Elasticsearch]:
         fcntl.flock(users, fcntl.LOCK_SH)
         if not state.exists():
             with (folder / "keeper.log").open("ab") as log:
-                command = [sys.executable, "-m", "tests.servers.elasticsearch", str(folder)]
+                command = [sys.executable, "-m", "tests.servers.elasticsearch", str(folder), options]
                 # Not a child of ours: the process that starts it may end long before others do.
                 subprocess.run(["setsid", "--fork", *command], cwd=ROOT, stdout=log, stderr=log, check=True)
             end = time.monotonic() + START
@@ -169,7 +176,7 @@ def elasticsearch(folder: Path) -> Iterator[Elasticsearch]:
         yield server
 
 
-def keep(folder: Path) -> None:
+def keep(folder: Path, options: str) -> None:
     """Keep a server alive as long as somebody uses it."""
     with (
         (folder / "users").open("w") as users,
@@ -180,7 +187,7 @@ def keep(folder: Path) -> None:
         with zipfile.ZipFile(ZIP) as archive:
             archive.extractall(name)
         server = Elasticsearch(f"http://127.0.0.1:{_configure(Path(name), home)}", folder)
-        child = _start(home)
+        child = _start(home, options)
         state = folder / "state.json"
         try:
             while True:
@@ -193,7 +200,7 @@ def keep(folder: Path) -> None:
                     if not state.exists():
                         (folder / "failed").touch()
                         sys.exit(f"it ended with {child.returncode}")
-                    child = _start(home)
+                    child = _start(home, options)
                 if not state.exists() and server.ready():
                     new = folder / "state.new"
                     new.write_text(json.dumps({"url": server.url}))
@@ -221,7 +228,7 @@ def _configure(folder: Path, home: Path) -> int:
     return port
 
 
-def _start(home: Path) -> subprocess.Popen[bytes]:
+def _start(home: Path, options: str) -> subprocess.Popen[bytes]:
     command = ["bash", str(home / "bin" / "elasticsearch")]
     # A keeper that is killed leaves no server behind; this must be said after the user has changed.
     if os.getuid() == 0:
@@ -229,13 +236,12 @@ def _start(home: Path) -> subprocess.Popen[bytes]:
         command = [*drop, "setpriv", "--pdeathsig", "TERM", *command]
     else:
         command = lifeline(["/bin/bash", *command[1:]])
-    fast = "-XX:TieredStopAtLevel=1"
     env = {
         "PATH": os.defpath,
         "HOME": str(home),
         "ES_JAVA_HOME": str(java_home()),
-        "CLI_JAVA_OPTS": fast,
-        "ES_JAVA_OPTS": "-Xms512m -Xmx512m" + ("" if os.environ.get("DATAFAB_BENCH") else f" {fast}"),
+        "CLI_JAVA_OPTS": QUICK,
+        "ES_JAVA_OPTS": f"-Xms512m -Xmx512m {options}",
     }
     return subprocess.Popen(command, cwd=home, env=env, stdin=subprocess.DEVNULL)
 
@@ -244,4 +250,4 @@ if __name__ == "__main__":
     if len(sys.argv) == 1:
         bring()
     else:
-        keep(Path(sys.argv[1]))
+        keep(Path(sys.argv[1]), sys.argv[2])
