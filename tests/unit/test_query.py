@@ -75,6 +75,7 @@ def day(*parts: int) -> int:
         ("NOT a b", both([negated(A), B])),
         ("a-b", word("a", "b")),
         ("a - b & c", both([A, B, C])),
+        ("a : b", both([A, B])),
         ("and or not", both([word("and"), word("or"), word("not")])),
         ("ORLY ANDRE NOTRE", both([word("orly"), word("andre"), word("notre")])),
         ('"OR"', word("or")),
