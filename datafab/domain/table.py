@@ -20,6 +20,10 @@ HEAD_RECORDS, HEAD_LINES = 100, 1000
 MAX_CELL = 16 * 1024**2
 #: The better one first, where two fit equally well.
 SEPARATORS = (";", ",", "\t", "|")
+#: Separators of tables that have none of those, and the columns that make them believable: times and names hold them.
+RARE = {":": 2, " ": 3}
+#: Records that must have the same number of cells by such a one.
+RARE_RECORDS = 3
 
 # The csv module has one limit for the whole process; its own of 128 KiB refuses ordinary GeoJSON cells.
 csv.field_size_limit(MAX_CELL)
@@ -187,6 +191,9 @@ def layout(lines: Sequence[str]) -> Layout:
     """
     found = {each: list(islice(records(lines, each, cut=True), HEAD_RECORDS)) for each in SEPARATORS}
     separator = max(SEPARATORS, key=lambda each: _fit(found[each]))
+    if found[separator] and _width(found[separator])[0] == 1:
+        found |= {each: list(islice(records(lines, each, cut=True), HEAD_RECORDS)) for each in RARE}
+        separator = next((each for each, least in RARE.items() if _even(found[each], least)), separator)
     rows = found[separator]
     if not rows:
         # Nothing, or but one record that is never complete: say which.
@@ -212,6 +219,12 @@ def _fit(rows: Sequence[tuple[int, list[str]]]) -> tuple[float, int]:
         return (0.0, 0)
     width, count = _width(rows)
     return (count / len(rows) * (1.0 if width > 1 else 0.3), width)
+
+
+def _even(rows: Sequence[tuple[int, list[str]]], least: int) -> bool:
+    """Tell whether all records have the same number of cells, that many at least."""
+    widths = {len(cells) for _, cells in rows}
+    return len(rows) >= RARE_RECORDS and len(widths) == 1 and min(widths) >= least
 
 
 def _header(rows: Sequence[tuple[int, list[str]]]) -> int:

@@ -164,7 +164,12 @@ FOUND = {
     "commas": (PLAIN.replace(";", ","), 20, ["id", "nom", "valeur"]),
     "tabs": (PLAIN.replace(";", "\t"), 20, ["id", "nom", "valeur"]),
     "pipes": (PLAIN.replace(";", "|"), 20, ["id", "nom", "valeur"]),
-    "colons are no separator": (PLAIN.replace(";", ":"), 20, ["id:nom:valeur"]),
+    "colons": (PLAIN.replace(";", ":"), 20, ["id", "nom", "valeur"]),
+    "times are no columns": ("heure\n12:30\n13:45\n14:00\n", 3, ["heure"]),
+    "blanks": (PLAIN.replace(";", " ").replace("Ville ", "Ville-"), 20, ["id", "nom", "valeur"]),
+    "names are no columns": ("Nom complet\nMarie Curie\nVictor Hugo\nJean Jaurès\n", 3, ["Nom complet"]),
+    "mixed line ends": (PLAIN.replace("\n7;", "\r\n7;").replace("\n9;", "\r\n9;"), 20, ["id", "nom", "valeur"]),
+    "one row": ("id;nom\n1;x\n", 1, ["id", "nom"]),
     "commas in text": (PLAIN.replace("Ville", "Ville, belle,"), 20, ["id", "nom", "valeur"]),
     "byte order mark": (PLAIN.encode("utf-8-sig"), 20, ["id", "nom", "valeur"]),
     "UTF-16": (PLAIN.encode("utf-16"), 20, ["id", "nom", "valeur"]),
@@ -397,7 +402,8 @@ def test_cells_may_be_as_long_as_the_outline_of_a_country():
 @pytest.mark.skipif(not TABLES.is_dir(), reason="the corpus of real tables is not on this machine")
 def test_every_table_of_the_corpus_is_analysed_or_refused():
     detective = Detective(max_columns=3)  # enough to see csv-detective at work, in a third of the time
-    paths = sorted(TABLES.iterdir())
+    # The widest has 4,000 columns, and is looked at in test_detective_equality.py.
+    paths = sorted(path for path in TABLES.iterdir() if path.name != "frictionless-wide.csv")
     analysed = 0
     for path in paths:
         try:
