@@ -58,6 +58,8 @@ def rebuild_command(stores: tuple[str, ...], other: str | None) -> None:
     """Fill the index from what jobs, stores or another index know; start it again if it breaks off."""
     settings = cluster_app.settings() if other else api.connect()
     with closing(Services(settings)) as services, show.screen.status("reading") as status:
+        if services.index_owner is not None:
+            services.index_owner.claim(move=True)
 
         def told(done: rebuild.Rebuilt) -> None:
             status.update(f"{done.ok} documents put, {done.stale} were there")

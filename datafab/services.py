@@ -15,6 +15,7 @@ from datafab.clients.entrepot import Entrepot
 from datafab.clients.fetch import Fetcher
 from datafab.clients.gates import Gates, MemoryGates, RedisGates
 from datafab.clients.index import Index, open_index
+from datafab.clients.index.owner import Owner
 from datafab.clients.jobs import Jobs, RedisJobs, connect
 from datafab.clients.linkproxy import LinkProxy
 from datafab.clients.publications import Publications
@@ -140,7 +141,23 @@ class Services:
     @cached_property
     def index(self) -> Index:
         """The index of what was analysed."""
+        if self.index_owner is not None:
+            self.index_owner.check()
         return open_index(self.settings.index, self.settings)
+
+    @cached_property
+    def written_index(self) -> Index:
+        """The same, for whoever writes it."""
+        if self.index_owner is not None:
+            self.index_owner.claim()
+        return self.index
+
+    @cached_property
+    def index_owner(self) -> Owner | None:
+        """The host of the cluster that has the index, where it is a file."""
+        if self.settings.redis_url is None or not self.settings.index.startswith("sqlite:"):
+            return None
+        return Owner(connect(self.settings.redis_url, patience=30))
 
     @cached_property
     def detective(self) -> Detective:
@@ -186,4 +203,7 @@ class Services:
         for name in ("jobs", "fetcher", "mqtt", "publications", "sources", "turns", "index"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
+        self.__dict__.pop("written_index", None)
+        if owner := self.__dict__.pop("index_owner", None):
+            owner.close()
         self._stores.clear()

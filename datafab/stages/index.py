@@ -18,7 +18,7 @@ def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:
     version = round(ctx.created * 1000)
     made = [document_of(item, ctx.services, version) for item in items]
     try:
-        put = iter(ctx.services.index.put_many(one for one in made if isinstance(one, Document)))
+        put = iter(ctx.services.written_index.put_many(one for one in made if isinstance(one, Document)))
     except Retriable as error:
         yield from (error for _ in items)
         return
