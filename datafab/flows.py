@@ -14,7 +14,7 @@ from datafab.flow import Flow, check, spread
 from datafab.services import Services
 from datafab.settings import load
 from datafab.stage import Stage
-from datafab.stages import STAGES, archive_plan, collect
+from datafab.stages import STAGES, archive_plan, endpoints
 
 __all__ = ["FLOWS", "Flow", "check", "complete", "find", "flows", "localised", "plan", "use"]
 
@@ -33,7 +33,7 @@ FLOWS: dict[str, Flow] = {
             requires=frozenset({"endpoints", "collection"}),
             files=frozenset({"endpoints"}),
             folders=frozenset({"collection"}),
-            localise=collect.localised,
+            localise=endpoints.localised,
             after="collection",
             after_if="save_csv",
         ),

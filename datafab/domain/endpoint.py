@@ -12,8 +12,8 @@ from enum import StrEnum
 from io import StringIO
 from typing import Any
 
-from datafab.domain.payload import CollectFacts
-from datafab.errors import Fatal, FlowError
+from datafab.domain.payload import CollectFacts, Item, Status
+from datafab.errors import DatafabError, Fatal, FlowError
 
 #: Columns without which nothing can be collected; ``plugin``, ``parameters`` and ``end-date`` may be missing.
 REQUIRED = ("endpoint", "endpoint-url")
@@ -155,3 +155,17 @@ def unfetchable(facts: CollectFacts) -> Fatal | None:
         msg = f"unknown plugin {facts.plugin!r}; there are {', '.join(sorted(PLUGINS))}, or none for a plain GET"
         return Fatal(msg, code="unknown_plugin", field="plugin")
     return None
+
+
+def settled(
+    item: Item,
+    fetch: FetchStatus,
+    error: DatafabError | None = None,
+    status: Status | None = None,
+    http_status: int | None = None,
+) -> Item:
+    """Return the item with the fetch's status, and its own."""
+    facts = item.collect and item.collect.evolve(status=fetch.value, http_status=http_status)
+    if error is not None:
+        return item.evolve(collect=facts).failed(error, status or Status.FAILED)
+    return item.evolve(collect=facts, status=status or (Status.OK if fetch is FetchStatus.OK else Status.FAILED))

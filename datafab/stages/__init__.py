@@ -15,6 +15,7 @@ from datafab.stages import (
     collect,
     collection,
     datastore,
+    endpoints,
     index,
     publish,
     push,
@@ -24,6 +25,7 @@ from datafab.stages import (
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for module in (
+        endpoints,
         collect,
         collection,
         catalogue,

@@ -18,115 +18,32 @@ Parameters of a job:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from http import HTTPStatus
-from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from datafab.clients.fetch import Fetched, Session
 from datafab.clients.localfile import is_file, read_file
 from datafab.clients.plugins import Making, making
-from datafab.clients.queryfile import Queries
 from datafab.clients.refusal import resting
-from datafab.clients.store import Store, root_of
-from datafab.domain.batching import by_host
-from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, unfetchable
+from datafab.clients.store import Store
+from datafab.domain.endpoint import FetchStatus, decided, endpoint_hash, settled, unfetchable
 from datafab.domain.fetchlog import FetchLog, log_name
 from datafab.domain.filename import filename, media_type
 from datafab.domain.history import History, after, history_name
 from datafab.domain.hosts import ENOUGH, REST, RESTS, Hosts
 from datafab.domain.payload import CollectFacts, Item, Status
 from datafab.domain.plugin import made_type
-from datafab.domain.sparql import split
 from datafab.domain.timestamp import stripped, stripped_wfs
-from datafab.errors import DatafabError, Fatal, FlowError, Retriable, Skippable
-from datafab.services import Services
+from datafab.errors import DatafabError, Fatal, Retriable, Skippable
 from datafab.stage import Context, Outcome, Stage
 
 
 def _now() -> datetime:
     """Return the time in UTC without a zone, as the logs have it."""
     return datetime.now(UTC).replace(tzinfo=None)
-
-
-def endpoints(ctx: Context) -> Iterator[Item]:
-    """Read the endpoints of an endpoint.csv."""
-    root = _root(ctx.params)
-    store = ctx.services.store(root)
-    store.ping()
-    store.sweep()
-    name = str(ctx.params.get("endpoints") or "")
-    now = _now()
-    seen: set[str] = set()
-    queries = _queries(ctx.params, ctx.services)
-    for row in read_rows(_read(name, ctx.services), name.partition("#")[2] or name):
-        if row.warning:
-            ctx.log.warning(row.warning, endpoint=row.facts.endpoint)
-        item = _item(row, root, now, seen)
-        if row.facts.plugin == "sparql" and item.collect is not None:
-            item = item.evolve(collect=item.collect.evolve(query=queries.kept(split(row.url)[1])))
-        yield item
-
-
-def _item(row: Row, root: str, now: datetime, seen: set[str]) -> Item:
-    """Return a row's item. One that is in the file already, and will be fetched, must not be fetched beside itself."""
-    key = endpoint_hash(row.url)
-    item = Item(source=f"endpoint:{key}", url=row.url, store=root, collect=row.facts)
-    if decided(row.facts, row.url, now):
-        return item
-    if key in seen:
-        return _settled(item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
-    seen.add(key)
-    return item
-
-
-def _root(params: Mapping[str, Any]) -> str:
-    """Return the URL of the collection's store."""
-    root = str(params.get("collection") or "")
-    if not root:
-        msg = "no collection: give the folder or URL that gets resource/ and log/"
-        raise FlowError(msg, code="missing_parameter", field="collection")
-    return root_of(root)
-
-
-def _read(name: str, services: Services) -> bytes:
-    """Return the endpoint.csv."""
-    if name.startswith("list:"):
-        return services.store(services.settings.store).read_list(name.removeprefix("list:").partition("#")[0])
-    try:
-        return _path(name).read_bytes()
-    except OSError as error:
-        msg = f"{name or 'no file'}: {error.strerror}; `endpoints` names the endpoint.csv"
-        raise FlowError(msg, code="missing_file", field="endpoints") from error
-
-
-def _path(name: str) -> Path:
-    return Path(unquote(urlsplit(name).path)) if name.startswith("file:") else Path(name)
-
-
-def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
-    """Let the query files that endpoints name travel with the job: its workers may be on other hosts."""
-    name = str(params.get("endpoints") or "")
-    if not (name and params.get("collection")):
-        return dict(params)
-    data = _read(name, services)
-    if b"sparql" not in data:
-        return dict(params)
-    named = (split(row.url)[1] for row in read_rows(data, name) if row.facts.plugin == "sparql")
-    return {**params, "queries": _queries(params, services).packed(named)}
-
-
-def _queries(params: Mapping[str, Any], services: Services) -> Queries:
-    """Return the query files of a job: those that travel with it, else those that this host has."""
-    name = str(params.get("endpoints") or "")
-    path = name.partition("#")[2] if name.startswith("list:") else name
-    folder = _path(path).parent if path else None
-    lists = services.store(services.settings.store)
-    return Queries(params.get("queries"), folder, services.store(_root(params)), lists)
 
 
 def _query(ctx: Context, facts: CollectFacts) -> str | None:
@@ -176,10 +93,10 @@ class _Endpoint:
         match decided(self.facts, self.url, self.now):
             case FetchStatus.EXPIRED as status:
                 ended = Skippable(f"ended on {self.facts.end_date}", code="expired", field="end-date")
-                return _settled(self.item, status, ended, Status.SKIPPED)
+                return settled(self.item, status, ended, Status.SKIPPED)
             case FetchStatus.HASH_FAILURE as status:
                 msg = f"{self.facts.endpoint!r} is not the sha256 of the endpoint-url, {endpoint_hash(self.url)}"
-                return _settled(self.item, status, Fatal(msg, code="hash_failure", field="endpoint"))
+                return settled(self.item, status, Fatal(msg, code="hash_failure", field="endpoint"))
         return self._before(ctx) or self._asked(session, ctx)
 
     def _asked(self, session: Session, ctx: Context) -> Outcome:
@@ -239,7 +156,7 @@ class _Endpoint:
             return self._kept(log, self.url) if kept else None
         if ctx.params.get("refill_todays_logs") or (ctx.params.get("retry_failed") and not kept):
             return None
-        return _settled(kept or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+        return settled(kept or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
 
     def _resting(self, ctx: Context) -> Item | None:
         """Return what the last look gave, if it was not long ago for an endpoint that changes as seldom as this one."""
@@ -250,7 +167,7 @@ class _Endpoint:
         settings = ctx.services.settings
         if history.due(self.now, settings.adaptive_least, settings.adaptive_most):
             return None
-        return _settled(self._known() or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+        return settled(self._known() or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
 
     @cached_property
     def history(self) -> History | None:
@@ -284,7 +201,7 @@ class _Endpoint:
             plugin=self.facts.plugin,
         )
         self._write(log)
-        return _settled(self.item, FetchStatus.FAILED, error)
+        return settled(self.item, FetchStatus.FAILED, error)
 
     def _fetched(self, fetched: Fetched, made: Making | None = None) -> Outcome:
         """Log a fetch; one that failed and may pass is tried again, with a log of its own in this one's place."""
@@ -310,13 +227,13 @@ class _Endpoint:
         error = fetched.error("endpoint-url", budget=made.budget if made else None)
         if isinstance(error, Retriable):
             return error
-        return _settled(self.item, FetchStatus.FAILED, error, http_status=fetched.status)
+        return settled(self.item, FetchStatus.FAILED, error, http_status=fetched.status)
 
     def _kept(self, log: FetchLog, url: str, size: int | None = None) -> Item:
         """Return the item that a log with a resource makes."""
         item = self._with_resource(log, url, size) or self.item
         status = Status.UNCHANGED if log.status == HTTPStatus.NOT_MODIFIED else Status.OK
-        return _settled(item, FetchStatus.OK, status=status, http_status=log.status)
+        return settled(item, FetchStatus.OK, status=status, http_status=log.status)
 
     def _with_resource(self, log: FetchLog, url: str | None = None, size: int | None = None) -> Item | None:
         """Return the item with the resource that the log names; None when it is not in the store.
@@ -337,34 +254,13 @@ class _Endpoint:
         )
 
 
-def _settled(
-    item: Item,
-    fetch: FetchStatus,
-    error: DatafabError | None = None,
-    status: Status | None = None,
-    http_status: int | None = None,
-) -> Item:
-    """Return the item with the fetch's status, and its own."""
-    facts = item.collect and item.collect.evolve(status=fetch.value, http_status=http_status)
-    if error is not None:
-        return item.evolve(collect=facts).failed(error, status or Status.FAILED)
-    return item.evolve(collect=facts, status=status or (Status.OK if fetch is FetchStatus.OK else Status.FAILED))
-
-
 def _failed(item: Item, error: DatafabError) -> Item:
     """Return an endpoint that was tried often enough."""
     status = error.code.removeprefix("http_")
-    return _settled(item, FetchStatus.FAILED, error, http_status=int(status) if status.isdecimal() else None)
+    return settled(item, FetchStatus.FAILED, error, http_status=int(status) if status.isdecimal() else None)
 
 
 STAGES = (
-    Stage(
-        name="endpoints",
-        queue="io",
-        expand=endpoints,
-        deal=by_host,
-        provides=frozenset({"url", "collect", "store"}),
-    ),
     Stage(
         name="collect",
         queue="io",

@@ -26,12 +26,12 @@ from datafab.runner import Attempt, expand, load_items, run_inline, run_stage
 from datafab.services import Services
 from datafab.settings import Settings
 from datafab.stage import Stage
-from datafab.stages import collect
+from datafab.stages import collect, endpoints
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site, redirect
 from tests.servers.wfs import Wfs
 
-SOURCE, COLLECT = collect.STAGES
+(SOURCE,), (COLLECT,) = endpoints.STAGES, collect.STAGES
 CSV = "id;commune\n1;Évreux\n".encode()
 TODAY = f"{datetime.now(UTC):%Y-%m-%d}"
 
@@ -501,13 +501,13 @@ from datafab.domain.payload import Batch
 from datafab.runner import Attempt, expand, run_stage
 from datafab.services import Services
 from datafab.settings import Settings
-from datafab.stages.collect import STAGES
+from datafab.stages import STAGES
 
 services = Services(Settings(allow_private_hosts=("*",)), jobs=MemoryJobs())
 attempt = Attempt(created=time.time())
 batch = Batch(job="j", flow="f", params={"endpoints": sys.argv[1], "collection": sys.argv[2]})
-for dealt in expand(STAGES[0], batch, services, attempt):
-    run_stage(STAGES[1], dealt, services, attempt)
+for dealt in expand(STAGES["endpoints"], batch, services, attempt):
+    run_stage(STAGES["collect"], dealt, services, attempt)
 """
 
 

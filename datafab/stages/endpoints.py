@@ -1,0 +1,106 @@
+"""The endpoints of an ``endpoint.csv``: the items of the flow ``collect``, whose parameters ``collect.py`` tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from datafab.clients.queryfile import Queries
+from datafab.clients.store import root_of
+from datafab.domain.batching import by_host
+from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, settled
+from datafab.domain.payload import Item, Status
+from datafab.domain.sparql import split
+from datafab.errors import FlowError
+from datafab.services import Services
+from datafab.stage import Context, Stage
+
+
+def endpoints(ctx: Context) -> Iterator[Item]:
+    """Read the endpoints of an endpoint.csv."""
+    root = _root(ctx.params)
+    store = ctx.services.store(root)
+    store.ping()
+    store.sweep()
+    name = str(ctx.params.get("endpoints") or "")
+    now = datetime.now(UTC).replace(tzinfo=None)
+    seen: set[str] = set()
+    queries = _queries(ctx.params, ctx.services)
+    for row in read_rows(_read(name, ctx.services), name.partition("#")[2] or name):
+        if row.warning:
+            ctx.log.warning(row.warning, endpoint=row.facts.endpoint)
+        item = _item(row, root, now, seen)
+        if row.facts.plugin == "sparql" and item.collect is not None:
+            item = item.evolve(collect=item.collect.evolve(query=queries.kept(split(row.url)[1])))
+        yield item
+
+
+def _item(row: Row, root: str, now: datetime, seen: set[str]) -> Item:
+    """Return a row's item. One that is in the file already, and will be fetched, must not be fetched beside itself."""
+    key = endpoint_hash(row.url)
+    item = Item(source=f"endpoint:{key}", url=row.url, store=root, collect=row.facts)
+    if decided(row.facts, row.url, now):
+        return item
+    if key in seen:
+        return settled(item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+    seen.add(key)
+    return item
+
+
+def _root(params: Mapping[str, Any]) -> str:
+    """Return the URL of the collection's store."""
+    root = str(params.get("collection") or "")
+    if not root:
+        msg = "no collection: give the folder or URL that gets resource/ and log/"
+        raise FlowError(msg, code="missing_parameter", field="collection")
+    return root_of(root)
+
+
+def _read(name: str, services: Services) -> bytes:
+    """Return the endpoint.csv."""
+    if name.startswith("list:"):
+        return services.store(services.settings.store).read_list(name.removeprefix("list:").partition("#")[0])
+    try:
+        return _path(name).read_bytes()
+    except OSError as error:
+        msg = f"{name or 'no file'}: {error.strerror}; `endpoints` names the endpoint.csv"
+        raise FlowError(msg, code="missing_file", field="endpoints") from error
+
+
+def _path(name: str) -> Path:
+    return Path(unquote(urlsplit(name).path)) if name.startswith("file:") else Path(name)
+
+
+def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
+    """Let the query files that endpoints name travel with the job: its workers may be on other hosts."""
+    name = str(params.get("endpoints") or "")
+    if not (name and params.get("collection")):
+        return dict(params)
+    data = _read(name, services)
+    if b"sparql" not in data:
+        return dict(params)
+    named = (split(row.url)[1] for row in read_rows(data, name) if row.facts.plugin == "sparql")
+    return {**params, "queries": _queries(params, services).packed(named)}
+
+
+def _queries(params: Mapping[str, Any], services: Services) -> Queries:
+    """Return the query files of a job: those that travel with it, else those that this host has."""
+    name = str(params.get("endpoints") or "")
+    path = name.partition("#")[2] if name.startswith("list:") else name
+    folder = _path(path).parent if path else None
+    lists = services.store(services.settings.store)
+    return Queries(params.get("queries"), folder, services.store(_root(params)), lists)
+
+
+STAGES = (
+    Stage(
+        name="endpoints",
+        queue="io",
+        expand=endpoints,
+        deal=by_host,
+        provides=frozenset({"url", "collect", "store"}),
+    ),
+)
