@@ -25,10 +25,15 @@ def sandbox() -> None:
 
 @sandbox.command("catalogue")
 @click.argument("urls", nargs=-1)
+@click.option("--datasets", type=click.IntRange(1), help="So many datasets instead, of five files each.")
+@click.option("--files", default="http://127.0.0.1:9", help="Root of the server where those lie.", show_default=True)
+@click.option("--changed", default=0, type=click.IntRange(0), help="So many of them have changed just now.")
 @at_port
-def catalogue_command(urls: tuple[str, ...], port: int) -> None:
+def catalogue_command(urls: tuple[str, ...], port: int, datasets: int | None, files: str, changed: int) -> None:
     """Run a data.gouv.fr with a dataset for each of URLS."""
-    with _sandbox("catalogue", port) as running:
+    made = {"count": datasets, "files": files, "changed": changed}
+    many = import_module("datafab.sandbox.many").Many(**made) if datasets else None
+    with _sandbox("catalogue", port, sandbox=many) as running:
         for url in urls:
             running.add(url)
         _until_stopped(f"DATAFAB_CATALOGUE_URL={running.url}")
@@ -65,9 +70,9 @@ def entrepot_command(port: int) -> None:
         _until_stopped(*(f"DATAFAB_ENTREPOT_{name}={getattr(running, each)}" for name, each in names.items()))
 
 
-def _sandbox(name: str, port: int) -> Any:
+def _sandbox(name: str, port: int, **given: Any) -> Any:
     """Return a sandbox, imported only now: no other command needs Flask."""
-    return getattr(import_module(f"datafab.sandbox.{name}"), name)(port)
+    return getattr(import_module(f"datafab.sandbox.{name}"), name)(port, **given)
 
 
 def _until_stopped(*lines: str) -> None:

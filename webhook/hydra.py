@@ -50,11 +50,11 @@ class Pushed(_Input):
     dataset_id: Id
     document: Described
 
-    def resource(self) -> Resource:
-        """Return the resource."""
+    def raw(self) -> dict[str, Any]:
+        """Return the resource as the API has it."""
         told = self.document.model_dump()
         checksum = {"type": told.pop("checksum_type"), "value": told.pop("checksum_value")}
-        return Resource.of({"id": self.dataset_id}, told | {"id": self.resource_id, "checksum": checksum})
+        return told | {"id": self.resource_id, "checksum": checksum}
 
 
 @routes.before_request
@@ -91,12 +91,13 @@ def deleted(resource: str) -> tuple[dict[str, str], HTTPStatus]:
 
 def _look(told: Pushed) -> str:
     """Enqueue a look at a resource, unless one is on its way; return the job's id."""
-    resource, services = told.resource(), site().services
+    raw, services = told.raw(), site().services
+    resource = Resource.of({"id": told.dataset_id}, raw)
     url = resource.url or ""
     if not fetchable(url) or excluded(url, services.settings.catalogue_exclude):
         msg = f"document.url: {url!r} is not fetched: it is not http or https, or excluded"
         raise FlowError(msg, code="not_fetched", field="document.url")
-    seen, source = fingerprint(resource), f"datagouv:{resource.id}"
+    seen, source = fingerprint(raw), f"datagouv:{resource.id}"
     params: dict[str, Any] = {"source": source, "url": url, "fingerprint": seen, "dataset": {"id": resource.dataset}}
     params |= {"force": True} | ({"format": resource.format[:20]} if resource.format else {})
     params |= {"dated": resource.last_modified.isoformat()} if resource.last_modified else {}

@@ -30,30 +30,40 @@ MAX_ETAG, MAX_DATE = 200, 64
 #: Sources that are asked about at once.
 MANY = 500
 AGAIN = f"{PREFIX}again"
-#: Looks at a source that are kept.
-LOOKS = 5
+#: Looks at a source that are kept, the last one first, each in a field of its own of at most so many characters: Redis
+#: keeps a hash packed, in a third of the bytes, while none of its values is longer than 64.
+LOOKS, MAX_LOOK = 5, 64
 #: Names of its parts that are kept.
 MAX_PARTS = 4000
 
 # Of two jobs on one source the one that was made later knows better, whichever ends last; of one that was withdrawn
 # since, none does. The looks are told in any case, the last one first.
 _REMEMBER = """
-local known = redis.call('HMGET', KEYS[1], 'a', 'g', 'h')
+local known = redis.call('HMGET', KEYS[1], 'a', 'g', '0', '1', '2', '3', '4')
 if (tonumber(known[2]) or 0) >= tonumber(ARGV[1]) then return -1 end
-local looks, count = ARGV[3], 1
-for look in string.gmatch(known[3] or '', '[^\\n]+') do
-  if count < tonumber(ARGV[4]) and look ~= ARGV[3] then looks, count = looks .. '\\n' .. look, count + 1 end
+local looks = {ARGV[3]}
+for i = 3, 7 do
+  if known[i] and known[i] ~= ARGV[3] and #looks < 5 then looks[#looks + 1] = known[i] end
 end
-redis.call('HSET', KEYS[1], 'h', looks)
+for i, look in ipairs(looks) do redis.call('HSET', KEYS[1], i - 1, look) end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 if (tonumber(known[1]) or 0) > tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'a', ARGV[1])
 redis.call('HDEL', KEYS[1], 'g')
-for i = 5, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i])
   else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
 end
 return 1
+"""
+
+_SAW = """
+local found = {}
+for id, source in string.gmatch(ARGV[1], '([^\\n]+)\\n([^\\n]+)') do
+  redis.call('ZADD', KEYS[1], 'GT', ARGV[2], source)
+  found[#found + 1] = redis.call('HGET', ARGV[3] .. id, 'f') or ''
+end
+return table.concat(found, '\\n')
 """
 
 # A pass that began earlier may end later.
@@ -94,11 +104,11 @@ class Facts:
 class Look(NamedTuple):
     """A job that looked at a source."""
 
-    #: Unix time at which it was made
+    #: Unix time at which it was made; it is kept to the second
     at: float
     status: str
     job: str
-    #: type of its error
+    #: type of its error, its first letters where that is long
     error: str | None = None
 
     @classmethod
@@ -109,7 +119,7 @@ class Look(NamedTuple):
 
     def __str__(self) -> str:
         """Return it as it is kept."""
-        return f"{self.at:.3f} {self.status} {self.job}{f' {self.error}' if self.error else ''}"
+        return f"{self.at:.0f} {self.status} {self.job}{f' {self.error}' if self.error else ''}"[:MAX_LOOK]
 
 
 _LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstdpc", strict=True))
@@ -128,6 +138,7 @@ class Sources:
         self._patience = int(settings.job_deadline)
         self._remember = client.register_script(_REMEMBER)
         self._move = client.register_script(_MOVE)
+        self._saw = client.register_script(_SAW)
 
     def close(self) -> None:
         """Close the connections."""
@@ -138,19 +149,10 @@ class Sources:
         values = self._redis.hmget(_source(source), list(_LETTERS.values()))
         return Facts(**dict(zip(_LETTERS, values, strict=True)))
 
-    def fingerprints(self, sources: Sequence[str]) -> dict[str, str | None]:
-        """Return the fingerprints that sources were last seen with."""
-        found: list[str | None] = []
-        for first in range(0, len(sources), MANY):
-            with self._redis.pipeline(transaction=False) as pipe:
-                for source in sources[first : first + MANY]:
-                    pipe.hget(_source(source), "f")
-                found += pipe.execute()
-        return dict(zip(sources, found, strict=True))
-
     def looks(self, source: str) -> list[Look]:
         """Return the last looks at a source, the last one first."""
-        return [Look.read(line) for line in (self._redis.hget(_source(source), "h") or "").splitlines()]
+        found = self._redis.hmget(_source(source), [str(number) for number in range(LOOKS)])
+        return [Look.read(line) for line in found if line]
 
     def remember(self, source: str, look: Look, **facts: str | None) -> bool:
         """Keep a look at a source, and some facts unless a later look has told its own.
@@ -163,7 +165,7 @@ class Sources:
             facts["modified"] = None
         if len(facts.get("parts") or "") > MAX_PARTS:
             facts["parts"] = None
-        args: list[Any] = [look.at, KEPT, str(look), LOOKS]
+        args: list[Any] = [look.at, KEPT, str(look)]
         for name, value in facts.items():
             args += [_LETTERS[name], value or ""]
         return int(self._remember(keys=[_source(source)], args=args)) >= 0
@@ -177,10 +179,16 @@ class Sources:
         """Note that a pass over a catalogue has come to a good end that began at ``at``; False: a later one did."""
         return bool(self._move(keys=[_catalogue(catalogue)], args=[catalogue, at]))
 
-    def saw(self, catalogue: str, sources: Sequence[str], at: float) -> None:
-        """Note that a pass that began at ``at`` has seen these sources in a catalogue."""
-        if sources:
-            self._redis.zadd(f"{_catalogue(catalogue)}:seen", dict.fromkeys(sources, at), gt=True)
+    def saw(self, catalogue: str, sources: Sequence[str], at: float) -> dict[str, str | None]:
+        """Note that a pass that began at ``at`` has seen these sources; return their fingerprints of the last look."""
+        found: dict[str, str | None] = {}
+        for first in range(0, len(sources), MANY):
+            some = sources[first : first + MANY]
+            # One text each way: a command for each of them costs the client ten times as much.
+            names = "\n".join(f"{document_id(source)}\n{source}" for source in some)
+            prints = self._saw(keys=[f"{_catalogue(catalogue)}:seen"], args=[names, at, f"{PREFIX}source:"])
+            found |= zip(some, (value or None for value in prints.split("\n")), strict=True)
+        return found
 
     def seen(self, catalogue: str) -> int:
         """Return how many sources a catalogue has, as far as passes have seen."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -67,7 +66,7 @@ class Resource:
             dataset=str(dataset["id"]),
             dataset_title=_text(dataset.get("title")),
             organisation=_text(_part(dataset, "organization").get("name")),
-            id=str(resource["id"]),
+            id=resource["id"].strip(),
             title=_text(resource.get("title")),
             url=_text(resource.get("url")),
             format=_small(resource.get("format")),
@@ -79,21 +78,40 @@ class Resource:
         )
 
 
-def resources(dataset: Mapping[str, Any]) -> Iterator[Resource]:
-    """Yield a dataset's resources. What has no id cannot be named, and is left out."""
-    listed = dataset.get("resources")
-    if _text(dataset.get("id")) is None or not isinstance(listed, list):
+#: What a resource's id may be: it becomes part of names, which others list one a line.
+_ID = re.compile(r"[^\s/]{1,100}")
+#: A dataset and one of its resources, as the API has them.
+Raw = tuple[Mapping[str, Any], Mapping[str, Any]]
+
+
+def listed(dataset: Mapping[str, Any]) -> Iterator[Raw]:
+    """Yield a dataset with each of its resources. What has no usable id cannot be named, and is left out."""
+    found = dataset.get("resources")
+    if _text(dataset.get("id")) is None or not isinstance(found, list):
         return
-    for resource in listed:
-        if isinstance(resource, Mapping) and _text(resource.get("id")) is not None:
-            yield Resource.of(dataset, resource)
+    for resource in found:
+        if isinstance(resource, dict) and _ID.fullmatch(_text(resource.get("id")) or ""):
+            yield dataset, resource
 
 
-def fingerprint(resource: Resource) -> str:
-    """Return a few characters that change when the file may have: 128 bits, for one is kept for each source."""
-    modified = resource.last_modified and resource.last_modified.isoformat()
-    facts = [resource.url, modified, resource.filesize, resource.checksum]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+def resources(dataset: Mapping[str, Any]) -> Iterator[Resource]:
+    """Yield a dataset's resources."""
+    return (Resource.of(*raw) for raw in listed(dataset))
+
+
+def fingerprint(resource: Mapping[str, Any]) -> str:
+    """Return a few characters that change when the file may have: 128 bits, for one is kept for each source.
+
+    Of a resource as the API has it: a pass asks this of hundreds of thousands, and of few of them more.
+    """
+    modified = moment(resource.get("last_modified"))
+    facts = (
+        _text(resource.get("url")) or "",
+        modified.isoformat() if modified else "",
+        str(_size(resource.get("filesize"))),
+        _checksum(resource.get("checksum")) or "",
+    )
+    return hashlib.sha256("\n".join(facts).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def fetchable(url: str | None) -> bool:
@@ -202,7 +220,9 @@ class Walk:
 
     def _at_top(self, page: Page) -> None:
         """Read the first page: at the beginning, and once more at the end."""
-        top = [page.total, page.datasets[0].get("id") if page.datasets else None]
+        # With its date: that the same one is first again may be as it has changed after others had.
+        first = page.datasets[0] if page.datasets else {}
+        top = [page.total, first.get("id"), first.get("last_update")]
         if self._ended and top == self._top:
             self.over = True
             return

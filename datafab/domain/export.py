@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from datafab.domain.catalogue import Resource
+from datafab.domain.catalogue import Raw
 from datafab.errors import Fatal
 
 #: Columns that a list must have.
@@ -25,11 +25,11 @@ def condensed(_content_type: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield json.dumps(_nested(row), ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
 
 
-def listed(lines: Iterable[bytes]) -> Iterator[Resource]:
-    """Yield the resources of a condensed list, in its order."""
+def listed(lines: Iterable[bytes]) -> Iterator[Raw]:
+    """Yield datasets and resources of a condensed list, in its order."""
     for line in lines:
         dataset = json.loads(line)
-        yield Resource.of(dataset, dataset["resource"])
+        yield dataset, dataset["resource"]
 
 
 def _rows(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:

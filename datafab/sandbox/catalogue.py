@@ -10,7 +10,7 @@ import csv
 import io
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -133,21 +133,26 @@ class Sandbox:
         key = (sort or "-created").removeprefix("-")
         return sorted(shown, key=_KEYS.get(key, _metric(key)), reverse=not sort or sort.startswith("-"))
 
+    def some(self, sort: str | None, first: int, last: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the datasets from one place to another in that order, and how many there are in all."""
+        listed = self.sorted(sort)
+        return listed[first:last], len(listed)
+
     def page(self, sort: str | None, page: int, size: int) -> dict[str, Any]:
         """Return a page of the list."""
-        listed = self.sorted(sort)
         first = (page - 1) * size
+        shown, total = self.some(sort, first, first + size)
 
         def address(number: int) -> str:
             query = ({"sort": sort} if sort else {}) | {"page": number, "page_size": size}
             return f"{self.public or self.url}/datasets/?{urlencode(query)}"
 
         return {
-            "data": [_public(each) for each in listed[first : first + size]],
+            "data": [_public(each) for each in shown],
             "page": page,
             "page_size": size,
-            "total": len(listed),
-            "next_page": address(page + 1) if first + size < len(listed) else None,
+            "total": total,
+            "next_page": address(page + 1) if first + size < total else None,
             "previous_page": address(page - 1) if page > 1 else None,
         }
 
@@ -203,6 +208,23 @@ def _masked(document: dict[str, Any]) -> Response:
         return _refused(400, str(error))
 
 
+def _csv(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a list, one with the names first."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=";", quoting=csv.QUOTE_ALL, lineterminator="\n")
+    names: list[str] = []
+    for row in rows:
+        if not names:
+            names = list(row)
+            writer.writerow(names)
+        writer.writerow([row[name] for name in names])
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
+    if not names:
+        yield '"dataset.id";"id";"url";"modified"\n'
+
+
 def _app(sandbox: Sandbox) -> Flask:
     app = Flask("sandbox-catalogue", static_folder=None)
 
@@ -226,13 +248,7 @@ def _app(sandbox: Sandbox) -> Flask:
 
     @app.get("/resources.csv")
     def export() -> Response:
-        listed = list(sandbox.rows())
-        text = io.StringIO()
-        names = list(dict.fromkeys(name for row in listed for name in row)) or ["dataset.id", "id", "url", "modified"]
-        rows = csv.DictWriter(text, names, delimiter=";", quoting=csv.QUOTE_ALL, lineterminator="\n")
-        rows.writeheader()
-        rows.writerows(listed)
-        return Response(text.getvalue(), content_type="text/csv; charset=utf-8")
+        return Response(_csv(sandbox.rows()), content_type="text/csv; charset=utf-8")
 
     @app.get(f"{_API}/datasets/r/<resource>")
     def file(resource: str) -> AnyResponse:
@@ -253,9 +269,9 @@ def _app(sandbox: Sandbox) -> Flask:
 
 
 @contextmanager
-def catalogue(port: int = 0, control: Control | None = None) -> Iterator[Sandbox]:
-    """Run a catalogue; it is empty."""
-    sandbox = Sandbox(control=control or Control())
+def catalogue(port: int = 0, control: Control | None = None, sandbox: Sandbox | None = None) -> Iterator[Sandbox]:
+    """Run a catalogue, an empty one unless it is given."""
+    sandbox = sandbox or Sandbox(control=control or Control())
     with serving(_app(sandbox), port) as url:
         sandbox.url, sandbox.export = url + _API, f"{url}/resources.csv"
         yield sandbox

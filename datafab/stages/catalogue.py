@@ -15,7 +15,7 @@ Parameters of a job of the flow ``catalogue``:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -24,8 +24,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients.jobs import RedisJobs
-from datafab.domain.catalogue import Resource, Walk, excluded, fetchable, fingerprint, moment, resources, until
-from datafab.domain.export import condensed, listed
+from datafab.domain import export
+from datafab.domain.catalogue import Raw, Resource, Walk, excluded, fetchable, fingerprint, listed, moment, until
 from datafab.domain.job import JobStatus
 from datafab.domain.payload import Dataset, Item, Status
 from datafab.errors import FlowError, Skippable, Wait
@@ -68,6 +68,8 @@ class _Pass:
     params: PassParams
     #: root of the catalogue's API
     root: str
+    #: of URLs that are left out
+    patterns: tuple[str, ...]
     #: where it begins again after an attempt that died, failed or waited
     notes: dict[str, Any]
 
@@ -106,51 +108,50 @@ class _Pass:
         if waiting >= self.ctx.services.settings.catalogue_backlog:
             raise Wait(f"{waiting} jobs have not ended (DATAFAB_CATALOGUE_BACKLOG)", delay=PAUSE)
 
-    def _pages(self) -> Iterator[tuple[list[Resource], dict[str, Any]]]:
+    def _pages(self) -> Iterator[tuple[list[Raw], dict[str, Any]]]:
         """Yield what is on each page of the API, and where the next one is."""
         back, catalogue = self.notes["until"], self.ctx.services.catalogue(self.params.url)
         walk = Walk(back and moment(back), self.notes.get("walk"))
         while not walk.over:
-            found = [each for dataset in walk.take(catalogue.page(walk.url)) for each in resources(dataset)]
+            found = [each for dataset in walk.take(catalogue.page(walk.url)) for each in listed(dataset)]
             yield found, {"walk": walk.state()}
         if not walk.settled:
             self.ctx.log.warning("the catalogue changed too much while it was read: the next pass goes back as far")
             self.notes["whole"] = False
 
-    def _rows(self, url: str) -> Iterator[tuple[list[Resource], dict[str, Any]]]:
+    def _rows(self, url: str) -> Iterator[tuple[list[Raw], dict[str, Any]]]:
         """Yield chunks of the catalogue's list of resources, and how many rows that makes."""
         store = self.ctx.services.store(self.ctx.services.settings.store)
         if "list" not in self.notes:
-            fetched = self.ctx.services.fetcher.fetch(url, store, transform=condensed, html=False)
+            fetched = self.ctx.services.fetcher.fetch(url, store, transform=export.condensed, html=False)
             if fetched.sha256 is None:
                 raise fetched.error("DATAFAB_CATALOGUE_EXPORT" if self.params.export is None else "export")
             self.notes["list"] = fetched.sha256
         done = self.notes.get("rows", 0)
         with store.open(self.notes["list"]) as lines:
-            rows = listed(islice(lines, done, None))
+            rows = export.listed(islice(lines, done, None))
             while chunk := list(islice(rows, CHUNK)):
                 done += len(chunk)
                 yield chunk, {"rows": done}
 
-    def _take(self, found: list[Resource]) -> None:
+    def _take(self, found: list[Raw]) -> None:
         """Enqueue those that may have changed."""
-        wanted = {f"{SOURCE}{each.id}": each for each in found if self._wanted(each)}
-        sources = self.ctx.services.sources
-        sources.saw(self.root, list(wanted), self.ctx.created)
-        known = sources.fingerprints(list(wanted))
-        now = {name: fingerprint(each) for name, each in wanted.items()}
+        wanted = {f"{SOURCE}{str(raw[1]['id']).strip()}": raw for raw in found if self._wanted(raw[1])}
+        known = self.ctx.services.sources.saw(self.root, list(wanted), self.ctx.created)
+        now = {name: fingerprint(resource) for name, (_, resource) in wanted.items()}
         changed = [name for name in wanted if now[name] != known[name]]
         if len(changed) < len(wanted):
             self._leave("unchanged", len(wanted) - len(changed))
         for name in changed:
             if self._full:
                 return
-            self._enqueue(name, wanted[name], now[name], NEW if known[name] is None else KNOWN)
+            self._enqueue(name, Resource.of(*wanted[name]), now[name], NEW if known[name] is None else KNOWN)
 
-    def _wanted(self, resource: Resource) -> bool:
-        if not fetchable(resource.url):
+    def _wanted(self, resource: Mapping[str, Any]) -> bool:
+        url = resource.get("url")
+        if not isinstance(url, str) or not fetchable(url.strip()):
             self._leave("not http")
-        elif excluded(resource.url or "", self.ctx.services.settings.catalogue_exclude):
+        elif excluded(url, self.patterns):
             self._leave("excluded")
         else:
             return True
@@ -197,7 +198,7 @@ def discover(ctx: Context) -> Iterator[Item]:
     params = ctx.given(PassParams)
     root = ctx.services.catalogue(params.url).url
     notes = ctx.memo.get("pass") or _beginning(ctx, params, root)
-    _Pass(ctx, params, root, notes).run()
+    _Pass(ctx, params, root, ctx.services.settings.catalogue_exclude, notes).run()
     if params.full and notes["whole"]:
         _withdraw(ctx, root, params.withdraw)
     this = Item(source=f"catalogue:{root}", url=root)

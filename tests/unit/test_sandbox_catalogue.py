@@ -19,6 +19,7 @@ from datafab.sandbox.catalogue import catalogue
 from datafab.sandbox.control import Fault
 from datafab.sandbox.linkproxy import linkproxy
 from datafab.sandbox.links import Sandbox as LinkProxy
+from datafab.sandbox.many import Many
 from tests.servers import celery
 from tests.servers.http import Answer, Site
 from tests.servers.subscriber import Subscriber
@@ -442,3 +443,19 @@ def test_checks_are_numbered_and_the_last_twenty_are_listed(proxy: LinkProxy, si
     numbers = [each["number"] for each in get(f"{proxy.url}/{link.id}/checks").json()]
     assert (len(numbers), numbers[0]) == (20, 25)
     assert all(one == following + 1 for one, following in pairwise(numbers))
+
+
+def test_a_catalogue_of_any_size_makes_its_datasets_when_they_are_asked_for():
+    with catalogue(sandbox=Many(count=100_000, each=2, changed=3)) as udata:
+        got = requests.get(f"{udata.url}/datasets/?sort=-last_update&page=1000&page_size=100", timeout=20).json()
+        again = requests.get(f"{udata.url}/datasets/?sort=-last_update&page=1000&page_size=100", timeout=20).json()
+        first = requests.get(f"{udata.url}/datasets/?sort=-last_update&page=1&page_size=5", timeout=20).json()
+        lines = requests.get(udata.export, stream=True, timeout=20).iter_lines()
+        listed = [next(lines), next(lines)]
+    assert got == again
+    assert (got["total"], len(got["data"]), got["next_page"]) == (100_000, 100, None)
+    assert len({each["id"] for dataset in got["data"] for each in dataset["resources"]}) == 200
+    dates = [dataset["last_update"] for dataset in first["data"]]
+    assert dates == sorted(dates, reverse=True)
+    assert len(set(dates)) == 3  # the first three have changed at once
+    assert first["data"][0]["resources"][0]["id"] in listed[1].decode()

@@ -17,7 +17,7 @@ URL = "https://www.example.fr/api/1"
 
 
 def look(at: float, status: str = "ok", error: str | None = None) -> Look:
-    return Look(at, status, f"job-{at}", error)
+    return Look(at, status, f"{at:032.0f}", error)
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def test_facts_are_kept_forgotten_and_counted(server: RedisServer, sources: Sour
         assert client.ttl(key) > 300 * 24 * 3600
     assert sources.remember(name, look(10.5), etag=None)
     assert sources.facts(name) == Facts(**facts | {"etag": None})
-    assert sources.fingerprints([name, "datagouv:other"]) == {name: "f" * 32, "datagouv:other": None}
-    assert sources.fingerprints([]) == {}
+    assert sources.saw(URL, [name, "datagouv:other"], 1) == {name: "f" * 32, "datagouv:other": None}
+    assert sources.saw(URL, [], 1) == {}
 
 
 def test_the_job_that_was_made_later_knows_better(sources: Sources):
@@ -60,7 +60,7 @@ def test_the_job_that_was_made_later_knows_better(sources: Sources):
     assert sources.remember("a", look(20.25), fingerprint="again")
     assert sources.facts("a").fingerprint == "again"
     # Each look is told once, whoever knew better.
-    assert sources.looks("a") == [look(20.25), look(20.0, "failed", "http_404")]
+    assert sources.looks("a") == [look(20), look(20, "failed", "http_404")]
     for at in range(30, 40):
         sources.remember("a", look(at))
     assert [each.at for each in sources.looks("a")] == [39, 38, 37, 36, 35][:LOOKS]
@@ -87,7 +87,7 @@ def test_many_and_very_long_sources(sources: Sources):
     names = [f"datagouv:{number}" for number in range(1201)] + ["file:" + "é" * 1000]
     for name in names[::100]:
         sources.remember(name, look(1), fingerprint=name[-5:])
-    found = sources.fingerprints(names)
+    found = sources.saw(URL, names, 1)
     assert list(found) == names
     assert {name for name, value in found.items() if value} == set(names[::100])
 
@@ -114,7 +114,7 @@ def test_what_was_not_seen_again_has_vanished(sources: Sources):
     assert sources.some_vanished(URL, 20.5, 1) == names[3:4]
     sources.forget(URL, sources.some_vanished(URL, 20.5), 20.5)
     assert (sources.seen(URL), sources.vanished(URL, 20.5)) == (3, 0)
-    assert list(sources.fingerprints(names).values()) == ["f", "f", "f", None, None]
+    assert [sources.facts(name).fingerprint for name in names] == ["f", "f", "f", None, None]
 
 
 def test_who_waits_for_links(server: RedisServer, sources: Sources):
