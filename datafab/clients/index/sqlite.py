@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from datafab.clients.index.interface import MAX_FACET, Put
 from datafab.clients.index.sqlite_query import Selection, select
-from datafab.clients.index.sqlite_tables import forget, prepare, put, transaction
+from datafab.clients.index.sqlite_tables import FORMATS_APART, forget, prepare, put, transaction
 from datafab.domain.document import Count, Document, Results, document_id
 from datafab.domain.highlight import highlights
 from datafab.domain.query import Facet, Sort, page, parse
@@ -20,11 +20,13 @@ from datafab.errors import FlowError, Retriable
 
 #: Seconds to wait for another writer.
 BUSY = 30.0
+#: Documents that are counted together.
+CHUNK = 10_000
 _FACETS = {
-    Facet.FORMAT: ("format", "JOIN formats USING (number)"),
-    Facet.ORGANISATION: ("organisation", ""),
-    Facet.DOMAIN: ("domain", ""),
-    Facet.STATUS: ("status", ""),
+    Facet.FORMAT: "documents.formats",
+    Facet.ORGANISATION: "documents.organisation",
+    Facet.DOMAIN: "domain",
+    Facet.STATUS: "status",
 }
 
 
@@ -110,7 +112,7 @@ class SqliteIndex:
         with self._use() as connection, transaction(connection, "DEFERRED"):
             (total,) = connection.execute(f"SELECT count(*) {selection.count}", selection.values).fetchone()
             hits = _hits(connection, selection, sort, (limit, offset)) if limit and total else ()
-            counts = {facet.value: _counts(connection, selection, facet) for facet in facets}
+            counts = _counts(connection, selection, facets)
         return Results(total=total, hits=hits, highlights=highlights(asked, hits), facets=counts)
 
     @contextmanager
@@ -184,11 +186,26 @@ def _hits(
     return tuple(Document.model_validate_json(body) for body in bodies)
 
 
-def _counts(connection: sqlite3.Connection, selection: Selection, facet: Facet) -> tuple[Count, ...]:
-    column, joined = _FACETS[facet]
-    rows = connection.execute(
-        f"SELECT {column}, count(*) FROM (SELECT documents.* {selection.documents}) {joined}"  # noqa: S608 - ours
-        f" WHERE {column} IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {MAX_FACET}",
-        selection.values,
-    )
-    return tuple(Count(value=value, count=count) for value, count in rows)
+def _counts(
+    connection: sqlite3.Connection, selection: Selection, facets: Collection[Facet]
+) -> dict[str, tuple[Count, ...]]:
+    """Count all documents in one pass: SQLite would look for them once a facet, and sort each time."""
+    if not facets:
+        return {}
+    found: list[Counter[str | None]] = [Counter() for _ in facets]
+    columns = ", ".join(_FACETS[facet] for facet in facets)
+    cursor = connection.execute(f"SELECT {columns} {selection.documents}", selection.values)
+    while rows := cursor.fetchmany(CHUNK):
+        for counter, values in zip(found, zip(*rows, strict=True), strict=True):
+            counter.update(values)
+    return {facet.value: _most(facet, counter) for facet, counter in zip(facets, found, strict=True)}
+
+
+def _most(facet: Facet, counter: Counter[str | None]) -> tuple[Count, ...]:
+    counts: Counter[str] = Counter()
+    for value, count in counter.items():
+        if value is not None:
+            for one in value.split(FORMATS_APART) if facet is Facet.FORMAT else (value,):
+                counts[one] += count
+    most = sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:MAX_FACET]
+    return tuple(Count(value=value, count=count) for value, count in most)

@@ -1,8 +1,8 @@
 """The tables of an index in SQLite, and what of a document stands in which.
 
 What a search looks at stands in ``words``, folded (``domain/searchable.py``), with a mark between the names of columns
-and of formats, so that no phrase goes from one to the next. What it counts and sorts by stands in ``documents`` and
-``formats``, apart from the bodies, so that a search reads little.
+and of formats, so that no phrase goes from one to the next. What it counts and sorts by stands in ``documents``,
+apart from the bodies, so that a search reads little.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ _TABLES = (
     """
 CREATE TABLE documents (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, version INTEGER NOT NULL, title_key TEXT, organisation TEXT,
-    domain TEXT, status TEXT, total_lines INTEGER, nb_columns INTEGER, filesize INTEGER, modified INTEGER
+    domain TEXT, status TEXT, formats TEXT, total_lines INTEGER, nb_columns INTEGER, filesize INTEGER, modified INTEGER
 )""",
     "CREATE INDEX newest ON documents (version DESC, id)",
     "CREATE TABLE bodies (number INTEGER PRIMARY KEY, body TEXT NOT NULL)",
-    "CREATE TABLE formats (number INTEGER, format TEXT, PRIMARY KEY (number, format)) WITHOUT ROWID",
     """
 CREATE VIRTUAL TABLE words USING fts5(
     title, dataset, organisation, "column", formats, exact, tokenize = "unicode61 remove_diacritics 0"
@@ -37,16 +36,19 @@ CREATE VIRTUAL TABLE words USING fts5(
 )
 _UPSERT = """
 INSERT INTO documents
-    (id, version, title_key, organisation, domain, status, total_lines, nb_columns, filesize, modified)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    (id, version, title_key, organisation, domain, status, formats, total_lines, nb_columns, filesize, modified)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id) DO UPDATE SET
     version = excluded.version, title_key = excluded.title_key, organisation = excluded.organisation,
-    domain = excluded.domain, status = excluded.status, total_lines = excluded.total_lines,
-    nb_columns = excluded.nb_columns, filesize = excluded.filesize, modified = excluded.modified
+    domain = excluded.domain, status = excluded.status, formats = excluded.formats,
+    total_lines = excluded.total_lines, nb_columns = excluded.nb_columns, filesize = excluded.filesize,
+    modified = excluded.modified
 WHERE version <= excluded.version
 RETURNING number
 """
 _APART = f" {MARK} "
+#: What stands between the formats of a document, to be counted.
+FORMATS_APART = "\n"
 
 
 @contextmanager
@@ -89,6 +91,7 @@ def put(connection: sqlite3.Connection, document: Document) -> Outcome:
     seen = Searchable.of(document)
     facts = (
         *(seen.title_key, document.organisation, document.domain, document.status.value),
+        FORMATS_APART.join(dict.fromkeys(document.formats)) or None,
         *(document.total_lines, document.nb_columns, document.filesize),
         document.modified and milliseconds(document.modified),
     )
@@ -99,9 +102,6 @@ def put(connection: sqlite3.Connection, document: Document) -> Outcome:
     forget(connection, number)
     body = document.model_dump_json(exclude_none=True)
     connection.execute("INSERT INTO bodies (number, body) VALUES (?, ?)", (number, body))
-    connection.executemany(
-        "INSERT OR IGNORE INTO formats (number, format) VALUES (?, ?)", ((number, name) for name in document.formats)
-    )
     exact = [ALL, *(token(field, value) for field, values in seen.exact.items() for value in values)]
     texts = ((seen.title,), seen.dataset, (seen.organisation,), seen.column, seen.formats)
     connection.execute(
@@ -115,5 +115,4 @@ def put(connection: sqlite3.Connection, document: Document) -> Outcome:
 def forget(connection: sqlite3.Connection, number: int) -> None:
     """Remove what stands beside a row of ``documents``."""
     connection.execute("DELETE FROM bodies WHERE number = ?", (number,))
-    connection.execute("DELETE FROM formats WHERE number = ?", (number,))
     connection.execute("DELETE FROM words WHERE rowid = ?", (number,))
