@@ -50,9 +50,7 @@ def migrate(force: bool) -> None:
 
 
 @index.command("rebuild")
-@click.option(
-    "--store", "stores", multiple=True, help="Root of a store whose log/ is read too; several times."
-)
+@click.option("--store", "stores", multiple=True, help="Root of a store whose log/ is read too; several times.")
 @click.option("--from", "other", help="URL of another index to take the documents of, instead of jobs and stores.")
 def rebuild_command(stores: tuple[str, ...], other: str | None) -> None:
     """Fill the index from what jobs, stores or another index know; start it again if it breaks off."""

@@ -47,6 +47,8 @@ class Settings(BaseSettings):
     """Its password."""
     index_api_key: str | None = Field(default=None, repr=False)
     """API key of Elasticsearch, instead of a user."""
+    index_legacy: str | None = None
+    """Name of a further index there, with the fields of the original; unset: none is kept."""
     mqtt_url: str | None = Field(default=None, repr=False)
     """MQTT broker: ``mqtt://user:password@host:1883``, ``mqtts://``; ``?version=3`` for MQTT 3.1.1 instead of 5.
     Unset: ``datafab up`` runs one of its own."""

@@ -224,11 +224,54 @@ def test_an_alias_that_somebody_took_away_is_put_back(elastic_index):
 def test_an_index_of_the_original_is_not_touched(elastic_index):
     elastic_index.client.indices.create(index=elastic_index.name)
     try:
-        with pytest.raises(FlowError, match="end DATAFAB_INDEX_URL with another name"):
+        with pytest.raises(FlowError, match=r"end DATAFAB_INDEX_URL \(or DATAFAB_INDEX_LEGACY\) with another name"):
             elastic_index.put_many([doc()])
         assert elastic_index.client.count(index=elastic_index.name)["count"] == 0
     finally:
         elastic_index.client.indices.delete(index=elastic_index.name)
+
+
+def test_the_index_of_the_original_is_kept_beside_ours_for_those_who_ask_it(elastic_index):
+    name = f"{elastic_index.name}-old"
+    url = elastic_index.shown
+    index = open_index(url, load(index_legacy=name))
+    cols = (
+        Column(name="SIRET", position=0, format="siret", score=1.5),
+        Column(name="Actif", position=1, format="bool", score=1.0),
+        Column(name="Neuf", position=2, format="of_today", score=1.0),
+    )
+    facts = {"header": ("SIRET", "Actif", "Neuf"), "cols": cols, "total_lines": 9, "separator": ";"}
+    documents = [doc("datagouv:abc", **facts), doc("datagouv:bad", filesize=2**70)]
+    ok, refused_ = index.put_many(documents)
+    assert ok is Outcome.OK
+    assert isinstance(refused_, Fatal)
+    assert index.put_many(documents[:1]) == [Outcome.OK]
+    assert index.put_many([doc("datagouv:abc", version=0)]) == [Outcome.STALE]
+    client = index.client
+    client.indices.refresh(index=name)
+    found = client.search(index=name, query={"nested": {"path": "columns.booleen", "query": {
+        "exists": {"field": "columns.booleen.name"}
+    }}})["hits"]["hits"]  # fmt: skip
+    assert [hit["_id"] for hit in found] == ["datagouv:abc"]
+    assert found[0]["_source"] == {
+        "resource_id": "abc",
+        "title": "Titre",
+        "separator": ";",
+        "total_lines": "9",
+        "header": ["SIRET", "Actif", "Neuf"],
+        "columns": {
+            "siret": [{"name": "SIRET", "score_rb": 1.5}],
+            "booleen": [{"name": "Actif", "score_rb": 1.0}],
+        },
+    }
+    mapping = client.indices.get_mapping(index=name)[f"{name}-legacy-000001"]["mappings"]["properties"]
+    assert mapping["total_lines"] == {"type": "text"}
+    assert len(mapping["columns"]["properties"]) == 37
+    assert index.delete("datagouv:abc")
+    assert not client.exists(index=name, id="datagouv:abc")
+    client.indices.delete(index=f"{name}-legacy-000001")
+    client.indices.delete_index_template(name=f"{name}-legacy")
+    index.close()
 
 
 class Fake:

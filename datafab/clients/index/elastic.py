@@ -18,11 +18,12 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from elasticsearch.helpers import streaming_bulk
 
+from datafab.clients.index import elastic_legacy
 from datafab.clients.index import elastic_making as making
 from datafab.clients.index.elastic_errors import MISSING, SETTING, failure, outcome
 from datafab.clients.index.elastic_mapping import SCHEMA, VIEWS, action, read
 from datafab.clients.index.elastic_query import request
-from datafab.clients.index.interface import Put
+from datafab.clients.index.interface import Outcome, Put
 from datafab.domain.document import Count, Document, Results, document_id
 from datafab.domain.highlight import highlights
 from datafab.domain.query import Facet, Sort, page, parse
@@ -64,6 +65,7 @@ class ElasticIndex:
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         self.shown = f"{parts.scheme}://{host}:{port}{path}/{self.name}"
         self.write = f"{self.name}-write"
+        self.legacy = settings.index_legacy
         self._options = _options(parts.username, parts.password, settings) | {
             "hosts": [f"{parts.scheme}://{host}:{port}{path}"]
         }
@@ -112,14 +114,21 @@ class ElasticIndex:
         return found
 
     def _put(self, documents: list[Document]) -> list[Put]:
+        found = self._bulk(action(self.write, document) for document in documents)
+        if not self.legacy:
+            return found
+        beside = self._bulk(elastic_legacy.action(self.legacy, document) for document in documents)
+        return [two if isinstance(one, Outcome) else one for one, two in zip(found, beside, strict=True)]
+
+    def _bulk(self, actions: Iterable[dict[str, Any]]) -> list[Put]:
         found: list[Put] = []
+        wanted = list(actions)
         # Nobody waits in a worker: what passes by itself is tried again by whoever asked.
         client = self.client.options(max_retries=0)
-        actions = (action(self.write, document) for document in documents)
         try:
             for _, told in streaming_bulk(
                 client,
-                actions,
+                wanted,
                 max_chunk_bytes=MAX_REQUEST,
                 raise_on_error=False,
                 raise_on_exception=False,
@@ -131,7 +140,7 @@ class ElasticIndex:
             broken = failure(error, self.shown)
             if not found or not isinstance(broken, Retriable):
                 raise broken from error
-            found.extend(broken for _ in documents[len(found) :])
+            found.extend(broken for _ in wanted[len(found) :])
         return found
 
     def get(self, source: str) -> Document | None:
@@ -146,6 +155,9 @@ class ElasticIndex:
     def delete(self, source: str) -> bool:
         """Forget a source's document; False if there was none."""
         name, standing = document_id(source), self.aliases()
+        if self.legacy:
+            with self.telling():
+                self.client.options(ignore_status=404).delete(index=self.legacy, id=name)
         read = {index for index, names in standing.items() if self.name in names}
         written = {index for index, names in standing.items() if self.write in names}
         with self.telling():
@@ -225,7 +237,10 @@ class ElasticIndex:
         """
         standing = [index for index, names in self.aliases().items() if self.write in names]
         with self.telling():
+            if self.legacy:
+                making.make_legacy(self, self.legacy)
             if not standing:
+                making.put_template(self)
                 making.create(self, making.named(self.name, 1), {self.name: {}, self.write: {"is_write_index": True}})
             elif making.told(self, standing[0]).get("schema_version", 0) < SCHEMA:
                 msg = f"{self.shown} was made by an older datafab: run `datafab index migrate`; reading goes on"

@@ -15,6 +15,7 @@ import structlog
 from elasticsearch import BadRequestError, Elasticsearch, NotFoundError
 from elasticsearch.helpers import scan
 
+from datafab.clients.index import elastic_legacy
 from datafab.clients.index.elastic_errors import SETTING
 from datafab.clients.index.elastic_mapping import SCHEMA, VIEWS, read, template
 from datafab.domain.document import Document
@@ -52,8 +53,7 @@ def after(name: str, index: str) -> str:
 
 
 def create(at: Aliased, index: str, aliases: Mapping[str, Mapping[str, Any]], **settings: Any) -> None:
-    """Put the template, as far as the server understands it, and make an index with these aliases."""
-    put_template(at)
+    """Make an index with these aliases; its template must stand."""
     try:
         at.client.indices.create(index=index, aliases=aliases, settings=settings or None)
     except BadRequestError as error:
@@ -65,8 +65,8 @@ def create(at: Aliased, index: str, aliases: Mapping[str, Mapping[str, Any]], **
                 at.client.indices.update_aliases(actions=actions)
         elif kind == "invalid_alias_name_exception":
             msg = (
-                f"on {at.shown} there is an index called {at.name}, of the original perhaps, where an alias"
-                f" should be: end {SETTING} with another name, or delete that index"
+                f"{at.shown}: there is an index called {next(iter(aliases))}, of the original perhaps, where an alias"
+                f" should be: end {SETTING} (or DATAFAB_INDEX_LEGACY) with another name, or delete that index"
             )
             raise FlowError(msg, code="index", field=SETTING) from error
         else:
@@ -83,6 +83,14 @@ def put_template(at: Aliased) -> dict[str, Any]:
     at.client.indices.put_index_template(name=at.name, **{key.strip("_"): value for key, value in made.items()})
     meta: dict[str, Any] = made["_meta"]
     return meta
+
+
+def make_legacy(at: Aliased, name: str) -> None:
+    """Make the index of the original behind an alias with this name, unless it is there."""
+    if not at.client.indices.exists_alias(name=name):
+        body = elastic_legacy.template(f"{name}-legacy-*")
+        at.client.indices.put_index_template(name=f"{name}-legacy", **body)
+        create(at, f"{name}-legacy-000001", {name: {}})
 
 
 def told(at: Aliased, index: str) -> dict[str, Any]:
