@@ -618,3 +618,58 @@ def test_the_token_is_found_nowhere(bench: Bench, udata: Sandbox, portal: Site, 
     logs = "".join(part.log.read_text() for part in bench.cluster.parts.values())
     assert this.enqueued[0].id in logs
     assert TOKEN not in logs
+
+
+def test_on_a_day_when_everything_goes_wrong_no_file_is_forgotten_and_none_is_fetched_twice(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy, hooks: str
+):
+    version = b"1"
+    portal.route = lambda path, _: Answer(b"a;b\n" + path.encode() + b";" + version + b"\n")
+    paths = [f"/{number}.csv" for number in range(12)]
+    late = [udata.add(portal.url(path), last_update=ago(hours=2)) for path in paths[:6]]
+    for _ in range(100):
+        udata.add()
+    early = [udata.add(portal.url(path)) for path in paths[6:]]
+    # The catalogue limps, link-proxy is away for some, and its messages come twice.
+    udata.control.faults += [
+        Fault(skip=1, status=429, headers={"Retry-After": "0"}),
+        Fault(skip=1, status=500),
+        Fault(skip=1, status=200, body="<html>maintenance</html>"),
+    ]
+    proxy.control.faults.append(Fault(method="POST", skip=3, times=4, status=503))
+    proxy.webhooks = "twice"
+    reached, go_on = Event(), Event()
+    udata.meanwhile[2] = lambda: reached.set() or go_on.wait(60)
+    job = bench.start("catalogue", url=udata.url)
+    assert reached.wait(30)
+    for name in ("beat", "control"):
+        bench.cluster.parts[name].kill()
+    for body in (b"{", b"[]", b'{"check": {"linkId": "../x", "number": 1}}', b"x" * 2_000_000, b"{}"):
+        sent = {"Content-Type": "application/json", "Authorization": f"Basic {TOKEN}"}
+        assert requests.post(f"{hooks}/hooks/link-proxy", body, headers=sent, timeout=20).status_code in {400, 413}
+    go_on.set()
+    bench.mend()
+    bench.cluster.start("beat2")
+    assert bench.end(job, 90).status is JobStatus.SUCCEEDED
+
+    def through(since: float) -> list[Job]:
+        return [bench.end(one.id, 90) for one in jobs().made_after(since, "source")]
+
+    assert statuses(through(bench.job(job).created)) == ["ok"] * 12
+    assert dict(portal.hits) == dict.fromkeys(paths, 1)
+    # All have changed; the messages come in the wrong order, when nobody waits any more, or never.
+    version, proxy.webhooks = b"2", "late"
+    for dataset in late + early:
+        udata.change(udata.resource_ids(dataset)[0])
+    again = Pass(bench, udata)
+    assert statuses(again.sources(90)) == ["ok"] * 12
+    proxy.late.reverse()
+    proxy.deliver()
+    assert dict(portal.hits) == dict.fromkeys(paths, 2)
+    for path, dataset in zip(paths, late + early, strict=True):
+        assert found(udata, dataset).sha256 == hashlib.sha256(b"a;b\n" + path.encode() + b";2\n").hexdigest()
+    # link-proxy's own journal: each file was asked for once in each round, but for those that it had no answer for.
+    asked = [each["body"]["location"] for each in proxy.control.asked("POST", "/") if each["status"] == 200]
+    assert len(asked) == 2 * 12 - 4
+    assert max(asked.count(location) for location in asked) == 2
+    assert Pass(bench, udata).enqueued == []
