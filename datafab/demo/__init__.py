@@ -85,7 +85,8 @@ def _watch(settings: Settings) -> None:
     """Say what Flower saw."""
     flower = f"http://{settings.flower_bind}"
     tasks = requests.get(f"{flower}/api/tasks", timeout=10).json()
-    names = sorted({str(task["name"]) for task in tasks.values()} - {"datafab.tick"})
+    # It knows no name of a task whose message it has not seen, as it was starting then.
+    names = sorted({task["name"] for task in tasks.values() if task["name"]} - {"datafab.tick"})
     show.out.print(f"\n[bold]Flower[/] at {flower} saw {', '.join(names)}", highlight=False, soft_wrap=True)
 
 

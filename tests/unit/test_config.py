@@ -154,7 +154,7 @@ def sound(*lines: str) -> str:
         ('[[flow]]\nname = "f"\nsource = "f"', 3, "source: 'f' is neither a source stage nor a flow"),
         ('[[flow]]\nname = "f"\nsource = "endpoints"', 1, "stages: is missing or empty; only a flow that builds on an"),
         (COLLECTED + 'stages = ["anlyse"]', 4, "flow 'f', stages: no stage 'anlyse'; is 'analyse' meant?"),
-        (COLLECTED + 'stages = ["zzz"]', 4, "flow 'f', stages: no stage 'zzz'; there are analyse, "),
+        (COLLECTED + 'stages = ["zzz"]', 4, "flow 'f', stages: no stage 'zzz'; there are address, analyse, "),
         (COLLECTED + 'stages = ["collect"]', 4, "flow 'f', stages: stage 'collect' stands there twice"),
         (COLLECTED + 'stages = ["endpoints"]', 4, "stage 'endpoints' yields a job's items: it can only stand first"),
         ('[[flow]]\nname = "f"\nsource = "endpoints"\nstages = ["analyse"]', 4, "stage 'analyse' needs sha256, which"),
