@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from datafab.clients.index import Index
 from datafab.domain.document import Column, Document
 from datafab.domain.payload import Status
-from datafab.domain.query import And, Everything, Exact, Facet, Node, Not, Or, Range, Sort, Words
-from datafab.domain.query_text import QueryError, write
+from datafab.domain.query import And, Everything, Exact, Facet, Node, Not, Or, Range, Sort, Words, depth, parse
+from datafab.domain.query_text import MAX_DEPTH, MAX_TERMS, QueryError, write
 from datafab.domain.searchable import Searchable
 from datafab.errors import FlowError
 
@@ -281,6 +281,15 @@ class SearchContract:
             assert results.total == len(wanted)
 
         agree()
+
+    def test_the_deepest_and_the_longest_query_are_answered(self, towns):
+        levels = "ecole"
+        for level in range(MAX_DEPTH - 1):
+            levels = f"({levels} {'OR' if level % 2 else 'AND'} rows:>=0)"
+        assert depth(parse(levels)) == MAX_DEPTH
+        assert towns.search(levels).total == 4
+        longest = " OR ".join(f'"ecole {word}"' for word in range(MAX_TERMS - 1)) + " OR sante"
+        assert sources(towns.search(longest).hits) == ["1"]
 
     def test_a_query_that_cannot_be_read_is_an_error(self, towns):
         with pytest.raises(QueryError, match="character 5: the end where a word"):
