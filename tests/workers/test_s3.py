@@ -78,8 +78,8 @@ def test_two_hosts_and_a_bucket_collect_what_a_folder_gets_though_one_is_killed(
         (tmp_path / "endpoint.csv").write_text("endpoint,endpoint-url\n" + "".join(f",{url}\n" for url in urls))
         given = {"endpoints": str(tmp_path / "endpoint.csv"), "then": ["analyse"]}
         job = bench.start("collect", collection="s3://partage/collection", **given)
-        until(lambda: any(bench.rows(job)) and len(moto.objects("partage", "collection/log")) > 0, 60)
-        assert "datafab.collect" in other.parts["io2"].log.read_text()
+        until(lambda: "datafab.collect" in other.parts["io2"].log.read_text(), 60)
+        until(lambda: moto.objects("partage", "collection/log"), 60)
         other.parts["io2"].kill()
         ended = bench.end(job, 120)
         assert ended.counts
