@@ -138,6 +138,8 @@ class Settings(BaseSettings):
     """Largest files of a catalogue by format, in bytes (``xlsx=50000000,ods=10000000``), where less than MAX_BYTES."""
     catalogue_large: Annotated[tuple[str, ...], NoDecode] = ()
     """Ids of resources that may be larger than that all the same, separated by commas."""
+    catalogue_key: str | None = Field(default=None, repr=False)
+    """API key with which the catalogue is told how its files are (the extras of resources); unset: it is not told."""
     catalogue_push_key: str | None = Field(default=None, repr=False)
     """Key that udata shows when it pushes a resource to ``/hydra/api/resources``; unset: nobody may."""
     linkproxy_url: str | None = Field(default=None, repr=False)

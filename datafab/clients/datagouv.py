@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 from datafab.clients.refusal import shown
 from datafab.clients.rest import Rest
 from datafab.domain.catalogue import Page
-from datafab.errors import Fatal
+from datafab.errors import Fatal, SettingError
 from datafab.settings import Settings
 
 PAGE_SIZE = 100
@@ -33,6 +33,8 @@ class Datagouv:
         self.url = (url or settings.catalogue_url).rstrip("/")
         private = ("*",) if url is None else settings.allow_private_hosts
         setting = "DATAFAB_CATALOGUE_URL" if url is None else "the parameter url"
+        # The key is for the catalogue that the operator names, never for one that a job does.
+        self._key = settings.catalogue_key if url is None else None
         self._rest = Rest(settings, service="catalogue", setting=setting, private=private, proxy=True)
 
     def ping(self) -> None:
@@ -88,6 +90,16 @@ class Datagouv:
         if not location:
             raise reply.garbage("it leads nowhere")
         return location
+
+    def tell(self, dataset: str, resource: str, extras: Mapping[str, Any]) -> bool:
+        """Write extras of a resource, with ``DATAFAB_CATALOGUE_KEY``; False: there is no such resource any more."""
+        if self._key is None:
+            msg = "DATAFAB_CATALOGUE_KEY is not set: without it nothing is written to a catalogue"
+            raise SettingError(msg, field="DATAFAB_CATALOGUE_KEY")
+        url = f"{self.url}/datasets/{quote(dataset, safe='')}/resources/{quote(resource, safe='')}/extras/"
+        answers = {HTTPStatus.OK, *_GONE}
+        reply = self._rest.ask("PUT", url, answers=answers, headers={"X-API-KEY": self._key}, body=dict(extras))
+        return reply.status not in _GONE
 
     def _own(self, url: Any) -> str | None:
         """Return a next page under our own root: behind a proxy an API names itself by another, and none leads away."""

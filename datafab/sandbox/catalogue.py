@@ -37,6 +37,7 @@ class Sandbox:
         export: URL of its list of all resources.
         public: what it calls that root in ``next_page``, if it is another.
         datasets: by id.
+        key: what whoever writes has to show as ``X-API-KEY``.
         control: time, faults, and what was asked.
         meanwhile: number of a page -> what happens once, after that page was answered.
     """
@@ -45,6 +46,7 @@ class Sandbox:
     export: str = ""
     public: str | None = None
     datasets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    key: str = "sandbox-key"
     control: Control = field(default_factory=Control)
     meanwhile: dict[int, Callable[[], object]] = field(default_factory=dict)
 
@@ -246,16 +248,7 @@ def _app(sandbox: Sandbox) -> Flask:
             return _refused(404, "Dataset not found")
         return _refused(410, "Dataset has been deleted") if found["deleted"] else _masked(_public(found))
 
-    @app.get("/resources.csv")
-    def export() -> Response:
-        return Response(_csv(sandbox.rows()), content_type="text/csv; charset=utf-8")
-
-    @app.get(f"{_API}/datasets/r/<resource>")
-    def file(resource: str) -> AnyResponse:
-        listed = [each for every in list(sandbox.datasets.values()) for each in every["resources"]]
-        found = next((each for each in listed if each["id"] == resource), None)
-        return redirect(found["url"]) if found else _refused(404, "Resource not found")
-
+    _resources(app, sandbox)
     operations: dict[str, Operation] = {
         "add": lambda given: sandbox.add(*given.pop("urls", ()), **given),
         "attach": lambda given: sandbox.attach(given.pop("dataset"), given.pop("url", None), **given),
@@ -266,6 +259,34 @@ def _app(sandbox: Sandbox) -> Flask:
     sandbox.control.operations |= operations
     sandbox.control.into(app)
     return app
+
+
+def _resources(app: Flask, sandbox: Sandbox) -> None:
+    """Add the routes of single files, and of the list of all."""
+
+    @app.put(f"{_API}/datasets/<name>/resources/<resource>/extras/")
+    def extras(name: str, resource: str) -> Response:
+        if request.headers.get("X-API-KEY") != sandbox.key:
+            return _refused(401, "Invalid API Key")
+        listed = sandbox.datasets.get(name, {"resources": ()})["resources"]
+        found = next((each for each in listed if each["id"] == resource), None)
+        if found is None:
+            return _refused(404, "Resource does not exist")
+        told = request.get_json()
+        found["extras"] = {key: value for key, value in (found["extras"] | told).items() if value is not None}
+        if found["filetype"] == "remote" and "analysis:last-modified-at" in found["extras"]:
+            found["last_modified"] = found["extras"]["analysis:last-modified-at"]
+        return jsonify(found["extras"])
+
+    @app.get("/resources.csv")
+    def export() -> Response:
+        return Response(_csv(sandbox.rows()), content_type="text/csv; charset=utf-8")
+
+    @app.get(f"{_API}/datasets/r/<resource>")
+    def file(resource: str) -> AnyResponse:
+        listed = [each for every in list(sandbox.datasets.values()) for each in every["resources"]]
+        found = next((each for each in listed if each["id"] == resource), None)
+        return redirect(found["url"]) if found else _refused(404, "Resource not found")
 
 
 @contextmanager

@@ -18,10 +18,12 @@ from datafab.clients.refusal import may_pass
 from datafab.clients.sources import Look, address
 from datafab.domain.again import next_look
 from datafab.domain.catalogue import fetchable
+from datafab.domain.extras import extras
 from datafab.domain.payload import CatalogueFacts, Dataset, Item, Status
-from datafab.errors import Fatal, FlowError
+from datafab.errors import DatafabError, Fatal, FlowError
 from datafab.stage import Context, Stage
 
+SOURCE = "datagouv:"
 #: Failures that say nothing of the source.
 OURS = frozenset({"internal", "parked", "index", "missing_list", "firewall"})
 
@@ -62,6 +64,26 @@ def catalogue_source(ctx: Context) -> Iterator[Item]:
         ctx.log.info("looked at meanwhile")
         item = item.evolve(status=Status.UNCHANGED)
     yield item
+
+
+def write_back(item: Item, ctx: Context) -> Item:
+    """Tell the catalogue what has become of its file, where a key is set and there is something new to tell."""
+    name = item.source.removeprefix(SOURCE)
+    dataset = item.dataset.id if item.dataset else None
+    elsewhere = ctx.params.get("catalogue") or name == item.source or ctx.params.get("part")
+    if ctx.services.settings.catalogue_key is None or elsewhere or dataset is None:
+        return item
+    looks = ctx.services.sources.looks(item.source)
+    if item.status is Status.UNCHANGED and looks and looks[0].status != Status.FAILED:
+        return item
+    if not ctx.services.datagouv.tell(dataset, name, extras(item, ctx.created)):
+        ctx.log.warning("the catalogue does not know this resource any more, so it was told nothing")
+    return item
+
+
+def _as_it_was(item: Item, _error: DatafabError) -> Item:
+    """What a catalogue thinks of being told is no failure of its file."""
+    return item
 
 
 def remember(item: Item, ctx: Context) -> Item:
@@ -126,6 +148,14 @@ STAGES = (
         queue="io",
         expand=catalogue_source,
         provides=frozenset({"url", "dataset", "catalogue"}),
+    ),
+    Stage(
+        name="write_back",
+        queue="io",
+        run=write_back,
+        requires=frozenset({"url", "catalogue"}),
+        wants=frozenset({Status.OK, Status.UNCHANGED, Status.FAILED}),
+        failed=_as_it_was,
     ),
     Stage(
         name="remember",

@@ -12,8 +12,9 @@ import requests
 
 from datafab.clients.jobs import RedisJobs, connect
 from datafab.domain.job import Job
+from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue
-from datafab.sandbox.control import serving
+from datafab.sandbox.control import Fault, serving
 from datafab.services import Services
 from tests.servers.celery import Cluster, until
 from tests.servers.http import Answer, Site
@@ -24,16 +25,25 @@ from workers.canvas import start
 from workers.cluster import jobs, services
 
 KEY = "planted-key-51c0"
+WRITE_KEY = "planted-key-8d20"
 LARGE = "9a1f7a5e-large"
 TABLE = b"siren;nom\n732829320;Un\n552100554;Deux\n"
 
 
 @pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def told() -> Iterator[Catalogue]:
+    """The catalogue that is told how its files are."""
+    with catalogue(sandbox=Catalogue(key=WRITE_KEY)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def standing(told: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         env = {"DATAFAB_ALLOW_PRIVATE_HOSTS": "127.0.0.1/32", "DATAFAB_CATALOGUE_PUSH_KEY": KEY}
         env |= {"DATAFAB_CATALOGUE_SIZES": "xlsx=100,csv=1000", "DATAFAB_CATALOGUE_LARGE": LARGE}
         env |= {"DATAFAB_CATALOGUE_HOSTS_FREE": "127.0.0.1"}
+        env |= {"DATAFAB_CATALOGUE_URL": told.url, "DATAFAB_CATALOGUE_KEY": WRITE_KEY}
         cluster = Cluster(server.url, tmp_path_factory.mktemp("cluster"), app="workers", **env)
         yield Bench(cluster, server)
         cluster.stop()
@@ -271,8 +281,9 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(benc
     hit = services().index.get(names[0])
     assert (hit.sha256, hit.dataset_title) == (hashlib.sha256(TABLE + b"1;x\n").hexdigest(), "Jeu")
     assert sources.due_at("datagouv:unknown") is None
-    # The next looks: soon at what has changed.
-    assert all(sources.due_at(name) > time.time() + 11 * 3600 for name in names)
+    # The next looks, but at what is gone, for the catalogue does not have it either.
+    assert all(sources.due_at(name) > time.time() + 11 * 3600 for name in names[:2])
+    assert (sources.due_at(names[2]), services().index.get(names[2])) == (None, None)
     assert not bench.run("again").total
 
 
@@ -284,3 +295,56 @@ def test_what_has_long_been_the_same_is_looked_at_seldom(bench: Bench, portal: S
         bench.redis.hset(key, "c", time.time() - days * 24 * 3600)
         job, _ = look(bench, portal.url("/a.csv"), name)
         assert services().sources.due_at(name) == pytest.approx(job.created + hours * 3600, abs=2)
+
+
+def written(udata: Catalogue) -> list[dict[str, object]]:
+    return [each["body"] for each in udata.control.asked("PUT")]
+
+
+def test_the_catalogue_is_told_how_its_file_is_when_that_has_changed(bench: Bench, portal: Site, told: Catalogue):
+    told.control.forget()
+    portal.answers["/a.csv"] = Answer(TABLE, headers={"Last-Modified": "Fri, 20 Nov 2026 05:12:00 GMT"})
+    dataset = told.add(portal.url("/a.csv"))
+    (name,) = told.resource_ids(dataset)
+    given = {"source": f"datagouv:{name}", "dataset": {"id": dataset}}
+    assert look(bench, portal.url("/a.csv"), **given)[1] == "ok"
+    extras = told.datasets[dataset]["resources"][0]["extras"]
+    assert (extras["check:available"], extras["check:status"], extras["check:timeout"]) == (True, 200, False)
+    assert extras["analysis:checksum"] == hashlib.sha256(TABLE).hexdigest()
+    assert (extras["analysis:content-length"], extras["analysis:mime-type"]) == (len(TABLE), "text/csv")
+    assert extras["analysis:last-modified-at"] == "2026-11-20T05:12:00+00:00"
+    assert extras["analysis:last-modified-detection"] == "last-modified-header"
+    assert len(written(told)) == 1
+    assert look(bench, portal.url("/a.csv"), **given)[1] == "unchanged"
+    assert len(written(told)) == 1  # nothing new
+    good = portal.answers.pop("/a.csv")
+    assert look(bench, portal.url("/a.csv"), **given)[1] == "http_404"
+    extras = told.datasets[dataset]["resources"][0]["extras"]
+    assert (extras["check:available"], extras["check:status"]) == (False, 404)
+    assert "404" in extras["analysis:error"]
+    portal.answers["/a.csv"] = good
+    assert look(bench, portal.url("/a.csv"), **given)[1] == "unchanged"  # but it is there again
+    extras = told.datasets[dataset]["resources"][0]["extras"]
+    assert (extras["check:available"], extras.get("analysis:error")) == (True, None)
+    assert len(written(told)) == 3
+
+
+def test_a_catalogue_that_will_not_be_told_fails_no_file_and_the_key_goes_nowhere_else(
+    bench: Bench, portal: Site, told: Catalogue
+):
+    told.control.forget()
+    told.control.faults.append(Fault(method="PUT", status=403, times=1))
+    dataset = told.add(portal.url("/a.csv"))
+    (name,) = told.resource_ids(dataset)
+    job, said = look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})
+    assert said == "ok"
+    assert [each["status"] for each in told.control.asked("PUT")] == [403]
+    assert look(bench, portal.url("/a.csv"), f"datagouv:{uuid.uuid4()}", dataset={"id": dataset})[1] == "ok"  # 404
+    with catalogue() as other:
+        elsewhere = other.add(portal.url("/a.csv"))
+        (name,) = other.resource_ids(elsewhere)
+        look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": elsewhere}, catalogue=other.url)
+        assert other.control.asked("PUT") == []
+    logs = "".join(part.log.read_text() for part in bench.cluster.parts.values())
+    assert job.id in logs
+    assert WRITE_KEY not in logs + bench.everything()
