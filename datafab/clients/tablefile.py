@@ -23,6 +23,7 @@ class TableFile:
         check: called with every block; raises when the work is no longer wanted.
 
     Attributes:
+        analysis: as given.
         separator: between its cells.
         header: its cells as they stand in the file.
 
@@ -37,7 +38,10 @@ class TableFile:
             msg = "workbooks and parquet files cannot be loaded yet: publish the table as CSV"
             raise Fatal(msg, code="unsupported")
         gzipped = analysis.get("compression") == "gzip"
-        self._file = TextFile(path=path, gzipped=gzipped, max_unpacked=max_unpacked, check=check)
+        self.analysis = analysis
+        self._file = TextFile(
+            path=path, gzipped=gzipped, member=analysis.get("member"), max_unpacked=max_unpacked, check=check
+        )
         self._encoding = str(analysis["encoding"])
         self._skip = int(analysis["header_row_idx"])
         self.separator = str(analysis["separator"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import zipfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,23 @@ class TextFile:
 
     path: Path
     gzipped: bool = False
+    #: of a zip: the name of the member that is read
+    member: str | None = None
     #: bytes that a gzip may unpack to
     max_unpacked: int
     #: called with every block; raises when the work is no longer wanted
     check: Callable[[], None]
 
+    @property
+    def packed(self) -> bool:
+        """Whether it unpacks to more than its size."""
+        return self.gzipped or self.member is not None
+
     def _open(self) -> BinaryIO:
+        if self.member is not None:
+            with zipfile.ZipFile(self.path) as archive:
+                # The archive's file stays open until the member is closed.
+                return cast("BinaryIO", archive.open(self.member))
         return cast("BinaryIO", gzip.open(self.path)) if self.gzipped else self.path.open("rb")
 
     def head(self) -> bytes:
@@ -45,7 +57,7 @@ class TextFile:
             while block := file.read(BLOCK):
                 self.check()
                 size += len(block)
-                if self.gzipped and size > self.max_unpacked:
+                if self.packed and size > self.max_unpacked:
                     msg = f"unpacks to more than {self.max_unpacked:,} bytes: publish it in parts"
                     raise Fatal(msg, code="too_large")
                 yield block

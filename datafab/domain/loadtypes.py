@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -146,6 +147,56 @@ def guess(rows: Iterable[tuple[int, Sequence[str]]], width: int, *, separator: s
     return count, guesses
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an analysis has found of a column.
+
+    Attributes:
+        type: holds all of its values; text where they are identifiers, though made of digits.
+        comma: whether they are written with a decimal comma.
+        filled: how many there are.
+        spoiler: see ``Guess``: an analysis does not tell the line.
+    """
+
+    type: Type
+    comma: bool
+    filled: int
+    spoiler: tuple[int, str] | None = None
+
+
+#: What a Table Schema calls a type, in the datastore.
+_NAMED = {"integer": Type.BIGINT, "number": Type.NUMERIC}
+
+
+def known(analysis: Mapping[str, Any], width: int) -> list[Known] | None:
+    """Return what an analysis has found of each column of a table.
+
+    None where it has not looked at all rows, or where some cell holds a NUL character: whoever looks tells the line.
+
+    Args:
+        analysis: its document.
+        width: cells of the table's header.
+    """
+    if analysis.get("sampled", True) or "schema" not in analysis or "nul" in analysis:
+        return None
+    columns = [Known(Type.TEXT, comma=False, filled=0) for _ in range(width)]
+    for position, (name, field) in enumerate(
+        zip(analysis["header"], analysis["schema"]["fields"], strict=True), analysis["heading_columns"]
+    ):
+        filled = analysis["total_lines"] - analysis["profile"][name]["nb_missing_values"]
+        kind = _NAMED.get(field["type"], Type.TEXT)
+        columns[position] = Known(kind, comma=field.get("decimalChar") == ",", filled=filled)
+    return columns
+
+
+def overridden(header: Sequence[str], columns: Sequence[Known], dictionary: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether a data dictionary makes numbers of a column that an analysis calls text: then each cell counts."""
+    return any(
+        column.type is Type.TEXT and dictionary.get(str(name), {}).get("type_override") not in {None, "", "text"}
+        for name, column in zip(field_ids(header), columns, strict=True)
+    )
+
+
 def field_ids(header: Sequence[str]) -> list[str | None]:
     """Return a valid, unique field name for each cell of a header; None where it is blank: such a column is dropped."""
     taken: set[str] = set()
@@ -176,7 +227,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def plan(
-    header: Sequence[str], rows: int, guesses: Sequence[Guess], dictionary: Mapping[str, Mapping[str, Any]]
+    header: Sequence[str], rows: int, guesses: Sequence[Guess | Known], dictionary: Mapping[str, Mapping[str, Any]]
 ) -> Plan:
     """Decide how a table is loaded.
 
@@ -201,14 +252,14 @@ def plan(
     return Plan(rows=rows, fields=tuple(fields))
 
 
-def _field(position: int, name: str, cell: str, known: Guess, info: Mapping[str, Any]) -> Field:
+def _field(position: int, name: str, cell: str, known: Guess | Known, info: Mapping[str, Any]) -> Field:
     kept = {key: value for key, value in info.items() if value is not None and value != ""}
     kind = _overridden(name, known, str(kept.get("type_override", "")))
     comma = known.comma and kind is not Type.TEXT
     return Field(position=position, id=name, type=kind, comma=comma, info={"label": cell.strip()} | kept)
 
 
-def _overridden(name: str, known: Guess, wanted: str) -> Type:
+def _overridden(name: str, known: Guess | Known, wanted: str) -> Type:
     """Return a column's type, which is what the data dictionary says where that is possible."""
     match wanted:
         case "":

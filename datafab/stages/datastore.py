@@ -8,13 +8,13 @@ again from the beginning, and the rows are counted at the end.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from datafab.clients.tablefile import TableFile
 from datafab.domain.document import analysis_name
-from datafab.domain.loadtypes import Plan, guess, plan
+from datafab.domain.loadtypes import Guess, Known, Plan, guess, known, overridden, plan
 from datafab.domain.payload import CkanFacts, Item
 from datafab.errors import Fatal, Retriable
 from datafab.stage import Context, Stage
@@ -31,14 +31,14 @@ Record = dict[str, str | None]
 def ckan_types(item: Item, ctx: Context) -> Item:
     """Decide, over the whole file, which fields and types a table gets in the datastore."""
     facts = _facts(item)
-    with _file(item, ctx) as file:
-        rows, guesses = guess(_told(file.rows(), ctx), len(file.header), separator=file.separator)
     with _ckan(facts, ctx) as ckan:
-        info = ckan.datastore_info(facts.resource)
-    decided = plan(file.header, rows, guesses, _dictionary(info))
-    for position, (cell, known) in enumerate(zip(file.header, guesses, strict=True), 1):
-        if not cell.strip() and known.filled:
-            line = f"column {position} has {known.filled} values but no name: left out"
+        dictionary = _dictionary(ckan.datastore_info(facts.resource))
+    with _file(item, ctx) as file:
+        rows, guesses = _typed(file, dictionary, ctx)
+    decided = plan(file.header, rows, guesses, dictionary)
+    for position, (cell, column) in enumerate(zip(file.header, guesses, strict=True), 1):
+        if not cell.strip() and column.filled:
+            line = f"column {position} has {column.filled} values but no name: left out"
             ctx.log.warning(line)
     line = f"Determined headers and types: {json.dumps(_types(decided), ensure_ascii=False)[:2000]}"
     ctx.log.info(line)
@@ -72,6 +72,16 @@ def _file(item: Item, ctx: Context) -> Iterator[TableFile]:
     unpacked = 10 * ctx.services.settings.max_bytes
     with store.local(sha256) as path:
         yield TableFile(path, json.loads(kept), max_unpacked=unpacked, check=ctx.check)
+
+
+def _typed(
+    file: TableFile, dictionary: Mapping[str, Mapping[str, Any]], ctx: Context
+) -> tuple[int, Sequence[Guess | Known]]:
+    """Return how many rows a file has and what is known of its columns: by its analysis, else by reading all of it."""
+    columns = known(file.analysis, len(file.header))
+    if columns is not None and not overridden(file.header, columns, dictionary):
+        return int(file.analysis["total_lines"]), columns
+    return guess(_told(file.rows(), ctx), len(file.header), separator=file.separator)
 
 
 def _told(rows: Iterable[tuple[int, list[str]]], ctx: Context) -> Iterator[tuple[int, list[str]]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
+import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datafab.clients.detective import Detective
 from datafab.clients.tablefile import TableFile
-from datafab.domain.loadtypes import MAX_FIELDS, MAX_NAME, Type, field_ids, guess, plan
+from datafab.domain.loadtypes import MAX_FIELDS, MAX_NAME, Type, field_ids, guess, known, overridden, plan
 from datafab.errors import Fatal
 
 
@@ -136,6 +138,65 @@ def test_a_table_without_columns_or_with_too_many_is_refused(width, code):
     with pytest.raises(Fatal) as raised:
         plan(header, 0, guesses, {})
     assert raised.value.code == code
+
+
+CELLS = st.one_of(
+    st.sampled_from(
+        ["", "0", "-1", "12", "007", "1,5", "2.50", " 3 ", "N/A", "x", "1e5", "+3", "9" * 18, "9" * 19, "1234.5678"]
+    ),
+    st.integers(-(10**20), 10**20).map(str),
+    st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
+)
+
+
+@given(
+    rows=st.lists(st.lists(CELLS, min_size=3, max_size=3), min_size=1, max_size=6),
+    separator=st.sampled_from([";", ","]),
+)
+@settings(max_examples=100, deadline=None)
+def test_an_analysis_knows_the_types_that_all_cells_have(tmp_path_factory, rows, separator):
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        # A column that is never blank, so that no row is.
+        csv.writer(file, delimiter=separator).writerows([["k", "a", "b", "c"], *(["k", *row] for row in rows)])
+    analysis = Detective().analyse(path)
+    if analysis.get("separator") != separator:
+        return
+    columns = known(analysis, 4)
+    _, guesses = guess(((2, ["k", *row]) for row in rows), 4, separator=separator)
+    assert [(column.type, column.comma) for column in columns] == [(each.type, each.comma) for each in guesses]
+
+
+def test_identifiers_are_texts_though_made_of_digits(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("siren;code postal;telephone;nombre\n732829320;75001;0612345678;12\n", encoding="utf-8")
+    analysis = Detective().analyse(path)
+    assert [column.type for column in known(analysis, 4)] == ["text", "text", "text", "bigint"]
+    # Unless the data dictionary says otherwise: then each cell is looked at.
+    header = ["siren", "code postal", "telephone", "nombre"]
+    assert overridden(header, known(analysis, 4), {"siren": {"type_override": "numeric"}})
+    assert not overridden(header, known(analysis, 4), {"siren": {"type_override": "text"}, "nombre": {"label": "n"}})
+
+
+def test_where_a_cell_holds_a_nul_each_is_looked_at_so_that_the_line_is_told(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"a;b\n1;x\0y\n" + b"2;z\n" * 20)
+    analysis = Detective().analyse(path)
+    assert (analysis["nul"], known(analysis, 2)) == (["b"], None)
+
+
+def test_a_sample_knows_no_types():
+    assert known({"sampled": True}, 3) is None
+    assert known({}, 3) is None
+
+
+def test_the_table_in_a_zip_is_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "table.zip", "w") as archive:
+        archive.writestr("notes.md", "siehe dort")
+        archive.writestr("table.csv", "a;b\n1;été\n")
+    analysis = Detective().analyse(tmp_path / "table.zip")
+    file = TableFile(tmp_path / "table.zip", analysis, max_unpacked=1000, check=lambda: None)
+    assert list(file.rows()) == [(2, ["1", "été"])]
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -59,6 +59,7 @@ class Columns:
     _ways: list[dict[str, str]] = field(default_factory=list)
     _counted: list[tuple[int, list[str] | None, dict[str, Any]]] = field(default_factory=list)
     _fields: list[types.Field] = field(default_factory=list)
+    _nul: list[str] = field(default_factory=list)
 
     def add(self, name: str, parts: Sequence[Part], *, named: bool, known: str | None = None) -> None:
         """Take the next column.
@@ -75,6 +76,8 @@ class Columns:
             return
         filled = [part.only(_not(pc.is_in(part.values, value_set=_MISSING))) for part in parts]
         self._names.append(name)
+        if any(pc.any(pc.match_substring(part.values, "\0")).as_py() for part in texts):
+            self._nul.append(name)
         chosen: dict[str, Any] = {"format": "string", "python_type": "string"}
         if len(self._scores) < self.limit:
             chosen = self._judged(name, filled, known)
@@ -103,6 +106,7 @@ class Columns:
         self._labels.append(labels)
         self._ways.append(ways)
         (chosen,) = choose([name], [_both(scores, labels)]).values()
+        chosen["named"] = labels.get(chosen["format"], 0.0) > 0
         return chosen | ({"date_format": ways[chosen["format"]]} if chosen["format"] in ways else {})
 
     def _count(self, filled: Sequence[Part], python_type: str) -> None:
@@ -138,6 +142,7 @@ class Columns:
             "columns": columns,
             "formats": formats,
             **(self._counts(names) if self.whole else {}),
+            **({"nul": self._nul} if self._nul else {}),
             "schema": {"fields": self._fields[: len(names)], "missingValues": [""]},
         }
 

@@ -92,9 +92,10 @@ class Detective:
         Returns:
             csv-detective's result with its ``profile``, as JSON values, and ``v, status, analyser, mode, sampled,
             sample_rows, duration`` (seconds), ``schema`` (Frictionless Table Schema) and, where it applies,
-            ``compression``, ``member``, ``members``, ``sheets``. All figures are those of all rows, but in a sample.
-            ``total_lines`` is exact: rows below the header, blank lines not counted. ``header_row_idx`` is the number
-            of physical lines above the header; column ``i`` of ``header`` is cell ``heading_columns + i`` of a record.
+            ``compression``, ``member``, ``members``, ``sheets``, ``nul`` (columns that hold NUL characters). All
+            figures are those of all rows, but in a sample. ``total_lines`` is exact: rows below the header, blank
+            lines not counted. ``header_row_idx`` is the number of physical lines above the header; column ``i`` of
+            ``header`` is cell ``heading_columns + i`` of a record.
 
         Raises:
             Fatal: the file cannot be analysed, now or ever. ``code``: ``empty``, ``html``, ``not_tabular``,

@@ -14,7 +14,8 @@ import pyarrow.compute as pc  # type: ignore[import-untyped]
 
 from datafab.clients.detective.distinct import Part
 
-_INTEGER = r"\A[ \t]*-?(?:0|[1-9][0-9]{0,99})[ \t]*\z"
+#: An integer of so many digits fits into 64 bits for sure; a longer one is a number of any length.
+_INTEGER = r"\A[ \t]*-?(?:0|[1-9][0-9]{0,17})[ \t]*\z"
 _POINT = r"\A[ \t]*-?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]{1,100})?[ \t]*\z"
 _COMMA = r"\A[ \t]*-?(?:0|[1-9][0-9]{0,99})(?:,[0-9]{1,100})?[ \t]*\z"
 _TRUE = ("true", "vrai", "oui", "yes", "y", "o")
@@ -30,7 +31,8 @@ def field(name: str, parts: Sequence[Part], chosen: Mapping[str, Any], separator
     Args:
         name: of the column.
         parts: its values, but for the empty ones.
-        chosen: what csv-detective's rules say of it.
+        chosen: what csv-detective's rules say of it; ``named``: whether the column's name says so too. Where it does
+            not, numbers of three digits are rather numbers than numbers of countries.
         separator: between the cells: where that is a comma, ``1,234`` may be a thousand.
     """
     if not sum(len(part.values) for part in parts):
@@ -39,7 +41,7 @@ def field(name: str, parts: Sequence[Part], chosen: Mapping[str, Any], separator
         return {"name": name, **_time(chosen)}
     if chosen["format"] == "bool":
         return {"name": name, **(_bool(parts) or _number(parts, separator))}
-    if chosen["python_type"] == "string" and chosen["format"] != "string":
+    if chosen["python_type"] == "string" and chosen.get("named"):
         return {"name": name, "type": "string"}
     return {"name": name, **_number(parts, separator)}
 
