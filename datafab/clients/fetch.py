@@ -85,6 +85,11 @@ class Fetched:
         """Return a header of the last answer by its name in small letters; empty when there is none."""
         return next((text for key, text in self.headers.items() if key.lower() == name), "")
 
+    @property
+    def pause(self) -> float | None:
+        """Seconds for which the server wants to be left alone; None: it does not say."""
+        return retry_after(self.header("retry-after"), datetime.now(UTC))
+
     def error(self, field: str, *, later: Collection[str] = (), budget: int | None = None) -> Fatal | Retriable:
         """Return why there is no resource, as an error. What may pass is tried again, when the server says if it does.
 
@@ -97,8 +102,7 @@ class Fetched:
         code, message = self.refusal.code, self.refusal.message
         if not (may_pass(code) or code in later):
             return Fatal(message, code=code, field=field)
-        delay = retry_after(self.header("retry-after"), datetime.now(UTC))
-        return Retriable(message, delay=delay, budget=budget, code=code, field=field)
+        return Retriable(message, delay=self.pause, budget=budget, code=code, field=field)
 
 
 class Fetcher:

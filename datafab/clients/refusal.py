@@ -117,9 +117,10 @@ def empty(url: str) -> Refusal:
     return Refusal("empty", f"{shown(url)}: the answer is empty")
 
 
-def resting(url: str, silences: int) -> Refusal:
-    """Return why a URL was not even asked for."""
-    sentence = f"not asked for: its server did not answer {silences} others before it"
+def resting(url: str, silences: int, *, asked: bool) -> Refusal:
+    """Return why a URL was not even asked for: its server wants a break, or did not answer others."""
+    why = "wants a break" if asked else f"did not answer {silences} others before it"
+    sentence = f"not asked for: its server {why}"
     return Refusal("host_rests", f"{shown(url)}: {sentence}", "ConnectionError")
 
 

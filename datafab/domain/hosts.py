@@ -1,4 +1,4 @@
-"""Servers that do not answer: after some failures in a row nobody else of a batch waits for one."""
+"""Servers that rest: those that did not answer some of a batch in a row, and those that ask for a break."""
 
 from __future__ import annotations
 
@@ -25,23 +25,36 @@ class Hosts:
     def __init__(self, notes: MutableMapping[str, Any], rest: float) -> None:
         self._notes = notes
         self._rest = rest
-        #: silences in a row so far, and the Unix time until which it rests
-        self._silent: dict[str, tuple[int, float]] = {name: (n, at) for name, (n, at) in notes.get("hosts", {}).items()}
+        #: silences in a row so far, the Unix time until which it rests, and whether it has asked for that
+        self._known: dict[str, tuple[int, float, bool]] = {
+            name: (n, at, asked) for name, (n, at, asked) in notes.get("hosts", {}).items()
+        }
 
-    def note(self, url: str, code: str | None, now: float) -> None:
-        """Note how a fetch ended at this Unix time: the code of its failure, None for none."""
-        if code in SILENT:
+    def note(self, url: str, code: str | None, now: float, pause: float | None = None) -> None:
+        """Note how a fetch ended at this Unix time.
+
+        Args:
+            url: its URL.
+            code: of its failure; None for none.
+            now: the time.
+            pause: seconds for which the server wants to be left alone, if it says so.
+        """
+        if pause is not None:
+            self._known[_host(url)] = (0, now + pause, True)
+        elif code in SILENT:
             host = _host(url)
-            silences = self._silent.get(host, (0, 0.0))[0] + 1
-            self._silent[host] = (silences, 0.0) if silences < ENOUGH else (0, now + self._rest)
-        elif not self._silent or self._silent.pop(_host(url), None) is None:
+            silences = self._known.get(host, (0, 0.0, False))[0] + 1
+            self._known[host] = (silences, 0.0, False) if silences < ENOUGH else (0, now + self._rest, False)
+        elif not self._known or self._known.pop(_host(url), None) is None:
             return
-        self._notes["hosts"] = self._silent
+        self._notes["hosts"] = self._known
 
-    def rests(self, url: str, now: float) -> float | None:
-        """Return the seconds for which the server of a URL is not to be asked; None: it may be."""
-        left = self._silent.get(_host(url), (0, now))[1] - now if self._silent else 0.0
-        return left if left > 0 else None
+    def rests(self, url: str, now: float) -> tuple[float, bool] | None:
+        """Return the seconds for which a URL's server is not to be asked, and if it wants that; None: it may be."""
+        if not self._known:
+            return None
+        _, until, asked = self._known.get(_host(url), (0, now, False))
+        return (until - now, asked) if until > now else None
 
 
 def _host(url: str) -> str:

@@ -37,8 +37,11 @@ from datafab.domain.hosts import ENOUGH, REST, RESTS, Hosts
 from datafab.domain.payload import CollectFacts, Item, Status
 from datafab.domain.plugin import made_type
 from datafab.domain.timestamp import stripped, stripped_wfs
-from datafab.errors import DatafabError, Fatal, Retriable, Skippable
+from datafab.errors import DatafabError, Fatal, Retriable, Skippable, Wait
 from datafab.stage import Context, Outcome, Stage
+
+#: Codes of answers by which a server may ask for a break, not for this endpoint alone.
+BREAKS = frozenset({"http_429", "http_503"})
 
 
 def _now() -> datetime:
@@ -106,7 +109,7 @@ class _Endpoint:
             return self._unfetched(error)
         rest = self.hosts.rests(self.url, time.time())
         if rest is not None:
-            return self._unasked(rest)
+            return self._unasked(*rest)
         try:
             warn = partial(ctx.log.warning, endpoint=self.facts.endpoint)
             made = making(self.facts, self.url, partial(_query, ctx, self.facts), warn)
@@ -114,9 +117,11 @@ class _Endpoint:
             return self._unfetched(refusal)
         return self._got(session, ctx) if made is None else self._made(made, session)
 
-    def _unasked(self, rest: float) -> Outcome:
+    def _unasked(self, rest: float, asked: bool) -> Outcome:
         """Log that the server rests, should it never answer again, and come back later."""
-        outcome = self._fetched(Fetched(url=self.url, elapsed=0.0, refusal=resting(self.url, ENOUGH)))
+        outcome = self._fetched(Fetched(url=self.url, elapsed=0.0, refusal=resting(self.url, ENOUGH, asked=asked)))
+        if asked and isinstance(outcome, Retriable):
+            return Wait(outcome.message, delay=rest, code=outcome.code)
         if isinstance(outcome, Retriable):
             outcome.delay, outcome.budget = rest, RESTS
         return outcome
@@ -132,13 +137,18 @@ class _Endpoint:
         if known is not None and conditions and fetched.status == HTTPStatus.NOT_MODIFIED:
             sent = {**fetched.request_headers, **conditions}
             fetched = replace(fetched, sha256=known.resource, refusal=None, request_headers=sent)
-        self.hosts.note(self.url, fetched.refusal.code if fetched.refusal else None, time.time())
+        self._note(fetched)
         return self._fetched(fetched)
+
+    def _note(self, fetched: Fetched) -> None:
+        """Note what the fetch tells about the server."""
+        code = fetched.refusal.code if fetched.refusal else None
+        self.hosts.note(self.url, code, time.time(), fetched.pause if code in BREAKS else None)
 
     def _made(self, made: Making, session: Session) -> Outcome:
         """Let the plugin make the resource."""
         fetched = session.gather(self.url, self.store, made.produce, page=made.page, headers=made.headers)
-        self.hosts.note(self.url, fetched.refusal.code if fetched.refusal else None, time.time())
+        self._note(fetched)
         outcome = self._fetched(fetched, made)
         if isinstance(outcome, Retriable) and outcome.delay is None:
             outcome.delay = made.pause

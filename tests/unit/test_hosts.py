@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -32,7 +33,7 @@ def noted(*codes: str | None, url: str = "http://host:80/x", notes: dict | None 
     ],
 )
 def test_a_server_rests_after_silences_in_a_row(codes, rests):
-    assert noted(*codes).rests("http://host:80/other", 110) == (20 if rests else None)
+    assert noted(*codes).rests("http://host:80/other", 110) == ((20, False) if rests else None)
 
 
 def test_servers_are_told_apart_and_users_are_not():
@@ -48,12 +49,12 @@ def test_the_next_attempt_knows_who_rests_and_all_are_tried_again_together():
     def later() -> Hosts:
         return Hosts(notes, 30)
 
-    assert later().rests("http://host:80/x", 129) == 1
+    assert later().rests("http://host:80/x", 129) == (1, False)
     for _ in range(ENOUGH):  # it takes as many again, in however many attempts
         assert later().rests("http://host:80/x", 130) is None
         later().note("http://host:80/x", "timeout", 130)
     notes = json.loads(json.dumps(notes))
-    assert later().rests("http://host:80/x", 130) == 30
+    assert later().rests("http://host:80/x", 130) == (30, False)
     later().note("http://host:80/x", None, 160)
     assert notes == {"hosts": {}}
 
@@ -97,3 +98,31 @@ def test_a_server_that_comes_back_gives_all(collection):
         items = collection.run(*(row(site.url(f"/{n}")) for n in range(20)))
     assert {item.status for item in items} == {Status.OK}
     assert len(asked) == 20 + ENOUGH
+
+
+def test_a_server_that_wants_a_break_gets_it_from_all_of_the_batch(collection):
+    """A rate limit costs nothing but time: whatever its endpoint, nobody asks before the break is over."""
+    asked: list[float] = []
+
+    def route(path: str, _: dict[str, str]) -> Answer:
+        asked.append(time.monotonic())
+        if len(asked) % 5 == 0:
+            return Answer(status=429, headers={"Retry-After": "1"})
+        return Answer(CSV + path.encode())
+
+    with Site(router=route) as site:
+        items = collection.run(*(row(site.url(f"/{n}")) for n in range(12)))
+    assert {item.status for item in items} == {Status.OK}
+    assert len(asked) == 14
+    assert min(asked[n + 1] - asked[n] for n in (4, 9)) > 0.8
+
+
+def test_a_break_that_is_too_long_is_a_failure_of_all_with_a_log_each(collection):
+    with Site(router=lambda *_: Answer(status=503, headers={"Retry-After": "86400"})) as site:
+        urls = [site.url(f"/{n}") for n in range(8)]
+        items = collection.run(*map(row, urls))
+        hits = site.hits.total()
+    assert {item.status for item in items} == {Status.FAILED}
+    assert hits == 1
+    assert "its server wants a break" in items[-1].error.message
+    assert [collection.log(url).get("status") for url in urls] == ["503", *[None] * 7]
