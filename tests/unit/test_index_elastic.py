@@ -131,7 +131,7 @@ def test_a_document_has_the_view_of_the_original():
     )
     facts = {"header": ("Siret", "Code postal"), "formats": ("siret",), "cols": cols, "version": 7}
     made = json.loads(entry(doc(title="Œuvre d'Été", **facts)))
-    assert made["columns"] == {"siret": {"name": ["Siret", "Autre "], "score": [1.5, 1.0]}}
+    assert made["columns"] == {"siret": ["Siret", "Autre "]}
     assert made["detected_at"] == 7
     assert made["folded"]["title"] == "oeuvre d ete"
     assert made["folded"]["column"] == ["siret", "code postal"]
@@ -160,12 +160,14 @@ def test_a_wrong_address_is_told_without_its_password():
     assert "secret" not in str(told.value)
 
 
-def test_nobody_listens_and_nothing_is_known_of_any_document():
+def test_nobody_listens_and_nothing_is_known_of_any_document(caplog):
+    caplog.set_level("INFO")
     index = open_index("http://127.0.0.1:1/x")
     for act in (index.ping, index.count, lambda: index.put_many([doc()]), lambda: index.search("x")):
         with pytest.raises(Retriable, match=r"http://127\.0\.0\.1:1/x \(DATAFAB_INDEX_URL\) cannot be reached"):
             act()
     index.close()
+    assert caplog.text == ""
 
 
 @pytest.fixture
@@ -229,6 +231,43 @@ def test_an_index_of_the_original_is_not_touched(elastic_index):
         assert elastic_index.client.count(index=elastic_index.name)["count"] == 0
     finally:
         elastic_index.client.indices.delete(index=elastic_index.name)
+
+
+def test_whoever_asks_the_index_himself_gets_answers(elastic_index):
+    def cols(*formats: str) -> dict[str, object]:
+        named = tuple(Column(name=f"colonne {n}", position=n, format=each, score=1.5) for n, each in enumerate(formats))
+        return {"cols": named, "formats": tuple(sorted(set(formats)))}
+
+    many = [f"format_{n}" for n in range(53)]
+    elastic_index.put_many(
+        [
+            doc("file:1", dataset_id="d1", **cols("siret", "commune", *many)),
+            doc("file:2", dataset_id="d1", **cols("siret")),
+            doc("file:3", dataset_id="d2", **cols("commune", "siret")),
+            doc("file:4", dataset_id="d3", **cols("commune")),
+        ]
+    )
+    elastic_index.refresh()
+
+    def ask(**query) -> list[str]:
+        found = elastic_index.client.search(index=elastic_index.name, **query)
+        return sorted(hit["_id"].removeprefix("file:") for hit in found["hits"]["hits"])
+
+    siret, commune = {"term": {"formats": "siret"}}, {"term": {"formats": "commune"}}
+    assert ask(query=siret) == ["1", "2", "3"]
+    assert ask(query={"bool": {"filter": [siret, commune]}}) == ["1", "3"]
+    assert len(ask(query=siret, collapse={"field": "dataset_id"})) == 2
+    assert ask(query={"exists": {"field": "columns.siret"}}) == ["1", "2", "3"]
+    assert ask(query={"term": {"columns.siret": "colonne 1"}}) == ["3"]
+    both = [{"term": {"cols.format": "siret"}}, {"term": {"cols.name": "colonne 1"}}]
+    both.append({"range": {"cols.score": {"gte": 1}}})
+    assert ask(query={"nested": {"path": "cols", "query": {"bool": {"filter": both}}}}) == ["3"]
+    assert ask(query={"range": {"detected_at": {"gte": 1}}}) == ["1", "2", "3", "4"]
+    counts = elastic_index.client.search(
+        index=elastic_index.name, aggs={"n": {"terms": {"field": "formats", "size": 99}}}
+    )
+    counted = {each["key"]: each["doc_count"] for each in counts["aggregations"]["n"]["buckets"]}
+    assert (len(counted), counted["siret"], counted["commune"]) == (55, 3, 3)
 
 
 def test_the_index_of_the_original_is_kept_beside_ours_for_those_who_ask_it(elastic_index):

@@ -7,6 +7,7 @@ refuses what is older than what it has, and putting something twice changes noth
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -38,6 +39,9 @@ MAX_REQUEST = 8 * 1024**2
 ANSWERED = ("items.*.status", "items.*.error")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
 _PORTS = {"http": 9200, "https": 443}
+
+# It tells of every request, and of every failure what our errors say.
+logging.getLogger("elastic_transport").setLevel(logging.ERROR)
 
 
 class ElasticIndex:
@@ -240,7 +244,7 @@ class ElasticIndex:
             if self.legacy:
                 making.make_legacy(self, self.legacy)
             if not standing:
-                making.put_template(self)
+                making.tell(self, making.put_template(self))
                 making.create(self, making.named(self.name, 1), {self.name: {}, self.write: {"is_write_index": True}})
             elif making.told(self, standing[0]).get("schema_version", 0) < SCHEMA:
                 msg = f"{self.shown} was made by an older datafab: run `datafab index migrate`; reading goes on"

@@ -77,12 +77,16 @@ def put_template(at: Aliased) -> dict[str, Any]:
     """Put the template; return what it tells of itself."""
     french = _understands(at.client, analyzer="french")
     asciifolding = _understands(at.client, tokenizer="keyword", filter=["asciifolding"])
-    if not french:
-        _log.warning("the server has no analyzer 'french': 'standard' is taken", index=at.shown)
     made = template(f"{at.name}-v*", french=french, asciifolding=asciifolding)
     at.client.indices.put_index_template(name=at.name, **{key.strip("_"): value for key, value in made.items()})
     meta: dict[str, Any] = made["_meta"]
     return meta
+
+
+def tell(at: Aliased, meta: Mapping[str, Any]) -> None:
+    """Log what a new index has to do without."""
+    if meta["analyzer"] != "french":
+        _log.warning("the server has no analyzer 'french': another is taken", index=at.shown, analyzer=meta["analyzer"])
 
 
 def make_legacy(at: Aliased, name: str) -> None:

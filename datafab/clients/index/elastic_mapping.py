@@ -4,7 +4,7 @@ Beside what a document says stand three views of it:
 
 - ``folded``: the words that a search looks for, without case and accents, so that finding does not depend on the
   server's analyzers (``datafab/domain/folding.py``; a query is folded in the same way);
-- ``columns``: formats with the names and scores of their columns, as the original index has them;
+- ``columns``: formats with the names of their columns, so that what was asked of the original finds them;
 - ``detected_at``: the document's version as a date.
 """
 
@@ -166,10 +166,9 @@ def read(fields: Mapping[str, Any]) -> Document:
 
 
 def _columns(cols: Iterable[Column]) -> _Field:
-    found: dict[str, _Field] = defaultdict(lambda: {"name": [], "score": []})
+    found: dict[str, list[str]] = defaultdict(list)
     for column in cols:
         if column.format:
-            # A flattened field takes no null bytes.
-            found[column.format]["name"].append(column.name.replace("\0", " "))
-            found[column.format]["score"].append(column.score)
-    return dict(found)
+            # A flattened field takes no null bytes, and `exists` sees values below a key, not objects.
+            found[column.format].append(column.name.replace("\0", " "))
+    return found

@@ -65,6 +65,7 @@ def migrate(index: ElasticIndex, told: Callable[[int, int], None], *, force: boo
             wanted = making.put_template(index)
             if making.told(index, old) == wanted and not force:
                 return Migrated(old=old, new=old)
+            making.tell(index, wanted)
             new = making.after(index.name, old)
             making.create(index, new, {}, **{"index.gc_deletes": DELETIONS})
             _move(index, index.write, old, new, is_write_index=True)
