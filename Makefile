@@ -44,10 +44,11 @@ bench: .venv/.ready ## Measure speeds as ratios and write docs/benchmarks.md
 	@tests/servers/install
 	$(RUN)python -m tests.benchmarks
 
-soak: .venv/.ready ## Ten minutes of random kills (DATAFAB_CHAOS=seconds), a thousand archives that wait, 100,000 endpoints
+soak: .venv/.ready ## Ten minutes of random kills (DATAFAB_CHAOS=seconds), a thousand archives, 100,000 endpoints, 2,000 columns
 	@tests/servers/install
 	DATAFAB_CHAOS=$${DATAFAB_CHAOS:-600} $(RUN)pytest tests/workers/test_chaos.py -s --timeout 7200
 	DATAFAB_ARCHIVES=1000 $(RUN)pytest tests/workers/test_archive.py -k wait_hold
+	DATAFAB_FUZZ=2000 $(RUN)pytest tests/unit/test_detective_equality.py
 	DATAFAB_ENDPOINTS=$${DATAFAB_ENDPOINTS:-100000} $(RUN)pytest tests/workers/test_collect_scale.py -s --timeout 3600
 
 clean: ## Remove what the commands made

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from datafab.clients.mqtt import Mqtt
 
 
+#: How many times the bytes of a fetch a file may unpack to.
+UNPACKED = 10
+
+
 class Pinged(Protocol):
     """A client that can be asked whether its system answers."""
 
@@ -164,7 +168,7 @@ class Services:
         """csv-detective. Imported only where it is used: it costs a second and 150 MB."""
         from datafab.clients.detective import Detective  # noqa: PLC0415 - see above
 
-        return Detective()
+        return Detective(max_unpacked=UNPACKED * self.settings.max_bytes)
 
     def store(self, root: str) -> Store:
         """Return the store with this root URL."""
