@@ -61,7 +61,7 @@ FLOWS: dict[str, Flow] = {
             name="source",
             title="Fetch a file of the catalogue if it has changed, analyse and index it, and remember how it was",
             source="catalogue_source",
-            stages=("check", "fetch", "analyse", "index", "write_back", "remember"),
+            stages=("check", "fetch", "analyse", "index", "remember"),
             requires=frozenset({"source", "url"}),
         ),
         Flow(

@@ -20,10 +20,12 @@ from datafab.domain.again import next_look
 from datafab.domain.catalogue import fetchable
 from datafab.domain.extras import extras
 from datafab.domain.payload import CatalogueFacts, Dataset, Item, Status
-from datafab.errors import DatafabError, Fatal, FlowError
+from datafab.errors import Fatal, FlowError, Retriable
 from datafab.stage import Context, Stage
 
 SOURCE = "datagouv:"
+#: How often a catalogue is told at most.
+MAX_TELLS = 3
 #: Failures that say nothing of the source.
 OURS = frozenset({"internal", "parked", "index", "missing_list", "firewall"})
 
@@ -66,33 +68,61 @@ def catalogue_source(ctx: Context) -> Iterator[Item]:
     yield item
 
 
-def write_back(item: Item, ctx: Context) -> Item:
-    """Tell the catalogue what has become of its file, where a key is set and there is something new to tell."""
-    name = item.source.removeprefix(SOURCE)
-    dataset = item.dataset.id if item.dataset else None
-    elsewhere = ctx.params.get("catalogue") or name == item.source or ctx.params.get("part")
-    if ctx.services.settings.catalogue_key is None or elsewhere or dataset is None:
-        return item
-    looks = ctx.services.sources.looks(item.source)
-    if item.status is Status.UNCHANGED and looks and looks[0].status != Status.FAILED:
-        return item
-    if not ctx.services.datagouv.tell(dataset, name, extras(item, ctx.created)):
-        ctx.log.warning("the catalogue does not know this resource any more, so it was told nothing")
-    return item
-
-
-def _as_it_was(item: Item, _error: DatafabError) -> Item:
-    """What a catalogue thinks of being told is no failure of its file."""
-    return item
-
-
 def remember(item: Item, ctx: Context) -> Item:
-    """Remember how a source was seen, so that it is left alone until it changes."""
+    """Remember how a source was seen, so that it is left alone until it changes; tell the catalogue, if it wants that.
+
+    One stage for both: a task more would cost each file more than all that it does.
+    """
+    if "told" in ctx.memo:
+        _tell(item, ctx)
+        return item
+    news = _is_news(item, ctx)
+    _remember(item, ctx)
+    if news:
+        ctx.memo["told"] = 0
+        _tell(item, ctx)
+    return item
+
+
+def _is_news(item: Item, ctx: Context) -> bool:
+    """Whether there is something to tell the catalogue, and somebody has given its key for that."""
+    if ctx.services.settings.catalogue_key is None or item.source == _name(item) or _dataset(item) is None:
+        return False
+    if ctx.params.get("catalogue") or ctx.params.get("part") or item.status is Status.SKIPPED:
+        return False
+    looks = ctx.services.sources.looks(item.source)
+    return item.status is not Status.UNCHANGED or bool(looks and looks[0].status == Status.FAILED)
+
+
+def _name(item: Item) -> str:
+    return item.source.removeprefix(SOURCE)
+
+
+def _dataset(item: Item) -> str | None:
+    return item.dataset.id if item.dataset else None
+
+
+def _tell(item: Item, ctx: Context) -> None:
+    """Tell the catalogue, several times if need be. What it thinks of that is no failure of its file."""
+    try:
+        if not ctx.services.datagouv.tell(_dataset(item) or "", _name(item), extras(item, ctx.created)):
+            ctx.log.warning("the catalogue does not know this resource any more, so it was told nothing")
+    except Fatal as error:
+        ctx.log.warning("the catalogue was told nothing", reason=error.message)
+    except Retriable as error:
+        ctx.memo["told"] += 1
+        if ctx.memo["told"] < MAX_TELLS:
+            raise
+        ctx.log.warning("the catalogue was told nothing", reason=error.message)
+
+
+def _remember(item: Item, ctx: Context) -> None:
     seen, facts = item.catalogue, {}
     if seen is None or item.url is None:
         raise Fatal("an item that is of no catalogue cannot be remembered", code="missing_catalogue")
     if item.error is not None and item.error.type == "withdrawn":
-        return withdraw(item, ctx)
+        withdraw(item, ctx)
+        return
     gone: set[str] = set()
     before = ctx.services.sources.facts(item.source)
     changed = float(before.changed or ctx.created)
@@ -115,7 +145,6 @@ def remember(item: Item, ctx: Context) -> Item:
         ctx.services.sources.look_at(item.source, ctx.created + next_look(ctx.created - changed))
     for part in sorted(gone):
         _withdraw(f"{item.source}/{part}", ctx)
-    return item
 
 
 def _names(parts: str | None) -> set[str]:
@@ -148,14 +177,6 @@ STAGES = (
         queue="io",
         expand=catalogue_source,
         provides=frozenset({"url", "dataset", "catalogue"}),
-    ),
-    Stage(
-        name="write_back",
-        queue="io",
-        run=write_back,
-        requires=frozenset({"url", "catalogue"}),
-        wants=frozenset({Status.OK, Status.UNCHANGED, Status.FAILED}),
-        failed=_as_it_was,
     ),
     Stage(
         name="remember",

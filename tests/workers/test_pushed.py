@@ -340,6 +340,14 @@ def test_a_catalogue_that_will_not_be_told_fails_no_file_and_the_key_goes_nowher
     assert said == "ok"
     assert [each["status"] for each in told.control.asked("PUT")] == [403]
     assert look(bench, portal.url("/a.csv"), f"datagouv:{uuid.uuid4()}", dataset={"id": dataset})[1] == "ok"  # 404
+    told.control.forget()
+    told.control.faults.append(Fault(method="PUT", status=503, times=9, headers={"Retry-After": "0"}))
+    assert look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})[1] == "unchanged"
+    assert told.control.asked("PUT") == []
+    portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n")
+    assert look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})[1] == "ok"
+    assert [each["status"] for each in told.control.asked("PUT")] == [503] * 3
+    told.control.faults.clear()
     with catalogue() as other:
         elsewhere = other.add(portal.url("/a.csv"))
         (name,) = other.resource_ids(elsewhere)
