@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import SHUT_RDWR
 from threading import Thread
 
 import pytest
@@ -216,6 +218,18 @@ def test_a_server_that_comes_back_empty_gets_template_index_and_aliases_again(el
     assert client.indices.exists_index_template(name=name)
 
 
+def test_several_make_the_index_at_once(elastic_index):
+    several = [open_index(elastic_index.shown) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        put = [pool.submit(one.put_many, [doc(f"file:{number}")]) for number, one in enumerate(several)]
+        assert [each.result() for each in put] == [[Outcome.OK]] * 6
+    for one in several:
+        one.close()
+    elastic_index.refresh()
+    assert elastic_index.count() == 6
+    assert len(elastic_index.aliases()) == 1
+
+
 def test_an_alias_that_somebody_took_away_is_put_back(elastic_index):
     elastic_index.put_many([doc()])
     elastic_index.client.indices.delete_alias(index=f"{elastic_index.name}-v1-000001", name=elastic_index.write)
@@ -320,6 +334,8 @@ class Fake:
         self.product = True
         self.french = True
         self.full = 0
+        #: bulk requests after which the connection breaks
+        self.lives = 10**9
         self.asked: list[tuple[str, str, str | None, bytes]] = []
 
     def answer(self, path: str, body: bytes) -> tuple[int, object]:
@@ -349,6 +365,12 @@ def serving(fake: Fake) -> Iterator[str]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             fake.asked.append((self.command, self.path, self.headers["Authorization"], body))
+            if self.path.startswith("/_bulk"):
+                fake.lives -= 1
+                if fake.lives < 0:
+                    self.connection.shutdown(SHUT_RDWR)
+                    self.close_connection = True
+                    return
             status, said = fake.answer(self.path, body)
             sent = json.dumps(said).encode()
             self.send_response(status)
@@ -383,6 +405,21 @@ def test_a_full_server_is_no_failure_of_a_document():
         for expected in (["a later", "b later"], ["a later", "b ok"], ["a ok", "b ok"]):
             put = zip("ab", index.put_many(documents), strict=True)
             assert [f"{name} {'ok' if became is Outcome.OK else 'later'}" for name, became in put] == expected
+        index.close()
+
+
+def test_a_connection_that_breaks_between_two_requests_leaves_what_was_put():
+    fake = Fake()
+    fake.lives = 1
+    with serving(fake) as url:
+        index = open_index(url)
+        became = index.put_many([doc(f"file:{number}") for number in range(700)])
+        assert set(became[:500]) == {Outcome.OK}
+        assert {type(one) for one in became[500:]} == {Retriable}
+        assert "cannot be reached" in became[500].message
+        assert len(became) == 700
+        fake.lives = 10**9
+        assert set(index.put_many([doc("file:699")])) == {Outcome.OK}
         index.close()
 
 
