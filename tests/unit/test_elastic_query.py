@@ -6,7 +6,7 @@ from datafab.clients.index.elastic_query import request
 from datafab.domain.query import Facet, Sort, parse
 
 ANY = ["folded.title^4", "folded.dataset^2", "folded.organisation^2", "folded.column^2", "folded.formats^1"]
-ECOLES = {"multi_match": {"query": "ecoles", "type": "phrase", "fields": ANY}}
+ECOLES = {"multi_match": {"query": "ecole", "type": "phrase", "fields": ANY}}
 SIRET = {"bool": {"filter": [{"term": {"folded.format": {"value": "siret"}}}]}}
 
 
