@@ -70,6 +70,7 @@ class Fetched:
         sha256: digest of the resource in the store; None when refused.
         size: its bytes.
         refusal: why there is no resource.
+        redirects: the addresses that redirects led to, the last one included.
     """
 
     url: str
@@ -80,6 +81,7 @@ class Fetched:
     sha256: str | None = None
     size: int | None = None
     refusal: Refusal | None = None
+    redirects: tuple[str, ...] = ()
 
     def header(self, name: str) -> str:
         """Return a header of the last answer by its name in small letters; empty when there is none."""
@@ -153,6 +155,7 @@ class Session:
         self._max = self._limit = settings.max_bytes
         self._total = settings.total_timeout
         self._redirects = settings.max_redirects
+        self._led: list[str] = []
         self._leash = Leash(settings.allow_private_hosts)
         self._at = ""
         self._adapter = Adapter(settings, context, self._leash)
@@ -236,6 +239,7 @@ class Session:
             sha256=sha256,
             size=size,
             refusal=refusal,
+            redirects=tuple(self._led),
         )
 
     def gather(
@@ -323,6 +327,7 @@ class Session:
         """Send the request, follow redirects and return the last answer, its body unread."""
         jar: RequestsCookieJar | None = None
         origin: tuple[str, str] | None = None
+        self._led = []
         for _ in range(self._redirects + 1):
             self._at = url
             request = self._request(url, jar)
@@ -338,6 +343,7 @@ class Session:
                 extract_cookies_to_jar(jar, request, answer.raw)  # type: ignore[no-untyped-call]
             _skip(answer)
             url = _target(answer.url, location)
+            self._led.append(shown(url))
         msg = f"more than {self._redirects} redirects"
         raise TooManyRedirects(msg)
 

@@ -34,6 +34,8 @@ class FetchLog:
         reason: code of the failure.
         message: the same for people.
         plugin: the one asked for.
+        attempts: how often this job has asked for it.
+        redirects: the addresses that redirects led to.
     """
 
     url: str
@@ -49,6 +51,8 @@ class FetchLog:
     reason: str | None = None
     message: str | None = None
     plugin: str | None = None
+    attempts: int | None = None
+    redirects: tuple[str, ...] = ()
 
     def encoded(self, *, facts: bool = False) -> bytes:
         """Return the file: canonical JSON without a line end; ``facts``: with the keys that the original has not."""
@@ -68,6 +72,7 @@ class FetchLog:
         }
         if facts:
             optional |= {"bytes": self.size, "reason": self.reason, "message": self.message, "plugin": self.plugin}
+            optional |= {"attempts": self.attempts, "redirects": list(self.redirects) or None}
         log |= {key: value for key, value in optional.items() if value is not None}
         return _CANONICAL.encode(log).encode()
 
@@ -92,6 +97,8 @@ class FetchLog:
                 reason=log.get("reason"),
                 message=log.get("message"),
                 plugin=log.get("plugin"),
+                attempts=log.get("attempts"),
+                redirects=tuple(log.get("redirects") or ()),
             )
         except (ValueError, KeyError, TypeError, AttributeError):
             return None

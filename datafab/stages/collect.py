@@ -76,7 +76,7 @@ def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = 
 class _Endpoint:
     """One endpoint at one time."""
 
-    #: whether the log gets the keys that the original has not: bytes, reason, message, plugin
+    #: whether the log gets the keys that the original has not: bytes, reason, message, plugin, attempts, redirects
     log_facts = False
     #: whether the server is asked only for what has changed, and whether it is asked less often where little does
     conditional = False
@@ -90,6 +90,8 @@ class _Endpoint:
         self.now = now
         self.name = log_name(facts.endpoint, now)
         self.hosts = hosts
+        #: how often this job has asked for it, as far as its log tells
+        self.attempts = 0
 
     def collected(self, session: Session, ctx: Context) -> Outcome:
         """Return what became of it; the order of the checks is the original's."""
@@ -128,6 +130,7 @@ class _Endpoint:
 
     def _got(self, session: Session, ctx: Context) -> Outcome:
         """Fetch what the server has."""
+        self.attempts += 1
         transform = stripped_wfs if self.facts.plugin == "wfs" else stripped
         if is_file(self.url):
             return self._fetched(read_file(self.url, self.store, ctx.services.settings, session.headers, transform))
@@ -147,6 +150,7 @@ class _Endpoint:
 
     def _made(self, made: Making, session: Session) -> Outcome:
         """Let the plugin make the resource."""
+        self.attempts += 1
         fetched = session.gather(self.url, self.store, made.produce, page=made.page, headers=made.headers)
         self._note(fetched)
         outcome = self._fetched(fetched, made)
@@ -163,6 +167,7 @@ class _Endpoint:
         kept = self._with_resource(log) if log is not None and log.resource else None
         # This job's own fetch, by an attempt that died before it could tell, or one that failed and is tried again.
         if log is not None and log.since(ctx.created):
+            self.attempts = log.attempts or 0
             return self._kept(log, self.url) if kept else None
         if ctx.params.get("refill_todays_logs") or (ctx.params.get("retry_failed") and not kept):
             return None
@@ -230,6 +235,8 @@ class _Endpoint:
             reason=refusal.code if refusal else None,
             message=refusal.message if refusal else None,
             plugin=self.facts.plugin,
+            attempts=self.attempts or None,
+            redirects=fetched.redirects,
         )
         self._write(log)
         if fetched.sha256 is not None:

@@ -362,7 +362,16 @@ class TestLogsOfFailures:
                 row(half.url("/layer/0"), plugin="arcgis", parameters='"{""retries"":0}"'),
             )
         log = collection.log(whole.url)
-        assert log.keys() == {"bytes", "elapsed", "endpoint-url", "entry-date", "plugin", "resource", "status"}
+        assert log.keys() == {
+            "attempts",
+            "bytes",
+            "elapsed",
+            "endpoint-url",
+            "entry-date",
+            "plugin",
+            "resource",
+            "status",
+        }
         assert (log["status"], log["bytes"], whole.media_type) == ("200", whole.size, "application/geo+json")
         features = json.loads((collection.folder / "resource" / log["resource"]).read_bytes())["features"]
         assert [feature["properties"]["OBJECTID"] for feature in features] == [0, 1, 2, 3]
@@ -391,7 +400,16 @@ class TestLogsOfFailures:
             )
             assert len(site.requests) == 3
         log = collection.log(whole.url)
-        assert log.keys() == {"bytes", "elapsed", "endpoint-url", "entry-date", "plugin", "resource", "status"}
+        assert log.keys() == {
+            "attempts",
+            "bytes",
+            "elapsed",
+            "endpoint-url",
+            "entry-date",
+            "plugin",
+            "resource",
+            "status",
+        }
         assert (log["status"], whole.media_type) == ("200", "application/gml+xml")
         assert (collection.folder / "resource" / log["resource"]).read_bytes().count(b"<z:zone ") == 10
         log = collection.log(broken.url)
@@ -403,6 +421,7 @@ class TestLogsOfFailures:
         closed = f"http://127.0.0.1:{closed_port()}/"
         collection.run(row(site.url("/a.csv")), row(closed), row(site.url("/c.csv")))
         assert collection.log(closed).keys() == {
+            "attempts",
             "elapsed",
             "endpoint-url",
             "entry-date",
@@ -533,6 +552,17 @@ class TestAfterACrash:
         assert first.error is not None
         assert first.error.type == "http_410"
         assert site.hits["/gone"] == 2
+
+    def test_attempts_and_redirects_are_logged_when_they_are_asked_for(self, collection, site):
+        created = time.time()
+        site.answers["/moved"] = redirect("/then")
+        site.answers["/then"] = Answer(b"", 410)
+        collection.one(row(site.url("/moved")), created=created)
+        site.answers["/then"] = redirect("/a.csv")
+        collection.one(created=created)
+        (log,) = collection.logs()
+        told = json.loads(log.read_text(encoding="utf-8"))
+        assert (told["attempts"], told["redirects"]) == (2, [site.url("/then"), site.url("/a.csv")])
 
     def test_a_resource_that_is_gone_is_fetched_again(self, collection, site):
         created = time.time()

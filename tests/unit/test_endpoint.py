@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -220,9 +221,10 @@ class TestLog:
         )
 
     def test_what_is_more_than_the_original_has_its_own_keys(self):
-        log = FetchLog(url=URL, at=AT, status=200, size=12, reason="html", message="une page", plugin="x")
+        log = FetchLog(url=URL, at=AT, status=200, size=12, reason="html", message="une page", plugin="x", attempts=2)
+        log = replace(log, redirects=("http://y/",))
         more, less = json.loads(log.encoded(facts=True)), json.loads(log.encoded())
-        assert more.keys() - less.keys() == {"bytes", "reason", "message", "plugin"}
+        assert more.keys() - less.keys() == {"bytes", "reason", "message", "plugin", "attempts", "redirects"}
         assert {key: more[key] for key in less} == less
         assert not {"datetime", "url", "endpoint"} & more.keys()
 
