@@ -244,6 +244,11 @@ class Settings(BaseSettings):
         return self.index_url or f"sqlite:///{(self.home / 'index.db').absolute()}"
 
     @cached_property
+    def catalogue_largest(self) -> dict[str, int]:
+        """Largest files of a catalogue, by format."""
+        return {name: int(size) for name, _, size in (part.partition("=") for part in self.catalogue_sizes)}
+
+    @cached_property
     def beat_every(self) -> float:
         """Seconds between heartbeats."""
         return self.heartbeat or self.lease / 3

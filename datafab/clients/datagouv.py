@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from datafab.clients.refusal import shown
 from datafab.clients.rest import Rest
-from datafab.domain.catalogue import Page
+from datafab.domain.walk import Page
 from datafab.errors import Fatal, SettingError
 from datafab.settings import Settings
 

@@ -7,33 +7,14 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from datafab.errors import Retriable
-
-#: How often one pass begins again because the catalogue moved under it.
-MAX_RESTARTS = 3
 #: Hosts that link-proxy never fetches from: its own files', and these.
 _NEVER = re.compile(r"(?:.+\.)?data\.gouv\.fr|.+\.openstreetmap\.fr")
 #: Paths that it does not support: parts of an archive.
 _PART = re.compile(r"\.7z\.\d+$", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of the list of datasets.
-
-    Attributes:
-        datasets: as the API has them.
-        next_page: URL of the next one; None on the last.
-        total: how many datasets there are, where it says so.
-    """
-
-    datasets: list[dict[str, Any]]
-    next_page: str | None
-    total: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,103 +137,6 @@ def moment(value: Any) -> datetime | None:
         return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-def until(cursor: datetime | None, overlap: timedelta) -> datetime | None:
-    """Return how far back a pass goes: beyond the last one, for dates arrive late. None: to the end."""
-    return cursor and cursor - overlap
-
-
-class Walk:
-    """One pass over the pages, which are sorted by ``last_update``, newest first, while rows move under it.
-
-    A dataset that is changed goes to the top and shifts the others down: they come twice, and are told once. One that
-    is deleted shifts the others up: some might never be seen. So when the total or the first dataset is another than
-    at the beginning, the walk begins again, at most ``MAX_RESTARTS`` times: what is new is told then, no more.
-
-    Attributes:
-        url: of the page to be read next; None: the first.
-        over: whether all has been read.
-        settled: False once it gave up beginning again: what was deleted meanwhile may have hidden something.
-    """
-
-    def __init__(self, until: datetime | None, state: Mapping[str, Any] | None = None) -> None:
-        """Begin, or go on where ``state()`` was taken (what was told since the beginning may be told again)."""
-        given = state or {}
-        self._until = until
-        self.url: str | None = given.get("url")
-        self.over: bool = given.get("over", False)
-        self.settled: bool = given.get("settled", True)
-        self._top: list[Any] | None = given.get("top")
-        self._restarts: int = given.get("restarts", 0)
-        self._ended: bool = given.get("ended", False)
-        self._read: set[str] = set()
-        self._told: set[str] = set()
-
-    def state(self) -> dict[str, Any]:
-        """Return what another process needs to go on: a few bytes of JSON."""
-        known = {"url": self.url, "over": self.over, "settled": self.settled, "ended": self._ended}
-        return known | {"top": self._top, "restarts": self._restarts}
-
-    def take(self, page: Page) -> list[dict[str, Any]]:
-        """Take in the page of ``url``; return its datasets that are recent enough and were not told before.
-
-        Raises:
-            Retriable: the pages lead round in a circle.
-        """
-        fresh = [dataset for dataset in page.datasets if self._is_fresh(dataset)]
-        if self.url is None:
-            self._at_top(page)
-        elif self._top is None or page.total == self._top[0] or not self._again():
-            self._onwards(page)
-        return fresh
-
-    def _is_fresh(self, dataset: Mapping[str, Any]) -> bool:
-        name = _text(dataset.get("id"))
-        if name is None or name in self._told or self._is_old(dataset):
-            return False
-        self._told.add(name)
-        return True
-
-    def _is_old(self, dataset: Mapping[str, Any]) -> bool:
-        updated = moment(dataset.get("last_update"))
-        return self._until is not None and updated is not None and updated < self._until
-
-    def _at_top(self, page: Page) -> None:
-        """Read the first page: at the beginning, and once more at the end."""
-        # With its date: that the same one is first again may be as it has changed after others had.
-        first = page.datasets[0] if page.datasets else {}
-        top = [page.total, first.get("id"), first.get("last_update")]
-        if self._ended and top == self._top:
-            self.over = True
-            return
-        if self._ended and not self._again():
-            self.over = True
-            return
-        self._top, self._ended = top, False
-        self._read.clear()
-        self._onwards(page, first=True)
-
-    def _onwards(self, page: Page, *, first: bool = False) -> None:
-        dated = [dataset for dataset in page.datasets if moment(dataset.get("last_update")) is not None]
-        # By the last one with a date: a single old row among newer ones is no end.
-        if page.next_page is None or not page.datasets or (dated and self._is_old(dated[-1])):
-            self.over, self._ended, self.url = first, True, None
-            return
-        if page.next_page in self._read:
-            msg = f"{page.next_page}: the catalogue's pages lead round in a circle"
-            raise Retriable(msg, code="catalogue_circle", field=page.next_page)
-        self._read.add(page.next_page)
-        self.url = page.next_page
-
-    def _again(self) -> bool:
-        """Begin again at the first page; False: that was done often enough."""
-        if self._restarts == MAX_RESTARTS:
-            self.settled = False
-            return False
-        self._restarts += 1
-        self.url, self._top, self._ended = None, None, False
-        return True
 
 
 def _part(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +16,8 @@ from datafab.domain.catalogue import moment
 LINK = r"[A-Za-z0-9_-]{1,64}"
 #: Links of one webhook: a page that lists many files has many parents.
 MAX_LINKS = 10_000
+#: Of several files at one address the first by name of the first of these types is the source's own.
+TYPES = ("csv", "xls")
 
 LinkId = Annotated[str, StringConstraints(pattern=f"^{LINK}$")]
 
@@ -153,6 +155,20 @@ def _download(document: Mapping[str, Any]) -> Download | None:
         archive=document.get("archive") is True,
         version=" ".join(sorted(digests)) or _words(document.get("etag")) or name or url,
     )
+
+
+def rank(one: Download) -> tuple[int, str]:
+    """Order files so that it is the same one each time that is the source's own."""
+    return TYPES.index(one.type) if one.type in TYPES else len(TYPES), one.name or ""
+
+
+def parts_of(source: str, found: Iterable[Download]) -> Iterator[tuple[str, Download]]:
+    """Yield files with sources of their own, named after them; where names repeat, the later ones are numbered."""
+    seen: dict[str, int] = {}
+    for each in sorted(found, key=lambda one: (one.name or "", one.type or "")):
+        name = " ".join((each.name or each.type or "file").split())
+        seen[name] = seen.get(name, 0) + 1
+        yield f"{source}/{name}" + (f"/{seen[name]}" if seen[name] > 1 else ""), each
 
 
 class WebhookCheck(BaseModel):

@@ -25,9 +25,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients.jobs import RedisJobs
 from datafab.domain import export
-from datafab.domain.catalogue import Raw, Resource, Walk, excluded, fetchable, fingerprint, listed, moment, until
+from datafab.domain.catalogue import Raw, Resource, excluded, fetchable, fingerprint, listed, moment
 from datafab.domain.job import JobStatus
 from datafab.domain.payload import Dataset, Item, Status
+from datafab.domain.walk import Walk, until
 from datafab.errors import FlowError, Skippable, Wait
 from datafab.stage import Context, Stage
 

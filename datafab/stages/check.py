@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import PurePosixPath
@@ -21,7 +21,7 @@ from datafab.clients.sources import Facts, address
 from datafab.domain.backoff import retry_after
 from datafab.domain.catalogue import direct, fetchable, same
 from datafab.domain.filename import filename, media_type
-from datafab.domain.linkproxy import Check, Download, Outcome, downloads
+from datafab.domain.linkproxy import Check, Download, Outcome, downloads, parts_of, rank
 from datafab.domain.payload import CatalogueFacts, Item, Status
 from datafab.errors import Fatal, Retriable, Skippable, Wait
 from datafab.stage import Context, Stage
@@ -32,8 +32,6 @@ FIRST, FACTOR, LONGEST = 2.0, 2.0, 600.0
 ENOUGH = 6 * 3600.0
 #: Failures of link-proxy in a row after which a file is fetched without.
 MAX_AWAY = 3
-#: Of several files at one address the first by name of the first of these types is the source's own.
-TYPES = ("csv", "xls")
 #: Answers after which a server is left alone, for as long as it says; of the first of them so many seconds if it does
 #: not, and for so often.
 RESTS = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -117,8 +115,8 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
         kept = _kept(item, known, ctx)
         if kept is not None:
             return kept
-    own = min(found, key=_rank)
-    parts = dict(_parts(item, [each for each in found if each is not own]))
+    own = min(found, key=rank)
+    parts = dict(parts_of(item.source, [each for each in found if each is not own]))
     for source, other in parts.items():
         params = {"source": source, "url": other.url, "fingerprint": _digest([other.version]), "part": True}
         params |= {"priority": ctx.params.get("priority", 0)}
@@ -128,20 +126,6 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
             ctx.enqueue("source", params, key)
     names = "\n".join(source.removeprefix(f"{item.source}/") for source in parts)
     return item.evolve(catalogue=facts.evolve(download=own.url, parts=names or None))
-
-
-def _rank(one: Download) -> tuple[int, str]:
-    """Order files so that it is the same one each time that is the source's own."""
-    return TYPES.index(one.type) if one.type in TYPES else len(TYPES), one.name or ""
-
-
-def _parts(item: Item, found: Sequence[Download]) -> Iterator[tuple[str, Download]]:
-    """Yield files with sources of their own, named after them; where names repeat, the later ones are numbered."""
-    seen: dict[str, int] = {}
-    for each in sorted(found, key=lambda one: (one.name or "", one.type or "")):
-        name = " ".join((each.name or each.type or "file").split())
-        seen[name] = seen.get(name, 0) + 1
-        yield f"{item.source}/{name}" + (f"/{seen[name]}" if seen[name] > 1 else ""), each
 
 
 def _digest(texts: Sequence[str]) -> str:
@@ -237,13 +221,7 @@ def _limit(item: Item, ctx: Context) -> int | None:
     if item.source.removeprefix("datagouv:") in settings.catalogue_large:
         return None
     suffix = PurePosixPath(urlsplit(item.url or "").path).suffix.removeprefix(".")
-    form = str(ctx.params.get("format") or suffix).lower()
-    return next((int(size) for name, size in map(_pair, settings.catalogue_sizes) if name == form), None)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name, value
+    return settings.catalogue_largest.get(str(ctx.params.get("format") or suffix).lower())
 
 
 def _moved(item: Item, fetched: Fetched, ctx: Context) -> Item | None:

@@ -15,10 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from datafab.domain.catalogue import (
-    MAX_RESTARTS,
-    Page,
     Resource,
-    Walk,
     direct,
     excluded,
     fetchable,
@@ -27,9 +24,9 @@ from datafab.domain.catalogue import (
     moment,
     resources,
     same,
-    until,
 )
 from datafab.domain.linkproxy import Check, Outcome, Webhook, downloads
+from datafab.domain.walk import MAX_RESTARTS, Page, Walk, until
 from datafab.errors import Retriable
 from datafab.settings import load
 

@@ -17,8 +17,9 @@ from datafab.clients.datagouv import Datagouv
 from datafab.clients.linkproxy import LinkProxy
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.domain.backoff import retry_after
-from datafab.domain.catalogue import Walk, moment, resources
+from datafab.domain.catalogue import moment, resources
 from datafab.domain.linkproxy import Check, Outcome, downloads
+from datafab.domain.walk import Walk
 from datafab.errors import DatafabError, Fatal, Retriable, SettingError
 from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.domain.linkproxy import Download
-from datafab.domain.payload import Item
+from datafab.domain.linkproxy import Download, parts_of
 from datafab.errors import FlowError
 from datafab.stage import no_cluster
-from datafab.stages.check import _delay, _parts
+from datafab.stages.check import _delay
 
 
 def download(name: str | None, kind: str | None = "csv", number: int = 0) -> Download:
@@ -31,9 +30,9 @@ def test_looks_grow_apart():
     ],
 )
 def test_files_at_one_address_have_names_of_their_own(found: list[Download], names: list[str]):
-    parts = list(_parts(Item(source="datagouv:1"), found))
+    parts = list(parts_of("datagouv:1", found))
     assert [source for source, _ in parts] == [f"datagouv:1/{name}" for name in names]
-    again = list(_parts(Item(source="datagouv:1"), found[::-1]))
+    again = list(parts_of("datagouv:1", found[::-1]))
     assert {(source, each.id) for source, each in parts} == {(source, each.id) for source, each in again}
 
 
