@@ -56,7 +56,7 @@ def _ours(index: ElasticIndex, some: list[Document]) -> float:
     began = time.perf_counter()
     outcomes = index.put_many(some)
     seconds = time.perf_counter() - began
-    assert set(outcomes) == {Outcome.OK}
+    assert set(outcomes) == {Outcome.OK}, next(one for one in outcomes if one is not Outcome.OK)
     return len(some) / seconds
 
 
