@@ -12,6 +12,8 @@ import queue
 import signal
 import sys
 import threading
+import time
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import structlog
@@ -39,7 +41,7 @@ KEEP = 3 * 24 * 3600
 INLINE = 4096
 #: Seconds between two tries while Redis is away.
 RETRY = 1.0
-#: The file in DATAFAB_HOME that is touched when the listener begins.
+#: The file in DATAFAB_HOME that is touched when the listener begins, and with each heartbeat while it can take events.
 ALIVE = "listener.alive"
 
 
@@ -76,6 +78,7 @@ class Listener:
         self._connection = 0
         self._stopping = threading.Event()
         self._failure: SettingError | None = None
+        self._touched = 0.0
         self._client = self._broker.client(settings.listener_id, keep=KEEP, manual_ack=True)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
@@ -88,13 +91,16 @@ class Listener:
             SettingError: the broker does not let us listen.
         """
         self._settings.home.mkdir(parents=True, exist_ok=True)
-        (self._settings.home / ALIVE).touch()
+        self._touch()
         self._client.loop_start()
         try:
             while not self._stopping.is_set():
-                arrived = self._arrived.get()
-                if arrived is not None and not self._stopping.is_set():
-                    self._take(arrived)
+                with suppress(queue.Empty):
+                    arrived = self._arrived.get(timeout=self._settings.beat_every)
+                    if arrived is not None and not self._stopping.is_set():
+                        self._take(arrived)
+                if self._client.is_connected() and time.monotonic() > self._touched + self._settings.beat_every:
+                    self._touch()
         finally:
             # What is not acknowledged now comes again with the next connection.
             self._client.disconnect()
@@ -107,6 +113,10 @@ class Listener:
         """Let ``run`` end after the event at hand. May be called from anywhere, a signal handler too."""
         self._stopping.set()
         self._arrived.put(None)
+
+    def _touch(self) -> None:
+        (self._settings.home / ALIVE).touch()
+        self._touched = time.monotonic()
 
     def _take(self, arrived: _Arrived) -> None:
         """Make a message durable, however long that takes, then acknowledge it."""

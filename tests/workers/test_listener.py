@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,28 @@ def test_each_event_is_one_job_however_often_it_comes(ear: Ear):
     ear.listen()
     ear.send(event("another"))
     ear.until_jobs(4)  # all else was acknowledged
+
+
+def test_its_file_says_whether_it_can_take_events(ear: Ear):
+    alive, lately = ear.folder / "listener.alive", 1_000_000_000.0
+
+    def touched(within: float) -> bool:
+        os.utime(alive, (0, 0))
+        time.sleep(within)
+        return alive.stat().st_mtime > lately
+
+    ear.listen(DATAFAB_HEARTBEAT="0.1")
+    until(lambda: touched(0.3), 20)
+    ear.broker.kill()
+    until(lambda: not touched(1), 20)
+    ear.broker.start()
+    until(lambda: touched(0.3), 20)
+    ear.server.stop()
+    ear.send(event())  # it holds an event that it cannot make a job of
+    until(lambda: not touched(1), 20)
+    ear.server.start()
+    until(lambda: touched(0.3), 20)
+    ear.until_jobs(1)
 
 
 REFUSED = [
