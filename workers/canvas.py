@@ -60,19 +60,24 @@ def body(batches: Sequence[Batch], stages: Sequence[Stage]) -> Signature:
 def _steps(batch: Batch, stages: Sequence[Stage], *, last: bool) -> Iterator[Signature]:
     for position, stage in enumerate(stages):
         args = (batch.dump(),) if position == 0 else ()
-        sig = app.signature(f"datafab.{stage.name}", args=args, options=_options(batch))
+        sig = app.signature(f"datafab.{stage.name}", args=args, options=_options(batch, begun=True))
         if last and position == len(stages) - 1:
             # A chord counts its parts by their results.
             sig = sig.clone(kwargs={"last": True}).set(ignore_result=False)
         yield sig
 
 
-def _options(batch: Batch) -> dict[str, Any]:
-    """Return how a batch's tasks are sent."""
+def _options(batch: Batch, *, begun: bool = False) -> dict[str, Any]:
+    """Return how a batch's tasks are sent.
+
+    Of jobs that give way those that have begun go first, or else a crowd of them would all end at its very end.
+    """
     number = "" if batch.number is None else f", batch {batch.number}"
     # What logs and Flower show of the arguments: the batch itself tells less, and costs to cut short.
     options: dict[str, Any] = {"argsrepr": f"(job {batch.job}{number})"}
     priority = _priority(batch.params)
+    if begun and priority > Channel.priority_steps[1]:
+        priority -= 1
     return options | ({"priority": priority} if priority else {})
 
 

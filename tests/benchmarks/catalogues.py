@@ -96,8 +96,10 @@ def udata(datasets: int, *options: str) -> Iterator[str]:
     command = [sys.executable, "-m", "datafab", "sandbox", "catalogue", "--datasets", str(datasets), *options]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip().partition("=")[2]
-        process.terminate()
+        try:
+            yield process.stdout.readline().strip().partition("=")[2]
+        finally:
+            process.terminate()
 
 
 def quiet(rig: Rig, datasets: int) -> Pass:

@@ -27,6 +27,16 @@ def test_an_urgent_job_overtakes_all_that_is_queued_before_it(bench: Bench):
     assert {urgent, never_seen} <= set(sorted(began, key=lambda job: began[job])[:8])
 
 
+def test_of_those_that_give_way_what_has_begun_goes_first(bench: Bench):
+    bench.cluster.parts["io"].kill()
+    crowd = [bench.start("noop5", priority=9) for _ in range(60)]
+    bench.mend()
+    ended = {job: bench.end(job, 90) for job in crowd}
+    # The first were through before the last began: five stages each, one after another in eight threads.
+    began = sorted(job.started or 0 for job in ended.values())
+    assert sum((job.ended or 0) < began[-1] for job in ended.values()) > 20
+
+
 def test_a_lost_message_that_is_less_urgent_is_sent_again_as_such(bench: Bench):
     bench.cluster.parts["io"].kill()
     job = bench.start("noop5", priority=9)
