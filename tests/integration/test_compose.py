@@ -292,7 +292,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, services: dict[str, Any]) -> 
             if os.geteuid() == 0 and name == "mosquitto":
                 text += "user root\n"  # else it becomes one that may not write here
             (folder / f"{name}.conf").write_text(text, encoding="utf-8")
-            if name == "redis" or find_mosquitto():
+            if name == "redis" or find_mosquitto():  # the listener waits for a broker
                 words = (str(folder / f"{name}.conf") if word == file else word for word in services[name]["command"])
                 host.start(name, *words)
         host.becomes_healthy("redis")
@@ -301,26 +301,24 @@ def host(tmp_path_factory: pytest.TempPathFactory, services: dict[str, Any]) -> 
         yield host
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_a_service_becomes_healthy_by_its_own_check(host: Host, name: str):
-    if name == "listener" and not find_mosquitto():
-        pytest.skip("no mosquitto: run tests/servers/install")
-    host.becomes_healthy(name)
+def test_the_services_become_healthy_by_their_own_checks(host: Host):
+    """One test: with its fixture on one process of xdist, they are started once."""
+    for name in OURS:
+        if name != "listener" or find_mosquitto():
+            host.becomes_healthy(name)
+    flower_asks_who_it_is(host)
+    what_is_asked_to_end_does_and_is_not_healthy_then(host)
 
 
-def test_flower_asks_who_it_is(host: Host):
-    host.becomes_healthy("flower")
+def flower_asks_who_it_is(host: Host) -> None:
     page = f"http://127.0.0.1:{host.ports['5555']}/workers"
-    assert requests.get(page, timeout=20).status_code == 401
     name, _, password = variables()["FLOWER_BASIC_AUTH"].partition(":")
-    assert requests.get(page, auth=(name, password), timeout=20).status_code == 200
-    assert requests.get(page, auth=(name, "wrong"), timeout=20).status_code == 401
+    shown = {None: 401, (name, password): 200, (name, "wrong"): 401}
+    assert {auth: requests.get(page, auth=auth, timeout=20).status_code for auth in shown} == shown
 
 
-def test_what_is_asked_to_end_does_and_is_not_healthy_then(host: Host):
+def what_is_asked_to_end_does_and_is_not_healthy_then(host: Host) -> None:
     names = ("webhook", "flower", "worker-io", "beat")
-    for name in names:
-        host.becomes_healthy(name)
     assert host.stop(*names) == dict.fromkeys(names, 0)
     for file in (host.folder / "data").glob("beat-schedule*"):
         os.utime(file, (0, 0))  # as if some time had passed
