@@ -18,6 +18,7 @@ from datafab.clients.index import Index, open_index
 from datafab.clients.index.owner import Owner
 from datafab.clients.jobs import Jobs, RedisJobs, connect
 from datafab.clients.linkproxy import LinkProxy
+from datafab.clients.measures import Measures
 from datafab.clients.publications import Publications
 from datafab.clients.secrets import RedisSecrets, Secrets
 from datafab.clients.sources import Sources
@@ -100,6 +101,11 @@ class Services:
     def sources(self) -> Sources:
         """What is known of sources between two jobs."""
         return Sources(self.settings, connect(self._redis_url, patience=30))
+
+    @cached_property
+    def measures(self) -> Measures:
+        """The numbers of the cluster; whoever asks for them does not wait for Redis."""
+        return Measures(connect(self._redis_url, patience=1))
 
     @cached_property
     def turns(self) -> Turns:

@@ -27,11 +27,13 @@ from typing import Any, NamedTuple
 import redis
 
 from datafab.clients.jobs import PREAMBLE, connect
+from datafab.clients.measures import LIMITS
 from datafab.domain.job import Job
 from datafab.settings import PREFIX, Settings
 
 _HELPERS = (
     PREAMBLE
+    + f"local LIMITS = {{{', '.join(LIMITS)}}}"
     + """
 local function row_key(rid) return P .. 'row:' .. rid end
 
@@ -68,6 +70,18 @@ local function mine(rid, by)
   return row[1] == 'run' and row[2] == by
 end
 
+-- How the attempts at a stage go, and how long those take that end.
+local function attempted(rid, how)
+  local row = redis.call('HMGET', row_key(rid), 'stage', 'since')
+  if not row[1] then return end
+  tally('attempts ' .. row[1] .. ' ' .. how)
+  if how ~= 'ended' then return end
+  local seconds, below = math.max(0, now - tonumber(row[2])), 'more'
+  for i = #LIMITS, 1, -1 do if seconds <= LIMITS[i] then below = LIMITS[i] end end
+  tally('took ' .. row[1] .. ' ' .. below)
+  redis.call('HINCRBYFLOAT', P .. 'counts', 'seconds ' .. row[1], string.format('%.6f', seconds))
+end
+
 -- When only the join is left, its message is on its way; should that be lost, the tick sends it.
 local function wake_join(job, delay)
   local rows = P .. 'job:' .. job .. ':rows'
@@ -96,6 +110,7 @@ redis.call('HSET', job, 'flow', ARGV[8], 'params', ARGV[9], 'stages', ARGV[10],
 if ARGV[11] ~= '' then redis.call('HSET', job, 'after', ARGV[11]) end
 redis.call('ZADD', P .. 'jobs', now, id)
 redis.call('ZADD', P .. 'deadlines', now + limit, id)
+tally('made ' .. ARGV[8])
 put(rid, id, 'sent', queue, sig, handover)
 return id
 """
@@ -104,14 +119,17 @@ _TAKE = """
 local rid, fence, by, lease, pool, stage = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local key = row_key(rid)
 local row = redis.call('HMGET', key, 'fence', 'state', 'job', 'deaths')
-if not row[1] then return false end
+if not row[1] then tally('stale ' .. stage); return false end
 local job = P .. 'job:' .. row[3]
 if not mine(rid, by) then
-  if tonumber(row[1]) ~= fence or not (row[2] == 'sent' or row[2] == 'held') then return false end
+  if tonumber(row[1]) ~= fence or not (row[2] == 'sent' or row[2] == 'held') then
+    tally('stale ' .. stage)
+    return false
+  end
   local status = redis.call('HGET', job, 'status')
-  if not status or FINAL[status] then move(rid, false); return false end
+  if not status or FINAL[status] then move(rid, false); tally('stale ' .. stage); return false end
   move(rid, 'run')
-  redis.call('HSET', key, 'by', by, 'pool', pool)
+  redis.call('HSET', key, 'by', by, 'pool', pool, 'stage', stage, 'since', now)
   redis.call('HSET', job, 'stage', stage)
   redis.call('HSETNX', job, 's:' .. stage, now)
   redis.call('HSETNX', job, 'started', now)
@@ -139,6 +157,7 @@ end
 local job = redis.call('HGET', row_key(rid), 'job')
 for i = 5, #ARGV, 4 do put(ARGV[i], job, ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], handover) end
 if done ~= '' then redis.call('DEL', P .. done) end
+attempted(rid, 'ended')
 move(rid, false)
 wake_join(job, handover)
 return 1
@@ -147,6 +166,7 @@ return 1
 _WAIT = """
 local rid, by, delay, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if not mine(rid, by) then return 0 end
+attempted(rid, 'waited')
 move(rid, 'wait')
 redis.call('HSET', row_key(rid), 'reason', reason, 'deaths', 0, 'by', '')
 if redis.call('HEXISTS', row_key(rid), 'hurry') == 1 then delay = 0 end
@@ -173,6 +193,7 @@ _DIED = """
 local rid, fence, reason = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local row = redis.call('HMGET', row_key(rid), 'state', 'fence')
 if row[1] ~= 'run' or tonumber(row[2]) ~= fence then return 0 end
+attempted(rid, 'died')
 move(rid, 'wait')
 redis.call('HINCRBY', row_key(rid), 'deaths', 1)
 redis.call('HSET', row_key(rid), 'reason', reason, 'by', '')
@@ -209,9 +230,11 @@ for _, rid in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT
   else
     local deaths, queue = tonumber(row[3]), row[7]
     if row[1] == 'run' then
+      attempted(rid, row[5] == 'threads' and 'lost' or 'died')
       if row[5] == 'threads' then queue = 'cpu'; redis.call('HSET', key, 'queue', queue)
       else deaths = redis.call('HINCRBY', key, 'deaths', 1) end
     end
+    tally('sent_again ' .. row[1])
     local fence = redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'left', 0)
     move(rid, 'sent')
@@ -241,6 +264,7 @@ if redis.call('HGET', job, 'status') ~= 'parked' or #rids == 0 then return 0 end
 redis.call('HDEL', job, 'ended', 'error')
 redis.call('HSET', job, 'status', 'queued', 'busy', 0, 'waits', 0, 'deadline', now + limit)
 redis.call('ZADD', P .. 'deadlines', now + limit, id)
+redis.call('ZREM', P .. 'parked', id)
 for _, part in ipairs({'', ':log', ':failed', ':rows'}) do redis.call('PERSIST', job .. part) end
 for _, rid in ipairs(rids) do
   redis.call('PERSIST', row_key(rid))

@@ -11,6 +11,8 @@ Keys, all below ``datafab:1:``
 | ``job:<id>:done:<stage>:<batch>`` | hash | what is done of a batch: item index -> item; ``m:<index>``: its memo |
 | ``job:<id>:rows`` | set | the job's ledger rows that are alive (``workers/ledger.py``) |
 | ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
+| ``parked`` | sorted set | ids of parked jobs, by the time at which they are forgotten |
+| ``counts`` | hash | what has happened since ever, for ``/metrics`` (``clients/measures.py``) |
 | ``after`` | sorted set | ids of ended jobs whose flow has another to be run after it |
 | ``secret:<id>`` | hash | the job's secrets (``clients/secrets.py``) |
 | ``key:<key>`` | string | dedupe key -> job id |
@@ -124,6 +126,7 @@ local P = '{PREFIX}'
 local t = redis.call('TIME')
 local now = tonumber(t[1]) + tonumber(t[2]) / 1000000
 local FINAL = {{succeeded = 1, failed = 1, parked = 1, cancelled = 1}}
+local function tally(name, n) redis.call('HINCRBY', P .. 'counts', name, n or 1) end
 """
 
 # Who has lost its row may finish what it does, but nothing that it keeps counts.
@@ -155,14 +158,20 @@ if redis.call('EXISTS', job) == 0 or not holds(ARGV[8], ARGV[9]) then return 0 e
 local stage = ARGV[2]
 local done = job .. ':done:' .. stage .. ':' .. ARGV[3]
 local work = cjson.decode(ARGV[4])
+local items, bytes = {}, {}
 for _, r in ipairs(work.records) do
   if redis.call('HSETNX', done, r[1], r[2]) == 1 then
     redis.call('HINCRBY', job, 'n:' .. stage .. ':' .. r[3], 1)
     if r[4] > 0 then redis.call('HINCRBY', job, 'b:' .. stage, r[4]) end
-    if r[5] and redis.call('HLEN', job .. ':failed') < tonumber(ARGV[5]) then
-      redis.call('HSET', job .. ':failed', r[5], r[6])
+    if r[5] then items[r[3]] = (items[r[3]] or 0) + 1; bytes[r[3]] = (bytes[r[3]] or 0) + r[4] end
+    if r[6] and redis.call('HLEN', job .. ':failed') < tonumber(ARGV[5]) then
+      redis.call('HSET', job .. ':failed', r[6], r[7])
     end
   end
+end
+for status, n in pairs(items) do
+  tally('items ' .. stage .. ' ' .. status, n)
+  tally('bytes ' .. stage .. ' ' .. status, string.format('%.0f', bytes[status]))
 end
 redis.call('HSET', job, 'l:' .. stage, now)
 redis.call('EXPIRE', done, ARGV[7])
@@ -183,6 +192,8 @@ local status = redis.call('HGET', job, 'status')
 if not status or FINAL[status] or not holds(ARGV[5], ARGV[6]) then return 0 end
 redis.call('HSET', job, 'status', ARGV[2], 'ended', now, 'busy', 0, 'waits', 0)
 redis.call('HDEL', job, 'doing')
+tally('ended ' .. ARGV[2] .. ' ' .. (redis.call('HGET', job, 'flow') or ''))
+if ARGV[2] == 'parked' then redis.call('ZADD', P .. 'parked', now + ARGV[4], ARGV[1]) end
 if ARGV[3] ~= '' then redis.call('HSET', job, 'error', ARGV[3]) end
 redis.call('ZREM', P .. 'deadlines', ARGV[1])
 if redis.call('HEXISTS', job, 'after') == 1 then redis.call('ZADD', P .. 'after', now, ARGV[1])
@@ -385,6 +396,8 @@ class RedisJobs:
             if self._redis.exists(f"{PREFIX}job:{job}"):
                 break
             gone += int(self._redis.zrem(PREFIX + "jobs", job))
+        seconds, _ = self._redis.time()
+        self._redis.zremrangebyscore(PREFIX + "parked", "-inf", seconds)
         return gone
 
     def _hgetall(self, key: str) -> dict[str, str]:
@@ -402,7 +415,8 @@ def _done(job: str, stage: str, number: int | None) -> str:
 
 def _row(record: Record) -> list[Any]:
     item = record.item
-    row: list[Any] = [record.position, item.model_dump_json(exclude_none=True), item.status.value, item.size or 0]
+    text = item.model_dump_json(exclude_none=True)
+    row: list[Any] = [record.position, text, item.status.value, item.size or 0, record.touched]
     if record.touched and item.status is Status.FAILED and item.error:
         row += [item.source, item.error.model_dump_json(exclude_none=True)]
     return row

@@ -1,0 +1,122 @@
+"""What ``/metrics`` tells, read out of Redis: whichever process is asked, the numbers are the same.
+
+What has happened is counted where it happens, in the scripts of ``jobs.py`` and ``workers/ledger.py``: fields of the
+hash ``counts``, the labels behind the name. What is the case is looked up when somebody asks, five hundred jobs at
+a time, so that Redis is never busy with it for more than a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from datafab.clients.jobs import PREAMBLE
+from datafab.settings import PREFIX
+
+#: Seconds by which attempts are sorted.
+LIMITS = ("0.1", "0.3", "1", "3", "10", "30", "100", "300", "1000", "3000")
+#: The lists in Redis that kombu keeps for a queue: one for each step of priority.
+STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+QUEUES = ("io", "cpu", "control")
+#: Jobs that are looked at in one step.
+CHUNK = 500
+
+_LOOK = (
+    PREAMBLE
+    + """
+local jobs, oldest, rows = {}, {}, {}
+local ids = redis.call('ZRANGE', P .. 'deadlines', ARGV[1], ARGV[2])
+for _, id in ipairs(ids) do
+  local job = redis.call('HMGET', P .. 'job:' .. id, 'status', 'flow', 'created')
+  if job[1] then
+    local name = job[1] .. ' ' .. (job[2] or '')
+    jobs[name] = (jobs[name] or 0) + 1
+    oldest[job[1]] = math.max(oldest[job[1]] or 0, now - tonumber(job[3] or now))
+  end
+  for _, rid in ipairs(redis.call('SMEMBERS', P .. 'job:' .. id .. ':rows')) do
+    local state = redis.call('HGET', P .. 'row:' .. rid, 'state')
+    if state then rows[state] = (rows[state] or 0) + 1 end
+  end
+end
+return cjson.encode({n = #ids, jobs = jobs, oldest = oldest, rows = rows})
+"""
+)
+
+_OVERDUE = (
+    PREAMBLE
+    + """
+local first = redis.call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
+return {tostring(first[2] and math.max(0, now - tonumber(first[2])) or 0),
+        redis.call('ZCOUNT', P .. 'parked', now, '+inf')}
+"""
+)
+
+
+@dataclass(slots=True)
+class Measured:
+    """The numbers of one look. Labels that hold a flow have it last."""
+
+    #: name and labels -> how often since ever
+    counts: dict[tuple[str, ...], float] = field(default_factory=dict)
+    #: jobs that have not ended, by (state, flow)
+    jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    #: seconds since the oldest of them was made, by state
+    oldest: dict[str, float] = field(default_factory=dict)
+    #: their rows in the ledger, by state
+    rows: Counter[str] = field(default_factory=Counter)
+    #: jobs that an operator may try again
+    parked: int = 0
+    #: seconds that the first due row has been waiting to be sent
+    overdue: float = 0.0
+    #: messages by queue
+    queues: dict[str, int] = field(default_factory=dict)
+    #: messages that workers have fetched and not acknowledged
+    unacknowledged: int = 0
+
+
+class Measures:
+    """The numbers of one Redis."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis: Any = client  # its types do not know that answers are decoded
+        self._look = client.register_script(_LOOK)
+        self._overdue = client.register_script(_OVERDUE)
+
+    def read(self) -> Measured:
+        """Look at everything. Jobs that move meanwhile may be counted before or after."""
+        found = Measured(counts=self._counts())
+        start, more = 0, True
+        while more:
+            part = json.loads(self._look(args=[start, start + CHUNK - 1]))
+            for name, n in part["jobs"].items():
+                state, _, flow = name.partition(" ")
+                found.jobs[state, flow] += n
+            for state, seconds in part["oldest"].items():
+                found.oldest[state] = max(found.oldest.get(state, 0.0), seconds)
+            found.rows.update(part["rows"])
+            start, more = start + CHUNK, part["n"] == CHUNK
+        overdue, parked = self._overdue()
+        found.overdue, found.parked = float(overdue), int(parked)
+        found.rows["parked"] += found.parked
+        with self._redis.pipeline(transaction=False) as pipe:
+            for queue in QUEUES:
+                for step in STEPS:
+                    pipe.llen(f"{PREFIX}{queue}{step}")
+            pipe.hlen(PREFIX + "unacked")
+            *lengths, found.unacknowledged = pipe.execute()
+        width = len(STEPS)
+        found.queues = {queue: sum(lengths[at * width :][:width]) for at, queue in enumerate(QUEUES)}
+        return found
+
+    def _counts(self) -> dict[tuple[str, ...], float]:
+        return {_labels(name): float(value) for name, value in self._redis.hgetall(PREFIX + "counts").items()}
+
+
+def _labels(name: str) -> tuple[str, ...]:
+    """Return a counter's name and labels. A flow, the last of its labels, may have any name."""
+    kind = name.partition(" ")[0]
+    return tuple(name.split(" ", 1 if kind in {"made", "stale", "seconds", "sent_again"} else 2))
