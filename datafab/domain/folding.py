@@ -23,6 +23,8 @@ PLURALS = (
     (re.compile("(?<=[eo])ux$"), "u"),
     (re.compile("(?<=[^s])s$"), ""),
 )
+#: What they all end with.
+_PLURAL = "sx"
 _WORD = re.compile(r"[^\W_]+")
 #: A word as it stands in a text, accents that are characters of their own included.
 _WRITTEN = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*")
@@ -38,7 +40,7 @@ def fold(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Return the words of a text, folded: runs of letters and digits, in the singular."""
-    return [_singular(word) for word in _WORD.findall(fold(text))]
+    return [_singular(word) if word[-1] in _PLURAL else word for word in _WORD.findall(fold(text))]
 
 
 @lru_cache(maxsize=4096)

@@ -10,12 +10,12 @@ Beside what a document says stand three views of it:
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from datafab.domain.document import Column, Document, document_id
 from datafab.domain.searchable import Searchable
@@ -136,7 +136,7 @@ def entry(document: Document) -> bytes:
     }
     views = {"detected_at": document.version, "columns": _columns(document.cols), "folded": folded}
     facts = document.model_dump_json(exclude_none=True).encode()
-    return b"%b,%b" % (facts[:-1], json.dumps(views, ensure_ascii=False).encode()[1:])
+    return b"%b,%b" % (facts[:-1], to_json(views)[1:])
 
 
 def action(index: str, document: Document, version_type: str = "external_gte") -> _Field:
