@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from datafab.clients.index import Index, open_index
-from tests.servers.elasticsearch import Elasticsearch, elasticsearch, missing
+from tests.servers.celery import until
+from tests.servers.elasticsearch import START, Elasticsearch, elasticsearch, missing
 
 pytest_plugins = ["tests.plugin"]
 
@@ -37,6 +38,7 @@ def elastic_alone(elastic_server: Elasticsearch) -> Iterator[Elasticsearch]:
     """Elasticsearch for a test that kills it: nobody else uses it meanwhile."""
     with elastic_server.used(alone=True):
         yield elastic_server
+        until(elastic_server.ready, START)
 
 
 @pytest.fixture
