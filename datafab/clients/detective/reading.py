@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from threading import Lock
 
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv  # type: ignore[import-untyped]
@@ -60,8 +61,10 @@ class Text:
         # The encoding has been looked at, all texts are texts.
         converting = pacsv.ConvertOptions(column_types=of, strings_can_be_null=False, check_utf8=False)
         try:
-            with closing(_Below(self, passed)) as rest, pacsv.open_csv(rest, reading, parsing, converting) as reader:
-                yield from reader
+            with closing(_Below(self)) as rest, pacsv.open_csv(rest, reading, parsing, converting) as reader:
+                for batch in reader:
+                    passed(rest.done)
+                    yield batch
         except pa.ArrowInvalid as error:
             if "Empty CSV file" not in str(error):
                 raise Unlike from error
@@ -112,28 +115,33 @@ def _batch(rows: Sequence[Sequence[str]], of: pa.Schema) -> pa.RecordBatch:
 class _Below(io.RawIOBase):
     """What stands below the header, as UTF-8, for pyarrow to read."""
 
-    def __init__(self, text: Text, passed: Passed) -> None:
+    def __init__(self, text: Text) -> None:
         self._blocks = _below(text)
-        self._passed = passed
         self._rest = b""
-        self._done = 0
+        self.done = 0
+        # pyarrow reads ahead in a thread of its own, which may be at it when the reader is closed.
+        self._lock = Lock()
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
+        with self._lock:
+            return self._read(size)
+
+    def _read(self, size: int) -> bytes:
         while len(self._rest) < size:
             block = next(self._blocks, None)
             if block is None:
                 break
             self._rest += block
         given, self._rest = self._rest[:size], self._rest[size:]
-        self._done += len(given)
-        self._passed(self._done)
+        self.done += len(given)
         return given
 
     def close(self) -> None:
-        self._blocks.close()
+        with self._lock:
+            self._blocks.close()
         super().close()
 
 
