@@ -17,7 +17,7 @@ from datafab.clients.jobs import RedisJobs, connect
 from datafab.errors import SettingError
 from datafab.services import Services
 from datafab.settings import Settings, load
-from webhook import datapusher, failures, health, hooks, hydra, metrics, views
+from webhook import datapusher, failures, health, hooks, hydra, metrics, openapi, views
 from webhook.site import Hasten, Site, Start
 
 #: the largest body that is read, in bytes
@@ -59,6 +59,7 @@ def create_app(
     Site(services, start, hasten or _hasten).belongs_to(app)
     app.register_blueprint(health.routes)
     app.register_blueprint(metrics.routes)
+    app.register_blueprint(openapi.routes)
     app.register_blueprint(views.routes)
     app.register_blueprint(datapusher.routes)
     app.register_blueprint(hooks.routes)

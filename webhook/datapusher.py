@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
@@ -126,7 +127,8 @@ def listing() -> Answer:
         if all(_text(_metadata(job).get(name)) == value for name, value in wanted.items())
         and state in {None, status(job, _failures(job))}
     )
-    page = islice(found, max(offset, 0), max(offset, 0) + max(limit, 0))
+    first, end = (min(max(place, 0), sys.maxsize) for place in (offset, max(offset, 0) + max(limit, 0)))
+    page = islice(found, first, end)
     return jsonify(list=[f"/job/{id_of(job)}" for job in page])
 
 

@@ -205,6 +205,7 @@ def test_jobs_are_listed_by_metadata_the_newest_first(pusher):
         pusher.submit(f"j{number}", metadata={"resource_id": f"r{number % 2}", "ignore_hash": number == 4})
     assert pusher.get("/job").json["list"] == [f"/job/j{n}" for n in (4, 3, 2, 1, 0)]
     assert pusher.get("/job?_limit=2&_offset=1").json["list"] == ["/job/j3", "/job/j2"]
+    assert pusher.get(f"/job?_limit={10**19}&_offset={10**20}").json["list"] == []
     assert pusher.get("/job?resource_id=r1").json["list"] == ["/job/j3", "/job/j1"]
     assert pusher.get("/job?resource_id=r0&ignore_hash=true").json["list"] == ["/job/j4"]
     assert pusher.get("/job?_limit=x").status_code == 409

@@ -1,0 +1,175 @@
+"""``/openapi.json``: the routes as they are, with what is told of each below. A test holds each to the other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Literal
+
+from flask import Blueprint, Flask, Response, current_app, jsonify
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from werkzeug.routing import Rule
+
+from datafab.domain.document import Results
+from datafab.domain.linkproxy import Webhook
+from datafab.version import __version__
+from webhook import answers, hydra, views
+from webhook.answers import DatapusherError, ErrorAnswer
+
+routes = Blueprint("openapi", __name__)
+
+JSON = "application/json"
+_PREFIX = "#/components/schemas/"
+Security = Literal["linkproxy", "hook", "hydra", "datapusher"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What a route reads and answers. ``failure`` is what any other status comes with."""
+
+    answers: Mapping[int, type[BaseModel] | str] = field(default_factory=dict)
+    body: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    security: Security | None = None
+    failure: type[BaseModel] = ErrorAnswer
+
+    @property
+    def models(self) -> Iterator[type[BaseModel]]:
+        """All models that it names."""
+        yield self.failure
+        yield from (answer for answer in self.answers.values() if not isinstance(answer, str))
+        yield from (model for model in (self.body, self.query) if model is not None)
+
+
+def _datapusher(**told: Any) -> Operation:
+    return Operation(failure=DatapusherError, **told)
+
+
+_KEYED: Mapping[str, Any] = {"security": "datapusher"}
+
+#: Flask's name of the view -> what it reads and answers.
+OPERATIONS: Mapping[str, Operation] = {
+    "health.health": Operation(answers={200: answers.Health}),
+    "health.ready": Operation(answers={200: answers.Health, 503: answers.Health}),
+    "metrics.metrics": Operation(answers={200: CONTENT_TYPE_LATEST}),
+    "openapi.described": Operation(answers={200: JSON}),
+    "api.enqueue": Operation(answers={200: answers.Accepted, 202: answers.Accepted}, body=views.NewJob),
+    "api.listing": Operation(answers={200: answers.JobsPage}, query=views.JobsQuery),
+    "api.one": Operation(answers={200: answers.ShownJob}, query=views.JobQuery),
+    "api.source": Operation(answers={200: answers.ShownSource}, query=views.SourceQuery),
+    "api.check_url": Operation(answers={202: answers.Accepted}, body=views.NewCheck),
+    "api.checked_url": Operation(answers={200: answers.CheckedUrl}),
+    "api.all_flows": Operation(answers={200: answers.Flows}),
+    "api.search": Operation(answers={200: Results}, query=views.SearchQuery),
+    "hooks.linkproxy": Operation(answers={202: answers.Woken}, body=Webhook, security="linkproxy"),
+    "hooks.entrepot": Operation(answers={202: answers.Hurried}, security="hook"),
+    "hydra.created": Operation(answers={201: answers.Told}, body=hydra.Pushed, security="hydra"),
+    "hydra.changed": Operation(answers={200: answers.Told}, body=hydra.Pushed, security="hydra"),
+    "hydra.deleted": Operation(answers={200: answers.Told}, security="hydra"),
+    "datapusher.index": _datapusher(answers={200: answers.Help}),
+    "datapusher.sums": _datapusher(answers={200: answers.Stats}),
+    "datapusher.submit": _datapusher(answers={200: answers.Pushed}, body=answers.Submit),
+    "datapusher.listing": _datapusher(answers={200: answers.Listed}, query=answers.DatapusherListing),
+    "datapusher.one": _datapusher(answers={200: answers.Pushed}, query=answers.DatapusherLog, **_KEYED),
+    # What a push makes is a table in CKAN: no bytes, of the type of the file.
+    "datapusher.data": _datapusher(answers={200: "*/*"}, **_KEYED),
+    "datapusher.delete": _datapusher(answers={200: answers.Deleted}, **_KEYED),
+    "datapusher.admin": _datapusher(answers={501: DatapusherError}),
+}
+#: Answers whatever else begins like the original's API: no operation of it.
+UNTOLD = frozenset({"datapusher.unknown"})
+
+SECURITY: Mapping[Security, Mapping[str, str]] = {
+    "linkproxy": {"name": "Authorization", "description": "`Basic`, a space, the token of DATAFAB_LINKPROXY_TOKEN"},
+    "hook": {"name": "X-Datafab-Key", "description": "as it was given with the callback"},
+    "hydra": {"name": "Authorization", "description": "`Bearer`, a space, the key of DATAFAB_CATALOGUE_PUSH_KEY"},
+    "datapusher": {"name": "Authorization", "description": "the `job_key` of the submit's answer"},
+}
+
+
+@routes.get("/openapi.json")
+def described() -> Response:
+    """Describe this API."""
+    return jsonify(document(current_app))
+
+
+def document(app: Flask) -> dict[str, Any]:
+    """Return the description of an application's routes."""
+    models = sorted({model for told in OPERATIONS.values() for model in told.models}, key=lambda model: model.__name__)
+    refs, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_PREFIX + "{model}")
+    known = {model: refs[model, "validation"] for model in models}
+    components = schemas.get("$defs", {})
+    paths: dict[str, dict[str, Any]] = {}
+    for rule, method in told_routes(app):
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        paths.setdefault(path, {})[method.lower()] = _operation(app, rule, method, known, components)
+    schemes = {name: {"type": "apiKey", "in": "header", **how} for name, how in SECURITY.items()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "datafab",
+            "version": __version__,
+            "license": {"name": "MIT", "identifier": "MIT"},
+            "description": "Enqueue flows, follow jobs, search what was indexed; CKAN's DataPusher and udata's hooks.",
+        },
+        "paths": paths,
+        "components": {"schemas": components, "securitySchemes": schemes},
+    }
+
+
+def told_routes(app: Flask) -> Iterator[tuple[Rule, str]]:
+    """Yield the routes with each of their methods, but for those that Flask adds to every route."""
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        if rule.endpoint not in UNTOLD:
+            yield from ((rule, method) for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
+
+
+def _operation(
+    app: Flask, rule: Rule, method: str, known: Mapping[type[BaseModel], Any], components: Mapping[str, Any]
+) -> dict[str, Any]:
+    told = OPERATIONS[rule.endpoint]
+    title = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")[0]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for name in sorted(rule.arguments)
+    ]
+    if told.query is not None:
+        schema = components[known[told.query]["$ref"].removeprefix(_PREFIX)]
+        required = schema.get("required", [])
+        parameters += [
+            {"name": name, "in": "query", "required": name in required, "schema": _without_null(part)}
+            for name, part in schema["properties"].items()
+        ]
+    found: dict[str, Any] = {
+        "operationId": re.sub(r"\W+", "_", f"{method.lower()}{rule.rule}").strip("_"),
+        "summary": title,
+        "tags": [rule.endpoint.partition(".")[0]],
+        "parameters": parameters,
+        "responses": {str(status): _answer(status, answer, known) for status, answer in told.answers.items()},
+    }
+    found["responses"]["default"] = {"description": "not done", **_content(told.failure, known)}
+    if told.body is not None:
+        found["requestBody"] = {"required": True, **_content(told.body, known)}
+    if told.security is not None:
+        found["security"] = [{told.security: []}]
+    return found
+
+
+def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a parameter's schema: one that is not set is left out of a query, not null."""
+    kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name != "anyOf" and value is not None}
+    return {**rest, **kinds[0]} if len(kinds) == 1 else rest
+
+
+def _answer(status: int, answer: type[BaseModel] | str, known: Mapping[type[BaseModel], Any]) -> dict[str, Any]:
+    content = {"content": {answer: {}}} if isinstance(answer, str) else _content(answer, known)
+    return {"description": HTTPStatus(status).phrase, **content}
+
+
+def _content(model: type[BaseModel], known: Mapping[type[BaseModel], Any]) -> dict[str, Any]:
+    return {"content": {JSON: {"schema": known[model]}}}
