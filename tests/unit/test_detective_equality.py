@@ -11,7 +11,7 @@ import os
 import random
 import uuid
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -256,3 +256,40 @@ def test_real_tables_are_analysed_as_csv_detective_does(tmp_path: Path):
         alike += not different
     assert {name: each for name, each in unlike.items() if name not in UNLIKE} == {}
     assert alike > 20
+
+
+def written(path: Path, *columns: tuple[str, Iterable[str]]) -> Path:
+    rows = zip(*(cells for _, cells in columns), strict=True)
+    text = ";".join(name for name, _ in columns) + "\n" + "".join(f"{';'.join(row)}\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_csv_detective_drops_every_eleventh_block_and_ours_does_not(tmp_path: Path):
+    mixed = ["mot" if 110_000 <= number < 119_000 else str(number % 7) for number in range(125_000)]
+    path = written(tmp_path / "table.csv", ("melange", mixed), ("k", ["1"] * 125_000))
+    other, ours = theirs(path, encoding="utf-8", sep=";"), Detective().analyse(path)
+    assert (other["total_lines"], other["columns"]["melange"]["format"]) == (115_000, "int")
+    assert (ours["total_lines"], ours["columns"]["melange"]["format"]) == (125_000, "string")
+    assert ours["profile"]["melange"]["tops"][-1] == {"count": 9000, "value": "mot"}
+
+
+def test_the_first_block_outweighs_all_others_in_csv_detective_and_not_in_ours(tmp_path: Path):
+    path = written(
+        tmp_path / "table.csv", ("nom", ["Paris"] * 10_000 + ["ni ville ni rien"] * 100_000), ("k", "1" * 110_000)
+    )
+    other, ours = theirs(path, encoding="utf-8", sep=";"), Detective().analyse(path)
+    assert other["columns"]["nom"]["format"] == "commune"
+    assert ours["columns"]["nom"]["format"] == "string"
+
+
+def test_french_in_cp1252_is_baltic_to_csv_detective_and_french_to_ours(tmp_path: Path):
+    path = tmp_path / "table.csv"
+    places = ["Ardèche", "Rhône", "Corrèze", "Hérault", "Isère", "Lozère", "Nièvre", "Drôme"] * 20
+    text = "numero;departement\n" + "".join(f"{number};{place}\n" for number, place in enumerate(places))
+    path.write_bytes(text.encode("cp1252"))
+    other, ours = theirs(path), Detective().analyse(path)
+    assert (other["encoding"].lower() == "cp1252", ours["encoding"]) == (False, "cp1252")
+    assert "Ardèche" not in other["unique_values"]["departement"]
+    assert ours["unique_values"]["departement"][0] == "Ardèche"
+    assert ours["columns"]["departement"]["format"] == "departement"
