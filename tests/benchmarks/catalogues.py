@@ -79,6 +79,7 @@ class Day:
         seconds: from the pass's beginning to the last file's end.
         reading: to the end of the pass.
         cpu: seconds by part.
+        kept: bytes in Redis of each job, once it has ended.
         urgent: seconds that an urgent one took which came in the middle, and ``others`` the median of the rest.
     """
 
@@ -88,6 +89,7 @@ class Day:
     cpu: dict[str, float] = field(default_factory=dict)
     urgent: float = 0.0
     others: float = 0.0
+    kept: float = 0.0
 
 
 @contextmanager
@@ -186,6 +188,7 @@ def busy(rig: Rig, files: int) -> Day:
         rig.workers(*parts, catalogue_url=url, **free) as running,
     ):
         before = {name: rig.cpu(part) for name, part in running.items()} | {"Redis": rig.cpu()}
+        used = rig.used()
         began = time.time()
         this, _new = start("catalogue", {"full": True})
         until(lambda: jobs().get(this.id).final, LIMIT, 0.2)
@@ -194,6 +197,7 @@ def busy(rig: Rig, files: int) -> Day:
         asked, _new = start("source", {"source": "datagouv:urgent", "url": f"http://127.0.0.1:{ports[1]}/urgent.csv"})
         until(lambda: not rig.redis.zcard(f"{PREFIX}deadlines"), LIMIT, 0.2)
         day.seconds = time.time() - began
+        day.kept = (rig.used() - used) / files
         after = {name: rig.cpu(part) for name, part in running.items()} | {"Redis": rig.cpu()}
         day.cpu = {name: after[name] - before[name] for name in after}
         took = {job.id: (job.ended or 0) - job.created for job in jobs().made_after(began - 1, "source")}
@@ -234,6 +238,8 @@ def written(found: Pass, day: Day) -> str:
         "|  | CPU s | ms a file |",
         "| --- | ---: | ---: |",
         *(f"| {name} | {used:.1f} | {1000 * used / day.files:.1f} |" for name, used in day.cpu.items()),
+        "",
+        f"In Redis each file has taken {day.kept:.0f} bytes in the end, most of them for its job (DATAFAB_RETENTION_DAYS).",
         "",
         f"A file that somebody asked for while {day.files // 2:,} others waited was there after {day.urgent:.2f} s,",
         f"the others after {day.others:.1f} s (median): {day.urgent / day.others:.4f} of it.",
