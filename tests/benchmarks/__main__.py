@@ -73,7 +73,7 @@ def _analysing(rig: Rig, results: report.Results, small: bool) -> Iterator[str]:
         figures = analysing.measure(rig.folder, kind, rows, analysing.WAYS)
         results.analysing.append(figures)
         yield f"{kind}, {rows:,} rows: {figures.ratio('exact'):.1f} times csv-detective"
-    results.analysing.append(analysing.measure(rig.folder, "A", 10_000_000, ("exact", "reading")))
+    results.analysing.append(analysing.measure(rig.folder, "A", 1_000_000, ("exact", "reading"), times=10))
     yield "10,000,000 rows"
 
 

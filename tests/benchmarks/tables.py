@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import random
 import uuid
 from collections.abc import Callable, Iterator
@@ -58,11 +59,14 @@ HEADERS = {
 ROWS: dict[str, Callable[[random.Random], Row]] = {"A": identifiers, "B": places}
 
 
-def write(path: Path, kind: str, rows: int) -> None:
-    """Write a table; the same each time."""
+def write(path: Path, kind: str, rows: int, times: int = 1) -> None:
+    """Write a table; the same each time. ``times``: how often its rows stand there, one after the other."""
+    body = io.StringIO()
+    csv.writer(body, delimiter=";", lineterminator="\n").writerows(_rows(kind, rows))
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(HEADERS[kind] + "\n")
-        csv.writer(file, delimiter=";", lineterminator="\n").writerows(_rows(kind, rows))
+        for _ in range(times):
+            file.write(body.getvalue())
 
 
 def _rows(kind: str, rows: int) -> Iterator[Row]:
