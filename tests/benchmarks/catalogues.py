@@ -239,7 +239,7 @@ def written(found: Pass, day: Day) -> str:
         "| --- | ---: | ---: |",
         *(f"| {name} | {used:.1f} | {1000 * used / day.files:.1f} |" for name, used in day.cpu.items()),
         "",
-        f"In Redis each file has taken {day.kept:.0f} bytes in the end, most of them for its job (DATAFAB_RETENTION_DAYS).",
+        f"In Redis each file has taken {day.kept:.0f} bytes in the end, most of them for its job.",
         "",
         f"A file that somebody asked for while {day.files // 2:,} others waited was there after {day.urgent:.2f} s,",
         f"the others after {day.others:.1f} s (median): {day.urgent / day.others:.4f} of it.",
