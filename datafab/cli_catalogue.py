@@ -11,6 +11,7 @@ import click
 from datafab import api, show
 from datafab.domain.job import Job
 from datafab.domain.payload import Counts
+from datafab.errors import NotFound
 from workers import cluster as cluster_app
 
 SOME_FAILED = 3
@@ -68,7 +69,7 @@ def status(url: str | None, as_json: bool) -> None:
     jobs = cluster_app.jobs()
     files = Counter(job.status.value for job in jobs.newest(flow="source", limit=LOOKED_AT))
     last = next((job for job in jobs.newest(flow="catalogue") if (job.params.get("url") or root) == root), None)
-    read = None if cursor is None else datetime.fromtimestamp(cursor, UTC).isoformat(timespec="seconds")
+    read = None if cursor is None else _at(cursor)
     if as_json:
         show.lines(
             [{"url": root, "cursor": read, "sources": known, "pass": last and last.dump(), "files": dict(files)}]
@@ -80,6 +81,30 @@ def status(url: str | None, as_json: bool) -> None:
         show.out.print(f"last pass: {last.id} {last.status}", highlight=False)
     said = ", ".join(f"{count} {name}" for name, count in sorted(files.items()))
     show.out.print(f"files' jobs: {said or 'none'}", highlight=False)
+
+
+@catalogue.command()
+@click.argument("source")
+@as_json_option
+def history(source: str, as_json: bool) -> None:
+    """Say how a file (datagouv:ID) was found by the last looks at it, and when the next one is."""
+    api.connect()
+    sources = cluster_app.services().sources
+    looks, due = sources.looks(source), sources.due_at(source)
+    if not looks:
+        msg = f"no source {source!r} has been looked at; `datafab search` names those that are indexed"
+        raise NotFound(msg, field="source")
+    if as_json:
+        show.lines([{"source": source, "looks": [look._asdict() for look in looks], "next": due}])
+        return
+    for look in looks:
+        said = f"{_at(look.at)}  {look.status}  job {look.job}{f': {look.error}' if look.error else ''}"
+        show.out.print(said, highlight=False, soft_wrap=True)
+    show.out.print(f"next look: {_at(due) if due else 'when the catalogue says that it has changed'}", highlight=False)
+
+
+def _at(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _files(this: Job) -> list[Job]:

@@ -21,6 +21,12 @@ def test_a_pass_fetches_what_has_changed_and_says_how_far_it_was_read(datafab: R
         first = datafab("catalogue", "run", "--url", udata.url, "--wait", code=3).stdout
         assert "pages read: 1, files enqueued: 2, left out: 1 not http" in first
         assert "1 ok, 1 failed" in first
+        told = {
+            name: datafab("catalogue", "history", f"datagouv:{name}").stdout for name in udata.resource_ids(dataset)[:2]
+        }
+        assert [line.split("  ")[1] for text in told.values() for line in text.splitlines()[:-1]] == ["ok", "failed"]
+        assert all("next look: 20" in text for text in told.values())
+        assert "http_404" in told[udata.resource_ids(dataset)[1]]
         again = json.loads(datafab("catalogue", "run", "--url", udata.url, "--wait", "--json").stdout)
         assert (again["flow"], again["status"], again["total"]) == ("catalogue", "succeeded", 1)
         hits = [json.loads(line) for line in datafab("search", "dataset:communes", "--json").stdout.splitlines()]
@@ -40,6 +46,7 @@ def test_a_pass_that_cannot_be_made_says_why(datafab: Run):
     with catalogue() as udata:
         done = datafab("catalogue", "run", "--url", udata.url, "--since", "hier", code=1)
         assert "since='hier': a date such as" in done.stderr
+    assert "no source 'datagouv:x' has been looked at" in datafab("catalogue", "history", "datagouv:x", code=1).stderr
     done = datafab("catalogue", "run", "--url", "ftp://x", code=1)
     assert "ftp://x" in done.stderr
 
