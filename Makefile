@@ -14,7 +14,7 @@ unexport VIRTUAL_ENV
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check bench soak clean
+.PHONY: help setup demo up test check docs bench soak clean
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -39,6 +39,10 @@ check: .venv/.ready ## Lint, types, layers
 	$(RUN)ruff format --check .
 	$(RUN)mypy
 	$(RUN)lint-imports --no-cache # a cache has hidden a broken layer
+
+docs: .venv/.ready ## Write the pages made of the code, and the site of docs/ to build/site
+	@$(RUN)python -m tests.docs
+	@NO_MKDOCS_2_WARNING=1 $(UV) run --quiet --isolated --locked --only-group docs --python $(PYTHON) mkdocs build --strict --quiet
 
 bench: .venv/.ready ## Measure speeds as ratios and write docs/benchmarks.md
 	@tests/servers/install

@@ -1,0 +1,117 @@
+"""The pages say what there is: those that are made of the code are of this code, and nothing is left untold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from datafab.cli import main
+from datafab.clients.memory_jobs import MemoryJobs
+from datafab.domain.payload import Batch, Item, Status
+from datafab.flows import FLOWS
+from datafab.runner import Attempt, run_stage
+from datafab.services import Services
+from datafab.settings import Settings, load
+from datafab.stages import STAGES
+from tests.docs.pages import DOCS, PAGES, described, page, walked
+
+ROOT = DOCS.parent
+FILES = sorted(DOCS.glob("*.md"))
+TEXTS = {file.name: file.read_text(encoding="utf-8") for file in FILES}
+WRITTEN = "\n".join(TEXTS.values())
+
+
+def told(name: str) -> bool:
+    """Whether some page shows a name as such, and not as a part of another."""
+    return re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/])", WRITTEN) is not None
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_made_of_the_code_is_of_this_code(name: str):
+    assert TEXTS.get(name) == page(name), "run `python -m tests.docs` and commit what it writes"
+
+
+def test_every_setting_is_told():
+    untold = [name for field in Settings.model_fields if not told(name := f"DATAFAB_{field.upper()}")]
+    assert not untold
+
+
+def test_settings_that_are_told_are_there():
+    named = set(re.findall(r"DATAFAB_[A-Z0-9_]*[A-Z0-9]", WRITTEN))
+    # Of the tests and the Makefile, not of the application.
+    others = {"DATAFAB_CHAOS", "DATAFAB_ARCHIVES", "DATAFAB_ENDPOINTS"}
+    assert named <= {f"DATAFAB_{field.upper()}" for field in Settings.model_fields} | others
+
+
+def test_every_command_is_told():
+    commands = [context.command_path for context in walked(click.Context(main, info_name="datafab"))]
+    assert len(commands) > 20
+    assert not [command for command in commands if not told(command)]
+
+
+def test_every_stage_and_flow_is_told():
+    assert not [name for name in (*STAGES, *FLOWS) if f"`{name}`" not in WRITTEN]
+    assert not [name for name, stage in STAGES.items() if not stage.title]
+
+
+def test_every_route_is_told():
+    assert not [path for path in described()["paths"] if not told(path)]
+
+
+def test_the_example_of_a_stage_works(tmp_path: Path):
+    example: dict[str, Any] = {}
+    exec(TEXTS["add-a-stage.md"].partition("```python\n")[2].partition("```")[0], example)  # noqa: S102 - our own page
+    (stage,) = example["STAGES"]
+    services = Services(load({}, home=tmp_path), jobs=MemoryJobs())
+    store = services.store(services.settings.store)
+    with store.incoming() as incoming:
+        incoming.write(b"a,b\n1,2\n")
+        sha256, size = incoming.commit()
+    item = Item(source="s", store=services.settings.store, sha256=sha256)
+    (done,) = run_stage(stage, Batch(job="j", flow="f", items=(item,)), services, Attempt(created=0))
+    assert (done.status, done.size) == (Status.OK, size)
+    services.close()
+
+
+# --- the site ---
+
+
+def _pages(nav: Any) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    return [name for part in (nav.values() if isinstance(nav, dict) else nav) for name in _pages(part)]
+
+
+def test_the_site_has_every_page_once():
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(_pages(site["nav"])) == [file.name for file in FILES]
+
+
+def _links(text: str) -> list[str]:
+    bare = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    return [
+        link for link in re.findall(r"\]\(([^)\s]+)\)", bare) if "://" not in link and not link.startswith("mailto:")
+    ]
+
+
+def _anchor(heading: str) -> str:
+    """Return the anchor that a heading gets on the site and in the forge."""
+    return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower()))
+
+
+@pytest.mark.parametrize("file", [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda file: file.name)
+def test_every_link_leads_somewhere(file: Path):
+    for link in _links(file.read_text(encoding="utf-8")):
+        name, _, anchor = link.partition("#")
+        target = (file.parent / name).resolve() if name else file
+        assert target.exists(), link
+        if file.parent == DOCS:
+            assert target.parent == DOCS, f"{link}: the site has docs/ only"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in map(_anchor, headings), link
