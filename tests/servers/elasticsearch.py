@@ -45,6 +45,7 @@ NOBODY = 65534
 START = 180
 #: It starts in a third less time so, and does more work later.
 QUICK = "-XX:TieredStopAtLevel=1"
+#: The last line: garbage would count as used memory, and the collector that is quick to start comes late.
 CONFIG = """
 discovery.type: single-node
 network.host: 127.0.0.1
@@ -55,6 +56,7 @@ path.logs: {folder}/logs
 xpack.security.enabled: false
 cluster.routing.allocation.disk.threshold_enabled: false
 cluster.max_shards_per_node: 5000
+indices.breaker.total.use_real_memory: false
 """
 
 
