@@ -20,6 +20,7 @@ from datafab import (
     cli_check,
     cli_ckan,
     cli_collection,
+    cli_doctor,
     cli_flows,
     cli_index,
     cli_sandbox,
@@ -201,6 +202,7 @@ main.add_command(cli_catalogue.catalogue)
 main.add_command(cli_analyse.analyse)
 main.add_command(cli_check.check_url)
 main.add_command(cli_collection.collection)
+main.add_command(cli_doctor.doctor)
 main.add_command(cli_flows.flows)
 main.add_command(cli_index.index)
 main.add_command(cli_sandbox.sandbox)

@@ -1,0 +1,134 @@
+"""What is well and what is not on a host, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+from datafab.domain.payload import Value
+
+#: kombu and the ledger need this much of Redis
+OLDEST_REDIS = (6, 2)
+#: Bytes below which nothing more can be done, whatever files are like.
+LEAST_FREE = 256 * 1024**2
+#: Share of Redis's memory above which it is about to refuse jobs.
+FULL = 0.9
+#: Seconds by which a clock may differ from Redis's: then logs mislead, and far off schedules and tokens fail too.
+SKEW, FAR_OFF = 2.0, 60.0
+#: Seconds for which a task may be due: longer, and nobody ticks.
+LATE = 30.0
+
+
+class Level(StrEnum):
+    """How bad it is; only what is broken makes the whole unwell."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+
+
+class Check(Value):
+    """One thing that was looked at."""
+
+    name: str
+    level: Level
+    #: what was seen
+    found: str
+    #: what to do; empty where all is well
+    fix: str = ""
+
+
+def ok(name: str, found: str) -> Check:
+    """Return what is well."""
+    return Check(name=name, level=Level.OK, found=found)
+
+
+def warning(name: str, found: str, fix: str) -> Check:
+    """Return what should be seen to."""
+    return Check(name=name, level=Level.WARNING, found=found, fix=fix)
+
+
+def broken(name: str, found: str, fix: str) -> Check:
+    """Return what does not work, or loses something."""
+    return Check(name=name, level=Level.BROKEN, found=found, fix=fix)
+
+
+def redis(info: Mapping[str, Any]) -> Iterator[Check]:
+    """Judge a Redis by what it tells of itself (``INFO``, which a hosted one answers too, unlike ``CONFIG``)."""
+    version = str(info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        yield broken("redis version", version, "use Redis 6.2 or later")
+    else:
+        yield ok("redis version", version)
+    if info.get("cluster_enabled"):
+        yield broken("redis mode", "a Redis Cluster", "use one Redis server: a script's keys are on several here")
+    yield _persistence(info)
+    policy = str(info.get("maxmemory_policy", "unknown"))
+    if policy == "noeviction":
+        yield ok("redis eviction", policy)
+    else:
+        fix = "set `maxmemory-policy noeviction`: jobs that Redis forgets when it is full are lost"
+        yield broken("redis eviction", policy, fix)
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if most and used > FULL * most:
+        fix = "raise `maxmemory`, or lower DATAFAB_RETENTION_DAYS: a full Redis takes no jobs"
+        yield warning("redis memory", f"{used} of {most} bytes", fix)
+    else:
+        yield ok("redis memory", f"{used} of {most} bytes" if most else f"{used} bytes, no limit")
+
+
+def _persistence(info: Mapping[str, Any]) -> Check:
+    name = "redis persistence"
+    if not info.get("aof_enabled"):
+        return broken(name, "no append-only file", "set `appendonly yes`: a restart of Redis loses jobs without it")
+    for part in ("aof_last_write_status", "aof_last_bgrewrite_status"):
+        if info.get(part, "ok") != "ok":
+            return broken(name, f"{part}: {info[part]}", "see the log of Redis; most likely its disk is full")
+    return ok(name, "append-only file")
+
+
+def clock(ahead: float) -> Check:
+    """Judge by how many seconds this host's clock is ahead of Redis's."""
+    found = f"{abs(ahead):.1f} s {'ahead of' if ahead >= 0 else 'behind'} Redis's"
+    fix = "set both hosts' clocks by NTP: schedules, tokens and the times in logs go by this one"
+    if abs(ahead) > FAR_OFF:
+        return broken("clock", found, fix)
+    return warning("clock", found, fix) if abs(ahead) > SKEW else ok("clock", found)
+
+
+def disk(name: str, place: str, free: int, largest: int) -> Check:
+    """Judge the space that is left where something lies.
+
+    Args:
+        name: of what lies there.
+        place: its path.
+        free: bytes left there.
+        largest: bytes of the largest file that may be fetched.
+    """
+    found = f"{free / 1024**3:.1f} GiB free at {place}"
+    if free < LEAST_FREE:
+        return broken(name, found, "make room, or set DATAFAB_HOME or DATAFAB_STORE_URL to another disk")
+    if free < largest:
+        fix = f"make room, or lower DATAFAB_MAX_BYTES: one file may have {largest / 1024**3:.1f} GiB"
+        return warning(name, found, fix)
+    return ok(name, found)
+
+
+def queues(served: Mapping[str, int]) -> Iterator[Check]:
+    """Judge the workers by how many of them serve each queue."""
+    for name in ("io", "cpu", "control"):
+        if served.get(name):
+            yield ok(f"queue {name}", f"{served[name]} worker{'s' if served[name] > 1 else ''}")
+        else:
+            pool = "prefork" if name == "cpu" else "threads"
+            fix = f"start one: `datafab up`, or `python -m workers worker -Q {name} -P {pool}`"
+            yield warning(f"queue {name}", "no worker answers", fix)
+
+
+def tick(overdue: float) -> Check:
+    """Judge the tick by how long the first due task has been due."""
+    if overdue > LATE:
+        fix = "start beat (`python -m workers beat`) and a worker of the queue control: nothing is tried again without"
+        return broken("tick", f"a task has been due for {overdue:.0f} s", fix)
+    return ok("tick", f"{overdue:.1f} s late")

@@ -1,0 +1,72 @@
+"""``datafab doctor`` on real servers: the cluster that runs, and a Redis that is set up wrongly."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from datafab.cli import main
+from datafab.doctor import examine
+from datafab.domain.diagnosis import Level
+from tests.servers.celery import until
+from tests.servers.redis import RedisServer
+from tests.workers.conftest import Bench
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    with RedisServer(tmp_path / "redis") as server:
+        yield server
+
+
+def ask(tmp_path, url, **env):
+    """Return the exit code, and what is not well with its fix."""
+    env = {"DATAFAB_HOME": str(tmp_path), "DATAFAB_REDIS_URL": url, "DATAFAB_MAX_BYTES": "1"} | env
+    answer = CliRunner().invoke(main, ["doctor", "--json"], env=env)
+    assert answer.exception is None or isinstance(answer.exception, SystemExit), answer.exception
+    checks = [json.loads(line) for line in answer.stdout.splitlines()]
+    return answer.exit_code, {check["name"]: check for check in checks if check["level"] != "ok"}
+
+
+def test_a_cluster_that_runs_is_well(bench: Bench):
+    beside = {"wis2 bundle", "disk of home", "disk of store"}
+
+    def well():
+        """Workers of a busy host answer late."""
+        return {check.name for check in examine(bench.settings) if check.level is not Level.OK} <= beside
+
+    until(well, 20)
+
+
+def test_what_is_wrong_with_a_redis_is_told_with_what_to_do(own_redis, tmp_path):
+    code, bad = ask(tmp_path, own_redis.url)
+    assert (code, bad.keys()) == (0, {"wis2 bundle", "queue io", "queue cpu", "queue control"})
+    with own_redis.client() as client:
+        client.config_set("appendonly", "no")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        client.zadd("datafab:1:due", {"row": 1})
+    code, bad = ask(tmp_path, own_redis.url)
+    assert code == 1
+    broken = {name: check["fix"] for name, check in bad.items() if check["level"] == "broken"}
+    assert broken.keys() == {"redis persistence", "redis eviction", "tick"}
+    assert "appendonly yes" in broken["redis persistence"]
+    assert "noeviction" in broken["redis eviction"]
+    assert "beat" in broken["tick"]
+
+
+def test_services_that_do_not_answer_are_named(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    code, bad = ask(
+        tmp_path,
+        "redis://127.0.0.1:1/0",
+        DATAFAB_MQTT_URL="mqtt://127.0.0.1:1",
+        DATAFAB_CKAN_URLS="http://127.0.0.1:1",
+        DATAFAB_STORE_URL=(file / "store").as_uri(),
+        DATAFAB_CONNECT_TIMEOUT="1",
+    )
+    assert code == 1
+    broken = {name: check["fix"] for name, check in bad.items() if check["level"] == "broken"}
+    assert broken.keys() == {"redis", "mqtt", "ckan http://127.0.0.1:1", "store"}
+    assert "DATAFAB_REDIS_URL" in broken["redis"]
+    assert "DATAFAB_STORE_URL" in broken["store"]
