@@ -9,9 +9,12 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from datafab.sandbox.portal import endpoint_csv, portal
 from datafab.version import __version__
@@ -33,8 +36,38 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def needed(ours: Distribution) -> list[Distribution]:
+    """Return what an installer would bring for us, out of this environment."""
+    found: dict[str, Distribution] = {}
+    asked: set[tuple[str, str]] = set()
+    waiting = [(ours, "")]
+    while waiting:
+        library, extra = waiting.pop()
+        for requirement in map(Requirement, library.requires or ()):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                name = canonicalize_name(requirement.name)
+                found.setdefault(name, distribution(name))
+                new = {(name, extra) for extra in ("", *requirement.extras)} - asked
+                asked |= new
+                waiting += [(found[name], extra) for _, extra in new]
+    return list(found.values())
+
+
+def link(library: Distribution, site: Path) -> None:
+    """Put a library into another environment, file by file only where two share a folder."""
+    for file in library.files or ():
+        if file.parts[0] in {"..", "__pycache__"}:
+            continue
+        top = site / file.parts[0]
+        target = Path(str(library.locate_file(file.parts[0])))
+        if not top.exists():
+            top.symlink_to(target)
+        elif not top.is_symlink() or top.readlink() != target:
+            raise AssertionError(f"{library.name}: {top} is another's")
+
+
 class Installed:
-    """The wheel in a virtual environment, which finds the libraries where they are, and us nowhere else."""
+    """The wheel in a virtual environment, with the libraries that it asks for and none besides."""
 
     def __init__(self, wheel: Path, folder: Path) -> None:
         venv.create(folder / "venv", symlinks=True)
@@ -44,8 +77,9 @@ class Installed:
         site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder / "venv")}))
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(site)
-        # A line that is a folder; what that one's own .pth files name, such as this tree, is not read.
-        (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+        (metadata,) = site.glob("datafab-*.dist-info")
+        for library in needed(Distribution.at(metadata)):
+            link(library, site)
         self.site = site
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> str:
@@ -81,11 +115,18 @@ def test_it_holds_what_the_tree_holds_and_no_more(wheel: Path):
     assert wheel.name == f"datafab-{__version__}-py3-none-any.whl"
 
 
-def test_every_module_is_taken_from_it(installed: Installed):
-    names = [*PACKAGES, "celeryconfig"]
-    files = installed.run("-c", f"import {', '.join(names)}; print(*(name.__file__ for name in ({', '.join(names)})))")
-    assert len(files.split()) == len(names)
-    assert all(Path(file).is_relative_to(installed.site) for file in files.split()), files
+def test_every_module_is_taken_from_it_and_finds_what_it_imports(installed: Installed):
+    code = f"""
+import importlib, pkgutil, celeryconfig, {", ".join(PACKAGES)}
+print(celeryconfig.__file__)
+for package in ({", ".join(PACKAGES)}):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith((".__main__", ".wsgi")):
+            print(importlib.import_module(module.name).__file__)
+"""
+    files = installed.run("-c", code).split()
+    assert len(files) > 100
+    assert all(Path(file).is_relative_to(installed.site) for file in files), files
 
 
 def test_celery_reports(installed: Installed, tmp_path: Path):
