@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -101,6 +102,8 @@ def _look(told: Pushed) -> str:
     params: dict[str, Any] = {"source": source, "url": url, "fingerprint": seen, "dataset": {"id": resource.dataset}}
     params |= {"force": True} | ({"format": resource.format[:20]} if resource.format else {})
     params |= {"dated": resource.last_modified.isoformat()} if resource.last_modified else {}
+    # So that a full pass sees that it has vanished, should nobody push that.
+    services.sources.saw(services.datagouv.url, [source], time.time())
     key = f"push:{resource.id}:{hashlib.sha256(url.encode()).hexdigest()[:16]}:{seen}"
     job, new = site().start("source", params, key)
     if not new and site().jobs.get(job.id).final:

@@ -57,11 +57,14 @@ end
 return 1
 """
 
+# What this very pass has seen before it died and began again is not left out.
 _SAW = """
-local found = {}
+local found, at, but = {}, tonumber(ARGV[2]), tonumber(ARGV[4])
 for id, source in string.gmatch(ARGV[1], '([^\\n]+)\\n([^\\n]+)') do
+  local seen = tonumber(redis.call('ZSCORE', KEYS[1], source)) or 0
+  local known = redis.call('HGET', ARGV[3] .. id, 'f')
   redis.call('ZADD', KEYS[1], 'GT', ARGV[2], source)
-  found[#found + 1] = redis.call('HGET', ARGV[3] .. id, 'f') or ''
+  found[#found + 1] = known and seen >= but and seen ~= at and '-' or known or ''
 end
 return table.concat(found, '\\n')
 """
@@ -179,15 +182,21 @@ class Sources:
         """Note that a pass over a catalogue has come to a good end that began at ``at``; False: a later one did."""
         return bool(self._move(keys=[_catalogue(catalogue)], args=[catalogue, at]))
 
-    def saw(self, catalogue: str, sources: Sequence[str], at: float) -> dict[str, str | None]:
-        """Note that a pass that began at ``at`` has seen these sources; return their fingerprints of the last look."""
+    def saw(
+        self, catalogue: str, sources: Sequence[str], at: float, *, but: float = float("inf")
+    ) -> dict[str, str | None]:
+        """Note that a pass that began at ``at`` has seen these sources; return their fingerprints of the last look.
+
+        Those that were looked at and seen before, at ``but`` or later, are left out: what was seen now may be older.
+        """
         found: dict[str, str | None] = {}
         for first in range(0, len(sources), MANY):
             some = sources[first : first + MANY]
             # One text each way: a command for each of them costs the client ten times as much.
             names = "\n".join(f"{document_id(source)}\n{source}" for source in some)
-            prints = self._saw(keys=[f"{_catalogue(catalogue)}:seen"], args=[names, at, f"{PREFIX}source:"])
-            found |= zip(some, (value or None for value in prints.split("\n")), strict=True)
+            prints = self._saw(keys=[f"{_catalogue(catalogue)}:seen"], args=[names, at, f"{PREFIX}source:", but])
+            known = zip(some, prints.split("\n"), strict=True)
+            found |= {source: value or None for source, value in known if value != "-"}
         return found
 
     def seen(self, catalogue: str) -> int:

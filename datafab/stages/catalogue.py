@@ -45,6 +45,8 @@ CHUNK = 1000
 NEW, KNOWN = 6, 9
 #: So many may vanish from a catalogue, whatever share of it they are.
 FEW = 100
+#: Seconds by which an exported list may be older than the catalogue: what was seen since has not vanished.
+LAG = 48 * 3600.0
 SOURCE = "datagouv:"
 
 
@@ -138,9 +140,12 @@ class _Pass:
     def _take(self, found: list[Raw]) -> None:
         """Enqueue those that may have changed."""
         wanted = {f"{SOURCE}{str(raw[1]['id']).strip()}": raw for raw in found if self._wanted(raw[1])}
-        known = self.ctx.services.sources.saw(self.root, list(wanted), self.ctx.created)
+        created = self.ctx.created
+        # A list may be older than what the pages have said since.
+        but = {"but": created - LAG} if "list" in self.notes else {}
+        known = self.ctx.services.sources.saw(self.root, list(wanted), created, **but)
         now = {name: fingerprint(resource) for name, (_, resource) in wanted.items()}
-        changed = [name for name in wanted if now[name] != known[name]]
+        changed = [name for name in wanted if name in known and now[name] != known[name]]
         if len(changed) < len(wanted):
             self._leave("unchanged", len(wanted) - len(changed))
         for name in changed:
@@ -201,7 +206,7 @@ def discover(ctx: Context) -> Iterator[Item]:
     notes = ctx.memo.get("pass") or _beginning(ctx, params, root)
     _Pass(ctx, params, root, ctx.services.settings.catalogue_exclude, notes).run()
     if params.full and notes["whole"]:
-        _withdraw(ctx, root, params.withdraw)
+        _withdraw(ctx, root, params.withdraw, ctx.created - (LAG if "list" in notes else 0))
     this = Item(source=f"catalogue:{root}", url=root)
     why = "it was not read as far as the last time, or changed meanwhile: the next pass goes back as far"
     yield this if notes["whole"] else this.failed(Skippable(why, code="not_whole"), Status.SKIPPED)
@@ -222,14 +227,14 @@ def _beginning(ctx: Context, params: PassParams, root: str) -> dict[str, Any]:
     return {"until": back and back.isoformat(), "whole": whole, "pages": 0, "found": 0, "left_out": {}}
 
 
-def _withdraw(ctx: Context, root: str, share: float) -> None:
-    """Take out of the index what a full pass has not seen."""
+def _withdraw(ctx: Context, root: str, share: float, since: float) -> None:
+    """Take out of the index what a full pass has not seen, nor any other since."""
     sources = ctx.services.sources
-    gone, all_of_them = sources.vanished(root, ctx.created), sources.seen(root)
+    gone, all_of_them = sources.vanished(root, since), sources.seen(root)
     if gone > max(FEW, share * all_of_them):
         msg = f"{gone} of {all_of_them} sources are no longer in the catalogue: is that so? withdraw=1 lets them go"
         raise FlowError(msg, code="many_vanished", field="withdraw")
-    while some := sources.some_vanished(root, ctx.created):
+    while some := sources.some_vanished(root, since):
         ctx.check()
         for source in some:
             for part in (sources.facts(source).parts or "").splitlines():

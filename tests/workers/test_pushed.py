@@ -94,6 +94,7 @@ def test_a_pushed_resource_is_looked_at_and_withdrawn(bench: Bench, udata: Udata
     assert (again.status_code, again.json()["message"]) == (200, "updated")
     assert bench.end(again.json()["job"]).counts.unchanged == 1
     assert portal.hits["/a.csv"] == 2
+    assert services().sources.seen(bench.settings.catalogue_url) == 1
     told = requests.get(f"{udata.url}/api/sources", {"id": f"datagouv:{name}"}, timeout=20).json()
     assert [look["status"] for look in told["looks"]] == ["unchanged", "ok"]
     assert [look["job"] for look in told["looks"]] == [again.json()["job"], answer.json()["job"]]

@@ -66,6 +66,18 @@ def test_the_job_that_was_made_later_knows_better(sources: Sources):
     assert [each.at for each in sources.looks("a")] == [39, 38, 37, 36, 35][:LOOKS]
 
 
+def test_what_pages_have_said_is_not_overruled_by_an_older_list(sources: Sources):
+    names = ["page", "list", "new"]
+    sources.saw(URL, ["page"], 100)
+    sources.saw(URL, ["list"], 10)
+    for name in names[:2]:
+        sources.remember(name, look(1), fingerprint="f")
+    assert sources.saw(URL, names, 200, but=50) == {"list": "f", "new": None}
+    assert sources.saw(URL, names, 200, but=50) == {"page": "f", "list": "f", "new": None}  # the same pass, again
+    assert sources.saw(URL, names, 300, but=250) == {"page": "f", "list": "f", "new": None}
+    assert sources.saw(URL, ["new"], 310, but=250) == {"new": None}  # seen, and not yet looked at
+
+
 def test_a_job_made_before_its_source_was_withdrawn_knows_nothing(sources: Sources):
     sources.saw(URL, ["a"], 5)
     assert sources.remember("a", look(10), fingerprint="f", parts="one\ntwo")
