@@ -25,6 +25,7 @@ from datafab import (
     cli_index,
     cli_sandbox,
     cli_search,
+    cli_store,
     cli_wis2,
     log,
     show,
@@ -207,6 +208,7 @@ main.add_command(cli_flows.flows)
 main.add_command(cli_index.index)
 main.add_command(cli_sandbox.sandbox)
 main.add_command(cli_search.search)
+main.add_command(cli_store.store)
 main.add_command(cli_wis2.publish)
 main.add_command(cli_wis2.wis2)
 

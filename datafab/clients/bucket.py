@@ -55,6 +55,7 @@ class Bucket:
     """The objects below a prefix. Its client may be used by many threads at once."""
 
     side_by_side = 16
+    renews = False
 
     def __init__(self, bucket: str, prefix: str, endpoint: str | None = None) -> None:
         self._bucket = bucket
@@ -137,6 +138,29 @@ class Bucket:
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
                 for each in page.get("Contents", []):
                     yield each["Key"].removeprefix(self._prefix)
+
+    def aged(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        """Yield all objects below a folder: name, bytes, Unix time of the last write."""
+        prefix = f"{self._prefix}{folder}/"
+        with self._told(folder):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix):
+                for each in page.get("Contents", []):
+                    yield each["Key"].removeprefix(self._prefix), each["Size"], each["LastModified"].timestamp()
+
+    def renew(self, name: str) -> None:
+        """Do nothing: an object is made young by writing it anew only."""
+
+    def remove(self, name: str, before: float) -> bool:
+        """Remove an object, unless it is younger than this Unix time, or gone: False then."""
+        key = {"Bucket": self._bucket, "Key": self._prefix + name}
+        try:
+            with self._told(name):
+                if self._client.head_object(**key)["LastModified"].timestamp() >= before:
+                    return False
+                self._client.delete_object(**key)
+        except FileNotFoundError:
+            return False
+        return True
 
     def path(self, name: str) -> Path:
         """Refuse: nothing here lies on this host."""

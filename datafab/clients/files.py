@@ -26,9 +26,11 @@ class Files(Protocol):
 
     Attributes:
         side_by_side: how many files are best looked at at once.
+        renews: whether ``renew`` does anything.
     """
 
     side_by_side: int
+    renews: bool
 
     def ping(self) -> None:
         """Raise FlowError unless a file can be written."""
@@ -58,6 +60,15 @@ class Files(Protocol):
     def names(self, folder: str) -> Iterator[str]:
         """Yield the names of all files below a folder, in no order."""
 
+    def aged(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        """Yield all files below a folder: name, bytes, Unix time of the last write or ``renew``."""
+
+    def renew(self, name: str) -> None:
+        """Make a file as young as one that is written now."""
+
+    def remove(self, name: str, before: float) -> bool:
+        """Remove a file, unless it is younger than this Unix time, or gone: False then."""
+
     def path(self, name: str) -> Path:
         """Return the local path of a file."""
 
@@ -69,6 +80,7 @@ class Folder:
     """A folder of this host, by plain system calls: fsspec's local files cost several times as much."""
 
     side_by_side = 1
+    renews = True
 
     def __init__(self, root: str) -> None:
         self._root = str(Path(root).absolute())
@@ -152,6 +164,34 @@ class Folder:
             return
         except OSError as error:
             broken(f"{self._root}/{folder}", error)
+
+    def aged(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        """Yield all files below a folder: name, bytes, Unix time of the last write or ``renew``."""
+        for name in self.names(folder):
+            with suppress(FileNotFoundError):
+                found = os.stat(f"{self._root}/{name}")
+                yield name, found.st_size, max(found.st_mtime, found.st_atime)
+
+    def renew(self, name: str) -> None:
+        """Make a file as young as one that is written now."""
+        path = f"{self._root}/{name}"
+        with suppress(OSError):  # one of another user: it is there all the same
+            # Not the time of its last write, by which those who sync a store see that it has not changed.
+            os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
+
+    def remove(self, name: str, before: float) -> bool:
+        """Remove a file, unless it is younger than this Unix time, or gone: False then."""
+        path = f"{self._root}/{name}"
+        try:
+            found = os.stat(path)
+            if max(found.st_mtime, found.st_atime) >= before:
+                return False
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            broken(path, error)
+        return True
 
     def path(self, name: str) -> Path:
         """Return the local path of a file."""

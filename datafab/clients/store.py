@@ -78,6 +78,9 @@ class Incoming:
             else:
                 self._files.adopt(self._spill(end=True), name)
                 self._path = None
+        else:
+            # Whoever removes what is old and named nowhere must not take what is about to be named.
+            self._files.renew(name)
         self.discard()
         return digest, self.size
 
@@ -253,6 +256,19 @@ class Store:
     def forget_lists(self, before: float) -> int:
         """Remove the lists that were last needed before this Unix time; return how many."""
         return self._files.sweep("batch", before)
+
+    @property
+    def renews(self) -> bool:
+        """Whether a resource that comes in again is as young as a new one."""
+        return self._files.renews
+
+    def aged(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        """Yield all files below a folder: name, bytes, Unix time of the last write."""
+        return self._files.aged(folder)
+
+    def remove(self, name: str, before: float) -> bool:
+        """Remove a file, unless it is younger than this Unix time, or gone: False then."""
+        return self._files.remove(name, before)
 
     def sweep(self) -> int:
         """Remove temporary files that a killed process left more than a day ago; return how many."""

@@ -204,6 +204,18 @@ def test_many_may_bring_the_same_resource_at_once(folder, tmp_path):
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+def test_files_are_told_with_their_age_and_removed_only_when_they_are_old(store):
+    sha256, _ = put(store, b"1234")
+    name = f"resource/{sha256}"
+    ((told, size, written),) = store.aged("resource")
+    assert (told, size) == (name, 4)
+    assert abs(written - time.time()) < 3600
+    assert not store.remove(name, written)
+    assert store.remove(name, written + 1)
+    assert not store.remove(name, written + 1)
+    assert list(store.aged("resource")) == []
+
+
 def test_lists_too_long_for_a_message(store):
     sha256 = store.write_list(b"[1, 2]")
     assert store.write_list(b"[1, 2]") == sha256
