@@ -24,7 +24,7 @@ from datafab.embedded import find_redis, running
 from datafab.errors import SettingError
 from datafab.flows import flows
 from datafab.services import Services
-from datafab.settings import Settings, load
+from datafab.settings import PREFIX, Settings, load
 from datafab.version import __version__
 from workers.cluster import app, use
 
@@ -115,7 +115,18 @@ def _redis(client: redis.Redis) -> Iterator[Check]:
     here = (before + time.time()) / 2
     yield ok("redis", "answers")
     yield from diagnosis.redis(client.info())
+    yield _versions(client)
     yield diagnosis.clock(here - (int(seconds) + int(micros) / 1e6))
+
+
+def _versions(client: redis.Redis) -> Check:
+    """Look for the keys of other versions: nobody here reads them, so their jobs would wait for ever."""
+    others = [f"datafab:{number}:" for number in range(10) if f"datafab:{number}:" != PREFIX]
+    found = [prefix for prefix in others if client.exists(prefix + "jobs")]
+    if found:
+        fix = "have the workers of that version end their jobs, then delete its keys"
+        return warning("redis keys", f"{PREFIX}, and jobs of another version below {', '.join(found)}", fix)
+    return ok("redis keys", PREFIX)
 
 
 def _served() -> Counter[str]:

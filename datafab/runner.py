@@ -15,7 +15,7 @@ from typing import Any
 from datafab.domain.condition import facts_of, parse
 from datafab.domain.document import analysis_name, document
 from datafab.domain.job import Job
-from datafab.domain.payload import MAX_INLINE, Batch, Counts, Item
+from datafab.domain.payload import MAX_INLINE, Batch, Counts, Item, received
 from datafab.errors import DatafabError, FlowError, Retriable, Wait
 from datafab.services import Services
 from datafab.stage import Stage
@@ -124,7 +124,7 @@ def load_items(batch: Batch, services: Services) -> list[Item]:
     """Return a batch's items, from the message or from the store."""
     if isinstance(batch.items, str):
         text = services.store(services.settings.store).read_list(batch.items)
-        return [Item.model_validate(item) for item in json.loads(text)]
+        return [received(Item, item) for item in json.loads(text)]
     return list(batch.items)
 
 

@@ -12,7 +12,7 @@ from kombu.utils.json import loads
 
 from datafab import runner
 from datafab.domain.job import JobStatus
-from datafab.domain.payload import Batch, Counts, ItemError
+from datafab.domain.payload import Batch, Counts, ItemError, received
 from datafab.errors import DatafabError, FlowError, Parked
 from datafab.flows import plan
 from datafab.stage import Stage
@@ -55,7 +55,7 @@ def _enqueue(flow: str, params: dict[str, Any], key: str) -> str:
 
 
 def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dict[str, Any]:
-    batch = Batch.model_validate(payload)
+    batch = received(Batch, payload)
     held: Held = self.request.held
     held.batch_name = "-" if batch.number is None else str(batch.number)
     attempt = self.attempt(held)
@@ -68,7 +68,7 @@ def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dic
 
 
 def _expand(self: StageTask, payload: dict[str, Any]) -> None:
-    batch = Batch.model_validate(payload)
+    batch = received(Batch, payload)
     held: Held = self.request.held
     if held.park:
         raise Parked(held.park)

@@ -31,7 +31,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from datafab.domain.job import FINAL, Job, JobStatus, Progress
-from datafab.domain.payload import Counts, Item, ItemError, Status
+from datafab.domain.payload import Counts, Item, ItemError, Status, received
 from datafab.errors import NotFound
 from datafab.settings import PREFIX, Settings
 
@@ -312,7 +312,7 @@ class RedisJobs:
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
         """Return what is done of a batch that an earlier attempt began."""
         fields = self._hgetall(_done(job, stage, number))
-        return {int(key): Item.model_validate_json(value) for key, value in fields.items() if key.isdigit()}
+        return {int(key): received(Item, json.loads(value)) for key, value in fields.items() if key.isdigit()}
 
     def record(
         self,

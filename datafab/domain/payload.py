@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datafab.errors import DatafabError
+from datafab.errors import DatafabError, FlowError
 
 #: What crosses the queue stays below this many bytes.
 MAX_MESSAGE = 8 * 1024
@@ -29,6 +29,24 @@ class Value(BaseModel):
     def dump(self) -> dict[str, Any]:
         """Return the JSON form, without the fields that are unset."""
         return self.model_dump(mode="json", exclude_none=True)
+
+
+V = TypeVar("V", bound=Value)
+
+
+def received(model: type[V], value: Any) -> V:
+    """Return a value that came over the queue, or was kept by another process.
+
+    Raises:
+        FlowError: it is not what this version writes: another ``v``, or a key that is not known here.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        msg = f"{where}: {first['msg']}: written by another version of datafab; have all hosts run the same, and retry"
+        raise FlowError(msg, code="version", field=where) from error
 
 
 class Status(StrEnum):

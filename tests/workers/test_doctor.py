@@ -45,6 +45,7 @@ def test_what_is_wrong_with_a_redis_is_told_with_what_to_do(own_redis, tmp_path)
         client.config_set("appendonly", "no")
         client.config_set("maxmemory-policy", "allkeys-lru")
         client.zadd("datafab:1:due", {"row": 1})
+        client.zadd("datafab:2:jobs", {"job": 1})
     code, bad = ask(tmp_path, own_redis.url)
     assert code == 1
     broken = {name: check["fix"] for name, check in bad.items() if check["level"] == "broken"}
@@ -52,6 +53,7 @@ def test_what_is_wrong_with_a_redis_is_told_with_what_to_do(own_redis, tmp_path)
     assert "appendonly yes" in broken["redis persistence"]
     assert "noeviction" in broken["redis eviction"]
     assert "beat" in broken["tick"]
+    assert "datafab:2:" in bad["redis keys"]["found"]
 
 
 def test_services_that_do_not_answer_are_named(tmp_path):
