@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from datafab.clients.detective import Detective
 from datafab.clients.detective.detective import _text
 from datafab.clients.detective.distinct import Distinct, Rows
+from datafab.clients.detective.formats import MISSING
 from datafab.clients.detective.landing import IN_MEMORY, Landed, land, sample, schema
 from datafab.clients.detective.reading import Unlike
 from datafab.clients.textfile import TextFile
@@ -134,7 +135,7 @@ def test_a_column_in_parts_counts_as_a_whole_one(at_once: int, values: list[str]
     counts = Counter(values)
     assert len(counted) == len(counts)
     assert dict(counted) == counts
-    missing = {"", "nan", "null", "None"} & counts.keys()
+    missing = set(MISSING) & counts.keys()
     assert rows.repeated() == len(values) - len(counts) + max(0, len(missing) - 1)
 
 

@@ -55,25 +55,32 @@ class Rows:
     #: whether some column alone tells all rows apart
     unlike: bool = False
 
-    def add(self, codes: np.ndarray, values: int, missing: np.ndarray) -> None:
-        """Take a column into account.
+    def wants(self, values: int, missing: np.ndarray) -> bool:
+        """Tell whether a column is to be mixed in: not if it, or one before, alone tells all rows apart.
+
+        Args:
+            values: how many distinct ones it has.
+            missing: the numbers of those that are missing values.
+        """
+        self.unlike = self.unlike or values - max(0, len(missing) - 1) == len(self.numbers)
+        return not self.unlike
+
+    def mix(self, codes: np.ndarray, start: int, missing: np.ndarray) -> None:
+        """Take some rows of a column into account.
 
         Args:
             codes: the number of each row's value.
-            values: how many there are.
-            missing: the numbers of those that are missing values.
+            start: the number of the first of these rows.
+            missing: see ``wants``.
         """
-        several = max(0, len(missing) - 1)
-        self.unlike = self.unlike or values - several == len(codes)
-        if self.unlike:
-            return
-        if several:
-            one = np.arange(values)
-            one[missing] = missing[0]
-            codes = one[codes]
+        if len(missing) > 1:
+            codes = np.where(np.isin(codes, missing), missing[0], codes)
+        numbers = self.numbers[start : start + len(codes)]
         with np.errstate(over="ignore"):
-            mixed = (self.numbers ^ codes.astype(np.uint64)) * _SPREAD
-            self.numbers = (mixed ^ (mixed >> np.uint64(29))) * _MIX
+            numbers ^= codes.astype(np.uint64)
+            numbers *= _SPREAD
+            numbers ^= numbers >> np.uint64(29)
+            numbers *= _MIX
 
     def repeated(self) -> int:
         """Return how many rows are the same as one before."""
@@ -99,44 +106,46 @@ class Distinct:
 
     def parts(self, rows: Rows | None = None) -> Iterator[Part]:
         """Yield the parts; ``rows`` hears which row has which value."""
-        slabs = list(self._dictionaries())
-        if len(slabs) <= 1 or sum(each.dictionary.nbytes for each in slabs) <= self._at_once:
+        slabs = self._slabs()
+        if slabs is None:
+            yield from self._divided(self._number(), rows)
+        else:
             yield self._whole(slabs, rows)
-            return
-        number = -(-int(self._landed.sizes[self._position]) // self._at_once)
-        del slabs
-        yield from self._divided(number, rows)
 
-    def _dictionaries(self) -> Iterator[pa.DictionaryArray]:
-        """Yield the values of each slab once, with the place of every row's among them; few slabs at most."""
+    def _number(self) -> int:
+        """Return into how many parts the values are dealt."""
+        return -(-int(self._landed.sizes[self._position]) // self._at_once)
+
+    def _slabs(self) -> list[pa.DictionaryArray] | None:
+        """Return the values of each slab once, with the place of every row's among them; None: they are too many."""
+        slabs: list[pa.DictionaryArray] = []
         size = 0
-        for slab in self._landed.slabs(self._position):
-            encoded = _encoded(slab)
-            size += encoded.dictionary.nbytes
-            yield encoded
-            if size > self._at_once:
-                # Too many to be held together: whoever asks sees that by their size.
-                return
+        for slab in self._landed.slabs(self._position, self._at_once):
+            slabs.append(_encoded(slab))
+            size += slabs[-1].dictionary.nbytes
+            # One slab may be as large as what is looked at in one go.
+            if size > self._at_once and len(slabs) > 1:
+                return None
+        return slabs
 
     def _whole(self, slabs: Sequence[pa.DictionaryArray], rows: Rows | None) -> Part:
-        if len(slabs) == 1:
-            (only,) = slabs
-            values, codes = only.dictionary, only.indices.to_numpy()
-        else:
-            united = _encoded(pa.chunked_array([each.dictionary for each in slabs]))
-            values, places, start = united.dictionary, united.indices.to_numpy(), 0
-            parts = []
-            for each in slabs:
-                parts.append(places[start : start + len(each.dictionary)][each.indices.to_numpy()])
-                start += len(each.dictionary)
-            codes = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
-        if rows is not None:
-            rows.add(codes, len(values), _missing(values))
-        return Part(values, np.bincount(codes, minlength=len(values)).astype(np.int64))
+        """Unite the slabs, one after the other: their rows may be many."""
+        values, places = _united([each.dictionary for each in slabs])
+        missing = _missing(values)
+        wanted = rows if rows is not None and rows.wants(len(values), missing) else None
+        counts = np.zeros(len(values), dtype=np.int64)
+        start = first = 0
+        for each in slabs:
+            codes = places[first : first + len(each.dictionary)][each.indices.to_numpy()]
+            counts += np.bincount(codes, minlength=len(values))
+            if wanted is not None:
+                wanted.mix(codes, start, missing)
+            start, first = start + len(codes), first + len(each.dictionary)
+        return Part(values, counts)
 
     def _divided(self, number: int, rows: Rows | None) -> Iterator[Part]:
         """Deal the values into parts by some of their bytes, reading the column once for each part."""
-        codes = np.zeros(self._landed.rows, dtype=np.int64) if rows is not None else None
+        codes = np.zeros(self._landed.rows, dtype=np.int32) if rows is not None else None
         base, missing = 0, []
         for part in range(number):
             chosen, places, start = [], [], 0
@@ -156,8 +165,16 @@ class Distinct:
             base += len(encoded.dictionary)
             counts = np.bincount(indices, minlength=len(encoded.dictionary)).astype(np.int64)
             yield Part(encoded.dictionary, counts)
-        if rows is not None and codes is not None:
-            rows.add(codes, base, np.concatenate(missing))
+        if rows is not None and codes is not None and rows.wants(base, np.concatenate(missing)):
+            rows.mix(codes, 0, np.concatenate(missing))
+
+
+def _united(dictionaries: Sequence[pa.Array]) -> tuple[pa.Array, np.ndarray]:
+    """Return the values of several dictionaries, and the place of each one's values among them."""
+    if len(dictionaries) == 1:
+        return dictionaries[0], np.arange(len(dictionaries[0]))
+    united = _encoded(pa.chunked_array(dictionaries, pa.string()))
+    return united.dictionary, united.indices.to_numpy()
 
 
 def _missing(values: pa.Array) -> np.ndarray:

@@ -63,12 +63,12 @@ class Landed:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=[str(position)], use_threads=False).column(0)
 
-    def slabs(self, position: int) -> Iterator[pa.ChunkedArray]:
-        """Yield a column's rows, as many at a time as may be looked at in one go."""
+    def slabs(self, position: int, at_once: int = AT_ONCE) -> Iterator[pa.ChunkedArray]:
+        """Yield a column's rows, as many at a time as may be looked at in one go, by their bytes."""
         chunks: list[pa.Array] = []
         size = 0
         for group in self.groups(position):
-            if chunks and size + group.nbytes > AT_ONCE:
+            if chunks and size + group.nbytes > at_once:
                 yield pa.chunked_array(chunks)
                 chunks, size = [], 0
             chunks += group.chunks
