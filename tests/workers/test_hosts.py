@@ -65,6 +65,25 @@ def test_a_warm_stop_finishes_what_it_does(bench: Bench):
     assert bench.told(job, "start") == {"toy:0": 1}
 
 
+def test_a_rolling_restart_of_two_hosts_loses_nothing(bench: Bench):
+    for part in ("io2", "cpu2"):
+        bench.cluster.start(part)
+    bench.cluster.ready(app, "io2", "cpu2")
+    started = []
+    for part in ("io", "cpu", "io2", "cpu2"):
+        started.append(bench.start("pair", n=4, seconds=0.2))
+        bench.until_told(started[-1], "end", 1)
+        bench.cluster.parts[part].stop(60)
+        bench.cluster.start(part)
+        bench.cluster.ready(app, part)
+    for job in started:
+        ended = bench.end(job, 60)
+        assert ended.status == JobStatus.SUCCEEDED
+        assert ended.counts
+        assert ended.counts.ok == 4
+        assert bench.told(job, "end") == {f"toy:{n}": 2 for n in range(4)}  # once in each stage
+
+
 def test_a_cold_stop_resumes(bench: Bench):
     job = bench.start("long", seconds=2)
     bench.until_told(job, "start")
