@@ -36,7 +36,7 @@ COUNTED = (
     Counted(
         "attempts",
         "datafab_attempts",
-        "Attempts at a batch: ended, waited, died with their process, lost with a process of threads.",
+        "Attempts at a batch: ended, waited, died with their process, stopped with it, lost with a process of threads.",
         ("stage", "outcome"),
     ),
     Counted("stale", "datafab_stale_copies", "Copies of tasks that were dropped.", ("stage",)),

@@ -19,7 +19,7 @@ from workers import transport
 from workers.ledger import Ledger
 
 transport.install()
-app = Celery("datafab", include=["workers.tasks", "workers.schedule"])
+app = Celery("datafab", include=["workers.tasks", "workers.schedule", "workers.stopping"])
 app.config_from_object(celeryconfig)
 
 

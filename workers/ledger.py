@@ -201,6 +201,18 @@ redis.call('ZADD', P .. 'due', now, rid)
 return 1
 """
 
+# A holder stops, and nobody is to blame.
+_GIVE_BACK = """
+local rid, fence = ARGV[1], tonumber(ARGV[2])
+local row = redis.call('HMGET', row_key(rid), 'state', 'fence')
+if row[1] ~= 'run' or tonumber(row[2]) ~= fence then return 0 end
+attempted(rid, 'stopped')
+move(rid, 'wait')
+redis.call('HSET', row_key(rid), 'by', '')
+redis.call('ZADD', P .. 'due', now, rid)
+return 1
+"""
+
 _SPLIT = """
 local rid, by, handover = ARGV[1], ARGV[2], ARGV[3]
 if not mine(rid, by) then return false end
@@ -331,6 +343,7 @@ class Ledger:
         self.handover = 2 * settings.lease
         scripts = {"enqueue": _ENQUEUE, "take": _TAKE, "renew": _RENEW, "end": _END, "wait": _WAIT, "died": _DIED}
         scripts |= {"split": _SPLIT, "claim": _CLAIM, "confirm": _CONFIRM, "unpark": _UNPARK, "hasten": _HASTEN}
+        scripts |= {"give_back": _GIVE_BACK}
         self._scripts = {name: client.register_script(_HELPERS + text) for name, text in scripts.items()}
 
     @classmethod
@@ -372,6 +385,10 @@ class Ledger:
     def died(self, rid: str, fence: int, reason: str) -> bool:
         """Count a death of a row's holder and make it due; False: it had moved on."""
         return bool(self._run("died", rid, fence, reason))
+
+    def give_back(self, rid: str, fence: int) -> bool:
+        """Make a row due whose holder stops; no death is counted. False: it had moved on."""
+        return bool(self._run("give_back", rid, fence))
 
     def split(self, rid: str, by: str, canvas: str, rows: Sequence[Row]) -> str | None:
         """Keep the canvas that replaces a task, with its rows; return the one kept first. None: lost."""

@@ -9,6 +9,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from datafab.domain.job import JobStatus
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
@@ -82,6 +84,26 @@ def test_a_rolling_restart_of_two_hosts_loses_nothing(bench: Bench):
         assert ended.counts
         assert ended.counts.ok == 4
         assert bench.told(job, "end") == {f"toy:{n}": 2 for n in range(4)}  # once in each stage
+
+
+@pytest.mark.parametrize(("flow", "part"), [("long", "cpu"), ("long_io", "io")])
+def test_a_stop_ends_within_its_limit_and_counts_no_death(bench: Bench, flow: str, part: str):
+    bench.cluster.parts[part].stop()
+    bench.cluster.env["DATAFAB_STOP_LIMIT"] = "0.3"
+    try:
+        bench.cluster.start(part)
+        bench.cluster.ready(app, part)
+        job = bench.start(flow, seconds=6)
+        bench.until_told(job, "start")
+        bench.cluster.parts[part].stop(60)
+        (row,) = bench.rows(job)
+        assert (row["state"] in {"wait", "sent"}, row["deaths"], row["queue"]) == (True, "0", part)
+        assert bench.told(job, "end") == {}
+    finally:
+        del bench.cluster.env["DATAFAB_STOP_LIMIT"]
+    bench.mend()
+    assert bench.end(job, 60).status == JobStatus.SUCCEEDED
+    assert bench.told(job, "start") == {"toy:0": 2}
 
 
 def test_a_cold_stop_resumes(bench: Bench):
