@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     """Redis hands an unacknowledged message to another worker after this long; the ledger drops the copies."""
     job_deadline: float = Field(default=24 * 3600.0, gt=0)
     """A job that has not ended by then fails."""
-    stop_limit: float = Field(default=60.0, gt=0)
+    stop_limit: float = Field(default=25.0, gt=0)
     """Seconds that a worker that is told to stop has to finish what it does; the rest is given back, for another."""
     max_deaths: int = Field(default=3, ge=1)
     """A task is parked when its worker died this often."""

@@ -56,6 +56,10 @@ class WorkerPing:
                     self._answered.update(answer)
 
 
+#: Seconds that a worker has to finish what it does, while somebody waits for the cluster to stop.
+STOP_LIMIT = 8.0
+
+
 def node_name(queue: str) -> str:
     """Return the name of this host's worker on a queue."""
     return f"{queue}@{socket.gethostname()}"
@@ -119,11 +123,11 @@ class Blueprint:
                 *(*WORKERS, "worker", "-Q", queue, "-P", pool, "-c", str(size), "-n", node),
                 *("-E", "--without-gossip", "--without-mingle", "-l", "WARNING"),
             ),
-            environment=self._environment,
+            environment=self._environment | {"DATAFAB_STOP_LIMIT": str(min(self.settings.stop_limit, STOP_LIMIT))},
             ready=lambda: self._ping.answered(node),
             round=1,
-            # It ends its tasks; those that take longer are taken up again when their lease is over.
-            grace=10.0,
+            # It ends its tasks; those that take longer are given back, and taken up again.
+            grace=STOP_LIMIT + 2,
             # Without a supervisor there is no Redis either: nothing to end in peace for.
             orphaned=SIGKILL,
         )
