@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ SEPARATORS = (";", ",", "\t", "|")
 RARE = {":": 2, " ": 3}
 #: Records that must have the same number of cells by such a one.
 RARE_RECORDS = 3
+HALF = 0.5
 
 # The csv module has one limit for the whole process; its own of 128 KiB refuses ordinary GeoJSON cells.
 csv.field_size_limit(MAX_CELL)
@@ -65,6 +67,7 @@ _MARKS = (
 )
 _CONTROLS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a\x1b")
 _TOO_MANY_CONTROLS = 0.05
+_NUMBER = re.compile(r"-?[0-9]+([.,][0-9]+)?")
 #: Bytes that cp1252 leaves undefined.
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 
@@ -213,12 +216,18 @@ def _width(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int]:
     return max(counts.items(), key=lambda pair: (pair[1], pair[0]))
 
 
-def _fit(rows: Sequence[tuple[int, list[str]]]) -> tuple[float, int]:
-    """Say how well a separator fits: the share of records of one width. One column is the last resort."""
+def _fit(rows: Sequence[tuple[int, list[str]]]) -> tuple[bool, float, int]:
+    """Say how well a separator fits: the share of records of one width. One column is the last resort.
+
+    A first record of that width is a header, which says more than rows do: decimal commas cut rows evenly too.
+    """
     if not rows:
-        return (0.0, 0)
+        return (False, 0.0, 0)
     width, count = _width(rows)
-    return (count / len(rows) * (1.0 if width > 1 else 0.3), width)
+    share = count / len(rows)
+    if width == 1:
+        return (False, share * 0.3, width)
+    return (share > HALF and len(rows[0][1]) == width, share, width)
 
 
 def _even(rows: Sequence[tuple[int, list[str]]], least: int) -> bool:
@@ -232,6 +241,9 @@ def _header(rows: Sequence[tuple[int, list[str]]]) -> int:
     width, _ = _width(rows)
     titles = [_title(cells, width) for _, cells in rows]
     position = titles.index(False) if False in titles else 0
+    # A header of which most cells are blank looks like a title, but no header begins with a number.
+    if position and len(rows[position - 1][1]) == width and _NUMBER.fullmatch(rows[position][1][0].strip()):
+        position -= 1
     while position + 1 < len(rows) and _same(rows[position][1], rows[position + 1][1]):
         position += 1
     return position

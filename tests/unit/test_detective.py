@@ -169,6 +169,17 @@ FOUND = {
     "blanks": (PLAIN.replace(";", " ").replace("Ville ", "Ville-"), 20, ["id", "nom", "valeur"]),
     "names are no columns": ("Nom complet\nMarie Curie\nVictor Hugo\nJean Jaurès\n", 3, ["Nom complet"]),
     "mixed line ends": (PLAIN.replace("\n7;", "\r\n7;").replace("\n9;", "\r\n9;"), 20, ["id", "nom", "valeur"]),
+    "decimal commas and short rows": (
+        "id;lat;lon;rem\n" + "".join(f"{n};48,{n};2,{n};x\n" for n in range(90)) + "90;48,1;2,1\n91;48,1;2,1\n",
+        92,
+        ["id", "lat", "lon", "rem"],
+    ),
+    "a header of blanks": (
+        "id;;;\n" + "".join(f"{n};a;b;c\n" for n in range(5)),
+        5,
+        ["id", "column_2", "column_3", "column_4"],
+    ),
+    "a padded title": ("Population;;;\ncommune;2019;2020;2021\nLyon;1;2;3\n", 1, ["commune", "2019", "2020", "2021"]),
     "one row": ("id;nom\n1;x\n", 1, ["id", "nom"]),
     "commas in text": (PLAIN.replace("Ville", "Ville, belle,"), 20, ["id", "nom", "valeur"]),
     "byte order mark": (PLAIN.encode("utf-8-sig"), 20, ["id", "nom", "valeur"]),
