@@ -1,8 +1,12 @@
-"""``python -m tests.docs``: write the pages of docs/ that are made of the code."""
+"""``python -m tests.docs [FOLDER]``: write the pages that are made of the code, to docs/ unless told otherwise."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from tests.docs.pages import DOCS, PAGES, page
 
+folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DOCS
 for name in PAGES:
-    (DOCS / name).write_text(page(name), encoding="utf-8")
+    (folder / name).write_text(page(name), encoding="utf-8")

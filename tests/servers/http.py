@@ -215,13 +215,19 @@ class Site:
         self.ports = [server.sockets[0].getsockname()[1] for server in servers]
         self._ready.set()
         self.loop.run_forever()
-        for server in servers:
-            server.close()
-        self.loop.run_until_complete(self._hang_up())
+        self.loop.run_until_complete(self._hang_up(servers))
         self.loop.close()
 
-    async def _hang_up(self) -> None:
+    async def _hang_up(self, servers: list[asyncio.Server]) -> None:
         """Close all connections, those that are being made or closed included: a warning counts as an error."""
+        # A server that closes forgets those that it is accepting; a client that never shakes hands is not waited for.
+        while accepting := asyncio.all_tasks() - {asyncio.current_task()}:
+            _, late = await asyncio.wait(accepting, timeout=0.05)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for server in servers:
+            server.close()
         for _ in range(10):
             for transport in list(self.open):
                 transport.abort()
