@@ -45,6 +45,8 @@ def analyse(what: str, mode: Mode, parquet: Path | None, as_json: bool) -> None:
     """
     if mode == "sample" and parquet is not None:
         raise click.UsageError("--parquet needs all rows: leave out --mode sample")
+    if parquet is not None and not parquet.absolute().parent.is_dir():
+        raise click.UsageError(f"--parquet {parquet}: there is no such folder to write it in")
     services = Services(load())
     try:
         with _local(what, services) as path, _told() as progress:
@@ -121,6 +123,11 @@ def _table(what: str, found: Mapping[str, Any]) -> None:
 
 def _values(chosen: Mapping[str, Any], counted: Mapping[str, Any]) -> str:
     if "min" in counted:
-        return f"{counted['min']} to {counted['max']}, mean {counted['mean']:.6g}"
+        mean = "" if counted["mean"] is None else f", mean {counted['mean']:.6g}"
+        return f"{_number(counted['min'])} to {_number(counted['max'])}{mean}"
     tops = ", ".join(each["value"][:LONGEST] for each in counted.get("tops", [])[:TOPS])
     return f"{chosen['date_format']}: {tops}" if "date_format" in chosen else tops
+
+
+def _number(value: float | None) -> str:
+    return "infinite" if value is None else str(value)

@@ -174,7 +174,8 @@ class Services:
         """csv-detective. Imported only where it is used: it costs a second and 150 MB."""
         from datafab.clients.detective import Detective  # noqa: PLC0415 - see above
 
-        return Detective(max_unpacked=UNPACKED * self.settings.max_bytes)
+        unpacked = UNPACKED * self.settings.max_bytes
+        return Detective(max_unpacked=unpacked, max_workbook=self.settings.max_workbook_bytes)
 
     def store(self, root: str) -> Store:
         """Return the store with this root URL."""

@@ -96,6 +96,8 @@ class Settings(BaseSettings):
     """Seconds for a whole answer."""
     max_bytes: int = Field(default=10 * 1024**3, ge=1)
     """Largest body fetched; unpacked it may be ten times as large."""
+    max_workbook_bytes: int = Field(default=256 * 1024**2, ge=1)
+    """Largest workbook or JSON document analysed, unpacked: it is held in memory, where it takes some times as much."""
     max_redirects: int = Field(default=10, ge=0)
     """Redirects followed."""
     file_root: Path | None = None

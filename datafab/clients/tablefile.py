@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from datafab.clients.textfile import TextFile
-from datafab.domain.table import records
+from datafab.domain.table import Kind, kind, records
 from datafab.errors import Fatal
 
 
@@ -37,11 +38,10 @@ class TableFile:
         if "separator" not in analysis:
             msg = "workbooks and parquet files cannot be loaded yet: publish the table as CSV"
             raise Fatal(msg, code="unsupported")
-        gzipped = analysis.get("compression") == "gzip"
         self.analysis = analysis
-        self._file = TextFile(
-            path=path, gzipped=gzipped, member=analysis.get("member"), max_unpacked=max_unpacked, check=check
-        )
+        file = TextFile(path=path, member=analysis.get("member"), max_unpacked=max_unpacked, check=check)
+        # The member of a zip may be a gzip.
+        self._file = replace(file, gzipped=kind(file.head()) is Kind.GZIP)
         self._encoding = str(analysis["encoding"])
         self._skip = int(analysis["header_row_idx"])
         self.separator = str(analysis["separator"])

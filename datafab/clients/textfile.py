@@ -6,6 +6,7 @@ import gzip
 import io
 import zipfile
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -34,12 +35,16 @@ class TextFile:
         """Whether it unpacks to more than its size."""
         return self.gzipped or self.member is not None
 
-    def _open(self) -> BinaryIO:
-        if self.member is not None:
-            with zipfile.ZipFile(self.path) as archive:
-                # The archive's file stays open until the member is closed.
-                return cast("BinaryIO", archive.open(self.member))
-        return cast("BinaryIO", gzip.open(self.path)) if self.gzipped else self.path.open("rb")
+    @contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
+        """Open the text; a member of a zip may be a gzip itself."""
+        with ExitStack() as left:
+            if self.member is None:
+                file: BinaryIO = left.enter_context(self.path.open("rb"))
+            else:
+                archive = left.enter_context(zipfile.ZipFile(self.path))
+                file = cast("BinaryIO", left.enter_context(archive.open(self.member)))
+            yield cast("BinaryIO", left.enter_context(gzip.GzipFile(fileobj=file))) if self.gzipped else file
 
     def head(self) -> bytes:
         """Return the first ``HEAD`` bytes."""

@@ -47,10 +47,17 @@ def _whole(kept: bytes | None) -> dict[str, Any] | None:
 
 
 def _examine(path: Path, ctx: Context) -> dict[str, Any]:
-    """Return the analysis document, of success or of failure: the content alone decides which."""
+    """Return the analysis document, of success or of failure: the content alone decides which.
+
+    Raises:
+        Fatal: ``too_large``, which says nothing about the content.
+    """
     try:
         return ctx.services.detective.analyse(path, progress=ctx.progress, check=ctx.check)
     except Fatal as error:
+        # Limits are those of today's settings.
+        if error.code == "too_large":
+            raise
         failure = ItemError.of(error).dump()
         return {"v": 1, "status": "failed", "analyser": VERSION, "error": failure}
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 
@@ -69,6 +70,16 @@ def test_what_is_no_table_fails_with_its_reason_and_is_not_tried_again(services,
     store.path(item.sha256).unlink()
     (again,) = run(services, item.evolve(filename="autre.csv"))
     assert again.error.message.startswith("autre.csv: is a web page")
+
+
+def test_what_is_too_large_today_is_looked_at_again(services, store):
+    item = put(store, gzip.compress(TABLE * 50))
+    narrow = Services(load(max_bytes=100, home=services.settings.home), jobs=MemoryJobs())
+    (first,) = run(narrow, item)
+    narrow.close()
+    assert (first.error.type, store.read(analysis_name(item.sha256))) == ("too_large", None)
+    (again,) = run(services, item)
+    assert again.status is Status.OK
 
 
 def test_the_line_at_fault_is_named(services, store):

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from datafab.clients.detective import Detective
@@ -114,6 +117,8 @@ REFUSED = {
     "pdf": (b"%PDF-1.4\n%\xe2\xe3\n", "not_tabular"),
     "random bytes": (bytes(range(256)) * 100, "not_tabular"),
     "quote never closed": (PLAIN + '21;"Ville;3\n22;x;y\n', "quote"),
+    "stray mark, and quote never closed": (PLAIN + '21;V"i;3\n22;x;"y\n23;x;y\n24;x;y\n', "quote"),
+    "stray mark, and quote never closed at the end": (PLAIN + '21;V"i;3\n22;x;"y', "quote"),
     "too many cells, early": ("a;b\n1;2\n1;2;3\n" + "4;5\n" * 50, "ragged"),
     "too many cells, late": ("a;b\n" + "1;2\n" * 20_000 + "1;2;3\n", "ragged"),
     "a cell of 50 MB": ('a;b\n1;"' + "x\n" * 25_000_000 + '"\n', "too_large"),
@@ -180,6 +185,7 @@ FOUND = {
         ["id", "column_2", "column_3", "column_4"],
     ),
     "a padded title": ("Population;;;\ncommune;2019;2020;2021\nLyon;1;2;3\n", 1, ["commune", "2019", "2020", "2021"]),
+    "a quote that holds the last line end": (PLAIN + '21;x;"y\n"', 21, ["id", "nom", "valeur"]),
     "one row": ("id;nom\n1;x\n", 1, ["id", "nom"]),
     "commas in text": (PLAIN.replace("Ville", "Ville, belle,"), 20, ["id", "nom", "valeur"]),
     "byte order mark": (PLAIN.encode("utf-8-sig"), 20, ["id", "nom", "valeur"]),
@@ -350,6 +356,47 @@ def test_columns_beyond_the_limit_are_named_only(analyse):
     found = analyse(",".join(names) + "\n" + (",".join("1" * 13) + "\n") * 3)
     assert found["header"] == names
     assert list(found["columns"]) == names[:10]
+
+
+def test_values_are_named_unless_they_are_long(analyse):
+    found = analyse(f"a;b\nx;{'y' * 1000}\nz;{'y' * 1001}\n")
+    assert found["unique_values"] == {"a": ["x", "z"]}
+    assert [len(each["value"]) for each in found["profile"]["b"]["tops"]] == [1000, 1000]
+
+
+@pytest.mark.parametrize("word", ["NA", "null", "N/A"])
+def test_a_column_of_dates_with_a_word_for_none_is_of_texts(analyse, tmp_path, word):
+    rows = "".join(f"2024-01-{day:02};{day}\n" for day in range(1, 29))
+    found = analyse(f"jour;n\n{rows}{word};5\n", parquet=tmp_path / "typed")
+    assert (found["columns"]["jour"]["format"], found["schema"]["fields"][0]["type"]) == ("date", "string")
+    assert pq.read_table(tmp_path / "typed").column("jour").to_pylist()[-2:] == ["2024-01-28", word]
+
+
+def test_a_typed_table_keeps_its_types_and_coordinates_their_digits(analyse, tmp_path):
+    moments = pa.array([datetime(2024, 1, 2, 3, 4, 5, 678901), None, datetime(2000, 1, 1)], pa.timestamp("us"))  # noqa: DTZ001 - naive ones
+    table = pa.table(
+        {
+            "ouvert": [True, False, None],
+            "jour": [date(2024, 1, 2), None, date(1999, 1, 1)],
+            "naif": moments,
+            "fin": moments.cast(pa.timestamp("ns")),
+            "zone": pa.array([datetime(2024, 7, 2, tzinfo=UTC), None, None], pa.timestamp("ms", "Europe/Paris")),
+            "latitude": [48.85661400000001, 2e-7, None],
+            "rang": [1, 2, None],
+        }
+    )
+    pq.write_table(table, tmp_path / "given")
+    analyse((tmp_path / "given").read_bytes(), parquet=tmp_path / "typed")
+    typed = pq.read_table(tmp_path / "typed")
+    assert typed.to_pylist() == table.to_pylist()
+    assert [str(kind) for kind in typed.schema.types] == [
+        "bool", "date32[day]", "timestamp[us]", "timestamp[ns]", "timestamp[us, tz=UTC]", "double", "int64",
+    ]  # fmt: skip
+
+
+def test_a_number_of_more_digits_than_a_double_has_stays_a_text(analyse, tmp_path):
+    analyse("a;b\n48,85661400000001;1\n0,12345678901234567890;2\n", parquet=tmp_path / "typed")
+    assert pq.read_table(tmp_path / "typed").column("a").to_pylist() == ["48,85661400000001", "0,12345678901234567890"]
 
 
 def test_numbers_and_missing_values_become_strict_json(analyse):

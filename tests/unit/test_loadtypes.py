@@ -190,10 +190,11 @@ def test_a_sample_knows_no_types():
     assert known({}, 3) is None
 
 
-def test_the_table_in_a_zip_is_read(tmp_path):
+@pytest.mark.parametrize(("name", "pack"), [("table.csv", bytes), ("table.csv.gz", gzip.compress)])
+def test_the_table_in_a_zip_is_read(tmp_path, name, pack):
     with zipfile.ZipFile(tmp_path / "table.zip", "w") as archive:
         archive.writestr("notes.md", "siehe dort")
-        archive.writestr("table.csv", "a;b\n1;été\n")
+        archive.writestr(name, pack("a;b\n1;été\n".encode()))
     analysis = Detective().analyse(tmp_path / "table.zip")
     file = TableFile(tmp_path / "table.zip", analysis, max_unpacked=1000, check=lambda: None)
     assert list(file.rows()) == [(2, ["1", "été"])]

@@ -21,11 +21,16 @@ _MISSING = pa.array(MISSING, pa.string())
 CHUNK = 10_000
 #: What csv-detective's functions get of a column whose type the file tells.
 _CONVERT: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "json": json.loads}
-#: Where the file tells a column's type: what a schema calls it.
-_FIELDS = {
-    "int": "integer", "float": "number", "bool": "boolean", "date": "date", "datetime_naive": "datetime",
-    "datetime_aware": "datetime", "json": "object",
-}  # fmt: skip
+#: Where the file tells a column's type: what a schema says of it. Moments are written as ISO 8601 has them.
+_FIELDS: Mapping[str, types.Field] = {
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "bool": {"type": "boolean", "trueValues": ["true"], "falseValues": ["false"]},
+    "date": {"type": "date"},
+    "datetime_naive": {"type": "datetime"},
+    "datetime_aware": {"type": "datetime"},
+    "json": {"type": "object"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +86,11 @@ class Columns:
         chosen: dict[str, Any] = {"format": "string", "python_type": "string"}
         if len(self._scores) < self.limit:
             chosen = self._judged(name, filled, known)
+        chosen["absent"] = any(len(one.values) > len(two.values) for one, two in zip(texts, filled, strict=True))
         if self.whole:
             self._count(filled, chosen["python_type"])
         self._fields.append(
-            {"name": name, "type": _FIELDS.get(known, "string")}
+            {"name": name, **_FIELDS.get(known, {"type": "string"})}
             if known
             else types.field(name, texts, chosen, self.separator)
         )

@@ -122,9 +122,9 @@ class Detective:
         if kind is Kind.JSON:
             return self._json(file, job)
         if kind is Kind.PARQUET:
-            return self._other(others.parquet(file.path), job)
+            return self._other(others.parquet(file.path, self._max_unpacked), job)
         self._fits(archive.unpacked_size(file.path) if kind is not Kind.XLS else file.path.stat().st_size)
-        return self._other(others.workbook(file.path, kind), job)
+        return self._other(others.workbook(file.path, kind, job.check), job)
 
     def _unpacked(self, file: TextFile, job: _Job) -> dict[str, Any]:
         kind = table.kind(file.head())
@@ -171,7 +171,10 @@ class Detective:
             size += len(block)
             self._fits(size)
         whole = b"".join(blocks)
-        return self._other(others.records(whole.decode(table.encoding([whole]))), job)
+        blocks.clear()
+        text = whole.decode(table.encoding([whole]))
+        del whole
+        return self._other(others.records(text, job.check), job)
 
     def _other(self, other: others.Other, job: _Job) -> dict[str, Any]:
         with _landed(other.batches, schema(len(other.header)), job) as landed:

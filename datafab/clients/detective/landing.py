@@ -19,6 +19,8 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 #: Bytes of a table that stay in memory.
 IN_MEMORY = 32 * 1024**2
+#: Rows, and about as many characters and cells, of a batch that is made in Python.
+ROWS, CHARS = 10_000, 4 * 1024**2
 #: Bytes of a row group.
 GROUP = 16 * 1024**2
 #: Bytes of a column that are looked at in one go.
@@ -43,7 +45,7 @@ class Landed:
     total: int = 0
     sizes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     _held: list[pa.RecordBatch] = field(default_factory=list)
-    _path: Path | None = None
+    _file: pq.ParquetFile | None = None
     _left: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -55,13 +57,11 @@ class Landed:
 
     def groups(self, position: int) -> Iterator[pa.ChunkedArray]:
         """Yield a column's rows, some megabytes of them at a time, in their order."""
-        if self._path is None:
-            for batch in self._held:
-                yield pa.chunked_array([batch.column(position)])
-            return
-        with pq.ParquetFile(self._path) as file:
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=[str(position)], use_threads=False).column(0)
+        for batch in self._held:
+            yield pa.chunked_array([batch.column(position)])
+        if self._file is not None:
+            for group in range(self._file.num_row_groups):
+                yield self._file.read_row_group(group, columns=[str(position)], use_threads=False).column(0)
 
     def slabs(self, position: int, at_once: int = AT_ONCE) -> Iterator[pa.ChunkedArray]:
         """Yield a column's rows, as many at a time as may be looked at in one go, by their bytes."""
@@ -79,18 +79,36 @@ class Landed:
     def batches(self, positions: Sequence[int]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of some columns, a row group at a time."""
         names = [str(position) for position in positions]
-        if self._path is None:
-            for batch in self._held:
-                yield batch.select(names)
-            return
-        with pq.ParquetFile(self._path) as file:
-            for group in range(file.num_row_groups):
-                yield from file.read_row_group(group, columns=names, use_threads=False).select(names).to_batches()
+        for batch in self._held:
+            yield batch.select(names)
+        if self._file is not None:
+            for group in range(self._file.num_row_groups):
+                rows = self._file.read_row_group(group, columns=names, use_threads=False)
+                yield from rows.select(names).to_batches()
 
 
 def schema(width: int) -> pa.Schema:
     """Return the schema of a table of texts."""
     return pa.schema([(str(position), pa.string()) for position in range(width)])
+
+
+def batched(rows: Iterable[Sequence[str]], of: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield rows of texts as batches, none of which is large."""
+    held: list[Sequence[str]] = []
+    size = 0
+    for row in rows:
+        held.append(row)
+        size += sum(map(len, row)) + len(row)
+        if len(held) == ROWS or size > CHARS:
+            yield _batch(held, of)
+            held, size = [], 0
+    if held:
+        yield _batch(held, of)
+
+
+def _batch(rows: Sequence[Sequence[str]], of: pa.Schema) -> pa.RecordBatch:
+    columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=of)
 
 
 def land(batches: Batches, of: pa.Schema) -> Landed:
@@ -146,6 +164,7 @@ def _none(of: pa.Schema) -> np.ndarray:
 def _fill(landed: Landed, batches: Batches) -> None:
     waiting: list[pa.RecordBatch] = []
     size = 0
+    path: Path | None = None
     writer: pq.ParquetWriter | None = None
     with ExitStack() as open_files:
         for batch in batches:
@@ -155,8 +174,8 @@ def _fill(landed: Landed, batches: Batches) -> None:
             size += batch.nbytes
             if writer is None and size > IN_MEMORY:
                 folder = landed._left.enter_context(TemporaryDirectory(prefix="datafab-"))  # noqa: SLF001 - its maker
-                landed._path = Path(folder) / "table.parquet"  # noqa: SLF001 - its maker
-                writer = open_files.enter_context(_writer(landed._path, landed.schema))  # noqa: SLF001 - its maker
+                path = Path(folder) / "table.parquet"
+                writer = open_files.enter_context(_writer(path, landed.schema))
             if writer is not None and size > GROUP:
                 writer.write_table(pa.Table.from_batches(waiting, landed.schema))
                 waiting, size = [], 0
@@ -164,6 +183,9 @@ def _fill(landed: Landed, batches: Batches) -> None:
             landed._held = waiting  # noqa: SLF001 - its maker
         elif waiting:
             writer.write_table(pa.Table.from_batches(waiting, landed.schema))
+    if path is not None:
+        # Opened once: its footer tells of each column of each row group, which are many where the columns are.
+        landed._file = landed._left.enter_context(pq.ParquetFile(path))  # noqa: SLF001 - its maker
 
 
 def _writer(path: Path, of: pa.Schema) -> pq.ParquetWriter:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,15 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from datafab.clients.detective.formats import largest_sheet, sheets
-from datafab.clients.detective.landing import schema
+from datafab.clients.detective import jsonrows, sizes
+from datafab.clients.detective.formats import Sheet, largest_sheet, sheets
+from datafab.clients.detective.landing import batched, schema
 from datafab.clients.detective.refusals import LOOKING, refusals
 from datafab.domain.table import Kind, names
 from datafab.errors import Fatal
 
-#: Rows of a batch.
-ROWS = 65_536
+#: Rows of a batch, and bytes of its texts that are said once and meant in each of them.
+ROWS, AT_ONCE = 65_536, 64 * 1024**2
 #: Python types of csv-detective by what parquet says of a column; the first that fits.
 _KNOWN = (
     (pa.types.is_boolean, "bool"),
@@ -55,34 +56,61 @@ class Other:
     known: Mapping[int, str]
 
 
-def workbook(path: Path, kind: Kind) -> Other:
+def workbook(path: Path, kind: Kind, check: Callable[[], None]) -> Other:
     """Read the largest sheet of a workbook."""
+    if kind is not Kind.XLS:  # which has 65,536 rows at most, each said in full
+        sizes.workbook(path, kind, check)
     with _suffixed(path, kind) as link, warnings.catch_warnings(), refusals(LOOKING):
         # Of styles that a workbook loses and of what pandas will change one day.
         warnings.simplefilter("ignore")
         sheet = largest_sheet(str(link))
         there = sheets(str(link), sheet.engine)
     header = [str(name) for name in sheet.cells.columns]
-    if any(name.startswith("Unnamed:") for name in header):
+    if any(name.startswith("Unnamed:") or name == "nan" for name in header):
         raise Fatal("has columns without a name: the first filled row must name them all", code="header")
-    columns = [pa.array(sheet.cells.iloc[:, at].fillna("").astype(str), pa.string()) for at in range(len(header))]
-    table = pa.table(columns, schema=schema(len(header)))
     facts = {"engine": sheet.engine, "sheet_name": sheet.name, "sheets": there, "header_row_idx": sheet.skip}
-    return Other(facts, header, iter(table.to_batches(ROWS)), {})
+    return Other(facts, header, batched(_sheet(sheet), schema(len(header))), {})
 
 
-def parquet(path: Path) -> Other:
-    """Read a parquet file."""
+def _sheet(sheet: Sheet) -> Iterator[list[str]]:
+    """Yield the rows of a sheet; equal cells may be one text in its memory, however long and many they are."""
+    cells = sheet.cells.astype(object).where(sheet.cells.notna(), "")
+    for row in cells.itertuples(index=False, name=None):
+        yield [str(cell) for cell in row]
+
+
+def parquet(path: Path, limit: int) -> Other:
+    """Read a parquet file, whose texts may have ``limit`` bytes in all."""
     with refusals(LOOKING):
         of = pq.read_schema(path)
     known = {at: found for at, column in enumerate(of) if (found := _known(column.type)) != "string"}
-    return Other({"engine": "parquet"}, names(of.names), _parquet(path, len(of.names)), known)
+    return Other({"engine": "parquet"}, names(of.names), _parquet(path, len(of.names), limit), known)
 
 
-def _parquet(path: Path, width: int) -> Iterator[pa.RecordBatch]:
+def _parquet(path: Path, width: int, limit: int) -> Iterator[pa.RecordBatch]:
+    size = 0
     with refusals(LOOKING), pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROWS, use_threads=False):
-            yield pa.RecordBatch.from_arrays([_text(column) for column in batch.columns], schema=schema(width))
+        for group, rows in enumerate(_steps(path, file)):
+            for each in file.iter_batches(rows, row_groups=[group], use_threads=False):
+                batch = pa.RecordBatch.from_arrays([_text(column) for column in each.columns], schema=schema(width))
+                size += batch.nbytes
+                if size > limit:
+                    raise Fatal(f"unpacks to more than {limit:,} bytes: publish it in parts", code="too_large")
+                yield batch
+
+
+def _steps(path: Path, file: pq.ParquetFile) -> Iterator[int]:
+    """Yield how many rows of each row group may be read in one go: a long text may be said once and meant often."""
+    leaves = (file.schema.column(at) for at in range(len(file.schema)))
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    with pq.ParquetFile(path, read_dictionary=texts) as once:
+        for group in range(once.num_row_groups):
+            # Any row of a group brings all that is said once in it.
+            first = next(once.iter_batches(1, row_groups=[group], use_threads=False), None)
+            columns = first.columns if first is not None else ()
+            said = (column.dictionary for column in columns if pa.types.is_dictionary(column.type))
+            longest = sum(pc.max(pc.binary_length(values)).as_py() or 0 for values in said)
+            yield max(1, min(ROWS, AT_ONCE // max(1, longest)))
 
 
 def _known(kind: pa.DataType) -> str:
@@ -97,6 +125,8 @@ def _text(column: pa.Array) -> pa.Array:
     """Return a column as texts; what has no text of its own, as JSON."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_timestamp(column.type) and column.type.tz:
+        column = pc.cast(column, pa.timestamp(column.type.unit, "UTC"))
     try:
         texts = pc.cast(column, pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
@@ -108,59 +138,37 @@ def _json(value: Any) -> str:
     return repr(value) if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False, default=str)
 
 
-def records(text: str) -> Other:
+def records(text: str, check: Callable[[], None]) -> Other:
     """Read a list of JSON objects, or the features of a GeoJSON collection with their geometries.
 
     Raises:
         Fatal: it is neither.
     """
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        rows = _lines(text)
-        if not rows:
-            msg = f"is JSON that cannot be read ({error}): export it anew"
-            raise Fatal(msg, code="not_tabular") from error
-    else:
-        rows = _rows(found)
-    header = list(dict.fromkeys(key for row in rows for key in row))
-    if not header:
+    keys: dict[str, None] = {}
+    for number, row in enumerate(jsonrows.rows(text), 1):
+        check()
+        keys.update(dict.fromkeys(row))
+        sizes.bounded(number, len(keys))
+    if not keys:
         raise Fatal("is a list without records: nothing was published here", code="empty")
-    columns = [pa.array([_cell(row.get(key)) for row in rows], pa.string()) for key in header]
-    table = pa.table(columns, schema=schema(len(header)))
-    return Other({"engine": "json", "encoding": "utf-8"}, names(header), iter(table.to_batches(ROWS)), {})
+    header = [_whole(key) for key in keys]
+    return Other({"engine": "json", "encoding": "utf-8"}, names(header), _records(text, list(keys)), {})
 
 
-def _rows(found: Any) -> list[dict[str, Any]]:
-    if isinstance(found, dict) and found.get("type") == "FeatureCollection" and isinstance(found.get("features"), list):
-        return [_feature(each) for each in found["features"] if isinstance(each, dict)]
-    if isinstance(found, list) and all(isinstance(each, dict) for each in found):
-        return found
-    msg = "is JSON, but neither a list of records nor a GeoJSON collection: publish a CSV beside it"
-    raise Fatal(msg, code="not_tabular")
-
-
-def _lines(text: str) -> list[dict[str, Any]]:
-    """Return the objects of a text with one on each line; none where it is not such a one."""
-    try:
-        rows = [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, RecursionError):
-        return []
-    return rows if all(isinstance(row, dict) for row in rows) else []
-
-
-def _feature(feature: Mapping[str, Any]) -> dict[str, Any]:
-    properties = feature.get("properties")
-    return (properties if isinstance(properties, dict) else {}) | {"geometry": feature.get("geometry")}
+def _records(text: str, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    cells = ([_cell(record.get(key)) for key in keys] for record in jsonrows.rows(text))
+    yield from batched(cells, schema(len(keys)))
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, str):
-        # JSON may name half a character, which no UTF-8 holds.
-        return value.encode("utf-8", "replace").decode()
-    return json.dumps(value, ensure_ascii=False)
+    return _whole(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _whole(text: str) -> str:
+    """Return a text without halves of characters, which JSON may name, but no UTF-8 holds."""
+    return text.encode("utf-8", "replace").decode()
 
 
 @contextmanager

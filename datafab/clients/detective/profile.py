@@ -42,8 +42,10 @@ def _tops(part: Part) -> list[tuple[str, int]]:
 
 
 def few(parts: Sequence[Part]) -> list[str] | None:
-    """Return all distinct values where they are few."""
+    """Return all distinct values where they are few and of a length that can be named."""
     if sum(len(part.values) for part in parts) > FEW:
+        return None
+    if any((pc.max(pc.utf8_length(part.values)).as_py() or 0) > LONGEST for part in parts):
         return None
     return [value for part in parts for value in part.values.to_pylist()]
 
@@ -117,7 +119,8 @@ def _decimals(part: Part) -> _Numbers:
 def _sum(texts: pa.Array, values: np.ndarray, counts: np.ndarray) -> Decimal:
     try:
         exact = pc.cast(texts, _DECIMAL)
-        total = pc.sum(exact).as_py()
+        # As wide as the sum of them may be: one that is too long for its type is wrong, not refused.
+        total = pc.sum(pc.cast(exact, _WIDE)).as_py()
         several = pa.array(counts > 1)
         more = pc.cast(exact.filter(several), _WIDE)
         times = pc.cast(pa.array(counts[counts > 1] - 1), _COUNT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -12,13 +12,10 @@ from threading import Lock
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv  # type: ignore[import-untyped]
 
-from datafab.clients.detective.landing import schema
+from datafab.clients.detective.landing import batched, schema
 from datafab.clients.textfile import BLOCK, TextFile
 from datafab.domain.table import Layout, records
 from datafab.errors import Fatal
-
-#: Rows, and about as many characters, that Python's csv reads into one batch.
-ROWS, CHARS = 10_000, 4 * 1024**2
 
 #: Called with the bytes that have passed.
 Passed = Callable[[int], None]
@@ -62,12 +59,18 @@ class Text:
         converting = pacsv.ConvertOptions(column_types=of, strings_can_be_null=False, check_utf8=False)
         try:
             with closing(_Below(self)) as rest, pacsv.open_csv(rest, reading, parsing, converting) as reader:
+                last = None
                 for batch in reader:
                     passed(rest.done)
                     yield batch
+                    last = batch if batch.num_rows else last
         except pa.ArrowInvalid as error:
             if "Empty CSV file" not in str(error):
                 raise Unlike from error
+            return
+        # A quote that is never closed takes the line end that was added behind the text.
+        if self.quotes and last is not None and last.column(width - 1)[-1].as_py().endswith("\n"):
+            raise Unlike
 
     def exact(self, passed: Passed) -> Iterator[pa.RecordBatch]:
         """Yield the rows as Python's csv reads them.
@@ -76,24 +79,21 @@ class Text:
             Fatal: ``ragged``, a row has more cells than the header (blank ones at its end are forgiven).
         """
         header = self.layout.header
-        width, of = len(header), schema(len(header))
-        rows: list[list[str]] = []
-        held = done = 0
+        width, done = len(header), 0
+
+        def rows(found: Iterator[tuple[int, list[str]]]) -> Iterator[list[str]]:
+            nonlocal done
+            for line, cells in found:
+                done += sum(map(len, cells))
+                yield _fitted(cells, width, line)
+
         with closing(self.file.lines(self.encoding)) as lines:
             below = islice(lines, self.layout.skip, None)
             found = records(below, self.layout.separator, first=self.layout.skip + 1)
             next(found)
-            for line, cells in found:
-                row = _fitted(cells, width, line)
-                rows.append(row)
-                held += sum(map(len, row))
-                if len(rows) == ROWS or held > CHARS:
-                    done += held
-                    passed(done)
-                    yield _batch(rows, of)
-                    rows, held = [], 0
-        if rows:
-            yield _batch(rows, of)
+            for batch in batched(rows(found), schema(width)):
+                passed(done)
+                yield batch
 
 
 def _fitted(cells: list[str], width: int, line: int) -> list[str]:
@@ -105,11 +105,6 @@ def _fitted(cells: list[str], width: int, line: int) -> list[str]:
         del cells[width:]
     cells += [""] * (width - len(cells))
     return cells
-
-
-def _batch(rows: Sequence[Sequence[str]], of: pa.Schema) -> pa.RecordBatch:
-    columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=of)
 
 
 class _Below(io.RawIOBase):
@@ -146,7 +141,13 @@ class _Below(io.RawIOBase):
 
 
 def _below(text: Text) -> Generator[bytes, None, None]:
-    """Yield the bytes below the header as UTF-8."""
+    """Yield the bytes below the header as UTF-8, and a line end."""
+    with closing(_encoded(text)) as blocks:
+        yield from blocks
+    yield b"\n"
+
+
+def _encoded(text: Text) -> Generator[bytes, None, None]:
     if text.encoding in {"utf-8", "utf-8-sig"}:
         skipped = _header_bytes(text)
         for block in text.file.blocks():

@@ -57,8 +57,8 @@ def refusals(failures: Failures) -> Iterator[None]:
     try:
         yield
     except tuple(each for types, *_ in failures for each in types) as error:
-        # An OSError with a number is the disk's, not the file's.
-        if isinstance(error, OSError) and error.errno is not None:
+        # An OSError with a number is the disk's, and a lack of memory the host's, not the file's.
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         text = str(error)
         fitting = (row for row in failures if isinstance(error, row[0]) and row[1] in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from datafab.clients.detective.landing import Landed
 
 #: Digits that a double and a 64 bit integer keep for sure: longer numbers stay texts.
 DOUBLE, LONG = 15, 18
+#: Characters of a moment with microseconds and ``Z``.
+_MICRO = 27
 #: Ways of writing that pyarrow reads as csv-detective does; the rest is read by that.
 _PLAIN = frozenset("YmdHMS")
 
@@ -55,14 +58,14 @@ def _type(landed: Landed, position: int, field: dict[str, Any]) -> pa.DataType:
     match field["type"]:
         case "integer":
             return pa.int64() if _digits(landed, position) <= LONG else pa.string()
-        case "number":
-            return pa.float64() if _digits(landed, position) <= DOUBLE else pa.string()
+        case "number" if _digits(landed, position) <= DOUBLE or _doubles(landed, position):
+            return pa.float64()
         case "boolean" if "trueValues" in field:
             return pa.bool_()
-        case "date" if "format" in field:
+        case "date":
             return pa.date32()
-        case "datetime" if "format" in field:
-            return pa.timestamp("us", "UTC" if field["format"].endswith("%z") else None)
+        case "datetime":
+            return _moment(landed, position, field.get("format"))
     return pa.string()
 
 
@@ -72,6 +75,26 @@ def _digits(landed: Landed, position: int) -> int:
         for group in landed.groups(position)
     )
     return max((each or 0 for each in longest), default=0)
+
+
+def _doubles(landed: Landed, position: int) -> bool:
+    """Tell whether a column's longest numbers are doubles written in full, as programs write coordinates."""
+    for group in landed.groups(position):
+        texts = pc.unique(pc.replace_substring(pc.utf8_trim_whitespace(group), ",", "."))
+        longest = texts.filter(pc.greater(pc.utf8_length(texts), DOUBLE)).to_pylist()
+        if not all(Decimal(repr(float(text))) == Decimal(text) for text in longest):
+            return False
+    return True
+
+
+def _moment(landed: Landed, position: int, way: str | None) -> pa.DataType:
+    """Return the type of moments, by the way they are written, or, as pyarrow writes them, by what they tell."""
+    if way is not None:
+        return pa.timestamp("us", "UTC" if way.endswith("%z") else None)
+    groups = list(landed.groups(position))
+    aware = any(pc.any(pc.ends_with(group, "Z")).as_py() for group in groups)
+    longest = max((pc.max(pc.utf8_length(group)).as_py() or 0 for group in groups), default=0)
+    return pa.timestamp("ns" if longest > _MICRO else "us", "UTC" if aware else None)
 
 
 def _cast(column: pa.Array, field: dict[str, Any], kind: pa.DataType) -> pa.Array:
@@ -84,7 +107,7 @@ def _cast(column: pa.Array, field: dict[str, Any], kind: pa.DataType) -> pa.Arra
         said = pc.is_in(trimmed, value_set=pa.array(field["trueValues"], pa.string()))
         return pc.if_else(pc.is_valid(texts), said, None)
     if pa.types.is_temporal(kind):
-        return _moments(texts, field["format"], kind)
+        return _moments(texts, field["format"], kind) if "format" in field else pc.cast(texts, kind)
     return pc.cast(pc.replace_substring(trimmed, field.get("decimalChar", "."), "."), kind)
 
 

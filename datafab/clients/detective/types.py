@@ -32,12 +32,13 @@ def field(name: str, parts: Sequence[Part], chosen: Mapping[str, Any], separator
         name: of the column.
         parts: its values, but for the empty ones.
         chosen: what csv-detective's rules say of it; ``named``: whether the column's name says so too. Where it does
-            not, numbers of three digits are rather numbers than numbers of countries.
+            not, numbers of three digits are rather numbers than numbers of countries. ``absent``: whether words that
+            stand for a missing value (``NA``) are among the values, which are none of that format.
         separator: between the cells: where that is a comma, ``1,234`` may be a thousand.
     """
     if not sum(len(part.values) for part in parts):
         return {"name": name, "type": "string"}
-    if chosen["format"] in _TIMES:
+    if chosen["format"] in _TIMES and not chosen.get("absent"):
         return {"name": name, **_time(chosen)}
     if chosen["format"] == "bool":
         return {"name": name, **(_bool(parts) or _number(parts, separator))}
