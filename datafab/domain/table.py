@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, islice
 
+from datafab.domain import mixture
 from datafab.errors import Fatal
 
 #: Bytes that ``kind`` wants to see.
@@ -68,6 +69,10 @@ _MARKS = (
 _CONTROLS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a\x1b")
 _TOO_MANY_CONTROLS = 0.05
 _NUMBER = re.compile(r"-?[0-9]+([.,][0-9]+)?")
+#: Bytes that are no UTF-8 after which a text may be none.
+_SURE = 1000
+#: Bytes of French in cp1252 that happen to be UTF-8: `âŒ«` has two too many.
+_CHANCE = 8
 #: Bytes that cp1252 leaves undefined.
 _NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 
@@ -111,7 +116,8 @@ def zipped(names: Collection[str]) -> Kind:
 def encoding(blocks: Iterable[bytes]) -> str:
     """Decide the encoding of a whole text: its byte order mark, else UTF-8 where all of it is, else cp1252.
 
-    Statistical guesses are avoided on purpose: they take French in cp1252 for Baltic or Central European.
+    A text that is UTF-8 more often than not is a mixture of both. Statistical guesses are avoided on purpose: they take
+    French in cp1252 for Baltic or Central European.
 
     Raises:
         Fatal: ``encoding``, the text is not what its byte order mark says.
@@ -119,20 +125,47 @@ def encoding(blocks: Iterable[bytes]) -> str:
     remaining = iter(blocks)
     first = next(remaining, b"")
     marked = _mark(first)
-    decoder = codecs.getincrementaldecoder(marked or "utf-8")()
-    valid, undefined = True, False
-    for block in chain((first,), remaining, (b"",)):
+    if marked:
+        _decoded(chain((first,), remaining), marked)
+        return marked
+    return _unmarked(chain((first,), remaining))
+
+
+def _decoded(blocks: Iterable[bytes], marked: str) -> None:
+    decoder = codecs.getincrementaldecoder(marked)()
+    try:
+        for block in chain(blocks, (b"",)):
+            decoder.decode(block, final=not block)
+    except UnicodeDecodeError as error:
+        msg = f"begins as {marked} but is not ({error.reason}): save it as UTF-8"
+        raise Fatal(msg, code="encoding") from error
+
+
+def _unmarked(blocks: Iterable[bytes]) -> str:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    good = bad = 0
+    held, undefined = b"", False
+    for block in chain(blocks, (b"",)):
         undefined = undefined or any(byte in block for byte in _NOT_CP1252)
+        # In cp1252 French, what is no UTF-8 soon outweighs what happens to be.
+        if bad > _SURE and bad > good:
+            continue
         try:
-            if valid:
-                decoder.decode(block, final=not block)
-        except UnicodeDecodeError as error:
-            if marked:
-                msg = f"begins as {marked} but is not ({error.reason}): save it as UTF-8"
-                raise Fatal(msg, code="encoding") from error
-            valid = False
-    if valid:
-        return marked or "utf-8"
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError:
+            decoder.reset()
+            text = (held + block).decode("utf-8", "replace")
+            wrong, held = text.count("\N{REPLACEMENT CHARACTER}"), b""
+            bad += wrong
+            # What is more than one byte a character, but for the three of each that stands for a wrong one.
+            good += len(text.encode()) - len(text) - 2 * wrong
+        else:
+            before, held = held, decoder.getstate()[0]
+            good += len(before) + len(block) - len(held) - len(text)
+    if not bad:
+        return "utf-8"
+    if good > bad + _CHANCE:
+        return mixture.NAME
     return "latin-1" if undefined else "cp1252"
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datafab.clients.detective import Detective
+from datafab.clients.tablefile import TableFile
 from datafab.domain.document import VERSION
 from datafab.domain.table import MAX_CELL
 from datafab.errors import Fatal, Lost
@@ -306,6 +307,25 @@ def test_french_in_latin_1_stays_french(analyse, encoding):
     found = analyse(f"numéro;département\n{rows}".encode(encoding))
     assert (found["encoding"], found["header"]) == ("cp1252", ["numéro", "département"])
     assert found["columns"]["département"]["format"] == "departement"
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "nom"),
+    [
+        ("é;Privas\n".encode() * 30 + "à;Dôle\n".encode("cp1252"), "utf-8-cp1252", ["é", "à"]),
+        ("é;Privas\n".encode() * 30 + b"\x81;x\n", "utf-8-cp1252", ["é", "\x81"]),
+        ("é;Privas\n".encode() * 30 + b"x;\xc3", "utf-8-cp1252", ["é", "x"]),
+        ("é;Privas\n".encode() + "à;Dôle\n".encode("cp1252") * 30, "cp1252", ["Ã©", "à"]),
+        ("é;Privas\n".encode() * 300_000 + "à;Dôle\n".encode("cp1252"), "utf-8-cp1252", ["é", "à"]),
+    ],
+)
+def test_accents_of_two_exports_in_one_file_are_read_as_what_they_are(analyse, tmp_path, text, encoding, nom):
+    content = b"nom;ville\n" + text
+    found = analyse(content)
+    assert (found["encoding"], found["unique_values"]["nom"]) == (encoding, nom)
+    (path := tmp_path / "table").write_bytes(content)
+    rows = TableFile(path, found, max_unpacked=1, check=lambda: None).rows()
+    assert list(dict.fromkeys(cells[0] for _, cells in rows)) == nom
 
 
 def large() -> str:
