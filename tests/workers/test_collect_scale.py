@@ -79,7 +79,7 @@ def check(folder: Path, urls: list[str]) -> None:
         assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
 
 
-@pytest.mark.skipif(COUNT < MANY, reason="DATAFAB_ENDPOINTS=100000 (make soak)")
+@pytest.mark.soak
 def test_two_gigabytes_add_little_to_a_worker(many: Bench, tmp_path: Path):
     folder = tmp_path / "large"
     parts = [many.cluster.parts[name] for name in WORKERS]
@@ -119,7 +119,7 @@ def test_killed_hosts_lose_nothing_double_nothing_and_fetch_only_what_is_missing
     assert hits.total() <= count + kills * THREADS
 
 
-@pytest.mark.skipif(COUNT < MANY, reason="DATAFAB_ENDPOINTS=100000 (make soak)")
+@pytest.mark.soak
 def test_a_hundred_thousand_are_shared_out_and_cost_little(many: Bench, tmp_path: Path):
     said: dict[int, dict[str, float]] = {}
     with Site(router=lambda path, _: Answer(table(path, SIZE)), ports=PORTS) as site:
@@ -153,7 +153,7 @@ def test_a_hundred_thousand_are_shared_out_and_cost_little(many: Bench, tmp_path
         assert large[f"{name}, MB"] < small[f"{name}, MB"] + 3 * COUNT / 10_000 + 30
 
 
-@pytest.mark.skipif(COUNT < MANY, reason="DATAFAB_ENDPOINTS=100000 (make soak)")
+@pytest.mark.soak
 def test_as_many_servers_are_split_and_joined(many: Bench, tmp_path: Path):
     """None of them is asked: each endpoint has ended. What is left is the way of a job with 2,000 batches."""
     file = tmp_path / "endpoint.csv"
