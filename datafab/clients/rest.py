@@ -7,6 +7,7 @@ of its own.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ PATIENCE = 120.0
 #: Characters of an answer that a message quotes.
 QUOTED = 200
 NAMES: dict[type, str] = {dict: "object", list: "list"}
+#: Half of a pair of surrogates, without the other.
+_HALF = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]")
 #: Statuses that pass by themselves.
 _LATER = frozenset({408, 425, 429})
 #: Reasons that time does not mend.
@@ -70,6 +73,10 @@ class Reply:
     def _json(self, kind: type[T]) -> T:
         try:
             found = json.loads(self.body)
+            if _HALF.search(self.body):
+                # It could go into no message, key or index: one title would end a whole pass over a catalogue.
+                plain = json.dumps(found, ensure_ascii=False).encode(errors="surrogatepass")
+                found = json.loads(plain.decode(errors="replace"))
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, kind):

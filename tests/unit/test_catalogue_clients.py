@@ -227,6 +227,13 @@ class TestDatagouv:
         assert following == f"{udata.url}/datasets/?sort=-last_update&page=2&page_size=100"
         assert len(found.page(following).datasets) == 1
 
+    def test_half_a_character_is_replaced(self, site: Site):
+        page = rb'{"data": [{"id": "a", "e": "\ud800y", "b": "\udc00"}, {"id": "c", "title": "\ud83d\ude00\u00e9"}]}'
+        site.route = lambda *_: Answer(page)
+        (half, whole) = datagouv(site.url("")).page().datasets
+        assert half == {"id": "a", "e": "\ufffd\ufffd\ufffdy", "b": "\ufffd\ufffd\ufffd"}
+        assert whole["title"] == "\U0001f600é"
+
     @pytest.mark.parametrize("following", [7, "", "http://[x", "/api/1/datasets/", {}])
     def test_a_next_page_that_is_none(self, site: Site, following: Any):
         site.route = lambda *_: of({"data": [], "next_page": following, "total": "many"})
