@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -66,7 +65,7 @@ def analyse(what: str, mode: Mode, parquet: Path | None, as_json: bool) -> None:
 @contextmanager
 def _local(what: str, services: Services) -> Iterator[Path]:
     """Have a file, or what is at a URL, on this disk."""
-    if urlsplit(what).scheme not in {"http", "https"}:
+    if not what.lower().startswith(("http://", "https://")):
         path = Path(what)
         if not path.is_file():
             raise Fatal("no such file", code="missing_file")

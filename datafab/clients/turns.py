@@ -7,11 +7,11 @@ Whoever comes is given a turn of his own, so a crowd comes one after another, an
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
 
 from datafab.clients.jobs import PREAMBLE
+from datafab.domain.address import url_parts
 from datafab.settings import PREFIX, Settings
 
 #: Longest rest that a server is granted, in seconds.
@@ -71,10 +71,7 @@ class Turns:
 
 
 def _host(url: str) -> str:
-    try:
-        return (urlsplit(url).hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    return (url_parts(url).hostname or "").rstrip(".")
 
 
 def _key(host: str) -> str:

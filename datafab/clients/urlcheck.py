@@ -77,7 +77,7 @@ class _Look:
         return _Seen(plugin, fetched, self._head(fetched))
 
     def _fetched(self, facts: CollectFacts) -> Fetched:
-        error = unfetchable(facts)
+        error = unfetchable(facts, self._url)
         if error is not None:
             raise error
         made = making(facts, self._url, lambda: None, lambda _: None)

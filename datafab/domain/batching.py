@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from urllib.parse import urlsplit
 
+from datafab.domain.address import host_of
 from datafab.domain.payload import Item
 
 
@@ -24,7 +24,7 @@ def by_host(items: Iterable[Item], size: int, per_host: int) -> Iterator[list[It
     """
     hosts: dict[str, list[Item]] = {}
     for item in items:
-        hosts.setdefault(urlsplit(item.url or "").netloc.lower(), []).append(item)
+        hosts.setdefault(host_of(item.url), []).append(item)
     small: list[Item] = []
     for mine in hosts.values():
         if len(mine) > per_host:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from datafab.domain.address import usable
+
 #: Hosts that link-proxy never fetches from: its own files', and these.
 _NEVER = re.compile(r"(?:.+\.)?data\.gouv\.fr|.+\.openstreetmap\.fr")
 #: Paths that it does not support: parts of an archive.
@@ -107,11 +109,10 @@ def excluded(url: str, patterns: Iterable[str]) -> str | None:
 
 def direct(url: str) -> bool:
     """Tell whether link-proxy never fetches this URL, so that it must be fetched without it."""
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".")
-    except ValueError:
+    if not usable(url):
         return True
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
     return _NEVER.fullmatch(host) is not None or _PART.search(parts.path) is not None
 
 

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import Field
 
+from datafab.domain.address import url_parts
 from datafab.domain.payload import Item, ItemError, Status, Value
 
 #: Names an analysis: the csv-detective that made it and the revision of what stands around it.
@@ -122,7 +123,7 @@ def filename(item: Item) -> str:
     """Return what people call the file: its name, else the last part of its URL, else its source."""
     if item.filename:
         return item.filename
-    parts = urlsplit(item.url or "")
+    parts = url_parts(item.url)
     return unquote(PurePosixPath(parts.path).name) or parts.hostname or item.source
 
 
@@ -145,7 +146,7 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
         title=(dataset.title if dataset else None) or filename(item),
         error=item.error,
         resource_url=item.url,
-        domain=urlsplit(item.url or "").hostname,
+        domain=url_parts(item.url).hostname,
         dataset_id=dataset.id if dataset else None,
         dataset_title=dataset.title if dataset else None,
         organisation=dataset.organisation if dataset else None,

@@ -12,6 +12,7 @@ from enum import StrEnum
 from io import StringIO
 from typing import Any
 
+from datafab.domain.address import usable
 from datafab.domain.payload import CollectFacts, Item, Status
 from datafab.errors import DatafabError, Fatal, FlowError
 
@@ -19,6 +20,8 @@ from datafab.errors import DatafabError, Fatal, FlowError
 REQUIRED = ("endpoint", "endpoint-url")
 #: Ways to fetch an endpoint besides a plain GET.
 PLUGINS = frozenset({"arcgis", "sparql", "wfs"})
+#: Levels of the column ``parameters``; messages are not read beyond two hundred.
+DEEPEST = 50
 
 
 class FetchStatus(StrEnum):
@@ -111,14 +114,28 @@ def _parameters(text: str | None, line: int) -> tuple[dict[str, Any] | None, str
     """Return the column ``parameters``, or None and a warning: what cannot be read is as if it were not there."""
     if not text:
         return None, None
+    deep = f"line {line}: the column 'parameters' is nested too deeply and is ignored"
     try:
         value = json.loads(text)
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could not travel on
     except ValueError as error:
         return None, f"line {line}: the column 'parameters' is not JSON and is ignored: {error}"
+    except RecursionError:
+        return None, deep
+    if _deep(value):
+        return None, deep
     if not isinstance(value, dict):
         return None, f"line {line}: the column 'parameters' is not a JSON object and is ignored"
     return value, None
+
+
+def _deep(value: Any) -> bool:
+    """Tell whether a value is nested too deeply to travel in a message."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inner = [list(one.values()) if isinstance(one, dict) else one for one in level]
+        level = [each for one in inner if isinstance(one, list) for each in one]
+    return bool(level)
 
 
 def expired(facts: CollectFacts, now: datetime) -> bool:
@@ -143,8 +160,8 @@ def decided(facts: CollectFacts, url: str, now: datetime) -> FetchStatus | None:
     return None
 
 
-def unfetchable(facts: CollectFacts) -> Fatal | None:
-    """Return why an endpoint fails without a request: a malformed ``end-date`` or a plugin that is not here."""
+def unfetchable(facts: CollectFacts, url: str) -> Fatal | None:
+    """Return why an endpoint fails without a request: its ``end-date``, plugin or URL is of no use."""
     if facts.end_date:
         try:
             datetime.strptime(facts.end_date, "%Y-%m-%d")  # noqa: DTZ007 - only its form counts
@@ -154,6 +171,9 @@ def unfetchable(facts: CollectFacts) -> Fatal | None:
     if facts.plugin and facts.plugin not in PLUGINS:
         msg = f"unknown plugin {facts.plugin!r}; there are {', '.join(sorted(PLUGINS))}, or none for a plain GET"
         return Fatal(msg, code="unknown_plugin", field="plugin")
+    if not usable(url):
+        # The parser's own words may hold a password.
+        return Fatal("the endpoint-url is not a usable address", code="invalid_url", field="endpoint-url")
     return None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from email.message import Message
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
+
+from datafab.domain.address import url_parts
 
 #: Longer names are cut at the front, so that the ending stays.
 LONGEST = 200
@@ -18,7 +20,7 @@ def filename(headers: Mapping[str, str], url: str) -> str | None:
 
     Never with a folder or a control character; None when there is no name at all.
     """
-    name = _disposition(_header(headers, "content-disposition")) or unquote(_path(url))
+    name = _disposition(_header(headers, "content-disposition")) or unquote(url_parts(url).path)
     name = re.sub(r"[\x00-\x1f\x7f]", "", name).replace("\\", "/").rstrip("/").rpartition("/")[2].strip()
     return name[-LONGEST:] if name not in {"", ".", ".."} else None
 
@@ -30,13 +32,6 @@ def media_type(headers: Mapping[str, str]) -> str | None:
 
 def _header(headers: Mapping[str, str], name: str) -> str:
     return next((value for key, value in headers.items() if key.lower() == name), "")
-
-
-def _path(url: str) -> str:
-    try:
-        return urlsplit(url).path
-    except ValueError:
-        return ""
 
 
 def _disposition(value: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+
+from datafab.domain.address import host_of
 
 #: What says that a server cannot be reached, or does not answer, whatever it is asked for.
 SILENT = frozenset({"timeout", "connection_refused", "unreachable", "dns", "disconnected"})
@@ -40,12 +41,12 @@ class Hosts:
             pause: seconds for which the server wants to be left alone, if it says so.
         """
         if pause is not None:
-            self._known[_host(url)] = (0, now + pause, True)
+            self._known[host_of(url)] = (0, now + pause, True)
         elif code in SILENT:
-            host = _host(url)
+            host = host_of(url)
             silences = self._known.get(host, (0, 0.0, False))[0] + 1
             self._known[host] = (silences, 0.0, False) if silences < ENOUGH else (0, now + self._rest, False)
-        elif not self._known or self._known.pop(_host(url), None) is None:
+        elif not self._known or self._known.pop(host_of(url), None) is None:
             return
         self._notes["hosts"] = self._known
 
@@ -53,9 +54,5 @@ class Hosts:
         """Return the seconds for which a URL's server is not to be asked, and if it wants that; None: it may be."""
         if not self._known:
             return None
-        _, until, asked = self._known.get(_host(url), (0, now, False))
+        _, until, asked = self._known.get(host_of(url), (0, now, False))
         return (until - now, asked) if until > now else None
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[2].lower()

@@ -7,10 +7,11 @@ from datetime import date
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from datafab.domain.address import url_parts
 from datafab.errors import Fatal, FlowError
 
 #: "Recopie d'une archive livrée", the processing of archives.
@@ -54,7 +55,7 @@ class File(_Table):
     @property
     def name(self) -> str:
         """Its name in the upload."""
-        return PurePosixPath(self.path or unquote(urlsplit(self.url or "").path)).name
+        return PurePosixPath(self.path or unquote(url_parts(self.url).path)).name
 
 
 class Output(_Table):

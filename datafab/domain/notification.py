@@ -8,10 +8,10 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field
 
+from datafab.domain.address import url_parts
 from datafab.domain.payload import Value
 from datafab.domain.topic import is_metadata
 
@@ -68,7 +68,7 @@ def pubtime(now: float) -> str:
 
 def data_id(topic: str, href: str) -> str:
     """Return the name of a file: its topic without channel and version, and the end of its URL's path."""
-    parts = [part for part in urlsplit(href).path.split("/") if part not in {"", ".", ".."}]
+    parts = [part for part in url_parts(href).path.split("/") if part not in {"", ".", ".."}]
     return "/".join([*topic.split("/")[2:], *parts[-PATH_PARTS:]])
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from datafab.domain.address import url_parts
 
 P = TypeVar("P", bound=BaseModel)
 
@@ -44,7 +46,7 @@ def made_type(plugin: str | None, url: str) -> str | None:
         case "sparql":
             return CSV
         case "wfs":
-            query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+            query = {name.lower(): value for name, value in parse_qsl(url_parts(url).query)}
             return GEOJSON if "json" in query.get("outputformat", "").lower() else GML
     return None
 

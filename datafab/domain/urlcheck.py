@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
+from datafab.domain.address import url_parts
 from datafab.domain.payload import ItemError, Value
 
 #: First bytes that are looked at.
@@ -62,7 +63,7 @@ class Finding(Value):
 
 def plugins_for(url: str, head: bytes) -> list[str]:
     """Return the plugins that fit an address, or what it answered with."""
-    parts = urlsplit(url)
+    parts = url_parts(url)
     query = {name.lower(): value.lower() for name, value in parse_qsl(parts.query)}
     found = []
     service = b'"currentVersion"' in head and b'"layers"' in head

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
 from datafab.clients.fetch import Fetched
 from datafab.clients.refusal import shown
 from datafab.clients.sources import Facts, address
+from datafab.domain.address import url_parts
 from datafab.domain.backoff import retry_after
 from datafab.domain.catalogue import direct, fetchable, same
 from datafab.domain.filename import filename, media_type
@@ -156,12 +156,12 @@ def fetch(item: Item, ctx: Context) -> Item:
     if not facts.download:
         _take_turn(url, ctx)
     fetched = _asked(item, url, known if kept else Facts(), kept.size if kept else None, ctx)
+    if kept is not None and fetched.refusal is not None and fetched.refusal.code == "http_304":
+        return kept.evolve(catalogue=facts.evolve(etag=known.etag, modified=known.modified))
     if fetched.refusal is not None and facts.download:
         # Such as a private address: that link-proxy is a neighbour does not make what it names one.
         ctx.log.warning("fetched without link-proxy", reason=fetched.refusal.message)
         return fetch(item.evolve(catalogue=facts.evolve(download=None, downloads=None)), ctx)
-    if kept is not None and fetched.refusal is not None and fetched.refusal.code == "http_304":
-        return kept.evolve(catalogue=facts.evolve(etag=known.etag, modified=known.modified))
     if fetched.sha256 is None:
         moved = _moved(item, fetched, ctx)
         if moved is not None:
@@ -220,7 +220,7 @@ def _limit(item: Item, ctx: Context) -> int | None:
     settings = ctx.services.settings
     if item.source.removeprefix("datagouv:") in settings.catalogue_large:
         return None
-    suffix = PurePosixPath(urlsplit(item.url or "").path).suffix.removeprefix(".")
+    suffix = PurePosixPath(url_parts(item.url).path).suffix.removeprefix(".")
     return settings.catalogue_largest.get(str(ctx.params.get("format") or suffix).lower())
 
 

@@ -106,7 +106,7 @@ class _Endpoint:
 
     def _asked(self, session: Session, ctx: Context) -> Outcome:
         """Ask for it, if it can be asked for."""
-        error = unfetchable(self.facts)
+        error = unfetchable(self.facts, self.url)
         if error is not None:
             return self._unfetched(error)
         rest = self.hosts.rests(self.url, time.time())
@@ -205,11 +205,12 @@ class _Endpoint:
 
     def _unfetched(self, error: Fatal) -> Item:
         """Log an endpoint that cannot even be asked."""
-        names = {"bad_end_date": "ValueError", "missing_query": "FileNotFoundError"}
+        names = {"bad_end_date": "ValueError", "missing_query": "FileNotFoundError", "invalid_url": "InvalidURL"}
         log = FetchLog(
             url=self.url,
             at=self.now,
-            ssl_verify=None,
+            # A GET of the original notes it before it looks at the URL.
+            ssl_verify=True if error.code == "invalid_url" and self.facts.plugin is None else None,
             exception=names.get(error.code, "UnknownPlugin"),
             reason=error.code,
             message=error.message,

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from datafab.clients.ckan import allowed, root
 from datafab.clients.fetch import Transform
 from datafab.clients.refusal import shown
+from datafab.domain.address import url_parts
 from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CkanFacts, Item, Status
 from datafab.errors import Fatal, FlowError, Skippable, Wait
@@ -97,7 +98,7 @@ def _located(item: Item, resource: Mapping[str, Any]) -> Item:
     """Return the item with the address of the resource's file."""
     assert item.ckan is not None
     url = str(resource.get("url") or "")
-    scheme = urlsplit(url).scheme.lower()
+    scheme = url_parts(url).scheme.lower()
     if scheme not in {"http", "https", "ftp"}:
         msg = f"{shown(url)!r}: Only http, https, and ftp resources may be fetched."
         raise Fatal(msg, code="not_http", field=shown(url))

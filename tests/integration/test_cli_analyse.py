@@ -75,3 +75,4 @@ def test_what_cannot_be_analysed_says_why(tmp_path: Path):
     (tmp_path / "page.csv").write_text("<html></html>", encoding="utf-8")
     assert "page.csv: is a web page" in run(tmp_path, str(tmp_path / "page.csv"), code=1)
     assert "no such file" in run(tmp_path, str(tmp_path / "absent.csv"), code=1)
+    assert "not a usable address" in run(tmp_path, "http://[::1/a.csv", code=1)

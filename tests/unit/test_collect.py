@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.endpoint import endpoint_hash
+from datafab.domain.endpoint import PLUGINS, endpoint_hash
 from datafab.domain.fetchlog import FetchLog
 from datafab.domain.history import History
 from datafab.domain.job import Job
@@ -300,6 +300,21 @@ class TestTenBadInputs:
         # EXPIRED and HASH_FAILURE write no log, everything else does.
         assert len(collection.logs()) == len(bad)
         collection.check_files()
+
+    def test_unusable_addresses_fail_alone_with_a_log_each(self, collection, site):
+        urls = ["https://[council].gov.uk/x", "http://[::1/x", "http://ex℀mple.com/", "file://[x/a.csv"]
+        deep = '"{""a"":' + "[" * 300 + "]" * 300 + '}"'
+        good = [row(site.url("/a.csv"), parameters="[" * 100_000), row(site.url("/c.csv"), parameters=deep)]
+        bad = [row(f"{url}?{n}", plugin=plugin) for url in urls for n, plugin in enumerate(PLUGINS)]
+        first, *failed, last = collection.run(good[0], *bad, *map(row, urls), good[1])
+        assert (first.status, last.status) == (Status.OK, Status.OK)
+        assert len(failed) == len(urls) * (len(PLUGINS) + 1)
+        for item in failed:
+            assert (item.status, item.error.type) == (Status.FAILED, "invalid_url")
+            log = collection.log(item.url)
+            assert (log["exception"], log["reason"]) == ("InvalidURL", "invalid_url")
+            assert log.get("ssl-verify") is (None if log.get("plugin") else True)
+        assert len(collection.logs()) == len(failed) + 2
 
 
 class TestLogsOfFailures:

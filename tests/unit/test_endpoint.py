@@ -94,7 +94,11 @@ class TestRows:
         finally:
             csv.field_size_limit(before)
 
-    @pytest.mark.parametrize("value", ["{", "[1]", "5", '"a"', r'{"a": "\ud800"}'])
+    @pytest.mark.parametrize(
+        "value",
+        ["{", "[1]", "5", '"a"', r'{"a": "\ud800"}', "[" * 100_000, '{"a":' + "[" * 300 + "]" * 300 + "}"],
+        ids=["cut", "list", "number", "text", "half a pair", "unread", "deep"],
+    )
     def test_parameters_that_cannot_be_read(self, value):
         quoted = value.replace('"', '""')
         (row,) = rows(f'endpoint,endpoint-url,parameters\n,{URL},"{quoted}"\n')
@@ -176,8 +180,15 @@ class TestDecisions:
         ],
     )
     def test_what_is_never_asked(self, facts, code):
-        error = unfetchable(CollectFacts(endpoint=KEY, **facts))
+        error = unfetchable(CollectFacts(endpoint=KEY, **facts), URL)
         assert (error and error.code) == code
+
+    @pytest.mark.parametrize("plugin", [None, "arcgis", "sparql", "wfs"])
+    @pytest.mark.parametrize("url", ["https://[council].gov.uk/x", "http://[::1/x", "http://ex℀mple.com/"])
+    def test_an_address_that_cannot_be_taken_apart_is_never_asked(self, plugin, url):
+        error = unfetchable(CollectFacts(endpoint=KEY, plugin=plugin), url)
+        assert error is not None
+        assert (error.code, error.field) == ("invalid_url", "endpoint-url")
 
 
 HEADERS = st.dictionaries(st.text("abcXYZ-", min_size=1), st.text(st.characters(max_codepoint=255)))

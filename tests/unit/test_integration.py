@@ -46,6 +46,7 @@ def test_a_plan_has_the_usual_where_nothing_is_said():
         (plan(files=[]), "'CANTON_2026', files: Tuple should have at least 1 item"),
         (plan(files=[{"path": "a.zip"}]), "files, 0: Value error, a path, a URL, or store and sha256 are needed"),
         (plan(files=["https://example.org/"]), "'https://example.org/' names no file"),
+        (plan(files=["http://[::1/a.zip"]), "'http://[::1/a.zip' names no file"),
         (plan(files=["https://e.org/a/x.zip", "https://e.org/b/x.zip"]), "two files are called 'x.zip'"),
         (plan(files=["https://e.org/__x.zip"]), "no file is left: names that begin with __ are passed over"),
         (plan(files=[{"path": "x", "store": "file:///s", "sha256": "1"}]), "files, 0, sha256: String should match"),

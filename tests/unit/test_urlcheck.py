@@ -148,6 +148,8 @@ def test_a_service_that_refuses_is_left_alone(check):
         ("http://127.0.0.1:1/#a.rq", "sparql", "missing_query"),
         ("http://127.0.0.1:1/", "gopher", "unknown_plugin"),
         ("nonsense", None, "not_http"),
+        ("http://[::1/", None, "invalid_url"),
+        ("http://[::1/", "arcgis", "invalid_url"),
     ],
 )
 def test_what_is_never_asked(tmp_path, url, plugin, code):

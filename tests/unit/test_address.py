@@ -1,0 +1,52 @@
+"""URLs of others: whatever is written there, nothing raises."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datafab.domain.address import host_of, usable
+from datafab.domain.batching import by_host
+from datafab.domain.catalogue import direct
+from datafab.domain.document import document
+from datafab.domain.filename import filename
+from datafab.domain.hosts import ENOUGH, Hosts
+from datafab.domain.payload import Item
+from datafab.domain.plugin import made_type
+from datafab.domain.urlcheck import plugins_for
+
+UNUSABLE = ["https://[council].gov.uk/x", "http://[::1/x", "http://ex℀mple.com/"]
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://a:b@Host.Example:80/x?y#z", "host.example:80"),
+        ("https://[::1]:80/x", "[::1]:80"),
+        ("file:a/b.csv", ""),
+        ("not a URL", ""),
+        ("", ""),
+        (None, ""),
+        *((url, "") for url in UNUSABLE),
+    ],
+)
+def test_the_host(url, host):
+    assert host_of(url) == host
+
+
+@given(st.one_of(st.sampled_from(UNUSABLE), st.text("htp:/[]@?#.%℀ü1", max_size=12).map("http://{}".format)))
+def test_nothing_raises(url):
+    if not usable(url):
+        assert host_of(url) == ""
+    item = Item(source="s", url=url)
+    assert [*by_host([item], 5, 1)] == [[item]]
+    hosts = Hosts({}, 30)
+    for _ in range(ENOUGH):
+        hosts.note(url, "timeout", 100)
+    assert hosts.rests(url, 100)
+    assert document(item, None, 1).title
+    filename({}, url)
+    made_type("wfs", url)
+    plugins_for(url, b"")
+    direct(url)
