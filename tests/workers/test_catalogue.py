@@ -277,14 +277,34 @@ def test_each_file_of_an_archive_is_a_source_of_its_own(bench: Bench, udata: San
     assert both == {hashlib.sha256(table).hexdigest() for table in (TABLE, OTHER)}
 
 
-def test_a_file_that_leaves_its_archive_is_withdrawn(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
-    def packed(**files: bytes) -> Answer:
-        into = BytesIO()
-        with ZipFile(into, "w") as archive:
-            for name, content in files.items():
-                archive.writestr(f"{name}.csv", content)
-        return Answer(into.getvalue(), content_type="application/zip")
+def packed(**files: bytes) -> Answer:
+    into = BytesIO()
+    with ZipFile(into, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(f"{name}.csv", content)
+    return Answer(into.getvalue(), content_type="application/zip")
 
+
+def test_a_file_stays_what_it_is_when_another_of_its_archive_changes(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    portal.answers["/two.zip"] = packed(un=TABLE, deux=OTHER)
+    dataset = udata.add(portal.url("/two.zip"))
+    this = Pass(bench, udata)
+    until(lambda: len(this.enqueued) == 2, 30)
+    assert statuses(this.sources()) == ["ok", "ok"]
+    own = found(udata, dataset).sha256
+    (part,) = services().sources.facts(f"datagouv:{udata.resource_ids(dataset)[0]}").parts.splitlines()
+    portal.answers["/two.zip"] = packed(**{"deux": OTHER, "un": TABLE, part: b"a;b\n1;2\n"})
+    udata.change(udata.resource_ids(dataset)[0])
+    this = Pass(bench, udata)
+    until(lambda: len(this.enqueued) == 2, 30)
+    assert statuses(this.sources()) == ["ok", "unchanged"]
+    assert found(udata, dataset).sha256 == own
+    assert portal.hits["/two.zip"] == 2  # by link-proxy
+
+
+def test_a_file_that_leaves_its_archive_is_withdrawn(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
     portal.answers["/many.zip"] = packed(un=TABLE, deux=OTHER, trois=TABLE + OTHER)
     (resource,) = udata.resource_ids(udata.add(portal.url("/many.zip")))
     this = Pass(bench, udata)
