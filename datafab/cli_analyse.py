@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import click
@@ -17,6 +16,7 @@ from rich.text import Text
 from datafab import show
 from datafab.cli_job import as_json_option
 from datafab.clients.store import Store
+from datafab.clients.workfolder import work_folder
 from datafab.errors import Fatal
 from datafab.services import Services
 from datafab.settings import load
@@ -71,7 +71,7 @@ def _local(what: str, services: Services) -> Iterator[Path]:
             raise Fatal("no such file", code="missing_file")
         yield path
         return
-    with TemporaryDirectory(prefix="datafab-") as folder:
+    with work_folder() as folder:
         store = Store(folder)
         fetched = services.fetcher.fetch(what, store)
         if fetched.sha256 is None:

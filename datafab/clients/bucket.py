@@ -28,7 +28,8 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from datafab.clients.files import broken, sweep_paths
+from datafab.clients.files import broken
+from datafab.clients.workfolder import PREFIX
 from datafab.errors import FlowError, Wait
 
 #: What is larger is sent in parts of this size, one after another: a worker has other threads for other files.
@@ -112,7 +113,7 @@ class Bucket:
 
     def temporary(self) -> str:
         """Return the path of a new file on this host."""
-        return str(self._temporary / f"datafab-{uuid4().hex}")
+        return str(self._temporary / f"{PREFIX}{uuid4().hex}")
 
     def adopt(self, path: str, name: str) -> None:
         """Upload the file at ``path`` (one of ``temporary``), then remove it."""
@@ -168,9 +169,9 @@ class Bucket:
         raise FlowError(msg, code="store")
 
     def sweep(self, folder: str, before: float) -> int:
-        """Remove what is older: objects, or for ``tmp`` what killed uploads left on this host and in the bucket."""
+        """Remove what is older: objects, or for ``tmp`` what killed uploads left in the bucket."""
         if folder == "tmp":
-            return sweep_paths(self._temporary.glob("datafab-*"), before) + self._abort(before)
+            return self._abort(before)
         prefix = f"{self._prefix}{folder}/"
         gone = 0
         with self._told(folder):

@@ -249,7 +249,7 @@ def sweep_paths(paths: Iterable[Path], before: float) -> int:
     """Remove the files last written before this Unix time; return how many."""
     gone = 0
     for path in paths:
-        with suppress(FileNotFoundError):  # another worker sweeps too
+        with suppress(OSError):  # another worker sweeps too, and one that stays must not stop a collection
             if path.stat().st_mtime < before:
                 path.unlink()
                 gone += 1

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 
 from datafab.clients.files import Files, a_day_ago, broken, files_at
+from datafab.clients.workfolder import sweep_work
 from datafab.errors import Fatal, FlowError
 
 T = TypeVar("T")
@@ -271,8 +272,8 @@ class Store:
         return self._files.remove(name, before)
 
     def sweep(self) -> int:
-        """Remove temporary files that a killed process left more than a day ago; return how many."""
-        return self._files.sweep("tmp", a_day_ago())
+        """Remove what killed processes left here, and in this host's work folders, a day ago; return how many."""
+        return self._files.sweep("tmp", a_day_ago()) + sweep_work(a_day_ago())
 
 
 def root_of(place: str) -> str:

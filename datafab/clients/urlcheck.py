@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from datafab.clients.fetch import Fetched, Fetcher, Session
 from datafab.clients.plugins import making
 from datafab.clients.refusal import Refusal, web_page
 from datafab.clients.store import Store
+from datafab.clients.workfolder import work_folder
 from datafab.domain.endpoint import endpoint_hash, unfetchable
 from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CollectFacts, ItemError
@@ -48,7 +48,7 @@ class UrlCheck:
             plugin: the only one to try.
             parameters: what the column of this name would hold.
         """
-        with TemporaryDirectory(prefix="datafab-check-") as folder, self._fetcher.session() as session:
+        with work_folder() as folder, self._fetcher.session() as session:
             look = _Look(url, parameters, Store(folder), session)
             looks = [look.by(plugin)]
             first = looks[0]

@@ -55,9 +55,14 @@ def bucket(s3, tmp_path, monkeypatch) -> Store:
     """A prefix of a bucket for each test, and a folder for what is under way."""
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)
+    host(tmp_path, monkeypatch)
+    return Store(f"s3://essai/données ouvertes/{tmp_path.name}", s3.url)
+
+
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a folder for temporary files of our own."""
     (tmp_path / "passing").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "passing"))
-    return Store(f"s3://essai/données ouvertes/{tmp_path.name}", s3.url)
 
 
 @pytest.fixture
@@ -243,7 +248,8 @@ def test_a_resource_that_is_not_there_fails_its_item_only(store):
     assert caught.value.code == "missing_resource"
 
 
-def test_old_temporary_files_are_swept(folder, tmp_path):
+def test_old_temporary_files_are_swept(folder, tmp_path, monkeypatch):
+    host(tmp_path, monkeypatch)
     folder.ping()
     old, new = tmp_path / "tmp" / "old", tmp_path / "tmp" / "new"
     for path in (old, new):
@@ -322,7 +328,8 @@ with Store(sys.argv[1]).writing("log.csv") as file:
 """
 
 
-def test_a_process_that_is_killed_while_it_writes_leaves_the_file_before(folder, tmp_path):
+def test_a_process_that_is_killed_while_it_writes_leaves_the_file_before(folder, tmp_path, monkeypatch):
+    host(tmp_path, monkeypatch)
     folder.write("log.csv", b"before")
     with subprocess.Popen([sys.executable, "-c", HALF, str(tmp_path)], stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"half\n"
@@ -389,12 +396,16 @@ def test_a_full_folder_for_temporary_files_is_named(bucket, tmp_path):
 def test_what_killed_uploads_left_is_swept(bucket, s3, tmp_path):
     key = f"données ouvertes/{tmp_path.name}/resource/half"
     s3.client.create_multipart_upload(Bucket="essai", Key=key)
-    old = tmp_path / "passing" / "datafab-old"
+    old = tmp_path / "passing" / "datafab-work-old"
     old.write_text("half")
     os.utime(old, (1, 1))
+    tree = tmp_path / "passing" / "datafab-work-tree"
+    tree.mkdir()
+    os.utime(tree, (1, 1))
+    (tmp_path / "passing" / "datafab-demo-x").mkdir()
     assert bucket._files.sweep("tmp", 1) == 0
-    assert bucket.sweep() == 2  # every upload was begun in 2010, says moto
-    assert left_behind(tmp_path) == []
+    assert bucket.sweep() == 3  # every upload was begun in 2010, says moto
+    assert [path.name for path in (tmp_path / "passing").iterdir()] == ["datafab-demo-x"]
     assert s3.client.list_multipart_uploads(Bucket="essai").get("Uploads", []) == []
 
 
