@@ -6,7 +6,6 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from pathlib import Path
@@ -97,12 +96,12 @@ def _opened(url: str, root: Path | None) -> BinaryIO:
     if tricky or not path.is_relative_to(root.resolve()):
         raise FileNotFoundError(2, "No such file or directory")
     # A pipe that nobody writes to must not hold us.
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        with suppress(OSError):
-            file.close()
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    # Asked before it becomes a file of Python's, which would not close that of a folder.
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
         raise OSError(22, "Not a file")
-    return file
+    return os.fdopen(number, "rb")
 
 
 def _keep(file: BinaryIO, store: Store, limit: int, transform: Transform | None) -> tuple[str, int] | None:

@@ -88,6 +88,19 @@ def test_what_is_refused(root, url, status, code, exception):
     assert "secret" not in got.refusal.message.replace(url, "")
 
 
+def opened() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("url", ["file:///", "file:///pipe", "file:///in.csv", "file:///large.csv"])
+def test_nothing_stays_open(root, url):
+    read(root, url)
+    before = opened()
+    for _ in range(10):
+        read(root, url)
+    assert opened() <= before
+
+
 def test_without_a_folder_there_are_none(root):
     got = read(None, "file:///in.csv")
     assert (got.status, got.refusal.code) == (None, "no_file_root")
