@@ -1,7 +1,8 @@
 """What a table's columns become in a datastore: which fields they are and which types hold all of their values. Pure.
 
 A type is only given where it loses nothing: one value such as ``007``, ``+33``, ``1e5`` or ``N/A`` makes its column
-text. An empty cell is null.
+text. Dates are moments where an analysis has found the one way in which all of a column are written, the order of day
+and month included. An empty cell is null.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Literal
 
 from datafab.domain.payload import Value
@@ -31,6 +34,12 @@ class Type(StrEnum):
     TEXT = "text"
     BIGINT = "bigint"
     NUMERIC = "numeric"
+    TIMESTAMP = "timestamp"
+    TIMESTAMPTZ = "timestamptz"
+
+
+_NUMBERS = frozenset({Type.BIGINT, Type.NUMERIC})
+_MOMENTS = frozenset({Type.TIMESTAMP, Type.TIMESTAMPTZ})
 
 
 class Field(Value):
@@ -43,6 +52,8 @@ class Field(Value):
     type: Type
     #: whether its numbers are written with a decimal comma
     comma: bool = False
+    #: how its moments are written, as ``strptime`` wants it
+    way: str | None = None
     #: what the data dictionary says of it: label, notes, type_override
     info: dict[str, Any]
 
@@ -50,12 +61,23 @@ class Field(Value):
         """Return what is sent for a cell; the datastore makes numbers of texts without losing a digit."""
         if self.type is Type.TEXT:
             return cell or None
-        number = cell.strip()
-        return (number.replace(",", ".") if self.comma else number) or None
+        value = cell.strip()
+        if not value:
+            return None
+        if self.way is not None:
+            return _moment(value, self.way, zone=self.type is Type.TIMESTAMPTZ)
+        return value.replace(",", ".") if self.comma else value
 
     def defined(self) -> dict[str, Any]:
         """Return it as ``datastore_create`` wants it."""
         return {"id": self.id, "type": self.type.value, "info": self.info}
+
+
+@lru_cache(4096)
+def _moment(value: str, way: str, *, zone: bool) -> str:
+    """Return a moment as ISO 8601 has it; in UTC where it has a zone that its column has not."""
+    moment = datetime.strptime(value, way)  # noqa: DTZ007 - the value may have no zone
+    return (moment if zone or moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)).isoformat()
 
 
 class Plan(Value):
@@ -80,6 +102,9 @@ class Guess:
         spoiler: the line and the value that are no number, where one made the column text.
         filled: how many there are.
     """
+
+    #: moments are for an analysis to find
+    way: str | None = None
 
     def __init__(self, *, commas: bool) -> None:
         """Begin; ``commas``: whether a comma in a number can be a decimal one."""
@@ -161,11 +186,12 @@ class Known:
     type: Type
     comma: bool
     filled: int
+    way: str | None = None
     spoiler: tuple[int, str] | None = None
 
 
-#: What a Table Schema calls a type, in the datastore.
-_NAMED = {"integer": Type.BIGINT, "number": Type.NUMERIC}
+#: What a Table Schema calls a type, in the datastore; a word for yes or no stays the word that was published.
+_NAMED = {"integer": Type.BIGINT, "number": Type.NUMERIC, "date": Type.TIMESTAMP, "datetime": Type.TIMESTAMP}
 
 
 def known(analysis: Mapping[str, Any], width: int) -> list[Known] | None:
@@ -184,17 +210,24 @@ def known(analysis: Mapping[str, Any], width: int) -> list[Known] | None:
         zip(analysis["header"], analysis["schema"]["fields"], strict=True), analysis["heading_columns"]
     ):
         filled = analysis["total_lines"] - analysis["profile"][name]["nb_missing_values"]
-        kind = _NAMED.get(field["type"], Type.TEXT)
-        columns[position] = Known(kind, comma=field.get("decimalChar") == ",", filled=filled)
+        kind, way = _NAMED.get(field["type"], Type.TEXT), field.get("format")
+        if kind is Type.TIMESTAMP and str(way).endswith("%z"):
+            kind = Type.TIMESTAMPTZ
+        columns[position] = Known(kind, comma=field.get("decimalChar") == ",", filled=filled, way=way)
     return columns
 
 
-def overridden(header: Sequence[str], columns: Sequence[Known], dictionary: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether a data dictionary makes numbers of a column that an analysis calls text: then each cell counts."""
-    return any(
-        column.type is Type.TEXT and dictionary.get(str(name), {}).get("type_override") not in {None, "", "text"}
-        for name, column in zip(field_ids(header), columns, strict=True)
-    )
+def overridden(
+    header: Sequence[str], columns: Sequence[Known], dictionary: Mapping[str, Mapping[str, Any]]
+) -> list[int]:
+    """Return the places of columns that a data dictionary makes more of than an analysis: there each cell counts."""
+    wanted = [dictionary.get(str(name), {}).get("type_override") for name in field_ids(header)]
+    return [
+        at
+        for at, (want, column) in enumerate(zip(wanted, columns, strict=True))
+        # A column without values may have words for that.
+        if (want == "numeric" and column.type not in _NUMBERS) or (want == "timestamp" and not column.filled)
+    ]
 
 
 def field_ids(header: Sequence[str]) -> list[str | None]:
@@ -255,8 +288,8 @@ def plan(
 def _field(position: int, name: str, cell: str, known: Guess | Known, info: Mapping[str, Any]) -> Field:
     kept = {key: value for key, value in info.items() if value is not None and value != ""}
     kind = _overridden(name, known, str(kept.get("type_override", "")))
-    comma = known.comma and kind is not Type.TEXT
-    return Field(position=position, id=name, type=kind, comma=comma, info={"label": cell.strip()} | kept)
+    comma, way = known.comma and kind in _NUMBERS, known.way if kind in _MOMENTS else None
+    return Field(position=position, id=name, type=kind, comma=comma, way=way, info={"label": cell.strip()} | kept)
 
 
 def _overridden(name: str, known: Guess | Known, wanted: str) -> Type:
@@ -266,6 +299,11 @@ def _overridden(name: str, known: Guess | Known, wanted: str) -> Type:
             return known.type
         case "text":
             return Type.TEXT
+        case "timestamp" if known.type in _MOMENTS or not known.filled:
+            return Type.TIMESTAMP
+        case "timestamp":
+            msg = f"column {name!r}: its data dictionary says timestamp, but its values are not all dates in one way"
+            raise Fatal(msg, code="type_override", field=name)
         case "numeric" if known.spoiler is None:
             return Type.NUMERIC
         case "numeric":
@@ -273,5 +311,5 @@ def _overridden(name: str, known: Guess | Known, wanted: str) -> Type:
             line, value = known.spoiler
             msg = f"column {name!r}: its data dictionary says numeric, line {line} says {value[:80]!r}: change either"
             raise Fatal(msg, code="type_override", field=name)
-    msg = f"column {name!r}: its data dictionary says {wanted}, which is not supported yet: choose text or numeric"
+    msg = f"column {name!r}: its data dictionary says {wanted}: choose text, numeric or timestamp"
     raise Fatal(msg, code="unsupported", field=name)

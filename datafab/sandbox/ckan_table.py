@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -17,7 +17,8 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
     "int": int,
     "bigint": int,
     "bool": lambda value: {"true": True, "false": False}[str(value).lower()],
-    "timestamp": lambda value: datetime.fromisoformat(str(value)),
+    "timestamp": lambda value: datetime.fromisoformat(str(value)).replace(tzinfo=None),
+    "timestamptz": lambda value: datetime.fromisoformat(str(value)),
     "date": lambda value: datetime.fromisoformat(str(value)).date(),
 }
 #: How ``datastore_info`` calls them afterwards.
@@ -87,7 +88,7 @@ class Table:
             raise Refused(500, {"message": "Internal Server Error", "__type": "Internal Server Error"})
         if kind == "numeric":
             return int(made) if made == made.to_integral_value() else float(made)
-        return str(made) if kind in {"timestamp", "date"} else made
+        return made.isoformat() if isinstance(made, date) else made
 
     def described(self) -> list[dict[str, Any]]:
         """Return the fields as ``datastore_info`` shows them."""

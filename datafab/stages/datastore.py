@@ -79,9 +79,13 @@ def _typed(
 ) -> tuple[int, Sequence[Guess | Known]]:
     """Return how many rows a file has and what is known of its columns: by its analysis, else by reading all of it."""
     columns = known(file.analysis, len(file.header))
-    if columns is not None and not overridden(file.header, columns, dictionary):
+    doubted = range(len(file.header)) if columns is None else overridden(file.header, columns, dictionary)
+    if columns is not None and not doubted:
         return int(file.analysis["total_lines"]), columns
-    return guess(_told(file.rows(), ctx), len(file.header), separator=file.separator)
+    rows, guesses = guess(_told(file.rows(), ctx), len(file.header), separator=file.separator)
+    if columns is None:
+        return rows, guesses
+    return rows, [guesses[at] if at in doubted else column for at, column in enumerate(columns)]
 
 
 def _told(rows: Iterable[tuple[int, list[str]]], ctx: Context) -> Iterator[tuple[int, list[str]]]:

@@ -7,6 +7,7 @@ import io
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,24 @@ def test_the_data_dictionary_outlives_a_push(site: Site, push: Push):
         assert [(field["id"], field["type"]) for field in described] == [("code", "text"), ("n", "int8")]
         assert described[0]["info"] == kept
         assert [row["code"] for row in site.rows(resource)] == ["1", "3"]
+
+
+def test_dates_are_moments_and_numbers_what_the_data_dictionary_makes_of_them(site: Site, push: Push):
+    table = "jour;heure;fait;code\n13/02/2020;2020-02-13T08:30:00+02:00;12/2020;1\n01/02/2020;;;2,5\n"
+    with http.Site({"/a.csv": http.Answer(table.encode())}) as portal:
+        resource = site.resource(url=portal.url("/a.csv"))
+        fields = [{"id": "code", "type": "text", "info": {"type_override": "numeric"}}]
+        site.result("datastore_create", resource_id=resource, force=True, fields=fields, records=[])
+        counts, jobs = push(resource)
+        assert counts.ok == 1, jobs.failures()
+        described = site.result("datastore_info", id=resource)["fields"]
+        assert [(field["id"], field["type"]) for field in described] == [
+            ("jour", "timestamp"), ("heure", "timestamptz"), ("fait", "text"), ("code", "numeric")
+        ]  # fmt: skip
+        first, second = site.rows(resource)
+        assert (first["jour"], first["fait"], first["code"]) == ("2020-02-13T00:00:00", "12/2020", 1)
+        assert (second["jour"], second["heure"], second["code"]) == ("2020-02-01T00:00:00", None, 2.5)
+        assert datetime.fromisoformat(first["heure"]) == datetime(2020, 2, 13, 6, 30, tzinfo=UTC)
 
 
 def test_an_uploaded_file_is_pushed(site: Site, push: Push):

@@ -122,7 +122,12 @@ def test_a_type_override_is_honoured(cells, wanted, kind):
     ("wanted", "code", "text"),
     [
         ("numeric", "type_override", "column 'a': its data dictionary says numeric, line 3 says 'N/A'"),
-        ("timestamp", "unsupported", "column 'a': its data dictionary says timestamp, which is not supported yet"),
+        (
+            "timestamp",
+            "type_override",
+            "column 'a': its data dictionary says timestamp, but its values are not all dates",
+        ),
+        ("json", "unsupported", "column 'a': its data dictionary says json: choose text"),
     ],
 )
 def test_an_override_that_cannot_be_honoured_names_the_column(wanted, code, text):
@@ -174,8 +179,44 @@ def test_identifiers_are_texts_though_made_of_digits(tmp_path):
     assert [column.type for column in known(analysis, 4)] == ["text", "text", "text", "bigint"]
     # Unless the data dictionary says otherwise: then each cell is looked at.
     header = ["siren", "code postal", "telephone", "nombre"]
-    assert overridden(header, known(analysis, 4), {"siren": {"type_override": "numeric"}})
+    assert overridden(header, known(analysis, 4), {"siren": {"type_override": "numeric"}}) == [0]
     assert not overridden(header, known(analysis, 4), {"siren": {"type_override": "text"}, "nombre": {"label": "n"}})
+
+
+MOMENTS = {
+    "day first": (["13/02/2020", "01/02/2020"], "timestamp", ["2020-02-13T00:00:00", "2020-02-01T00:00:00"]),
+    "month first": (["02/13/2020", "02/01/2020"], "timestamp", ["2020-02-13T00:00:00", "2020-02-01T00:00:00"]),
+    "ISO 8601": (["2020-02-13", "", "1850-01-31"], "timestamp", ["2020-02-13T00:00:00", None, "1850-01-31T00:00:00"]),
+    "with a time": (["2020-02-13 08:30:00"], "timestamp", ["2020-02-13T08:30:00"]),
+    "with a zone": (["2020-02-13T08:30:00+02:00"], "timestamptz", ["2020-02-13T08:30:00+02:00"]),
+    "one that is none": (["2020-02-13", "2020-02-30"], "text", ["2020-02-13", "2020-02-30"]),
+    "a word for none": (["2020-02-13", "NA"], "text", ["2020-02-13", "NA"]),
+    "two ways": (["13/02/2020", "2020-02-13"], "text", ["13/02/2020", "2020-02-13"]),
+}
+
+
+@pytest.mark.parametrize("case", MOMENTS)
+def test_dates_of_one_way_of_writing_are_moments(tmp_path, case):
+    cells, kind, sent = MOMENTS[case]
+    path = tmp_path / "table.csv"
+    path.write_text("jour;n\n" + "".join(f"{cell};{n}\n" for n, cell in enumerate(cells)), encoding="utf-8")
+    columns = known(Detective().analyse(path), 2)
+    made = plan(["jour", "n"], len(cells), columns, {}).fields[0]
+    assert (made.type, [made.value(cell) for cell in cells]) == (kind, sent)
+    as_text = plan(["jour", "n"], len(cells), columns, {"jour": {"type_override": "text"}}).fields[0]
+    assert (as_text.type, as_text.value(cells[0])) == ("text", cells[0])
+    if kind != "text":
+        as_moment = plan(["jour", "n"], len(cells), columns, {"jour": {"type_override": "timestamp"}}).fields[0]
+        utc = "2020-02-13T06:30:00" if kind == "timestamptz" else sent[0]
+        assert (as_moment.type, as_moment.value(cells[0])) == ("timestamp", utc)
+
+
+def test_a_column_of_words_for_nothing_is_no_column_of_moments(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("jour;n\nNA;1\nNA;2\n", encoding="utf-8")
+    columns, wanted = known(Detective().analyse(path), 2), {"jour": {"type_override": "timestamp"}}
+    assert overridden(["jour", "n"], columns, wanted) == [0]
+    assert decided("", dictionary={"type_override": "timestamp"}).type is Type.TIMESTAMP
 
 
 def test_where_a_cell_holds_a_nul_each_is_looked_at_so_that_the_line_is_told(tmp_path):
