@@ -124,7 +124,7 @@ def _newest_first(jobs: RedisJobs) -> Iterator[Job]:
 def _of_catalogue(params: SourceParams, services: Services) -> Item | None:
     """Return a file of a catalogue as it was last seen; None: it was not, or it was withdrawn."""
     facts, looks = services.sources.facts(params.source), services.sources.looks(params.source)
-    dated = CatalogueFacts(dated=params.dated)
+    dated = CatalogueFacts(title=params.title, dated=params.dated)
     item = Item(source=params.source, url=params.url, dataset=params.dataset, catalogue=dated)
     if facts.sha256 is not None:
         root = services.settings.store

@@ -16,7 +16,7 @@ from flask import Blueprint, request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from werkzeug.exceptions import Unauthorized
 
-from datafab.domain.catalogue import Resource, excluded, fetchable, fingerprint
+from datafab.domain.catalogue import MAX_TITLE, Resource, excluded, fetchable, fingerprint
 from datafab.errors import FlowError
 from webhook.body import body
 from webhook.site import site
@@ -99,8 +99,9 @@ def _look(told: Pushed) -> str:
         msg = f"document.url: {url!r} is not fetched: it is not http or https, or excluded"
         raise FlowError(msg, code="not_fetched", field="document.url")
     seen, source = fingerprint(raw), f"datagouv:{resource.id}"
-    params: dict[str, Any] = {"source": source, "url": url, "fingerprint": seen, "dataset": {"id": resource.dataset}}
+    params: dict[str, Any] = {"source": source, "url": url, "fingerprint": seen, "dataset": resource.dataset.dump()}
     params |= {"force": True} | ({"format": resource.format[:20]} if resource.format else {})
+    params |= {"title": resource.title[:MAX_TITLE]} if resource.title else {}
     params |= {"dated": resource.last_modified.isoformat()} if resource.last_modified else {}
     # So that a full pass sees that it has vanished, should nobody push that.
     services.sources.saw(services.datagouv.url, [source], time.time())

@@ -19,6 +19,7 @@ MASK = (
     "id,title,last_update,organization{name},"
     "resources{id,title,url,format,mime,filesize,checksum,last_modified,harvest}"
 )
+ABOUT = "id,title,organization{name}"
 _GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _LEADS = frozenset({HTTPStatus.FOUND, HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.SEE_OTHER})
 
@@ -68,11 +69,15 @@ class Datagouv:
             total=total if isinstance(total, int) else None,
         )
 
-    def dataset(self, dataset: str) -> dict[str, Any] | None:
+    def dataset(self, dataset: str, *, mask: str = MASK) -> dict[str, Any] | None:
         """Return a dataset with its resources; None: there is none, or no longer."""
         url = f"{self.url}/datasets/{quote(dataset, safe='')}/"
-        reply = self._rest.ask("GET", url, answers={HTTPStatus.OK, *_GONE}, headers={"X-Fields": MASK})
+        reply = self._rest.ask("GET", url, answers={HTTPStatus.OK, *_GONE}, headers={"X-Fields": mask})
         return None if reply.status in _GONE else reply.document()
+
+    def about(self, dataset: str) -> dict[str, Any] | None:
+        """Return a dataset without its resources; None: there is none, or no longer."""
+        return self.dataset(dataset, mask=ABOUT)
 
     def resource(self, dataset: str, resource: str) -> dict[str, Any] | None:
         """Return a resource of a dataset; None: there is none, or no longer."""

@@ -12,7 +12,10 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from datafab.domain.address import usable
+from datafab.domain.payload import Dataset
 
+#: Characters of a title, or of a publisher's name, that are kept.
+MAX_TITLE = 200
 #: Hosts that link-proxy never fetches from: its own files', and these.
 _NEVER = re.compile(r"(?:.+\.)?data\.gouv\.fr|.+\.openstreetmap\.fr")
 #: Paths that it does not support: parts of an archive.
@@ -23,9 +26,7 @@ _PART = re.compile(r"\.7z\.\d+$", re.IGNORECASE)
 class Resource:
     """A file of a dataset, as the catalogue describes it; what it says wrongly or not at all is None."""
 
-    dataset: str
-    dataset_title: str | None
-    organisation: str | None
+    dataset: Dataset
     id: str
     title: str | None
     #: any text: not all begin with http
@@ -46,9 +47,7 @@ class Resource:
     def of(cls, dataset: Mapping[str, Any], resource: Mapping[str, Any]) -> Self:
         """Read a resource of a dataset, both with an id."""
         return cls(
-            dataset=str(dataset["id"]),
-            dataset_title=_text(dataset.get("title")),
-            organisation=_text(_part(dataset, "organization").get("name")),
+            dataset=described(dataset),
             id=resource["id"].strip(),
             title=_text(resource.get("title")),
             url=_text(resource.get("url")),
@@ -59,6 +58,13 @@ class Resource:
             last_modified=moment(resource.get("last_modified")),
             harvest_modified=moment(_part(resource, "harvest").get("modified_at")),
         )
+
+
+def described(dataset: Mapping[str, Any]) -> Dataset:
+    """Return what is kept of a dataset with an id; long names are cut."""
+    told = _text(dataset.get("title")), _text(_part(dataset, "organization").get("name"))
+    title, organisation = (text and text[:MAX_TITLE] for text in told)
+    return Dataset(id=str(dataset["id"]), title=title, organisation=organisation)
 
 
 #: What a resource's id may be: it becomes part of names, which others list one a line.

@@ -143,7 +143,7 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
         source=item.source,
         version=version,
         status=item.status,
-        title=(dataset.title if dataset else None) or filename(item),
+        title=_title(item),
         error=item.error,
         resource_url=item.url,
         domain=url_parts(item.url).hostname,
@@ -161,6 +161,14 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
         cols=cols,
         **{name: known.get(name) for name in facts},
     )
+
+
+def _title(item: Item) -> str:
+    """Return what the file is called, not its dataset: that may have many."""
+    told = item.catalogue.title if item.catalogue else None
+    if told is None and item.dataset and not (item.catalogue and item.catalogue.part):
+        told = item.dataset.title
+    return told or filename(item)
 
 
 def _modified(item: Item) -> datetime | None:

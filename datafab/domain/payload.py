@@ -126,6 +126,8 @@ class CatalogueFacts(Value):
 
     #: changes when the file may have
     fingerprint: str | None = None
+    #: what the catalogue calls the file
+    title: str | None = None
     #: one of several files that link-proxy found at the source's address: fetched where link-proxy keeps it
     part: bool = False
     #: where link-proxy keeps it

@@ -50,7 +50,7 @@ def look_again(item: Item, ctx: Context) -> Item:
         raise Skippable("the index does not know it", code="not_indexed")
     dataset = Dataset(id=known.dataset_id, title=known.dataset_title, organisation=known.organisation)
     params: dict[str, Any] = {"source": item.source, "url": known.resource_url, "dataset": dataset.dump()}
-    params |= {"dated": known.modified.isoformat()} if known.modified else {}
+    params |= {"title": known.title} | ({"dated": known.modified.isoformat()} if known.modified else {})
     ctx.enqueue("source", params | {"force": True, "again": True, "priority": PRIORITY}, f"again:{item.source}:{due!r}")
     # The job says when the next look is; should it come to no end, there is one nevertheless.
     sources.look_at(item.source, time.time() + ctx.services.settings.job_deadline)

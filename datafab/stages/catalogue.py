@@ -25,9 +25,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients.jobs import RedisJobs
 from datafab.domain import export
-from datafab.domain.catalogue import Raw, Resource, excluded, fetchable, fingerprint, listed, moment
+from datafab.domain.catalogue import MAX_TITLE, Raw, Resource, excluded, fetchable, fingerprint, listed, moment
 from datafab.domain.job import JobStatus
-from datafab.domain.payload import Dataset, Item, Status
+from datafab.domain.payload import Item, Status
 from datafab.domain.walk import Walk, until
 from datafab.errors import FlowError, Skippable, Wait
 from datafab.stage import Context, Stage
@@ -36,7 +36,6 @@ from datafab.stage import Context, Stage
 FIRST = timedelta(days=1)
 #: Bytes of a source's parameters, of the 4 KB that those of a job may have.
 MAX_PARAMS = 3000
-MAX_TITLE = 200
 #: Seconds until a pass looks again whether there is room for more jobs.
 PAUSE = 30.0
 #: Resources of an exported list that are looked at together.
@@ -167,22 +166,16 @@ class _Pass:
         self.notes["left_out"][why] = self.notes["left_out"].get(why, 0) + count
 
     def _enqueue(self, source: str, resource: Resource, fingerprint: str, priority: int) -> None:
-        title = _short(resource.dataset_title)
         params: dict[str, Any] = {"url": resource.url, "source": source, "fingerprint": fingerprint}
-        of = Dataset(id=resource.dataset, title=title, organisation=_short(resource.organisation))
-        params |= {"dataset": of.dump(), "priority": priority}
+        params |= {"dataset": resource.dataset.dump(), "priority": priority}
         dated = resource.last_modified and resource.last_modified.isoformat()
-        told = {"format": _short(resource.format), "dated": dated, "catalogue": self.params.url}
-        params |= {name: value for name, value in told.items() if value is not None}
-        if len(json.dumps(params)) > MAX_PARAMS:
+        told = {"title": resource.title, "format": resource.format, "dated": dated, "catalogue": self.params.url}
+        params |= {name: value and value[:MAX_TITLE] for name, value in told.items() if value is not None}
+        if len(json.dumps(params, ensure_ascii=False).encode()) > MAX_PARAMS:
             self._leave("too long an address")
             return
         _enqueue(self.ctx, source, params)
         self.notes["found"] += 1
-
-
-def _short(text: str | None) -> str | None:
-    return text and text[:MAX_TITLE]
 
 
 def _enqueue(ctx: Context, source: str, params: dict[str, Any]) -> None:

@@ -1,10 +1,10 @@
 """A file of a catalogue, as a job of its own: which it is, and how it was seen, for the next time.
 
 Parameters of a job of the flow ``source``: ``source`` and ``url``; ``dataset`` (``id``, ``title``, ``organisation``),
-``fingerprint`` (of what the catalogue said), ``dated`` (when it was modified), ``format`` and ``part`` (one of several
-files of link-proxy's) as the flow ``catalogue`` gives them; ``force``: look although this fingerprint has been looked
-at; ``again``: nobody says that it has changed; ``catalogue``: root of the API, if it is not that of the settings. A job
-of ``withdraw`` has ``source`` and ``catalogue``.
+``title`` (of the file), ``fingerprint`` (of what the catalogue said), ``dated`` (when it was modified), ``format`` and
+``part`` (one of several files of link-proxy's) as the flow ``catalogue`` gives them; ``force``: look although this
+fingerprint has been looked at; ``again``: nobody says that it has changed; ``catalogue``: root of the API, if it is not
+that of the settings. A job of ``withdraw`` has ``source`` and ``catalogue``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from datafab.clients.refusal import may_pass
 from datafab.clients.sources import Look, address
 from datafab.domain.again import next_look
-from datafab.domain.catalogue import fetchable
+from datafab.domain.catalogue import described, fetchable
 from datafab.domain.extras import extras
 from datafab.domain.payload import CatalogueFacts, Dataset, Item, Status
 from datafab.errors import Fatal, FlowError, Retriable
@@ -39,6 +39,7 @@ class SourceParams(BaseModel):
     url: str = Field(min_length=1)
     dataset: Dataset | None = None
     fingerprint: str | None = None
+    title: str | None = None
     dated: datetime | None = None
     part: bool = False
     force: bool = False
@@ -58,14 +59,31 @@ def catalogue_source(ctx: Context) -> Iterator[Item]:
     params = ctx.given(SourceParams)
     if not fetchable(params.url):
         raise FlowError(f"url={params.url!r}: only http and https are fetched", code="not_http", field="url")
-    facts = CatalogueFacts(fingerprint=params.fingerprint, dated=params.dated, part=params.part)
-    item = Item(source=params.source, url=params.url, dataset=params.dataset, catalogue=facts)
+    told = {"title": params.title, "dated": params.dated}
+    facts = CatalogueFacts(fingerprint=params.fingerprint, part=params.part, **told)
+    item = Item(source=params.source, url=params.url, dataset=_described(params, ctx), catalogue=facts)
     known = ctx.services.sources.facts(params.source).fingerprint
     if known is not None and known == params.fingerprint and not params.force:
         # By an urgent job that went ahead of this one.
         ctx.log.info("looked at meanwhile")
         item = item.evolve(status=Status.UNCHANGED)
     yield item
+
+
+def _described(params: SourceParams, ctx: Context) -> Dataset | None:
+    """Return the dataset of a file. Who pushes a file tells its id only; the rest is the catalogue's to say."""
+    dataset = params.dataset
+    if dataset is None or dataset.id is None or dataset.title is not None:
+        return dataset
+    try:
+        told = ctx.services.catalogue(ctx.params.get("catalogue")).about(dataset.id)
+    except (Retriable, Fatal) as error:
+        ctx.log.warning("the catalogue does not describe its dataset", reason=error.message)
+        known = ctx.services.index.get(params.source)
+        if known is None or known.dataset_id != dataset.id:
+            return dataset
+        return Dataset(id=dataset.id, title=known.dataset_title, organisation=known.organisation)
+    return dataset if told is None else described(told | {"id": dataset.id})
 
 
 def remember(item: Item, ctx: Context) -> Item:

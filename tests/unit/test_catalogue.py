@@ -26,6 +26,7 @@ from datafab.domain.catalogue import (
     same,
 )
 from datafab.domain.linkproxy import Check, Outcome, Webhook, downloads
+from datafab.domain.payload import Dataset
 from datafab.domain.walk import MAX_RESTARTS, Page, Walk, until
 from datafab.errors import Retriable
 from datafab.settings import load
@@ -56,9 +57,7 @@ def read(**fields: Any) -> Resource:
 class TestResource:
     def test_all_that_it_says(self):
         assert read() == Resource(
-            dataset="d1",
-            dataset_title="Jeu",
-            organisation="Insee",
+            dataset=Dataset(id="d1", title="Jeu", organisation="Insee"),
             id="r1",
             title="a.csv",
             url="https://files.example.fr/a.csv",
@@ -105,7 +104,7 @@ class TestResource:
 
     @pytest.mark.parametrize("organisation", [None, [], "Insee", {"name": None}, {}])
     def test_no_organisation(self, organisation: Any):
-        assert Resource.of(DATASET | {"organization": organisation}, RESOURCE).organisation is None
+        assert Resource.of(DATASET | {"organization": organisation}, RESOURCE).dataset.organisation is None
 
     @pytest.mark.parametrize(
         ("dataset", "ids"),
@@ -145,7 +144,7 @@ class TestResource:
             prints |= {fingerprint(resource) for _, resource in listed(dataset)}
         assert len(found) == len(prints) == 99
         assert all(resource.last_modified and resource.last_modified.tzinfo is UTC for resource in found)
-        assert all(resource.organisation and resource.title and fetchable(resource.url) for resource in found)
+        assert all(resource.dataset.organisation and resource.title and fetchable(resource.url) for resource in found)
         assert sum(resource.filesize is None for resource in found) == 32
         assert sum(resource.harvest_modified is not None for resource in found) > 3
         assert any(direct(resource.url or "") for resource in found)

@@ -215,7 +215,7 @@ class TestDatagouv:
         (dataset,) = datagouv(udata.url).page().datasets
         assert dataset.keys() == {"id", "title", "last_update", "organization", "resources"}
         (resource,) = resources(dataset)
-        assert (resource.url, resource.organisation) == ("https://example.org/a.csv", "Producteur")
+        assert (resource.url, resource.dataset.organisation) == ("https://example.org/a.csv", "Producteur")
         assert resource.last_modified == moment(dataset["last_update"]) == NOON
 
     def test_a_name_of_its_own_leads_nowhere_else(self, udata: Catalogue):

@@ -170,7 +170,8 @@ def test_a_changed_file_is_found_fetched_analysed_and_indexed(
     assert statuses(this.sources()) == ["ok"]
     assert [sent["status"] for sent in proxy.deliveries] == [202]
     hit = found(udata, dataset)
-    assert (hit.title, hit.dataset_id, hit.total_lines) == ("Entreprises", dataset, 2)
+    assert (hit.title, hit.dataset_title, hit.dataset_id) == ("a.csv", "Entreprises", dataset)
+    assert hit.total_lines == 2
     assert (hit.organisation, hit.modified) == ("Producteur", moment(resource["last_modified"]))
     assert "siren" in hit.formats
     assert hit.sha256 == hashlib.sha256(TABLE).hexdigest()

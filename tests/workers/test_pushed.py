@@ -61,10 +61,12 @@ class Udata:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def push(self, method: str, resource: str = "", key: str = KEY, **document: object) -> requests.Response:
+    def push(
+        self, method: str, resource: str = "", key: str = KEY, of: str = "d1", **document: object
+    ) -> requests.Response:
         url = f"{self.url}/hydra/api/resources" + (f"/{resource}" if method != "POST" else "")
         told = {"id": resource, "title": "a.csv", "extras": {}, "filesize": None, "checksum_type": None} | document
-        body = {"resource_id": resource, "dataset_id": "d1", "document": told}
+        body = {"resource_id": resource, "dataset_id": of, "document": told}
         sent = {} if method == "DELETE" else {"json": body}
         return requests.request(method, url, headers={"Authorization": f"Bearer {key}"}, timeout=20, **sent)
 
@@ -107,6 +109,26 @@ def test_a_pushed_resource_is_looked_at_and_withdrawn(bench: Bench, udata: Udata
     back = udata.push("POST", name, url=portal.url("/a.csv"))
     bench.end(back.json()["job"])
     assert services().index.get(f"datagouv:{name}")
+
+
+def test_a_push_takes_no_name_from_a_document(bench: Bench, udata: Udata, portal: Site, told: Catalogue):
+    dataset = told.add(portal.url("/a.csv"), title="Entreprises")
+    (name,) = told.resource_ids(dataset)
+
+    def push(size: int) -> tuple[str, str, str]:
+        pushed = udata.push("PUT", name, of=dataset, url=portal.url("/a.csv"), title="Liste", filesize=size)
+        bench.end(pushed.json()["job"])
+        hit = services().index.get(f"datagouv:{name}")
+        return hit.title, hit.dataset_title, hit.organisation
+
+    # It tells the dataset's id only; the catalogue is asked for the rest.
+    assert push(1) == ("Liste", "Entreprises", "Producteur")
+    assert services().index.search("title:liste organisation:producteur dataset:entreprises").total == 1
+    told.control.faults.append(Fault(method="GET", path=f"/api/1/datasets/{dataset}", status=500, times=1))
+    assert push(2) == ("Liste", "Entreprises", "Producteur")
+    told.control.faults.clear()
+    told.remove(dataset)
+    assert push(3) == ("Liste", None, None)
 
 
 def test_a_pushed_resource_is_not_looked_at_twice(bench: Bench, udata: Udata, portal: Site):
