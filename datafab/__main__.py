@@ -1,5 +1,20 @@
-"""``python -m datafab``: the command line."""
+"""``datafab``, or ``python -m datafab``: the command line, once its settings can be read."""
 
-from datafab.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+from datafab.errors import SettingError
+
+
+def main() -> None:
+    """Run the command, or say in a line which setting cannot be used."""
+    try:
+        from datafab.cli import main as commands  # noqa: PLC0415 - importing it reads the settings
+    except SettingError as error:
+        sys.exit(f"error: {error.message}")
+    commands()
+
+
+if __name__ == "__main__":
+    main()

@@ -212,6 +212,14 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return value
 
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("redis://", "rediss://")):
+            msg = "must begin with redis:// or rediss://, such as redis://:password@host:6379/0"
+            raise ValueError(msg)
+        return value
+
     @field_validator("catalogue_url", "linkproxy_url")
     @classmethod
     def _root(cls, value: str | None) -> str | None:

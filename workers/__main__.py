@@ -13,12 +13,21 @@ from celery.bin.beat import beat
 from celery.bin.control import inspect
 from celery.bin.worker import worker
 
+from datafab.settings import load
+
 
 @click.group()
 @click.option("-A", "--app", "name", default="workers", show_default=True, help="The module that holds the app.")
 @click.pass_context
 def main(ctx: click.Context, name: str) -> None:
     """Run a worker or the clock, or ask the workers."""
+    settings = load()
+    if settings.redis_url is None:
+        # Celery would look for a RabbitMQ on this host, for ever.
+        msg = "DATAFAB_REDIS_URL is not set: all processes of a cluster need the same"
+        raise click.ClickException(msg)
+    if ctx.invoked_subcommand == beat.name:
+        settings.home.mkdir(parents=True, exist_ok=True)  # what it has sent last is noted there
     ctx.obj = CLIContext(app=find_app(name), no_color=True, workdir=None)
 
 

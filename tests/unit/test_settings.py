@@ -24,6 +24,7 @@ from datafab.settings import PREFIX, Settings, child_environment, load
         ("DATAFAB_TIMEZONE", "Europe/Atlantis", "no time zone is called 'Europe/Atlantis'"),
         ("DATAFAB_ALLOW_PRIVATE_HOSTS", "localhost", "DATAFAB_ALLOW_PRIVATE_HOSTS"),
         ("DATAFAB_RETENTION_DAYS", "-1", "DATAFAB_RETENTION_DAYS='-1'"),
+        ("DATAFAB_REDIS_URL", "localhost:6379", "must begin with redis://"),
         ("DATAFAB_CATALOGUE_URL", "www.data.gouv.fr", "must begin with http:// or https://"),
         ("DATAFAB_LINKPROXY_URL", "redis://h", "must begin with http:// or https://"),
         ("DATAFAB_CATALOGUE_OVERLAP", "-1", "DATAFAB_CATALOGUE_OVERLAP='-1'"),
