@@ -93,11 +93,15 @@ def up() -> None:
 FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "log_facts", "save_csv")
 
 
-@main.command()
+@main.command(cls=cli_collection.Collect)
 @click.argument("endpoints", default="collection/endpoint.csv")
 @click.option("--collection-dir", help="Folder or URL that gets resource/ and log/; the file's folder if not given.")
 @click.option(
-    "--refill-todays-logs/--no-refill-todays-logs", default=False, help="Fetch again what has a log of today."
+    cli_collection.REFILL,
+    type=bool,
+    default=False,
+    metavar="[=true|false]",
+    help="Fetch again what has a log of today.",
 )
 @click.option("--retry-failed", is_flag=True, help="Fetch again what failed today.")
 @click.option("--conditional", is_flag=True, help="Ask servers only for what has changed since the last look.")

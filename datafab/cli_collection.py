@@ -16,6 +16,30 @@ from datafab.settings import load
 
 #: Seconds that `collect --save-csv` waits for the tables.
 PATIENCE = 3600.0
+#: An option that is a flag, and may have a value, as the original's has.
+REFILL = "--refill-todays-logs"
+
+
+class Collect(click.Command):
+    """Click takes whatever follows an option of this kind for its value, be it the file to collect."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Give the plain flag its value."""
+        given = list(args)
+        end = args.index("--") if "--" in args else len(args)
+        for n, word in enumerate(args[:end]):
+            if word == REFILL and not any(map(_truth, args[n + 1 : n + 2])):
+                given[n] = f"{REFILL}=true"
+        return super().parse_args(ctx, given)
+
+
+def _truth(word: str) -> bool:
+    """Tell whether a word is true or false, in any way that Click knows."""
+    try:
+        click.BOOL.convert(word, None, None)
+    except click.BadParameter:
+        return False
+    return True
 
 
 @click.group()
