@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
-from datafab.clients.tablefile import TableFile
+from datafab.clients.tablefile import CellsFile, Table, TableFile
 from datafab.domain.document import analysis_name
 from datafab.domain.loadtypes import Guess, Known, Plan, guess, known, overridden, plan
 from datafab.domain.payload import CkanFacts, Item
@@ -62,7 +63,7 @@ def _store(ctx: Context) -> Any:
 
 
 @contextmanager
-def _file(item: Item, ctx: Context) -> Iterator[TableFile]:
+def _file(item: Item, ctx: Context) -> Iterator[Table]:
     """Have the item's file, to be read as its analysis says."""
     sha256 = str(item.sha256)
     store = ctx.services.store(str(item.store))
@@ -71,11 +72,15 @@ def _file(item: Item, ctx: Context) -> Iterator[TableFile]:
         raise Fatal(f"resource {sha256} has no analysis: let `analyse` run before", code="missing", field="analysis")
     unpacked = 10 * ctx.services.settings.max_bytes
     with store.local(sha256) as path:
-        yield TableFile(path, json.loads(kept), max_unpacked=unpacked, check=ctx.check)
+        analysis = json.loads(kept)
+        if "separator" in analysis:
+            yield TableFile(path, analysis, max_unpacked=unpacked, check=ctx.check)
+        else:
+            yield CellsFile(partial(ctx.services.detective.rows, path, check=ctx.check), analysis)
 
 
 def _typed(
-    file: TableFile, dictionary: Mapping[str, Mapping[str, Any]], ctx: Context
+    file: Table, dictionary: Mapping[str, Mapping[str, Any]], ctx: Context
 ) -> tuple[int, Sequence[Guess | Known]]:
     """Return how many rows a file has and what is known of its columns: by its analysis, else by reading all of it."""
     columns = known(file.analysis, len(file.header))

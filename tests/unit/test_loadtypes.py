@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import zipfile
+from datetime import date
+from functools import partial
 
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datafab.clients.detective import Detective
-from datafab.clients.tablefile import TableFile
+from datafab.clients.tablefile import CellsFile, TableFile
 from datafab.domain.loadtypes import MAX_FIELDS, MAX_NAME, Type, field_ids, guess, known, overridden, plan
 from datafab.errors import Fatal
 
@@ -252,7 +258,42 @@ def test_a_table_is_read_where_its_analysis_says_it_stands(tmp_path, packed):
     assert list(file.rows()) == list(file.rows()) == [(4, ["été", "1,5"]), (5, ["court", ""])]
 
 
-def test_what_is_no_text_is_not_supported_yet(tmp_path):
-    with pytest.raises(Fatal) as raised:
-        TableFile(tmp_path / "a", {"engine": "openpyxl"}, max_unpacked=1, check=lambda: None)
-    assert raised.value.code == "unsupported"
+def workbook() -> bytes:
+    book = openpyxl.Workbook()
+    for row in (["siren", "jour", "n"], ["012345678", date(2024, 2, 29), 1.5], ["732829320", None, 2]):
+        book.active.append(row)
+    book.save(file := io.BytesIO())
+    return file.getvalue()
+
+
+def parquet() -> bytes:
+    table = {"siren": ["012345678", "732829320"], "jour": [date(2024, 2, 29), None], "n": [1.5, 2.0]}
+    pq.write_table(pa.table(table), file := io.BytesIO())
+    return file.getvalue()
+
+
+def in_a_zip() -> bytes:
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        archive.writestr("table.xlsx", workbook())
+    return file.getvalue()
+
+
+RECORDS = b'[{"siren": "012345678", "jour": "29/02/2024", "n": 1.5}, {"siren": "732829320", "n": 2}]'
+
+
+@pytest.mark.parametrize("content", [workbook(), parquet(), in_a_zip(), RECORDS, gzip.compress(RECORDS)])
+def test_a_table_that_is_no_text_is_read_as_its_analysis_says(tmp_path, content):
+    path = tmp_path / "table"
+    path.write_bytes(content)
+    detective = Detective()
+    analysis = json.loads(json.dumps(detective.analyse(path)))
+    file = CellsFile(partial(detective.rows, path), analysis)
+    made = plan(file.header, 2, known(analysis, len(file.header)), {})
+    assert [(field.id, field.type) for field in made.fields] == [
+        ("siren", "text"), ("jour", "timestamp"), ("n", "numeric")
+    ]  # fmt: skip
+    for _ in range(2):
+        (line, first), (_, second) = file.rows()
+        sent = made.record(first)
+        assert (line, sent["siren"], sent["jour"][:10], sent["n"]) == (2, "012345678", "2024-02-29", "1.5")
+        assert (made.record(second)["jour"], float(made.record(second)["n"])) == (None, 2)

@@ -257,10 +257,13 @@ def test_an_address_that_may_not_be_fetched(bench: Bench, sandbox: Sandbox, url:
     assert message in failure(bench.end(push(sandbox, sandbox.add(url))))
 
 
-def test_a_resource_of_a_workbook_says_that_it_is_not_supported_yet(bench: Bench, sandbox: Sandbox, portal: Site):
+def test_a_workbook_is_pushed_too(bench: Bench, sandbox: Sandbox, portal: Site):
     portal.answers["/budget.xlsx"] = Answer(FILES["/budget.xlsx"]().body)
-    job = bench.end(push(sandbox, sandbox.add(portal.url("/budget.xlsx"))))
-    assert "workbooks and parquet files cannot be loaded yet" in failure(job)
+    resource = sandbox.add(portal.url("/budget.xlsx"))
+    assert bench.end(push(sandbox, resource)).counts.ok == 1
+    first, *_, last = sandbox.tables[resource].rows
+    assert first == {"_id": 1, "année": 2015, "chapitre": "chapitre 3", "montant": 25187.5}
+    assert last == {"_id": 10, "année": 2024, "chapitre": "chapitre 0", "montant": 25300}
 
 
 @pytest.mark.parametrize(

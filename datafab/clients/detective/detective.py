@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from datafab.clients.detective.reading import Text, Unlike
 from datafab.clients.detective.refusals import READING, refusals, refuse
 from datafab.clients.detective.typed import write
 from datafab.clients.textfile import TextFile
+from datafab.clients.workfolder import work_folder
 from datafab.domain import table
 from datafab.domain.document import MAX_COLUMNS, VERSION
 from datafab.domain.table import Kind, Layout
@@ -32,6 +33,9 @@ GIB = 1024**3
 BEGINNING = 4 * 1024**2
 #: Rows of which a sample consists.
 SAMPLE_ROWS = 2000
+
+#: One table at once is held in memory by a process that has many threads.
+_ONE = Lock()
 
 Mode = Literal["exact", "sample"]
 #: Called with what has passed, the total where it is known, and the unit.
@@ -104,45 +108,67 @@ class Detective:
         started = time.perf_counter()
         file = TextFile(path=path, max_unpacked=self._max_unpacked, check=check)
         with refusals(READING), ExitStack() as left:
-            found = self._look(file, _Job(mode, progress, check, parquet), left)
+            job = _Job(mode, progress, check, parquet)
+            source, facts = self._open(file, left)
+            found = self._text(source, job) if isinstance(source, TextFile) else self._other(source, job)
         duration = round(time.perf_counter() - started, 3)
-        return {"v": 1, "status": "ok", "analyser": VERSION, "mode": mode, **found, "duration": duration}
+        return {"v": 1, "status": "ok", "analyser": VERSION, "mode": mode, **found, **facts, "duration": duration}
 
-    def _look(self, file: TextFile, job: _Job, left: ExitStack) -> dict[str, Any]:
+    def rows(self, path: Path, *, check: Callable[[], None] = lambda: None) -> Iterator[list[str]]:
+        """Yield the rows of a table that is no text, as texts: what is held in memory to read it is so for one at once.
+
+        Raises:
+            Fatal: as ``analyse`` does.
+        """
+        file = TextFile(path=path, max_unpacked=self._max_unpacked, check=check)
+        with refusals(READING), ExitStack() as left:
+            with _ONE:
+                source, _ = self._open(file, left)
+                assert isinstance(source, others.Other), "a text is read by TableFile"
+                width = len(source.header)
+                landed = left.enter_context(land(source.batches, schema(width)))
+                del source
+            for batch in landed.batches(range(width)):
+                check()
+                yield from map(list, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+    def _open(self, file: TextFile, left: ExitStack) -> tuple[TextFile | others.Other, dict[str, Any]]:
+        """Find the table in a file; return it, and what is to be said of how it was packed."""
         kind = table.kind(file.head())
         if kind is Kind.GZIP:
-            return self._unpacked(replace(file, gzipped=True), job) | {"compression": "gzip"}
+            return self._unpacked(replace(file, gzipped=True)), {"compression": "gzip"}
         if kind is Kind.ZIP:
             kind = archive.kind(file.path)
         if kind is Kind.ZIP:
-            return self._member(file, job, left)
+            return self._member(file, left)
         refuse(kind)
         if kind is Kind.TEXT:
-            return self._text(file, job)
+            return file, {}
         if kind is Kind.JSON:
-            return self._json(file, job)
+            return self._json(file), {}
         if kind is Kind.PARQUET:
-            return self._other(others.parquet(file.path, self._max_unpacked), job)
+            return others.parquet(file.path, self._max_unpacked), {}
         self._fits(archive.unpacked_size(file.path) if kind is not Kind.XLS else file.path.stat().st_size)
-        return self._other(others.workbook(file.path, kind, job.check), job)
+        return others.workbook(file.path, kind, file.check), {}
 
-    def _unpacked(self, file: TextFile, job: _Job) -> dict[str, Any]:
+    def _unpacked(self, file: TextFile) -> TextFile | others.Other:
         kind = table.kind(file.head())
         refuse(kind)
         if kind is Kind.JSON:
-            return self._json(file, job)
+            return self._json(file)
         if kind is not Kind.TEXT:
             raise Fatal(f"is a gzip of {kind}: publish the {kind} itself", code="unsupported")
-        return self._text(file, job)
+        return file
 
-    def _member(self, file: TextFile, job: _Job, left: ExitStack) -> dict[str, Any]:
-        folder = left.enter_context(TemporaryDirectory(prefix="datafab-"))
+    def _member(self, file: TextFile, left: ExitStack) -> tuple[TextFile | others.Other, dict[str, Any]]:
+        folder = left.enter_context(work_folder())
         target = Path(folder) / "member"
-        member, members = archive.extract(file.path, target, self._max_unpacked, job.check)
+        member, members = archive.extract(file.path, target, self._max_unpacked, file.check)
         inner = replace(file, path=target)
         if table.kind(inner.head()) is Kind.ZIP and archive.kind(target) is Kind.ZIP:
             raise Fatal(f"holds {member}, an archive in an archive: publish the table itself", code="unsupported")
-        return self._look(inner, job, left) | {"compression": "zip", "member": member, "members": members}
+        found, _ = self._open(inner, left)
+        return found, {"compression": "zip", "member": member, "members": members}
 
     def _text(self, file: TextFile, job: _Job) -> dict[str, Any]:
         text = _text(file)
@@ -164,7 +190,7 @@ class Detective:
             found = self._columns(landed, layout.header, job, skip=layout.skip, separator=layout.separator)
             return {"encoding": text.encoding, "separator": layout.separator, **found}
 
-    def _json(self, file: TextFile, job: _Job) -> dict[str, Any]:
+    def _json(self, file: TextFile) -> others.Other:
         blocks, size = [], 0
         for block in file.blocks():
             blocks.append(block)
@@ -174,7 +200,7 @@ class Detective:
         blocks.clear()
         text = whole.decode(table.encoding([whole]))
         del whole
-        return self._other(others.records(text, job.check), job)
+        return others.records(text, file.check)
 
     def _other(self, other: others.Other, job: _Job) -> dict[str, Any]:
         with _landed(other.batches, schema(len(other.header)), job) as landed:

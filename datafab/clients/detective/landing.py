@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+from datafab.clients.workfolder import work_folder
 
 #: Bytes of a table that stay in memory.
 IN_MEMORY = 32 * 1024**2
@@ -173,7 +174,7 @@ def _fill(landed: Landed, batches: Batches) -> None:
             waiting.append(batch)
             size += batch.nbytes
             if writer is None and size > IN_MEMORY:
-                folder = landed._left.enter_context(TemporaryDirectory(prefix="datafab-"))  # noqa: SLF001 - its maker
+                folder = landed._left.enter_context(work_folder())  # noqa: SLF001 - its maker
                 path = Path(folder) / "table.parquet"
                 writer = open_files.enter_context(_writer(path, landed.schema))
             if writer is not None and size > GROUP:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -19,6 +18,7 @@ from datafab.clients.detective import jsonrows, sizes
 from datafab.clients.detective.formats import Sheet, largest_sheet, sheets
 from datafab.clients.detective.landing import batched, schema
 from datafab.clients.detective.refusals import LOOKING, refusals
+from datafab.clients.workfolder import work_folder
 from datafab.domain.table import Kind, names
 from datafab.errors import Fatal
 
@@ -174,7 +174,7 @@ def _whole(text: str) -> str:
 @contextmanager
 def _suffixed(path: Path, kind: Kind) -> Iterator[Path]:
     """Give the file the suffix by which the libraries choose their reader."""
-    with TemporaryDirectory(prefix="datafab-") as folder:
+    with work_folder() as folder:
         link = Path(folder) / f"table.{kind}"
         link.symlink_to(path.absolute())
         yield link
