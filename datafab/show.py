@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -20,10 +19,11 @@ from datafab.domain.job import Job, JobStatus
 from datafab.domain.job import Progress as Stage
 from datafab.domain.payload import Counts, ItemError, Value
 from datafab.embedded import State
+from datafab.terminal import Terminal
 
 #: People read stderr while a script reads stdout.
-screen = Console(stderr=True)
-out = Console()
+screen = Terminal(stderr=True)
+out = Terminal()
 
 KILO = 1000
 #: Columns of a table that are named.
