@@ -7,10 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
 
+from datafab.clients.detective import Detective
 from datafab.clients.files import sweep_paths
 from datafab.clients.store import Store
 from datafab.clients.workfolder import PREFIX, sweep_work, work_folder
@@ -51,6 +53,19 @@ def tree(path: Path) -> Path:
 def test_a_work_folder_lives_as_long_as_its_work(passing):
     with work_folder() as folder:
         assert Path(folder).parent == passing
+    assert list(passing.iterdir()) == []
+
+
+def test_an_analysis_works_in_one(passing, tmp_path):
+    path, seen = tmp_path / "a.zip", set()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", "id;nom\n" + "1;x\n" * 100)
+
+    def look() -> None:
+        seen.update(each.name[: len(PREFIX)] for each in passing.iterdir())
+
+    Detective().analyse(path, check=look)
+    assert seen == {PREFIX}
     assert list(passing.iterdir()) == []
 
 
