@@ -11,7 +11,9 @@ from celery import Celery, signals
 
 import celeryconfig
 from datafab import flows, log
+from datafab.clients.files import a_day_ago
 from datafab.clients.jobs import RedisJobs
+from datafab.clients.workfolder import sweep_work
 from datafab.services import Services
 from datafab.settings import Settings, load
 from datafab.stages import STAGES
@@ -19,7 +21,7 @@ from workers import transport
 from workers.ledger import Ledger
 
 transport.install()
-app = Celery("datafab", include=["workers.tasks", "workers.schedule", "workers.stopping"])
+app = Celery("datafab", include=["workers.tasks", "workers.schedule", "workers.stopping", "workers.facts"])
 app.config_from_object(celeryconfig)
 
 
@@ -93,6 +95,12 @@ def _import_before_fork(sender: Any = None, **_: Any) -> None:
     """Import csv-detective once, before children share it: it takes a second and 150 MB."""
     if "cpu" in sender.app.amqp.queues.consume_from:
         import_module("datafab.clients.detective")
+
+
+@signals.worker_init.connect
+def _sweep_work(**_: Any) -> None:
+    """Remove what killed workers left on this host: the next collection may begin on another."""
+    sweep_work(a_day_ago())
 
 
 @signals.worker_shutdown.connect

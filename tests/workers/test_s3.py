@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,9 @@ def hosts(moto: Moto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         for name in ("hier", "dort"):
             folder = tmp_path / name
             (folder / "tmp").mkdir(parents=True)
+            left = folder / "tmp" / "datafab-work-left"
+            left.mkdir()
+            os.utime(left, (1, 1))
             shared = {"DATAFAB_STORE_URL": "s3://partage/store", "DATAFAB_S3_ENDPOINT": moto.url}
             own = {"TMPDIR": str(folder / "tmp"), "DATAFAB_ALLOW_PRIVATE_HOSTS": "127.0.0.1"}
             clusters.append(Cluster(server.url, folder, **shared, **own))
@@ -71,6 +75,8 @@ def test_two_hosts_and_a_bucket_collect_what_a_folder_gets_though_one_is_killed(
     hosts: tuple[Bench, Cluster], moto: Moto, tmp_path: Path
 ):
     bench, other = hosts
+    # What killed processes left goes when a worker starts, wherever collections begin.
+    assert not any((cluster.folder / "tmp" / "datafab-work-left").exists() for cluster in (bench.cluster, other))
     # One in eight is large enough to go through a temporary file.
     sizes = {f"/{n}": 300_000 if n % 8 == 0 else 500 for n in range(PORTS * EACH)}
     with Site(router=lambda path, _: Answer(table(path, sizes[path]), delay=0.4), ports=PORTS) as site:
