@@ -57,6 +57,22 @@ end
 return 1
 """
 
+_FORGET = """
+local known = redis.call('HMGET', KEYS[1], 'a', 'g')
+if (tonumber(known[1]) or 0) > tonumber(ARGV[1]) then return 0 end
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'g', (tonumber(known[2]) or 0) > tonumber(ARGV[1]) and known[2] or ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('ZREM', KEYS[2], ARGV[3])
+return 1
+"""
+
+_UNSEE = """
+if (tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1])) or 0) <= tonumber(ARGV[2]) then
+  redis.call('ZREM', KEYS[1], ARGV[1])
+end
+"""
+
 # What this very pass has seen before it died and began again is not left out.
 _SAW = """
 local found, at, but = {}, tonumber(ARGV[2]), tonumber(ARGV[4])
@@ -142,6 +158,8 @@ class Sources:
         self._remember = client.register_script(_REMEMBER)
         self._move = client.register_script(_MOVE)
         self._saw = client.register_script(_SAW)
+        self._forget = client.register_script(_FORGET)
+        self._unsee = client.register_script(_UNSEE)
 
     def close(self) -> None:
         """Close the connections."""
@@ -213,17 +231,14 @@ class Sources:
         found: list[str] = self._redis.zrangebyscore(key, "-inf", f"({before!r}", start=0, num=limit)
         return found
 
-    def forget(self, catalogue: str, sources: Sequence[str], at: float) -> None:
-        """Forget sources that were withdrawn by a job that was made at ``at``: what was made before knows nothing."""
-        if sources:
-            with self._redis.pipeline() as pipe:
-                pipe.zrem(f"{_catalogue(catalogue)}:seen", *sources)
-                pipe.zrem(AGAIN, *sources)
-                pipe.delete(*map(_source, sources))
-                for source in sources:
-                    pipe.hset(_source(source), "g", at)
-                    pipe.expire(_source(source), 2 * self._patience)
-                pipe.execute()
+    def forget(self, source: str, at: float) -> bool:
+        """Forget a source that was gone at ``at``; jobs that were made before know nothing. False: a later one does."""
+        args: list[Any] = [at, 2 * self._patience, source]
+        return bool(self._forget(keys=[_source(source), AGAIN], args=args))
+
+    def unsee(self, catalogue: str, source: str, at: float) -> None:
+        """Forget that a catalogue had a source, unless it was seen after ``at``."""
+        self._unsee(keys=[f"{_catalogue(catalogue)}:seen"], args=[source, at])
 
     def look_at(self, source: str, at: float | None) -> None:
         """Say when a source is to be looked at again; None: no more."""

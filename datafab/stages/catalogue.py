@@ -15,6 +15,7 @@ Parameters of a job of the flow ``catalogue``:
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients.jobs import RedisJobs
+from datafab.clients.withdrawal import withdraw
 from datafab.domain import export
 from datafab.domain.catalogue import MAX_TITLE, Raw, Resource, excluded, fetchable, fingerprint, listed, moment
 from datafab.domain.job import JobStatus
@@ -227,13 +229,10 @@ def _withdraw(ctx: Context, root: str, share: float, since: float) -> None:
     if gone > max(FEW, share * all_of_them):
         msg = f"{gone} of {all_of_them} sources are no longer in the catalogue: is that so? withdraw=1 lets them go"
         raise FlowError(msg, code="many_vanished", field="withdraw")
-    while some := sources.some_vanished(root, since):
+    # Jobs on them may have been made since this pass began; those that come later have been seen since.
+    while (at := time.time()) and (some := sources.some_vanished(root, since)):
         ctx.check()
-        for source in some:
-            for part in (sources.facts(source).parts or "").splitlines():
-                ctx.services.index.delete(f"{source}/{part}")
-            ctx.services.index.delete(source)
-        sources.forget(root, some, ctx.created)
+        withdraw(sources, ctx.services.index, root, some, at)
     if gone:
         ctx.log.info("withdrawn", sources=gone)
 

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from datafab.clients import withdrawal
 from datafab.clients.refusal import may_pass
 from datafab.clients.sources import Look, address
 from datafab.domain.again import next_look
@@ -158,11 +159,11 @@ def _remember(item: Item, ctx: Context) -> None:
     look = Look(ctx.created, item.status.value, ctx.job, item.error.type if item.error else None)
     if not ctx.services.sources.remember(item.source, look, **facts):
         ctx.log.info("it was withdrawn meanwhile")
-        ctx.services.index.delete(item.source)
+        ctx.services.index.delete(item.source, version=round(ctx.created * 1000))
     elif not seen.part:
         ctx.services.sources.look_at(item.source, ctx.created + next_look(ctx.created - changed))
     for part in sorted(gone):
-        _withdraw(f"{item.source}/{part}", ctx)
+        withdrawal.forget(ctx.services.sources, ctx.services.index, f"{item.source}/{part}", ctx.created)
 
 
 def _names(parts: str | None) -> set[str]:
@@ -176,17 +177,9 @@ def to_withdraw(ctx: Context) -> Iterator[Item]:
 
 def withdraw(item: Item, ctx: Context) -> Item:
     """Take a source out of the index, with the further files at its address; a job on it that still runs too late."""
-    for part in sorted(_names(ctx.services.sources.facts(item.source).parts)):
-        _withdraw(f"{item.source}/{part}", ctx)
-    _withdraw(item.source, ctx)
-    return item
-
-
-def _withdraw(source: str, ctx: Context) -> None:
     root = ctx.services.catalogue(ctx.params.get("catalogue")).url
-    # Before the index: a job that ends in between sees that it came too late.
-    ctx.services.sources.forget(root, [source], ctx.created)
-    ctx.services.index.delete(source)
+    withdrawal.withdraw(ctx.services.sources, ctx.services.index, root, [item.source], ctx.created)
+    return item
 
 
 STAGES = (

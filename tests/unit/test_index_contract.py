@@ -67,6 +67,19 @@ def test_a_document_is_had_and_forgotten(index):
     assert sources(index, "titre") == ["a", "b"]
 
 
+def test_a_document_of_a_later_version_is_not_forgotten(index):
+    assert not index.delete("file:a", version=9)  # and it makes nothing of its own
+    index.put_many([doc(version=5), doc("file:b", version=5)])
+    assert not index.delete("file:a", version=4)
+    assert index.get("file:a").version == 5
+    assert index.delete("file:a", version=5)
+    assert index.delete("file:b", version=6)
+    assert not index.delete("file:b", version=6)
+    assert index.count() == 0
+    index.put_many([doc(version=7)])
+    assert sources(index, "titre") == ["a"]
+
+
 AWKWARD = (
     "", " ", "\0", "a\0b", '"', "\\", "{}", "';--", "a.b.c", ".", "_id", "é", "e\u0301", "🦆", "عربي", "\u202eabc",
     "\ue000", "x" * 500, "\n\r\t", "$ref", "*", "naïve œuvre", "\ufeff", "\uffff",

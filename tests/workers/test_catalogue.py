@@ -563,6 +563,30 @@ def test_a_full_pass_reads_everything_and_withdraws_what_has_vanished(
     assert services().sources.seen(udata.url) == 3
 
 
+def test_a_look_that_began_during_a_pass_brings_nothing_back_that_it_withdraws(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    away(proxy)
+    dataset = udata.add(portal.url("/a.csv"))
+    assert statuses(Pass(bench, udata, full=True).sources()) == ["ok"]
+    name = f"datagouv:{udata.resource_ids(dataset)[0]}"
+    udata.remove(dataset)
+    bench.cluster.parts["cpu"].kill()  # so that the look stops before its analysis
+    looks: list[str] = []
+
+    def look() -> None:
+        portal.answers["/a.csv"] = Answer(OTHER)
+        looks.append(bench.start("source", source=name, url=portal.url("/a.csv"), force=True, again=True))
+        until(lambda: portal.hits["/a.csv"] == 2, 30)
+
+    udata.meanwhile[1] = look
+    Pass(bench, udata, full=True)
+    bench.mend()
+    assert bench.end(looks[0], 60).counts.ok == 1
+    assert services().index.get(name) is None
+    assert services().sources.due_at(name) is None
+
+
 def test_a_catalogue_that_has_lost_too_much_is_not_believed(
     bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
 ):

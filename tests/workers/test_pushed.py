@@ -159,6 +159,25 @@ def test_a_job_that_ends_after_its_source_was_withdrawn_leaves_nothing(bench: Be
     assert any("withdrawn meanwhile" in line["event"] for line in jobs().logs(late))
 
 
+def test_a_withdrawal_that_comes_late_takes_nothing_from_a_later_push(bench: Bench, udata: Udata, portal: Site):
+    name = str(uuid.uuid4())
+    bench.cluster.parts["io"].kill()
+    gone = udata.push("DELETE", name).json()["job"]
+    (row,) = bench.ledger.states(gone)
+    bench.redis.delete("datafab:1:io")  # its message is lost, and for long not missed
+    bench.redis.zadd("datafab:1:due", {row: time.time() + 3600}, xx=True)
+    back = udata.push("POST", name, url=portal.url("/a.csv")).json()["job"]
+    seen = services().sources.seen(bench.settings.catalogue_url)
+    bench.mend()
+    assert bench.end(back, 60).counts.ok == 1
+    assert bench.job(gone).status == "queued"
+    bench.redis.zadd("datafab:1:due", {row: time.time()}, xx=True)
+    bench.end(gone, 60)
+    assert services().index.get(f"datagouv:{name}")
+    assert services().sources.facts(f"datagouv:{name}").fingerprint
+    assert services().sources.seen(bench.settings.catalogue_url) == seen
+
+
 @pytest.mark.parametrize("key", ["", "wrong", KEY[:-1], KEY + "é".encode().decode("latin-1")])
 def test_without_the_key_nothing_is_taken(bench: Bench, udata: Udata, key: str):
     before = len(jobs().newest(limit=500))

@@ -82,12 +82,27 @@ def test_a_job_made_before_its_source_was_withdrawn_knows_nothing(sources: Sourc
     sources.saw(URL, ["a"], 5)
     assert sources.remember("a", look(10), fingerprint="f", parts="one\ntwo")
     assert sources.facts("a").parts == "one\ntwo"
-    sources.forget(URL, ["a"], 20)
+    assert sources.forget("a", 20)
+    sources.unsee(URL, "a", 20)
     assert (sources.facts("a"), sources.looks("a"), sources.seen(URL)) == (Facts(), [], 0)
     assert not sources.remember("a", look(15), fingerprint="f")
     assert (sources.facts("a"), sources.looks("a")) == (Facts(), [])
     assert sources.remember("a", look(21), fingerprint="g")  # it came back
     assert sources.facts("a") == Facts(fingerprint="g")
+
+
+def test_who_withdraws_a_source_late_takes_nothing_from_a_later_job(sources: Sources):
+    sources.saw(URL, ["a"], 21.125)
+    assert sources.remember("a", look(21.125), fingerprint="f")
+    sources.look_at("a", 99)
+    assert not sources.forget("a", 20)
+    sources.unsee(URL, "a", 20)
+    assert (sources.facts("a").fingerprint, sources.seen(URL), sources.due_at("a")) == ("f", 1, 99)
+    assert sources.forget("a", 21.125)
+    assert sources.forget("a", 20.5)  # of two, the later one counts
+    assert not sources.remember("a", look(21.0), fingerprint="g")
+    sources.unsee(URL, "a", 21.125)
+    assert (sources.facts("a"), sources.seen(URL), sources.due_at("a")) == (Facts(), 0, None)
 
 
 def test_headers_too_long_to_keep_are_left_out(sources: Sources):
@@ -124,7 +139,9 @@ def test_what_was_not_seen_again_has_vanished(sources: Sources):
     for name in names:
         sources.remember(name, look(1), fingerprint="f")
     assert sources.some_vanished(URL, 20.5, 1) == names[3:4]
-    sources.forget(URL, sources.some_vanished(URL, 20.5), 20.5)
+    for name in sources.some_vanished(URL, 20.5):
+        sources.forget(name, 20.5)
+        sources.unsee(URL, name, 20.5)
     assert (sources.seen(URL), sources.vanished(URL, 20.5)) == (3, 0)
     assert [sources.facts(name).fingerprint for name in names] == ["f", "f", "f", None, None]
 

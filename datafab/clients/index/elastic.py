@@ -156,22 +156,18 @@ class ElasticIndex:
                 return None
         return read(found["_source"])
 
-    def delete(self, source: str) -> bool:
-        """Forget a source's document; False if there was none."""
+    def delete(self, source: str, *, version: int | None = None) -> bool:
+        """Forget a source's document, unless that is of a later version than this; False: nothing was forgotten."""
         name, standing = document_id(source), self.aliases()
-        if self.legacy:
-            with self.telling():
-                self.client.options(ignore_status=404).delete(index=self.legacy, id=name)
+        with self.telling():
+            if self.legacy and self.client.indices.exists_alias(name=self.legacy):
+                making.delete(self, self.legacy, name, version)
         read = {index for index, names in standing.items() if self.name in names}
         written = {index for index, names in standing.items() if self.write in names}
         with self.telling():
             if read != written:  # a migration: what it still has to copy must not bring the document back
-                return making.delete_while_copied(self, name)
-            try:
-                self.client.delete(index=self.write, id=name)
-            except NotFoundError:
-                return False
-        return True
+                return making.delete_while_copied(self, name, version)
+            return making.delete(self, self.write, name, version) if written else False
 
     def documents(self) -> Iterator[Document]:
         """Yield every document that a search sees, in no order."""

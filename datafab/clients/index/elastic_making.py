@@ -8,11 +8,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
-from elasticsearch import BadRequestError, Elasticsearch, NotFoundError
+from elasticsearch import BadRequestError, ConflictError, Elasticsearch, NotFoundError
 from elasticsearch.helpers import scan
 
 from datafab.clients.index import elastic_legacy
@@ -110,13 +109,28 @@ def stored(at: Aliased, index: str) -> Iterator[Document]:
     return (read(hit["_source"]) for hit in hits)
 
 
-def delete_while_copied(at: Aliased, name: str) -> bool:
-    """Delete a document where it may be copied to at any moment; False if there was none."""
-    known = any(at.client.exists(index=index, id=name) for index in (at.name, at.write))
-    with suppress(NotFoundError):
-        # With a version, so that the server refuses what is older, for as long as it remembers deletions.
-        at.client.delete(index=at.write, id=name, version=int(time.time() * 1000), version_type="external_gte")
-    return known
+def delete(at: Aliased, index: str, name: str, version: int | None) -> bool:
+    """Delete a document, unless that is of a later version; False: there is none, or it is.
+
+    With a version the index must be there: the server would make it.
+    """
+    judged: dict[str, Any] = {} if version is None else {"version": version, "version_type": "external_gte"}
+    try:
+        at.client.delete(index=index, id=name, **judged)
+    except (NotFoundError, ConflictError):
+        return False
+    return True
+
+
+def delete_while_copied(at: Aliased, name: str, version: int | None) -> bool:
+    """Delete a document where it may be copied to at any moment; False: there is none, or it is of a later version."""
+    latest = int(time.time() * 1000) if version is None else version
+    known = [
+        at.client.options(ignore_status=404).get(index=index, id=name, source=False) for index in (at.name, at.write)
+    ]
+    # With a version, so that the server refuses what is older, for as long as it remembers deletions.
+    delete(at, at.write, name, latest)
+    return any(found["_version"] <= latest for found in known if found.body.get("found"))
 
 
 def _understands(client: Elasticsearch, **analysis: Any) -> bool:

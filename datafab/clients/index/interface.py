@@ -44,8 +44,8 @@ class Index(Protocol):
     def get(self, source: str) -> Document | None:
         """Return a source's document."""
 
-    def delete(self, source: str) -> bool:
-        """Forget a source's document; False if there was none."""
+    def delete(self, source: str, *, version: int | None = None) -> bool:
+        """Forget a source's document, unless that is of a later version than this; False: nothing was forgotten."""
 
     def documents(self) -> Iterator[Document]:
         """Yield every document, in no order."""

@@ -20,6 +20,8 @@ from datafab.errors import FlowError, Retriable
 
 #: Seconds to wait for another writer.
 BUSY = 30.0
+#: No document has a later one.
+MAX_VERSION = 2**63 - 1
 #: Documents that are counted together.
 CHUNK = 10_000
 _FACETS = {
@@ -67,11 +69,12 @@ class SqliteIndex:
             ).fetchone()
         return Document.model_validate_json(row[0]) if row else None
 
-    def delete(self, source: str) -> bool:
-        """Forget a source's document; False if there was none."""
+    def delete(self, source: str, *, version: int | None = None) -> bool:
+        """Forget a source's document, unless that is of a later version than this; False: nothing was forgotten."""
         with self._use() as connection, transaction(connection):
             row = connection.execute(
-                "DELETE FROM documents WHERE id = ? RETURNING number", (document_id(source),)
+                "DELETE FROM documents WHERE id = ? AND version <= ? RETURNING number",
+                (document_id(source), MAX_VERSION if version is None else version),
             ).fetchone()
             if row:
                 forget(connection, row[0])
