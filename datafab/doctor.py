@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -18,15 +17,16 @@ from redis.exceptions import RedisError
 from datafab.clients.jobs import RedisJobs, connect
 from datafab.clients.wis2suite import RECORDS, SCHEMA, TOPICS
 from datafab.domain import diagnosis
-from datafab.domain.diagnosis import Check, broken, ok, warning
+from datafab.domain.diagnosis import Check, Worker, broken, ok, warning
 from datafab.domain.document import VERSION
 from datafab.embedded import find_redis, running
 from datafab.errors import SettingError
 from datafab.flows import flows
 from datafab.services import Services
-from datafab.settings import PREFIX, Settings, load
+from datafab.settings import PREFIX, Settings, load, names, strangers
 from datafab.version import __version__
-from workers.cluster import app, use
+from workers import facts
+from workers.cluster import use
 
 #: Seconds for workers to answer.
 PATIENCE = 2.0
@@ -35,6 +35,7 @@ PATIENCE = 2.0
 def examine(settings: Settings) -> Iterator[Check]:
     """Yield what was seen, one thing after the other; nothing is changed."""
     yield ok("datafab", f"{__version__} on Python {platform.python_version()}")
+    yield from diagnosis.unknown(strangers(), names())
     yield _flows()
     yield _detective()
     yield _wis2(settings.home.absolute())
@@ -53,7 +54,9 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield from _pings(settings, None)
         return
     use(settings)
-    yield from diagnosis.queues(_served())
+    workers = _workers()
+    yield from diagnosis.queues(workers)
+    yield from diagnosis.agreement(facts.here([]), workers)
     services = Services(settings, jobs=RedisJobs(settings, client))
     yield diagnosis.tick(services.measures.read().overdue)
     yield from _pings(settings, services)
@@ -87,7 +90,7 @@ def _wis2(home: Path) -> Check:
 def _disks(settings: Settings) -> Iterator[Check]:
     places = {"disk of home": settings.home.absolute()}
     url = urlsplit(settings.store)
-    if url.scheme == "file":
+    if url.scheme in {"", "file"}:
         places["disk of store"] = Path(unquote(url.path))
     for name, place in places.items():
         there = next(path for path in (place, *place.parents) if path.exists())
@@ -129,13 +132,11 @@ def _versions(client: redis.Redis) -> Check:
     return ok("redis keys", PREFIX)
 
 
-def _served() -> Counter[str]:
-    """Return how many workers serve each queue."""
+def _workers() -> dict[str, Worker | None]:
     try:
-        answers = app.control.inspect(timeout=PATIENCE).active_queues() or {}
+        return facts.ask(PATIENCE)
     except OperationalError:
-        return Counter()
-    return Counter(queue["name"] for served in answers.values() for queue in served)
+        return {}
 
 
 #: Where the address of a service comes from.

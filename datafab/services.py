@@ -14,7 +14,7 @@ from datafab.clients.datagouv import Datagouv
 from datafab.clients.entrepot import Entrepot
 from datafab.clients.fetch import Fetcher
 from datafab.clients.gates import Gates, MemoryGates, RedisGates
-from datafab.clients.index import Index, open_index
+from datafab.clients.index import Index, index_file, open_index
 from datafab.clients.index.owner import Owner
 from datafab.clients.jobs import Jobs, RedisJobs, connect
 from datafab.clients.linkproxy import LinkProxy
@@ -164,10 +164,11 @@ class Services:
 
     @cached_property
     def index_owner(self) -> Owner | None:
-        """The host of the cluster that has the index, where it is a file."""
-        if self.settings.redis_url is None or not self.settings.index.startswith("sqlite:"):
+        """The file that the cluster has as its index, where it is one."""
+        file = index_file(self.settings.index)
+        if self.settings.redis_url is None or file is None:
             return None
-        return Owner(connect(self.settings.redis_url, patience=30))
+        return Owner(connect(self.settings.redis_url, patience=30), file)
 
     @cached_property
     def detective(self) -> Detective:

@@ -9,6 +9,7 @@ from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, ValidationError, field_validator
@@ -212,6 +213,12 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return value
 
+    @field_validator("store_url")
+    @classmethod
+    def _folder(cls, value: str | None) -> str | None:
+        """Processes of one host may work in several folders."""
+        return str(Path(value).absolute()) if value and not urlsplit(value).scheme else value
+
     @field_validator("redis_url")
     @classmethod
     def _redis(cls, value: str | None) -> str | None:
@@ -281,6 +288,16 @@ def load(environ: dict[str, str] | None = None, **changes: Any) -> Settings:
         name = "DATAFAB_" + str(first["loc"][0]).upper() if first["loc"] else "DATAFAB_?"
         msg = f"{name}={_shown(str(first['loc'][0]) if first['loc'] else '', first.get('input'))}: {first['msg']}"
         raise SettingError(msg, field=name) from error
+
+
+def names() -> list[str]:
+    """Return the variables that are settings."""
+    return [f"DATAFAB_{name.upper()}" for name in Settings.model_fields]
+
+
+def strangers() -> list[str]:
+    """Return the variables of this process that look like settings, and are none: misspelt ones, most likely."""
+    return sorted(name for name in os.environ if name.startswith("DATAFAB_") and name not in names())
 
 
 def _shown(name: str, value: Any) -> str:

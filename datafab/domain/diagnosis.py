@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +20,8 @@ FULL = 0.9
 SKEW, FAR_OFF = 2.0, 60.0
 #: Seconds for which a task may be due: longer, and nobody ticks.
 LATE = 30.0
+#: Variables that begin so are settings, or are meant to be.
+OURS = "DATAFAB_"
 
 
 class Level(StrEnum):
@@ -37,6 +41,18 @@ class Check(Value):
     found: str
     #: what to do; empty where all is well
     fix: str = ""
+
+
+class Worker(Value):
+    """What a worker tells of itself, as far as the others must agree with it."""
+
+    version: str
+    #: the host's name, and the id of its kernel: containers of one host share that
+    host: str
+    kernel: str
+    store: str
+    index: str
+    queues: tuple[str, ...] = ()
 
 
 def ok(name: str, found: str) -> Check:
@@ -115,15 +131,48 @@ def disk(name: str, place: str, free: int, largest: int) -> Check:
     return ok(name, found)
 
 
-def queues(served: Mapping[str, int]) -> Iterator[Check]:
+def queues(workers: Mapping[str, Worker | None]) -> Iterator[Check]:
     """Judge the workers by how many of them serve each queue."""
+    served = Counter(queue for worker in workers.values() if worker for queue in worker.queues)
     for name in ("io", "cpu", "control"):
-        if served.get(name):
+        if served[name]:
             yield ok(f"queue {name}", f"{served[name]} worker{'s' if served[name] > 1 else ''}")
         else:
             pool = "prefork" if name == "cpu" else "threads"
             fix = f"start one: `datafab up`, or `python -m workers worker -Q {name} -P {pool}`"
             yield warning(f"queue {name}", "no worker answers", fix)
+
+
+def agreement(here: Worker, workers: Mapping[str, Worker | None]) -> Iterator[Check]:
+    """Judge whether the workers are of this process's version, and keep things where it does."""
+    told = {name: worker for name, worker in workers.items() if worker}
+    versions = {name: worker.version if worker else "unknown" for name, worker in workers.items()}
+    for version, names in _others(versions, here.version):
+        fix = "have all hosts run the same, one restarted after the other"
+        yield warning("version of workers", f"{version} of {names}, here it is {here.version}", fix)
+    for what, mine in (("store", here.store), ("index", here.index)):
+        for its, names in _others({name: getattr(worker, what) for name, worker in told.items()}, mine):
+            fix = f"give all processes of all hosts the same DATAFAB_{what.upper()}_URL"
+            yield broken(f"{what} of workers", f"{its} of {names}, here it is {mine}", fix)
+    kernels = {worker.kernel: worker.host for worker in (here, *told.values())}
+    if here.index.startswith("sqlite:") and len(kernels) > 1:
+        fix = "give all hosts an Elasticsearch in DATAFAB_INDEX_URL, or run what indexes and searches on one host only"
+        yield broken("index of hosts", f"a file, and there are the hosts {', '.join(sorted(kernels.values()))}", fix)
+
+
+def _others(values: Mapping[str, str], mine: str) -> list[tuple[str, str]]:
+    """Return each value that is not mine, with the names of those that have it."""
+    found = sorted(set(values.values()) - {mine})
+    return [(value, ", ".join(sorted(name for name in values if values[name] == value))) for value in found]
+
+
+def unknown(names: Sequence[str], known: Collection[str]) -> Iterator[Check]:
+    """Judge the variables that look like settings, and are none."""
+    ends = [one.removeprefix(OURS) for one in known]
+    for name in names:
+        near = get_close_matches(name.removeprefix(OURS), ends, n=1)
+        fix = f"it may be meant for {OURS}{near[0]}" if near else "remove it"
+        yield warning("setting", f"{name} is none, and is not read", f"{fix}; docs/settings.md has all of them")
 
 
 def tick(overdue: float) -> Check:

@@ -3,7 +3,7 @@
 import pytest
 
 from datafab.domain import diagnosis
-from datafab.domain.diagnosis import Level
+from datafab.domain.diagnosis import Level, Worker
 
 GOOD = {
     "redis_version": "7.0.15",
@@ -14,6 +14,7 @@ GOOD = {
     "maxmemory": 0,
 }
 GIB = 1024**3
+HERE = Worker(version="0.1.0", host="one", kernel="1", store="/srv/store", index="sqlite:////srv/index.db")
 
 
 def bad(checks):
@@ -65,4 +66,43 @@ def test_the_side_on_which_a_clock_is_wrong_is_told():
 
 
 def test_a_queue_that_nobody_serves_is_named():
-    assert bad(diagnosis.queues({"io": 2, "control": 1})) == {"queue cpu": Level.WARNING}
+    workers = {"io@a": HERE.evolve(queues=("io",)), "io@b": HERE.evolve(queues=("io", "control")), "old@c": None}
+    found = {check.name: check for check in diagnosis.queues(workers)}
+    assert found["queue io"].found == "2 workers"
+    assert bad(found.values()) == {"queue cpu": Level.WARNING}
+
+
+@pytest.mark.parametrize(
+    ("there", "level", "says"),
+    [
+        (HERE, None, ""),
+        (HERE.evolve(host="container"), None, ""),
+        (None, Level.WARNING, "unknown of io@x"),
+        (HERE.evolve(version="0.2.0"), Level.WARNING, "0.2.0 of io@x, here it is 0.1.0"),
+        (HERE.evolve(store="/other"), Level.BROKEN, "/other of io@x, here it is /srv/store"),
+        (HERE.evolve(index="http://e:9200/x"), Level.BROKEN, "http://e:9200/x of io@x, here it is sqlite:"),
+        (HERE.evolve(host="other", kernel="2"), Level.BROKEN, "a file, and there are the hosts one, other"),
+    ],
+)
+def test_workers_that_do_not_agree_are_named(there, level, says):
+    checks = list(diagnosis.agreement(HERE, {"io@x": there}))
+    assert [check.level for check in checks] == ([level] if level else [])
+    assert all(says in check.found and check.fix for check in checks)
+
+
+def test_workers_with_the_same_difference_are_named_together():
+    other = HERE.evolve(store="/other")
+    (check,) = diagnosis.agreement(HERE, {"io@b": other, "io@a": other, "io@c": HERE})
+    assert check.found.startswith("/other of io@a, io@b, here")
+
+
+def test_hosts_may_share_a_server_s_index():
+    here = HERE.evolve(index="http://e:9200/x")
+    assert list(diagnosis.agreement(here, {"io@x": here.evolve(host="other", kernel="2")})) == []
+
+
+def test_a_misspelt_setting_is_told_with_what_it_may_be_meant_for():
+    known = ["DATAFAB_REDIS_URL", "DATAFAB_HOME"]
+    misspelt, other = diagnosis.unknown(["DATAFAB_REDISURL", "DATAFAB_X"], known)
+    assert (misspelt.level, misspelt.fix.partition(";")[0]) == (Level.WARNING, "it may be meant for DATAFAB_REDIS_URL")
+    assert other.fix.startswith("remove it")

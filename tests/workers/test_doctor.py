@@ -72,3 +72,14 @@ def test_services_that_do_not_answer_are_named(tmp_path):
     assert broken.keys() == {"redis", "mqtt", "ckan http://127.0.0.1:1", "store"}
     assert "DATAFAB_REDIS_URL" in broken["redis"]
     assert "DATAFAB_STORE_URL" in broken["store"]
+
+
+def test_what_processes_do_not_agree_on_is_told(bench: Bench, tmp_path):
+    def broken():
+        _, bad = ask(tmp_path, bench.server.url, DATAFAB_STORE_URL=str(tmp_path / "mine"), DATAFAB_STOREURL="x")
+        return {name: check for name, check in bad.items() if name in {"setting", "store of workers"}}
+
+    found = until(lambda: len(told := broken()) == 2 and told, 20)
+    assert "DATAFAB_STORE_URL" in found["setting"]["fix"]
+    assert str(tmp_path / "mine") in found["store of workers"]["found"]
+    assert "io@test" in found["store of workers"]["found"]

@@ -10,7 +10,13 @@ from datafab.clients.refusal import shown
 from datafab.errors import SettingError
 from datafab.settings import Settings, load
 
-__all__ = ["Index", "Outcome", "Put", "open_index"]
+__all__ = ["Index", "Outcome", "Put", "index_file", "open_index"]
+
+
+def index_file(url: str) -> Path | None:
+    """Return the file that the index at a URL is; None if it is none."""
+    scheme, _, rest = url.partition("://")
+    return Path(rest[1:]) if scheme == "sqlite" and rest.startswith("/") and rest != "/" else None
 
 
 def open_index(url: str, settings: Settings | None = None) -> Index:
@@ -23,10 +29,10 @@ def open_index(url: str, settings: Settings | None = None) -> Index:
     Raises:
         SettingError: another kind of index, or no path.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme == "sqlite" and rest.startswith("/") and rest != "/":
-        return SqliteIndex(Path(rest[1:]))
-    if scheme in {"http", "https"}:
+    file = index_file(url)
+    if file is not None:
+        return SqliteIndex(file)
+    if url.partition("://")[0] in {"http", "https"}:
         from datafab.clients.index.elastic import ElasticIndex  # noqa: PLC0415 - its client takes a second to import
 
         return ElasticIndex(url, settings or load())

@@ -1,24 +1,25 @@
-"""Whose file an index in SQLite is: a cluster of several hosts must not write one on each of them.
+"""Which file an index in SQLite is: a cluster must not write one on each of its hosts, or in each of two folders.
 
-The host that writes first is noted in the cluster's Redis. A host is known by its name or, for containers have names
-of their own, by its kernel, whose id changes when it is started again.
+The file that is written first is noted in the cluster's Redis, with its host. A host is known by its name or, for
+containers have names of their own, by its kernel, whose id changes when it is started again.
 """
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import redis
 
 from datafab.errors import FlowError
 from datafab.settings import PREFIX
 
-#: Seconds that a host is remembered after the last of its processes has begun to write.
+#: Seconds that a file is remembered after the last of the processes that write it has begun to.
 KEPT = 30 * 24 * 3600
-_KEY = f"{PREFIX}index-host"
+_KEY = f"{PREFIX}index-file"
 _KERNEL = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -41,10 +42,11 @@ class Host:
 
 
 class Owner:
-    """The host on which the index of a cluster lies, in its Redis."""
+    """The file that is the index of a cluster, as its Redis knows it."""
 
-    def __init__(self, client: redis.Redis, here: Host | None = None) -> None:
+    def __init__(self, client: redis.Redis, file: Path, here: Host | None = None) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
+        self._file = str(file.resolve())
         self._here = here or Host.this()
 
     def close(self) -> None:
@@ -52,7 +54,7 @@ class Owner:
         self._redis.close()
 
     def check(self) -> None:
-        """See that the index is not on another host.
+        """See that the index is no other file.
 
         Raises:
             FlowError: it is.
@@ -60,23 +62,31 @@ class Owner:
         held = self._redis.get(_KEY)
         if held is None:
             return
-        name, _, kernel = str(held).rpartition(" ")
-        if not self._here.is_also(Host(name, kernel)):
-            msg = (
-                f"the index of this cluster is a file of the host {name}, and this is {self._here.name}: give all hosts"
-                " an Elasticsearch in DATAFAB_INDEX_URL, or run what indexes and searches on one host only;"
-                " `datafab index rebuild` makes it this one"
+        known = json.loads(held)
+        host = Host(known["host"], known["kernel"])
+        if not self._here.is_also(host):
+            self._refuse(
+                f"a file of the host {host.name}, and this is {self._here.name}: give all hosts an Elasticsearch in"
+                " DATAFAB_INDEX_URL, or run what indexes and searches on one host only"
             )
-            raise FlowError(msg, code="index", field="DATAFAB_INDEX_URL")
+        if known["file"] != self._file:
+            self._refuse(
+                f"the file {known['file']}, and here it is {self._file}: give all processes the same DATAFAB_INDEX_URL"
+                " (or DATAFAB_HOME, where that is unset)"
+            )
 
     def claim(self, *, move: bool = False) -> None:
-        """Note that it is here, unless it is elsewhere; ``move``: from now on it is here.
+        """Note that it is this one, unless it is another; ``move``: from now on it is this one.
 
         Raises:
-            FlowError: it is.
+            FlowError: it is another.
         """
-        value = f"{self._here.name} {self._here.kernel}"
+        value = json.dumps({"host": self._here.name, "kernel": self._here.kernel, "file": self._file})
         if not self._redis.set(_KEY, value, nx=True, ex=KEPT):
             if not move:
                 self.check()
             self._redis.set(_KEY, value, ex=KEPT)
+
+    def _refuse(self, why: str) -> NoReturn:
+        msg = f"the index of this cluster is {why}; `datafab index rebuild` makes it this one"
+        raise FlowError(msg, code="index", field="DATAFAB_INDEX_URL")
