@@ -140,7 +140,8 @@ def queues(workers: Mapping[str, Worker | None]) -> Iterator[Check]:
         else:
             pool = "prefork" if name == "cpu" else "threads"
             fix = f"start one: `datafab up`, or `python -m workers worker -Q {name} -P {pool}`"
-            yield warning(f"queue {name}", "no worker answers", fix)
+            whose = "" if all(workers.values()) else " of this version"
+            yield warning(f"queue {name}", f"no worker{whose} answers", fix)
 
 
 def agreement(here: Worker, workers: Mapping[str, Worker | None]) -> Iterator[Check]:

@@ -70,6 +70,8 @@ def test_a_queue_that_nobody_serves_is_named():
     found = {check.name: check for check in diagnosis.queues(workers)}
     assert found["queue io"].found == "2 workers"
     assert bad(found.values()) == {"queue cpu": Level.WARNING}
+    assert found["queue cpu"].found == "no worker of this version answers"
+    assert [check.found for check in diagnosis.queues({})] == ["no worker answers"] * 3
 
 
 @pytest.mark.parametrize(
