@@ -15,9 +15,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from uuid import uuid4
 
+from datafab.domain.address import url_parts, usable
 from datafab.errors import FlowError, SettingError
 
 
@@ -215,8 +216,8 @@ def files_at(root: str, endpoint: str | None = None) -> Files:
     if not root:
         msg = "the store has no root: give a folder or a URL"
         raise SettingError(msg, field="store")
-    url = urlsplit(root)
-    if url.scheme in {"", "file"}:
+    url = url_parts(root)
+    if url.scheme in {"", "file"} and usable(root):
         return Folder(unquote(url.path) if url.scheme else root)
     if url.scheme == "s3" and url.netloc:
         from datafab.clients.bucket import Bucket  # noqa: PLC0415 - boto3 costs half a second

@@ -409,7 +409,10 @@ def test_what_killed_uploads_left_is_swept(bucket, s3, tmp_path):
     assert s3.client.list_multipart_uploads(Bucket="essai").get("Uploads", []) == []
 
 
-@pytest.mark.parametrize(("root", "says"), [("", "no root"), ("nosuch://x", "nosuch"), ("s3:///x", "s3://bucket")])
+@pytest.mark.parametrize(
+    ("root", "says"),
+    [("", "no root"), ("nosuch://x", "nosuch"), ("s3:///x", "s3://bucket"), ("s3://[x", "s3://bucket")],
+)
 def test_a_root_that_cannot_be(root, says):
     with pytest.raises(SettingError, match=says):
         Store(root)
