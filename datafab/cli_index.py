@@ -64,7 +64,12 @@ def rebuild_command(stores: tuple[str, ...], other: str | None) -> None:
 
         done = rebuild.put(services.index, _documents(services, stores, other), told)
         services.index.refresh()
+        status.update("looking for files of catalogues that are missing")
+        missing = 0 if other else rebuild.look_anew(services)
     _report(done, show.out)
+    if missing:
+        msg = f"{missing} files of catalogues are known by name only: `datafab catalogue run --full` looks at them"
+        show.out.print(msg, highlight=False, soft_wrap=True)
     if done.refused:
         click.get_current_context().exit(SOME_FAILED)
 

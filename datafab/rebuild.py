@@ -8,6 +8,7 @@ Versions make the order indifferent, and starting again harmless: what the index
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from datafab.clients.index import Index, Outcome
 from datafab.clients.jobs import RedisJobs
 from datafab.clients.store import root_of
 from datafab.domain.backoff import next_delay
-from datafab.domain.document import Document
+from datafab.domain.document import Document, analysis_name, filename
 from datafab.domain.fetchlog import FetchLog
 from datafab.domain.job import Job
 from datafab.domain.payload import CatalogueFacts, Item, ItemError, Status
@@ -50,7 +51,7 @@ def from_jobs(services: Services, jobs: RedisJobs) -> Iterator[Document | Fatal]
         root = job.params.get("collection")
         if job.flow == "source":
             params = SourceParams.model_validate(job.params)
-            item = None if params.source in seen else _of_catalogue(params, services)
+            item = None if params.source in seen else _of_catalogue(params, services, jobs)
             seen.add(params.source)
             made = None if item is None else document_of(item, services, round(job.created * 1000))
             if made is not None:
@@ -121,20 +122,55 @@ def _newest_first(jobs: RedisJobs) -> Iterator[Job]:
         last = page[-1].id
 
 
-def _of_catalogue(params: SourceParams, services: Services) -> Item | None:
+def look_anew(services: Services) -> int:
+    """Have the next full pass look at files of catalogues that the index knows nothing of; return how many there are.
+
+    They were looked at so long ago that no job is left that names them. Their content is in the store still, so that
+    such a look costs little.
+    """
+    count = 0
+    for name in services.sources.names():
+        parts = (services.sources.facts(name).parts or "").splitlines()
+        missing = [each for each in (name, *(f"{name}/{part}" for part in parts)) if services.index.get(each) is None]
+        # That of a part is enqueued by the job that looks at its address.
+        found = [services.sources.look_anew(each) for each in {name, *missing}] if missing else []
+        count += any(found)
+    return count
+
+
+def _of_catalogue(params: SourceParams, services: Services, jobs: RedisJobs) -> Item | None:
     """Return a file of a catalogue as it was last seen; None: it was not, or it was withdrawn."""
     facts, looks = services.sources.facts(params.source), services.sources.looks(params.source)
     dated = CatalogueFacts(title=params.title, dated=params.dated)
     item = Item(source=params.source, url=params.url, dataset=params.dataset, catalogue=dated)
+    whole: Item | None = None
     if facts.sha256 is not None:
         root = services.settings.store
         size = services.store(root).size(facts.sha256)
-        found = {"sha256": facts.sha256, "analysis": facts.sha256, "media_type": facts.media_type, "size": size}
-        return item.evolve(store=root, **found)
-    if looks and looks[0].error:
-        error = ItemError(type=looks[0].error, message=f"job {looks[0].job} has the reason")
-        return item.evolve(status=Status.FAILED, error=error)
-    return None
+        found = {"sha256": facts.sha256, "media_type": facts.media_type, "size": size}
+        whole = _judged(item.evolve(store=root, **found), services)
+    if not looks or not looks[0].error:
+        return whole
+    error = next(iter(jobs.failures(looks[0].job).values()), None)
+    error = error or ItemError(type=looks[0].error, message=f"job {looks[0].job} has the reason")
+    if whole is not None and whole.error is not None and whole.error.type == error.type:
+        return whole
+    return item.evolve(status=Status.FAILED, error=error)  # there was nothing to be had the last time
+
+
+def _judged(item: Item, services: Services) -> Item:
+    """Return an item that has a content with what its analysis says of that."""
+    assert item.store is not None
+    assert item.sha256 is not None
+    try:
+        found = json.loads(services.store(item.store).read(analysis_name(item.sha256)) or b"{}")
+        error = ItemError.model_validate(found["error"]) if found.get("status") == Status.FAILED else None
+    except (ValueError, AttributeError, KeyError):  # half of one: whoever makes the document says so
+        error = None
+    if error is None:
+        return item.evolve(analysis=item.sha256)
+    error = error.evolve(message=f"{filename(item)}: {error.message}")
+    return item.evolve(status=Status.FAILED, error=error)
 
 
 def _fetched(source: str, log: FetchLog, root: str, services: Services) -> Item:
@@ -142,7 +178,7 @@ def _fetched(source: str, log: FetchLog, root: str, services: Services) -> Item:
     if log.resource is not None:
         size = services.store(root).size(log.resource)
         kind = log.response_headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return item.evolve(sha256=log.resource, size=size, media_type=kind or None, analysis=log.resource)
+        return _judged(item.evolve(sha256=log.resource, size=size, media_type=kind or None), services)
     answered = f"the server answered {log.status}" if log.status else "there was no answer"
     reason = log.reason or (f"http_{log.status}" if log.status else log.exception or "failed")
     error = ItemError(type=reason, message=log.message or f"{log.url}: {answered}")

@@ -14,7 +14,7 @@ Keys, all below ``datafab:1:``
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
@@ -220,6 +220,15 @@ class Sources:
     def seen(self, catalogue: str) -> int:
         """Return how many sources a catalogue has, as far as passes have seen."""
         return int(self._redis.zcard(f"{_catalogue(catalogue)}:seen"))
+
+    def names(self) -> Iterator[str]:
+        """Yield the sources of all catalogues, some of them twice."""
+        for key in self._redis.scan_iter(match=f"{PREFIX}catalogue:*:seen", count=MANY):
+            yield from (name for name, _ in self._redis.zscan_iter(key, count=MANY))
+
+    def look_anew(self, source: str) -> bool:
+        """Let the next pass that sees a source take it for changed; False: it would do so anyway."""
+        return bool(self._redis.hdel(_source(source), _LETTERS["fingerprint"], _LETTERS["downloads"]))
 
     def vanished(self, catalogue: str, before: float) -> int:
         """Return how many of them no pass has seen that began at ``before`` or later."""

@@ -25,10 +25,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients.jobs import RedisJobs
+from datafab.clients.sourcejobs import SOURCE, enqueue
 from datafab.clients.withdrawal import withdraw
 from datafab.domain import export
 from datafab.domain.catalogue import MAX_TITLE, Raw, Resource, excluded, fetchable, fingerprint, listed, moment
-from datafab.domain.job import JobStatus
 from datafab.domain.payload import Item, Status
 from datafab.domain.walk import Walk, until
 from datafab.errors import FlowError, Skippable, Wait
@@ -48,7 +48,6 @@ NEW, KNOWN = 6, 9
 FEW = 100
 #: Seconds by which an exported list may be older than the catalogue: what was seen since has not vanished.
 LAG = 48 * 3600.0
-SOURCE = "datagouv:"
 
 
 class PassParams(BaseModel):
@@ -176,22 +175,9 @@ class _Pass:
         if len(json.dumps(params, ensure_ascii=False).encode()) > MAX_PARAMS:
             self._leave("too long an address")
             return
-        _enqueue(self.ctx, source, params)
+        services = self.ctx.services
+        enqueue(services.jobs, services.sources, self.ctx.enqueue, params, self.ctx.created)
         self.notes["found"] += 1
-
-
-def _enqueue(ctx: Context, source: str, params: dict[str, Any]) -> None:
-    """Enqueue a source's job, unless there is one for this state of it."""
-    key = f"source:{source.removeprefix(SOURCE)}:{params['fingerprint']}"
-    made, jobs = ctx.enqueue("source", params, key), ctx.services.jobs
-    assert isinstance(jobs, RedisJobs), "without a cluster nothing is enqueued"
-    job = jobs.get(made)
-    # One of an earlier pass that came to no end, so that nothing was remembered: the key is taken from it.
-    if not job.final or job.status is JobStatus.PARKED or job.created > ctx.created:
-        return
-    if ctx.services.sources.facts(source).fingerprint != params["fingerprint"]:
-        jobs.release_key(job.id, key)
-        ctx.enqueue("source", params, key)
 
 
 def discover(ctx: Context) -> Iterator[Item]:

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 
 from datafab.clients.fetch import Fetched
 from datafab.clients.refusal import shown
+from datafab.clients.sourcejobs import enqueue
 from datafab.clients.sources import Facts, address
 from datafab.domain.address import url_parts
 from datafab.domain.backoff import retry_after
@@ -111,10 +112,6 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
     known = ctx.services.sources.facts(item.source)
     facts = facts.evolve(downloads=version, parts=known.parts)
     item = item.evolve(catalogue=facts)
-    if known.downloads == version:
-        kept = _kept(item, known, ctx)
-        if kept is not None:
-            return kept
     own = min(found, key=rank)
     parts = dict(parts_of(item.source, [each for each in found if each is not own]))
     for source, other in parts.items():
@@ -122,8 +119,10 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
         params |= {"priority": ctx.params.get("priority", 0)}
         params |= {"dataset": item.dataset.dump()} if item.dataset else {}
         if ctx.services.sources.facts(source).fingerprint != params["fingerprint"]:
-            key = f"source:{source.removeprefix('datagouv:')}:{params['fingerprint']}"
-            ctx.enqueue("source", params, key)
+            # Also when nothing is new: the last job on it may have come to no end.
+            enqueue(ctx.services.jobs, ctx.services.sources, ctx.enqueue, params, ctx.created)
+    if known.downloads == version and (kept := _kept(item, known, ctx)):
+        return kept
     names = "\n".join(source.removeprefix(f"{item.source}/") for source in parts)
     return item.evolve(catalogue=facts.evolve(download=own.url, parts=names or None))
 

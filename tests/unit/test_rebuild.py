@@ -86,6 +86,9 @@ class Known:
         error = None if source == "datagouv:1" else "http_404"
         return [] if source == "datagouv:3" else [Look(1.0, "failed" if error else "ok", "job-1", error)]
 
+    def failures(self, job: str) -> dict[str, ItemError]:
+        return {}
+
 
 def job(number: int, flow: str, **params: object) -> Job:
     return Job(id=f"j{number}", flow=flow, params=params, status="succeeded", created=float(number), deadline=99.0)
@@ -115,6 +118,37 @@ def test_jobs_name_files_of_catalogues_and_collections(services, tmp_path):
     assert services.index.get("datagouv:2").error.type == "http_404"
     assert services.index.get("endpoint:e1").error.message == "absent"
     assert services.index.count() == 3
+
+
+class Last(Known):
+    """A source whose last look failed like this; its content is in the store."""
+
+    def __init__(self, error: str, told: ItemError | None) -> None:
+        super().__init__(job(9, "source", source="datagouv:1", url="https://example.fr/1.csv"))
+        self.error, self.told = error, told
+
+    def looks(self, source: str) -> list[Look]:
+        return [Look(1.0, "failed", "job-1", self.error)]
+
+    def failures(self, job: str) -> dict[str, ItemError]:
+        return {} if self.told is None else {"datagouv:1": self.told}
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "expected", "content"),
+    [
+        ("no_table", None, ("no_table", "1.csv: no rows"), SHA),
+        ("connection_re", None, ("connection_re", "job job-1 has the reason"), None),
+        ("timeout", ItemError(type="timeout", message="too long"), ("timeout", "too long"), None),
+    ],
+)
+def test_what_failed_the_last_time_has_its_reason(services, error, told, expected, content):
+    analysis = {"status": "failed", "error": {"type": "no_table", "message": "no rows"}}
+    Store(services.settings.store).write(analysis_name(SHA), json.dumps(analysis).encode())
+    known = services.sources = Last(error, told)
+    assert put(services, rebuild.from_jobs(services, known)) == rebuild.Rebuilt(ok=1)
+    found = services.index.get("datagouv:1")
+    assert (found.status, (found.error.type, found.error.message), found.sha256) == ("failed", expected, content)
 
 
 class Busy:

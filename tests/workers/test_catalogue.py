@@ -14,6 +14,7 @@ from zipfile import ZipFile
 import pytest
 import requests
 
+from datafab import rebuild
 from datafab.clients.jobs import RedisJobs, connect
 from datafab.domain.catalogue import moment
 from datafab.domain.job import Job, JobStatus
@@ -561,6 +562,29 @@ def test_a_full_pass_reads_everything_and_withdraws_what_has_vanished(
     assert [line["sources"] for line in jobs().logs(this.job.id) if line["event"] == "withdrawn"] == [2]
     assert cursor(udata) > moved
     assert services().sources.seen(udata.url) == 3
+
+
+def test_what_the_index_has_lost_is_looked_at_by_the_next_full_pass(
+    bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
+):
+    portal.answers["/lost.zip"] = packed(un=TABLE, deux=OTHER)
+    udata.add(portal.url("/lost.zip"), portal.url("/a.csv"))
+    this = Pass(bench, udata)
+    until(lambda: len(this.enqueued) == 3, 30)
+    assert statuses(this.sources()) == ["ok", "ok", "ok"]
+    names = [job.params["source"] for job in this.enqueued]
+    kept = [(found.source, found.sha256) for found in map(services().index.get, names)]
+    for lost in names:
+        # Its jobs are past their retention.
+        assert services().index.delete(lost)
+        before = Pass(bench, udata, full=True)
+        assert not before.enqueued
+        assert rebuild.look_anew(services()) == 1
+        this = Pass(bench, udata, full=True)
+        until(lambda lost=lost: services().index.get(lost), 30)
+        assert set(statuses(this.sources())) == {"unchanged"}
+    assert [(found.source, found.sha256) for found in map(services().index.get, names)] == kept
+    assert rebuild.look_anew(services()) == 0
 
 
 def test_a_look_that_began_during_a_pass_brings_nothing_back_that_it_withdraws(

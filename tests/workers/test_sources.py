@@ -105,6 +105,17 @@ def test_who_withdraws_a_source_late_takes_nothing_from_a_later_job(sources: Sou
     assert (sources.facts("a"), sources.seen(URL), sources.due_at("a")) == (Facts(), 0, None)
 
 
+def test_what_is_to_be_looked_at_anew_is_named_and_forgotten(sources: Sources):
+    names = [f"datagouv:{number}" for number in range(1100)]
+    sources.saw(URL, names, 1)
+    sources.saw(f"{URL}/other", ["datagouv:x"], 1)
+    assert set(sources.names()) == {*names, "datagouv:x"}
+    assert not sources.look_anew("datagouv:1")
+    sources.remember("datagouv:1", look(1), fingerprint="f", sha256="a", downloads="d")
+    assert sources.look_anew("datagouv:1")
+    assert sources.facts("datagouv:1") == Facts(sha256="a")
+
+
 def test_headers_too_long_to_keep_are_left_out(sources: Sources):
     assert sources.remember("a", look(1), fingerprint="f", etag="x" * 201, modified="y" * 65)
     assert sources.facts("a") == Facts(fingerprint="f")
