@@ -146,8 +146,10 @@ def fetch(item: Item, ctx: Context) -> Item:
     """Fetch a file into the store, unless it is the same as the last time."""
     if item.url is None:
         raise Fatal("an item without a URL cannot be fetched", code="missing_url", field="url")
+    # So that whoever waits for a turn there does not begin at the old address again, and with another turn.
+    item = item.evolve(url=ctx.memo.get("moved", item.url))
     facts = item.catalogue or CatalogueFacts()
-    url = facts.download or item.url
+    url = facts.download or str(item.url)
     known = ctx.services.sources.facts(item.source)
     kept = _kept(item, known, ctx)
     if kept is not None and known.address != address(url):
@@ -242,7 +244,7 @@ def _moved(item: Item, fetched: Fetched, ctx: Context) -> Item | None:
     if not fetchable(url) or url == item.url:
         return None
     ctx.log.info("it has moved", to=shown(url))
-    ctx.memo["turn"] = None
+    ctx.memo["moved"], ctx.memo["turn"] = url, None
     return item.evolve(url=url)
 
 

@@ -259,6 +259,19 @@ def test_a_file_that_moved_is_found_where_the_catalogue_has_it_now(bench: Bench,
         assert look(bench, portal.url("/lost.csv"), f"datagouv:{lost}", catalogue=away)[1] in {"http_404", "skipped"}
 
 
+def test_a_file_that_moved_to_a_busy_server_has_one_turn_there(bench: Bench, portal: Site):
+    with catalogue() as udata:
+        (name,) = udata.resource_ids(udata.add(portal.url("/a.csv").replace("127.0.0.1", "localhost")))
+        burst = 60 / bench.settings.catalogue_host_rate * (bench.settings.catalogue_host_burst - 1)
+        bench.redis.hset("datafab:1:host:localhost", "t", time.time() + burst + 1)
+        given = {"catalogue": udata.url, "source": f"datagouv:{name}", "priority": 9}
+        job, said = look(bench, portal.url("/old.csv"), **given)
+        assert said == "ok"
+        assert any(line["event"] == "it has moved" for line in jobs().logs(job.id))
+        assert portal.hits == {"/old.csv": 1, "/a.csv": 1}
+        assert services().index.get(f"datagouv:{name}").resource_url.startswith("http://localhost:")
+
+
 def test_a_firewalls_page_is_no_verdict(bench: Bench, portal: Site):
     page = b"<html><head><title>Request Rejected</title></head><body>Support ID: 1</body></html>"
     portal.answers["/a.csv"] = Answer(page, content_type="text/html; charset=utf-8")
