@@ -125,6 +125,10 @@ FINDS = [
     ("rows:0..10", "15"),
     ("NOT rows:>1000", "145"),
     ("columns:>=3", "12"),
+    ("columns:>3000000000", ""),
+    ("columns:<3000000000 ecoles", "25"),
+    ("columns:2..3000000000", "123"),
+    ("NOT columns:>3000000000", "12345"),
     ("size:>1MB", "2"),
     ("size:..1KB", "13"),
     ("modified:2026", "1"),
@@ -294,6 +298,15 @@ class SearchContract:
     def test_a_query_that_cannot_be_read_is_an_error(self, towns):
         with pytest.raises(QueryError, match="character 5: the end where a word"):
             towns.search("a OR")
+
+    @pytest.mark.parametrize("letter", ["x", "\U00010330", "é"])
+    def test_a_very_long_word_is_one_word(self, index, shown, letter):
+        index.put_many([doc(1, letter * 300), doc(2, f"{letter * 255} {letter * 45}")])
+        shown()
+        assert sources(index.search(letter * 45).hits) == ["2"]
+        assert sources(index.search(letter * 60).hits) == []
+        assert sorted(sources(index.search(letter * 300).hits)) == ["1", "2"]
+        assert sources(index.search(f'"{letter * 300} {letter * 45}"').hits) == ["2"]
 
     def test_results_come_in_pages_the_newest_first(self, towns):
         pages = [towns.search("", limit=2, offset=offset) for offset in (0, 2, 4, 6)]

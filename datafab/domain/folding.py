@@ -13,6 +13,8 @@ from functools import lru_cache
 
 #: Letters that Unicode does not take apart, as people write them without them.
 _LIGATURES = str.maketrans({"œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "đ": "d"})
+#: Characters of a word that count: Elasticsearch makes two of one with more than 255, and counts some characters twice.
+LONGEST = 120
 #: Shorter words are left alone: ``bus``, ``gaz``.
 SHORTEST = 4
 #: Endings of plurals, the first that fits: ``réseaux``, ``locaux`` (no ``taux``), ``jeux``, ``codes`` (no ``express``).
@@ -40,7 +42,8 @@ def fold(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Return the words of a text, folded: runs of letters and digits, in the singular."""
-    return [_singular(word) if word[-1] in _PLURAL else word for word in _WORD.findall(fold(text))]
+    found = (word[:LONGEST] for word in _WORD.findall(fold(text)))
+    return [_singular(word) if word[-1] in _PLURAL else word for word in found]
 
 
 @lru_cache(maxsize=4096)

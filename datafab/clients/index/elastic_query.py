@@ -14,6 +14,8 @@ from datafab.domain.query import And, Everything, Exact, Facet, Node, Not, Or, R
 #: Texts of the view ``folded``, and how much a word counts there.
 WEIGHTS = {"title": 4, "dataset": 2, "organisation": 2, "column": 2, "formats": 1}
 NUMBERS = {"rows": "total_lines", "columns": "nb_columns", "size": "filesize", "modified": "modified"}
+#: What an ``integer`` holds: a query with a larger one is refused.
+LARGEST = {"columns": 2**31 - 1}
 ORDERS: dict[Sort, tuple[Any, ...]] = {
     Sort.RELEVANCE: ("_score",),
     Sort.NEWEST: (),
@@ -63,6 +65,11 @@ def _filter(leaf: Everything | Exact | Range) -> _Part:
         case Exact(field, value):
             return {"term": {f"folded.{field}": {"value": value}}}
         case Range(field, low, high):
+            largest = LARGEST.get(field)
+            if largest is not None:
+                if low is not None and low > largest:
+                    return {"match_none": {}}
+                high = None if high is None else min(high, largest)
             bounds = {name: bound for name, bound in (("gte", low), ("lte", high)) if bound is not None}
             # Numbers would be years.
             form = {"format": "epoch_millis"} if field == "modified" else {}
