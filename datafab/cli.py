@@ -51,6 +51,8 @@ class Group(click.Group):
             return super().invoke(ctx)
         except DatafabError as error:
             show.error(error.message)
+        except redis.exceptions.OutOfMemoryError as error:
+            show.error(f"Redis is full, and took nothing ({error}): raise its maxmemory; `datafab doctor` tells more")
         except redis.exceptions.RedisError as error:
             show.error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL up?")
         return ctx.exit(NOT_DONE)

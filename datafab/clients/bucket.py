@@ -86,6 +86,9 @@ class Bucket:
         except Wait as wait:
             raise FlowError(wait.message, code="store", field="store") from wait
 
+    def begun(self) -> None:
+        """Do nothing: a bucket is the same for all hosts."""
+
     def size(self, name: str) -> int | None:
         """Return the bytes of an object; None when there is none."""
         try:

@@ -10,6 +10,7 @@ again. A file that it left short is found by its size when the same bytes come i
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -35,6 +36,9 @@ class Files(Protocol):
 
     def ping(self) -> None:
         """Raise FlowError unless a file can be written."""
+
+    def begun(self) -> None:
+        """Raise FlowError unless somebody has pinged it: a folder that is not the other hosts' may have its name."""
 
     def size(self, name: str) -> int | None:
         """Return the bytes of a file; None when there is none."""
@@ -93,6 +97,12 @@ class Folder:
         path = self.temporary()
         _save(path, b"")
         os.unlink(path)
+
+    def begun(self) -> None:
+        """Raise FlowError unless somebody has pinged it, whatever host that was on."""
+        if not os.path.isdir(self._temporary):
+            msg = f"{self._root} on {platform.node()} is not the folder in which this began: all hosts must share it"
+            raise FlowError(msg, code="store", field="store")
 
     def size(self, name: str) -> int | None:
         """Return the bytes of a file; None when there is none."""

@@ -129,6 +129,10 @@ class Store:
         """Raise FlowError unless it can be written to."""
         self._files.ping()
 
+    def begun(self) -> None:
+        """Raise FlowError unless some host has pinged it: else it is another folder of the same name."""
+        self._files.begun()
+
     def incoming(self) -> Incoming:
         """Begin a resource: ``with store.incoming() as incoming: incoming.write(chunk); incoming.commit()``."""
         return Incoming(self._files)

@@ -58,6 +58,9 @@ def _query(ctx: Context, facts: CollectFacts) -> str | None:
 
 def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = _now) -> Iterator[Outcome]:
     """Fetch endpoints, keep what came as resources and log each fetch."""
+    for root in {item.store for item in items if item.store}:
+        # By `endpoints`: the logs in a folder of this host alone would be found by no other.
+        ctx.services.store(root).begun()
     hosts = Hosts(ctx.memo, REST * ctx.services.settings.retry_delay)
     with ctx.services.fetcher.session() as session:
         for item in items:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from datafab.clients.memory_jobs import MemoryJobs
+from datafab.domain.payload import Batch
 from datafab.errors import FlowError
+from datafab.runner import Attempt, expand, run_stage
+from datafab.services import Services
 from tests.servers.http import Answer, Site, table
 from tests.servers.moto import KEYS
-from tests.unit.test_collect import Collection, row
+from tests.unit.test_collect import COLLECT, SOURCE, Collection, row
 from tests.unit.test_store import room_for
 
 BODY = 40_000
@@ -117,3 +123,18 @@ def test_an_object_store_that_does_not_answer_ends_the_job_before_anybody_is_ask
     with pytest.raises(FlowError, match=r"s3://nirgends/x/tmp/.*Could not connect to the endpoint"):
         collection.run(row(site.url("/1")), collection="s3://nirgends/x")
     assert site.hits.total() == before
+
+
+def test_a_folder_that_is_not_the_one_of_the_host_that_began_is_refused_before_anybody_is_asked(collection, site):
+    """As a second host has it that does not share the folder: its name is there, and nothing in it."""
+    before = site.hits.total()
+    collection.write(row(site.url("/small")))
+    services = Services(collection.settings, jobs=MemoryJobs())
+    given = {"endpoints": str(collection.csv), "collection": str(collection.folder)}
+    (batch,) = expand(SOURCE, Batch(job="j", flow="collect", params=given), services, Attempt(created=time.time()))
+    shutil.rmtree(collection.folder)
+    collection.folder.mkdir()
+    with pytest.raises(FlowError, match=r"collection on .* is not the folder in which this began: all hosts must"):
+        run_stage(COLLECT, batch, services, Attempt(created=time.time()))
+    assert site.hits.total() == before
+    assert list(collection.folder.iterdir()) == []

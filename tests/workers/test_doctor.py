@@ -1,6 +1,9 @@
 """``datafab doctor`` on real servers: the cluster that runs, and a Redis that is set up wrongly."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -83,3 +86,14 @@ def test_what_processes_do_not_agree_on_is_told(bench: Bench, tmp_path):
     assert "DATAFAB_STORE_URL" in found["setting"]["fix"]
     assert str(tmp_path / "mine") in found["store of workers"]["found"]
     assert "io@test" in found["store of workers"]["found"]
+
+
+def test_a_redis_that_is_full_says_so_to_whoever_enqueues(own_redis, tmp_path):
+    with own_redis.client() as client:
+        client.config_set("maxmemory-policy", "noeviction")
+        client.config_set("maxmemory", 1)
+    environ = {"PATH": os.environ["PATH"], "DATAFAB_HOME": str(tmp_path), "DATAFAB_REDIS_URL": own_redis.url}
+    command = [sys.executable, "-m", "datafab", "enqueue", "collection", "-p", "of=x"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Redis is full" in done.stderr
