@@ -10,7 +10,7 @@ from typing import Any
 from datafab.domain.catalogue import moment
 from datafab.errors import Retriable
 
-#: How often one pass begins again because the catalogue moved under it.
+#: How often one pass reads all of it again because the catalogue moved under it.
 MAX_RESTARTS = 3
 
 
@@ -38,13 +38,13 @@ class Walk:
     """One pass over the pages, which are sorted by ``last_update``, newest first, while rows move under it.
 
     A dataset that is changed goes to the top and shifts the others down: they come twice, and are told once. One that
-    is deleted shifts the others up: some might never be seen. So when the total or the first dataset is another than
-    at the beginning, the walk begins again, at most ``MAX_RESTARTS`` times: what is new is told then, no more.
+    is deleted shifts the others up: some might not be seen. So when the total or the first dataset is another at the
+    end than it was at the beginning, all is read again, and what is new is told. A large catalogue never rests, so
+    after ``MAX_RESTARTS`` times that is enough: to be missed, a dataset must have been hidden each time.
 
     Attributes:
         url: of the page to be read next; None: the first.
         over: whether all has been read.
-        settled: False once it gave up beginning again: what was deleted meanwhile may have hidden something.
     """
 
     def __init__(self, until: datetime | None, state: Mapping[str, Any] | None = None) -> None:
@@ -53,16 +53,16 @@ class Walk:
         self._until = until
         self.url: str | None = given.get("url")
         self.over: bool = given.get("over", False)
-        self.settled: bool = given.get("settled", True)
         self._top: list[Any] | None = given.get("top")
         self._restarts: int = given.get("restarts", 0)
         self._ended: bool = given.get("ended", False)
+        self._moved: bool = given.get("moved", False)
         self._read: set[str] = set()
         self._told: set[str] = set()
 
     def state(self) -> dict[str, Any]:
         """Return what another process needs to go on: a few bytes of JSON."""
-        known = {"url": self.url, "over": self.over, "settled": self.settled, "ended": self._ended}
+        known = {"url": self.url, "over": self.over, "ended": self._ended, "moved": self._moved}
         return known | {"top": self._top, "restarts": self._restarts}
 
     def take(self, page: Page) -> list[dict[str, Any]]:
@@ -74,7 +74,8 @@ class Walk:
         fresh = [dataset for dataset in page.datasets if self._is_fresh(dataset)]
         if self.url is None:
             self._at_top(page)
-        elif self._top is None or page.total == self._top[0] or not self._again():
+        else:
+            self._moved = self._moved or (self._top is not None and page.total != self._top[0])
             self._onwards(page)
         return fresh
 
@@ -94,13 +95,12 @@ class Walk:
         # With its date: that the same one is first again may be as it has changed after others had.
         first = page.datasets[0] if page.datasets else {}
         top = [page.total, first.get("id"), first.get("last_update")]
-        if self._ended and top == self._top:
-            self.over = True
-            return
-        if self._ended and not self._again():
-            self.over = True
-            return
-        self._top, self._ended = top, False
+        if self._ended:
+            if (top == self._top and not self._moved) or self._restarts == MAX_RESTARTS:
+                self.over = True
+                return
+            self._restarts += 1
+        self._top, self._ended, self._moved = top, False, False
         self._read.clear()
         self._onwards(page, first=True)
 
@@ -115,12 +115,3 @@ class Walk:
             raise Retriable(msg, code="catalogue_circle", field=page.next_page)
         self._read.add(page.next_page)
         self.url = page.next_page
-
-    def _again(self) -> bool:
-        """Begin again at the first page; False: that was done often enough."""
-        if self._restarts == MAX_RESTARTS:
-            self.settled = False
-            return False
-        self._restarts += 1
-        self.url, self._top, self._ended = None, None, False
-        return True

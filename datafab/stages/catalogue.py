@@ -118,9 +118,6 @@ class _Pass:
         while not walk.over:
             found = [each for dataset in walk.take(catalogue.page(walk.url)) for each in listed(dataset)]
             yield found, {"walk": walk.state()}
-        if not walk.settled:
-            self.ctx.log.warning("the catalogue changed too much while it was read: the next pass goes back as far")
-            self.notes["whole"] = False
 
     def _rows(self, url: str) -> Iterator[tuple[list[Raw], dict[str, Any]]]:
         """Yield chunks of the catalogue's list of resources, and how many rows that makes."""
@@ -189,7 +186,7 @@ def discover(ctx: Context) -> Iterator[Item]:
     if params.full and notes["whole"]:
         _withdraw(ctx, root, params.withdraw, ctx.created - (LAG if "list" in notes else 0))
     this = Item(source=f"catalogue:{root}", url=root)
-    why = "it was not read as far as the last time, or changed meanwhile: the next pass goes back as far"
+    why = "it was not read as far as the last time: the next pass goes back as far"
     yield this if notes["whole"] else this.failed(Skippable(why, code="not_whole"), Status.SKIPPED)
 
 
