@@ -69,6 +69,32 @@ def test_every_stage_and_flow_says_what_it_does():
     assert not [name for name, title in rows if not title]
 
 
+#: Flows and the pages that show them at work.
+PAGES_OF_FLOWS = {
+    "collect": "collect.md",
+    "collection": "collect.md",
+    "check_url": "collect.md",
+    "catalogue": "catalogue.md",
+    "source": "catalogue.md",
+    "again": "catalogue.md",
+    "withdraw": "catalogue.md",
+    "archive": "archive.md",
+    "publish": "publish.md",
+    "push": "push.md",
+    "callback": "push.md",
+}
+
+
+def test_every_flow_has_a_page_that_shows_what_comes_out():
+    rows = re.findall(
+        r"^\| `(\w+)` \| .*? \| .*? \| .*? \|$", TEXTS["stages.md"].partition("| stage |")[0], re.MULTILINE
+    )
+    assert set(PAGES_OF_FLOWS) == set(rows)
+    for flow, page in PAGES_OF_FLOWS.items():
+        assert re.search(rf"`{flow}`", TEXTS[page]), f"{page} does not name the flow {flow}"
+        assert re.search(r"^ *\$ datafab .*(\\\n.*)*\n *[^$\s`]", TEXTS[page], re.MULTILINE), f"{page} has no output"
+
+
 def test_every_route_is_told():
     assert not [path for path in described()["paths"] if not told(path)]
 
