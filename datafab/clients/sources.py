@@ -78,9 +78,13 @@ _SAW = """
 local found, at, but = {}, tonumber(ARGV[2]), tonumber(ARGV[4])
 for id, source in string.gmatch(ARGV[1], '([^\\n]+)\\n([^\\n]+)') do
   local seen = tonumber(redis.call('ZSCORE', KEYS[1], source)) or 0
-  local known = redis.call('HGET', ARGV[3] .. id, 'f')
-  redis.call('ZADD', KEYS[1], 'GT', ARGV[2], source)
-  found[#found + 1] = known and seen >= but and seen ~= at and '-' or known or ''
+  local known = redis.call('HMGET', ARGV[3] .. id, 'f', 'g')
+  if (tonumber(known[2]) or -1) >= but then
+    found[#found + 1] = '-'
+  else
+    redis.call('ZADD', KEYS[1], 'GT', ARGV[2], source)
+    found[#found + 1] = known[1] and seen >= but and seen ~= at and '-' or known[1] or ''
+  end
 end
 return table.concat(found, '\\n')
 """
@@ -205,7 +209,8 @@ class Sources:
     ) -> dict[str, str | None]:
         """Note that a pass that began at ``at`` has seen these sources; return their fingerprints of the last look.
 
-        Those that were looked at and seen before, at ``but`` or later, are left out: what was seen now may be older.
+        Those that were looked at and seen before, or withdrawn, at ``but`` or later are left out: what was seen now
+        may be older.
         """
         found: dict[str, str | None] = {}
         for first in range(0, len(sources), MANY):

@@ -29,7 +29,7 @@ from datafab.clients.sourcejobs import SOURCE, enqueue
 from datafab.clients.withdrawal import withdraw
 from datafab.domain import export
 from datafab.domain.catalogue import MAX_TITLE, Raw, Resource, excluded, fetchable, fingerprint, listed, moment
-from datafab.domain.payload import Item, Status
+from datafab.domain.payload import CatalogueFacts, Item, Status
 from datafab.domain.walk import Walk, until
 from datafab.errors import FlowError, Skippable, Wait
 from datafab.stage import Context, Stage
@@ -46,7 +46,8 @@ CHUNK = 1000
 NEW, KNOWN = 6, 9
 #: So many may vanish from a catalogue, whatever share of it they are.
 FEW = 100
-#: Seconds by which an exported list may be older than the catalogue: what was seen since has not vanished.
+#: Seconds by which an exported list may be older than the catalogue: what was seen since has not vanished, what was
+#: withdrawn since is not there, and what has changed since is for the next pass.
 LAG = 48 * 3600.0
 
 
@@ -183,9 +184,11 @@ def discover(ctx: Context) -> Iterator[Item]:
     root = ctx.services.catalogue(params.url).url
     notes = ctx.memo.get("pass") or _beginning(ctx, params, root)
     _Pass(ctx, params, root, ctx.services.settings.catalogue_exclude, notes).run()
+    as_of = ctx.created - (LAG if "list" in notes else 0)
     if params.full and notes["whole"]:
-        _withdraw(ctx, root, params.withdraw, ctx.created - (LAG if "list" in notes else 0))
-    this = Item(source=f"catalogue:{root}", url=root)
+        _withdraw(ctx, root, params.withdraw, as_of)
+    facts = CatalogueFacts(dated=datetime.fromtimestamp(as_of, UTC))
+    this = Item(source=f"catalogue:{root}", url=root, catalogue=facts)
     why = "it was not read as far as the last time: the next pass goes back as far"
     yield this if notes["whole"] else this.failed(Skippable(why, code="not_whole"), Status.SKIPPED)
 
@@ -221,14 +224,16 @@ def _withdraw(ctx: Context, root: str, share: float, since: float) -> None:
 
 
 def save_cursor(item: Item, ctx: Context) -> Item:
-    """Move the catalogue's cursor to where this pass began."""
+    """Move the catalogue's cursor to where this pass began, or to when the list that it read may have been made."""
     assert item.url is not None
-    ctx.services.sources.move(item.url, ctx.created)
+    assert item.catalogue is not None
+    assert item.catalogue.dated is not None
+    ctx.services.sources.move(item.url, item.catalogue.dated.timestamp())
     return item
 
 
 STAGES = (
     # Its tries are those of a whole pass, which may be hundreds of pages and of hours.
-    Stage(name="discover", queue="io", expand=discover, provides=frozenset({"url"}), retries=9),
-    Stage(name="save_cursor", queue="io", run=save_cursor, requires=frozenset({"url"}), retries=9),
+    Stage(name="discover", queue="io", expand=discover, provides=frozenset({"url", "catalogue"}), retries=9),
+    Stage(name="save_cursor", queue="io", run=save_cursor, requires=frozenset({"url", "catalogue"}), retries=9),
 )

@@ -76,6 +76,13 @@ def test_what_pages_have_said_is_not_overruled_by_an_older_list(sources: Sources
     assert sources.saw(URL, names, 200, but=50) == {"page": "f", "list": "f", "new": None}  # the same pass, again
     assert sources.saw(URL, names, 300, but=250) == {"page": "f", "list": "f", "new": None}
     assert sources.saw(URL, ["new"], 310, but=250) == {"new": None}  # seen, and not yet looked at
+    # What was withdrawn after the list was made is neither seen nor found.
+    sources.forget("page", 320)
+    sources.unsee(URL, "page", 320)
+    assert sources.saw(URL, ["page", "new"], 330, but=300) == {"new": None}
+    assert sources.vanished(URL, 1000) == 2
+    assert sources.saw(URL, ["page"], 330) == {"page": None}  # on a page
+    assert sources.saw(URL, ["page"], 330, but=321) == {"page": None}
 
 
 def test_a_job_made_before_its_source_was_withdrawn_knows_nothing(sources: Sources):
