@@ -176,7 +176,8 @@ class Services:
         from datafab.clients.detective import Detective  # noqa: PLC0415 - see above
 
         unpacked = UNPACKED * self.settings.max_bytes
-        return Detective(max_unpacked=unpacked, max_workbook=self.settings.max_workbook_bytes)
+        workbook, slab = self.settings.max_workbook_bytes, self.settings.analysis_slab_bytes
+        return Detective(max_unpacked=unpacked, max_workbook=workbook, at_once=slab)
 
     def store(self, root: str) -> Store:
         """Return the store with this root URL."""

@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     """Largest body fetched; unpacked it may be ten times as large."""
     max_workbook_bytes: int = Field(default=256 * 1024**2, ge=1)
     """Largest workbook or JSON document analysed, unpacked: it is held in memory, where it takes some times as much."""
+    analysis_slab_bytes: int = Field(default=64 * 1024**2, ge=1024**2)
+    """Bytes of a column that an analysis looks at in one go: less takes less memory, and longer on wide columns."""
     max_redirects: int = Field(default=10, ge=0)
     """Redirects followed."""
     file_root: Path | None = None

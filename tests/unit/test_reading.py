@@ -119,11 +119,11 @@ def test_a_table_larger_than_the_memory_that_it_may_have_lies_on_disk(
     assert not any(scratch.iterdir())
 
 
-def column(values: list[str]) -> Landed:
+def column(values: list[str], rows: int = 100) -> Landed:
     of = schema(1)
     batches = [
-        pa.RecordBatch.from_arrays([pa.array(values[at : at + 100], pa.string())], schema=of)
-        for at in range(0, len(values), 100)
+        pa.RecordBatch.from_arrays([pa.array(values[at : at + rows], pa.string())], schema=of)
+        for at in range(0, len(values), rows)
     ]
     return land(batches, of)
 
@@ -142,6 +142,18 @@ def test_a_column_in_parts_counts_as_a_whole_one(at_once: int, values: list[str]
     assert dict(counted) == counts
     missing = set(MISSING) & counts.keys()
     assert rows.repeated() == len(values) - len(counts) + max(0, len(missing) - 1)
+
+
+def test_values_that_differ_in_the_middle_only_are_dealt_out_evenly():
+    # Sixteen bytes each, so that blank ones stand where a window of the hashing ends; one value is longer than that.
+    names = [f"Eaux de {number:06}.." for number in range(40_000)]
+    values = [each for name in names for each in (name, "", "")] + ["x" * 300_000] * 2
+    with column(values, 60_000) as landed:
+        parts = list(Distinct(landed, 0, 300_000).parts())
+    assert sum(part.rows for part in parts) == len(values)
+    assert len({value for part in parts for value in part.values.to_pylist()}) == 40_002
+    assert len(parts) > 4
+    assert min(len(part.values) for part in parts) > 0.7 * 40_000 / len(parts)
 
 
 def test_a_sample_is_fair_and_the_same_each_time():

@@ -306,6 +306,19 @@ def test_a_file_stays_what_it_is_when_another_of_its_archive_changes(
     assert portal.hits["/two.zip"] == 2  # by link-proxy
 
 
+def test_all_files_of_a_large_archive_are_withdrawn(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
+    portal.answers["/large.zip"] = packed(**{f"{n:02}{'é' * 180}": TABLE for n in range(25)})
+    dataset = udata.add(portal.url("/large.zip"))
+    this = Pass(bench, udata)
+    until(lambda: len(this.enqueued) == 25, 60)
+    assert statuses(this.sources()) == ["ok"] * 25
+    names = [job.params["source"] for job in this.enqueued]
+    assert all(map(services().index.get, names))
+    udata.remove(dataset)
+    Pass(bench, udata, full=True)
+    assert not any(map(services().index.get, names))
+
+
 def test_a_file_that_leaves_its_archive_is_withdrawn(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
     portal.answers["/many.zip"] = packed(un=TABLE, deux=OTHER, trois=TABLE + OTHER)
     (resource,) = udata.resource_ids(udata.add(portal.url("/many.zip")))

@@ -17,7 +17,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from datafab.clients.detective import archive, others
 from datafab.clients.detective.columns import Columns
 from datafab.clients.detective.distinct import Distinct, Rows
-from datafab.clients.detective.landing import Landed, land, sample, schema
+from datafab.clients.detective.landing import AT_ONCE, Landed, land, sample, schema
 from datafab.clients.detective.reading import Text, Unlike
 from datafab.clients.detective.refusals import READING, refusals, refuse
 from datafab.clients.detective.typed import write
@@ -59,6 +59,7 @@ class Detective:
         max_unpacked: bytes that a gzip or a member of a zip may unpack to.
         max_workbook: bytes that a workbook or a JSON document may have unpacked: it is held in memory as a whole.
         max_columns: columns whose formats are looked for; the rest are only counted.
+        at_once: bytes of a column that are looked at in one go; an analysis takes some times as much memory.
         quick: whether columns are filtered before csv-detective is asked for single values.
     """
 
@@ -68,11 +69,13 @@ class Detective:
         max_unpacked: int = 100 * GIB,
         max_workbook: int = GIB // 4,
         max_columns: int = MAX_COLUMNS,
+        at_once: int = AT_ONCE,
         quick: bool = True,
     ) -> None:
         self._max_unpacked = max_unpacked
         self._max_workbook = max_workbook
         self._max_columns = max_columns
+        self._at_once = at_once
         self._quick = quick
 
     def analyse(
@@ -233,7 +236,7 @@ class Detective:
         for position, name in enumerate(names):
             job.check()
             job.progress(position, len(names), "columns")
-            parts = list(Distinct(landed, position).parts(rows))
+            parts = list(Distinct(landed, position, self._at_once).parts(rows))
             columns.add(name, parts, named=bool(header[position].strip()), known=(known or {}).get(position))
         first, end = columns.sides()
         found = columns.result()

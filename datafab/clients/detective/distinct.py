@@ -5,6 +5,7 @@ Equal values are always in the same part, so that what is found of each part add
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,9 @@ class Part:
         return int(self.counts.sum())
 
     def only(self, mask: np.ndarray) -> Part:
-        """Return those where a mask is true."""
+        """Return those where a mask is true; mostly that is all of them, which need no copy."""
+        if mask.all():
+            return self
         return Part(self.values.filter(pa.array(mask)), self.counts[mask])
 
 
@@ -114,7 +117,7 @@ class Distinct:
 
     def _number(self) -> int:
         """Return into how many parts the values are dealt."""
-        return -(-int(self._landed.sizes[self._position]) // self._at_once)
+        return min(2**16 - 1, -(-int(self._landed.sizes[self._position]) // self._at_once))
 
     def _slabs(self) -> list[pa.DictionaryArray] | None:
         """Return the values of each slab once, with the place of every row's among them; None: they are too many."""
@@ -144,29 +147,37 @@ class Distinct:
         return Part(values, counts)
 
     def _divided(self, number: int, rows: Rows | None) -> Iterator[Part]:
-        """Deal the values into parts by some of their bytes, reading the column once for each part."""
+        """Deal the values into parts, reading the column once for each part."""
+        dealt = self._dealt(number)
         codes = np.zeros(self._landed.rows, dtype=np.int32) if rows is not None else None
         base, missing = 0, []
         for part in range(number):
-            chosen, places, start = [], [], 0
+            mine = dealt == part
+            chosen, start = [], 0
             for group in self._landed.groups(self._position):
-                values = group.combine_chunks() if group.num_chunks != 1 else group.chunk(0)
-                mine = _dealt(values, number) == part
-                chosen.append(values.filter(pa.array(mine)))
-                if codes is not None:
-                    places.append(np.flatnonzero(mine) + start)
-                start += len(values)
-            encoded = _encoded(pa.chunked_array(chosen))
+                chosen += group.filter(pa.array(mine[start : start + len(group)])).chunks
+                start += len(group)
+            encoded = _encoded(pa.chunked_array(chosen, pa.string()))
             del chosen
             indices = encoded.indices.to_numpy()
             if codes is not None:
-                codes[np.concatenate(places)] = indices + base
+                codes[mine] = indices + base
                 missing.append(_missing(encoded.dictionary) + base)
             base += len(encoded.dictionary)
             counts = np.bincount(indices, minlength=len(encoded.dictionary)).astype(np.int64)
             yield Part(encoded.dictionary, counts)
         if rows is not None and codes is not None and rows.wants(base, np.concatenate(missing)):
             rows.mix(codes, 0, np.concatenate(missing))
+
+    def _dealt(self, number: int) -> np.ndarray:
+        """Return the part of each row."""
+        dealt = np.zeros(self._landed.rows, dtype=np.uint16)
+        start = 0
+        for group in self._landed.groups(self._position):
+            for values in group.chunks:
+                dealt[start : start + len(values)] = (_hashes(values) >> np.uint64(33)) % np.uint64(number)
+                start += len(values)
+        return dealt
 
 
 def _united(dictionaries: Sequence[pa.Array]) -> tuple[pa.Array, np.ndarray]:
@@ -187,18 +198,38 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
     return encoded if isinstance(encoded, pa.DictionaryArray) else encoded.chunk(0)
 
 
-def _dealt(values: pa.Array, number: int) -> np.ndarray:
-    """Return the part of each value: by its length, its last two bytes and the one in its middle."""
+def _hashes(values: pa.Array) -> np.ndarray:
+    """Return 64 bits of each value that depend on all of its bytes; equal values have equal ones.
+
+    They are a polynomial of the bytes: the difference of two sums over the whole text, moved to its beginning.
+    """
     _, offsets, data = values.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int32)[values.offset : values.offset + len(values) + 1].astype(np.int64)
-    raw = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(1, dtype=np.uint8)
-    first, length = bounds[:-1], np.diff(bounds)
-    mixed = length.astype(np.uint64)
-    for back in (1, 2):
-        at = np.where(length >= back, bounds[1:] - back, 0)
-        mixed = mixed * np.uint64(31) + np.where(length >= back, raw[at], 0).astype(np.uint64)
-    middle = np.where(length > 0, raw[np.where(length > 0, first + length // 2, 0)], 0)
+    raw = np.frombuffer(data, dtype=np.uint8) if data is not None and data.size else np.zeros(0, dtype=np.uint8)
+    hashes = np.zeros(len(values), dtype=np.uint64)
+    start = 0
     with np.errstate(over="ignore"):
-        mixed = (mixed * np.uint64(31) + middle.astype(np.uint64)) * _SPREAD
-    dealt: np.ndarray = (mixed >> np.uint64(33)) % np.uint64(number)
-    return dealt
+        while start < len(values):
+            end = max(start + 1, int(np.searchsorted(bounds, bounds[start] + _WINDOW, side="right")) - 1)
+            here = bounds[start : end + 1] - bounds[start]
+            text = raw[bounds[start] : bounds[end]]
+            if len(text) > _WINDOW:  # one value alone
+                hashes[start] = zlib.crc32(text.tobytes())
+            else:
+                sums = np.zeros(len(text) + 1, dtype=np.uint64)
+                np.cumsum(_POWERS[: len(text)] * (text.astype(np.uint64) + np.uint64(1)), out=sums[1:])
+                hashes[start:end] = (sums[here[1:]] - sums[here[:-1]]) * _INVERSES[here[:-1]]
+            start = end
+    return hashes * _SPREAD
+
+
+def _powers(base: int) -> np.ndarray:
+    powers = np.full(_WINDOW + 1, base, dtype=np.uint64)
+    powers[0] = 1
+    with np.errstate(over="ignore"):
+        return np.cumprod(powers)
+
+
+#: Bytes of a column that are hashed in one go.
+_WINDOW = 2**18
+_POWERS, _INVERSES = _powers(int(_MIX)), _powers(pow(int(_MIX), -1, 2**64))

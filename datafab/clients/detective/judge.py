@@ -68,18 +68,10 @@ class Judge:
         return scores, self._ways(scores, parts)
 
     def _proposed(self, parts: Sequence[Part]) -> set[str]:
-        """Return the formats that are not out after a look at a sample."""
-        # With several parts: enough rows in all are enough rows in some part.
-        return set().union(*(self._out_of(part) for part in parts))
-
-    def _out_of(self, part: Part) -> set[str]:
-        if part.rows <= SAMPLE and len(part.values) <= LOOKS[0]:
+        """Return the formats that are not out after a look at a sample of all rows."""
+        if sum(part.rows for part in parts) <= SAMPLE and sum(len(part.values) for part in parts) <= LOOKS[0]:
             return set(self.formats)
-        # The same content is judged alike each time.
-        chances = np.random.default_rng(0)
-        drawn = chances.integers(0, part.rows, SAMPLE)
-        places = np.searchsorted(np.cumsum(part.counts), drawn, side="right")
-        sample = [self.convert(value) for value in part.values.take(pa.array(places)).to_pylist()]
+        sample = [self.convert(value) for value in _drawn(parts)]
         return {name for name in self.formats if not _out(FORMATS[name], sample)}
 
     def _share(self, name: str, parts: Sequence[Part], filled: int) -> float:
@@ -149,6 +141,18 @@ class Judge:
         known = dates.read(name, part.values)
         rest = part.values.filter(pc.invert(known.mask))
         return [*known.standing, *rest.to_pylist()]
+
+
+def _drawn(parts: Sequence[Part]) -> list[str]:
+    """Draw the values of a sample of rows; of the same content the same ones each time."""
+    first = np.concatenate([[0], np.cumsum([part.rows for part in parts])])
+    drawn = np.random.default_rng(0).integers(0, first[-1], SAMPLE)
+    values = np.empty(SAMPLE, dtype=object)
+    for part, begin, end in zip(parts, first[:-1], first[1:], strict=True):
+        mine = np.flatnonzero((drawn >= begin) & (drawn < end))
+        places = np.searchsorted(np.cumsum(part.counts), drawn[mine] - begin, side="right")
+        values[mine] = part.values.take(pa.array(places)).to_pylist()
+    return values.tolist()
 
 
 def _out(known: Format, sample: Sequence[Any]) -> bool:

@@ -25,7 +25,7 @@ ROWS, CHARS = 10_000, 4 * 1024**2
 #: Bytes of a row group.
 GROUP = 16 * 1024**2
 #: Bytes of a column that are looked at in one go.
-AT_ONCE = 96 * 1024**2
+AT_ONCE = 64 * 1024**2
 
 Batches = Iterable[pa.RecordBatch]
 
