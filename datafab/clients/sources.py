@@ -33,8 +33,8 @@ AGAIN = f"{PREFIX}again"
 #: Looks at a source that are kept, the last one first, each in a field of its own of at most so many characters: Redis
 #: keeps a hash packed, in a third of the bytes, while none of its values is longer than 64.
 LOOKS, MAX_LOOK = 5, 64
-#: Names of its parts that are kept.
-MAX_PARTS = 4000
+#: Characters of the names of its parts that are kept: what is not there cannot be withdrawn one day.
+MAX_PARTS = 1_000_000
 
 # Of two jobs on one source the one that was made later knows better, whichever ends last; of one that was withdrawn
 # since, none does. The looks are told in any case, the last one first.
@@ -188,8 +188,8 @@ class Sources:
             facts["etag"] = None
         if len(facts.get("modified") or "") > MAX_DATE:
             facts["modified"] = None
-        if len(facts.get("parts") or "") > MAX_PARTS:
-            facts["parts"] = None
+        if len(parts := facts.get("parts") or "") > MAX_PARTS:
+            facts["parts"] = parts[:MAX_PARTS].rpartition("\n")[0]
         args: list[Any] = [look.at, KEPT, str(look)]
         for name, value in facts.items():
             args += [_LETTERS[name], value or ""]

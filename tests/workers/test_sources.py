@@ -128,6 +128,12 @@ def test_headers_too_long_to_keep_are_left_out(sources: Sources):
     assert sources.facts("a") == Facts(fingerprint="f")
 
 
+def test_of_too_many_parts_whole_names_are_kept(sources: Sources, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("datafab.clients.sources.MAX_PARTS", 10)
+    assert sources.remember("a", look(1), parts="one\ntwo\nthree")
+    assert sources.facts("a").parts == "one\ntwo"
+
+
 def test_many_and_very_long_sources(sources: Sources):
     names = [f"datagouv:{number}" for number in range(1201)] + ["file:" + "é" * 1000]
     for name in names[::100]:
