@@ -111,6 +111,7 @@ class Facts:
         downloads: digest of what link-proxy kept of it.
         changed: Unix time at which its content was found to be another than before.
         parts: names of the further files at its address, each a source of its own; one a line.
+        catalogue: root of its catalogue's API, if it is not that of the settings.
     """
 
     fingerprint: str | None = None
@@ -122,6 +123,7 @@ class Facts:
     downloads: str | None = None
     parts: str | None = None
     changed: str | None = None
+    catalogue: str | None = None
 
 
 class Look(NamedTuple):
@@ -145,7 +147,7 @@ class Look(NamedTuple):
         return f"{self.at:.0f} {self.status} {self.job}{f' {self.error}' if self.error else ''}"[:MAX_LOOK]
 
 
-_LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstdpc", strict=True))
+_LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstdpco", strict=True))
 
 
 def address(url: str) -> str:

@@ -51,6 +51,8 @@ def look_again(item: Item, ctx: Context) -> Item:
     dataset = Dataset(id=known.dataset_id, title=known.dataset_title, organisation=known.organisation)
     params: dict[str, Any] = {"source": item.source, "url": known.resource_url, "dataset": dataset.dump()}
     params |= {"title": known.title} | ({"dated": known.modified.isoformat()} if known.modified else {})
+    catalogue = sources.facts(item.source).catalogue
+    params |= {"catalogue": catalogue} if catalogue else {}
     ctx.enqueue("source", params | {"force": True, "again": True, "priority": PRIORITY}, f"again:{item.source}:{due!r}")
     # The job says when the next look is; should it come to no end, there is one nevertheless.
     sources.look_at(item.source, time.time() + ctx.services.settings.job_deadline)

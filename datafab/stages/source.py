@@ -155,7 +155,7 @@ def _remember(item: Item, ctx: Context) -> None:
         facts |= {"etag": seen.etag, "modified": seen.modified, "downloads": seen.downloads}
     if seen.fingerprint and (item.error is None or not (may_pass(item.error.type) or item.error.type in OURS)):
         facts["fingerprint"] = seen.fingerprint
-    facts["changed"] = f"{changed:.0f}"
+    facts |= {"changed": f"{changed:.0f}", "catalogue": ctx.params.get("catalogue")}
     look = Look(ctx.created, item.status.value, ctx.job, item.error.type if item.error else None)
     if not ctx.services.sources.remember(item.source, look, **facts):
         ctx.log.info("it was withdrawn meanwhile")

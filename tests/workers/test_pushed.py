@@ -319,12 +319,27 @@ def test_a_server_that_asks_for_a_pause_is_left_alone_by_all(bench: Bench, porta
     assert asked == ["/0.csv", "/0.csv"]
 
 
-def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(bench: Bench, portal: Site):
-    names = [f"datagouv:{uuid.uuid4()}" for _ in range(3)]
+@pytest.fixture
+def other() -> Iterator[Catalogue]:
+    """A catalogue that is not that of the settings."""
+    with catalogue() as sandbox:
+        yield sandbox
+
+
+def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(
+    bench: Bench, portal: Site, other: Catalogue
+):
+    lost = other.add(portal.url("/absent.csv"))
+    moved = other.add(portal.url("/moved.csv"))
+    names = [f"datagouv:{other.resource_ids(one)[0]}" for one in (moved, other.add(portal.url("/b.csv")), lost)]
     portal.answers["/b.csv"] = Answer(TABLE)
     started = time.time()
-    for name, path in zip(names, ("/a.csv", "/b.csv", "/absent.csv"), strict=True):
-        look(bench, portal.url(path), name, dataset={"id": "d1", "title": "Jeu"}, catalogue="http://127.0.0.1:9/x")
+    for name, path in zip(names, ("/moved.csv", "/b.csv", "/absent.csv"), strict=True):
+        portal.answers["/moved.csv"] = Answer(TABLE)
+        look(bench, portal.url(path), name, dataset={"id": "d1", "title": "Jeu"}, catalogue=other.url)
+    other.change(names[0].removeprefix("datagouv:"), url=portal.url("/a.csv"))
+    other.datasets.pop(lost)
+    del portal.answers["/moved.csv"]
     sources = services().sources
     assert all(12 * 3600 <= sources.due_at(name) - started < 12 * 3600 + 900 for name in names)
     assert not bench.run("again").total
@@ -337,7 +352,7 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(benc
     assert any(counts.skipped for job in both if (counts := bench.end(job).counts))
     made = [bench.end(job.id, 60) for job in jobs().made_after(started, "source") if job.params.get("again")]
     assert sorted(job.params["source"] for job in made) == sorted(names)
-    assert portal.hits - before == {"/a.csv": 1, "/b.csv": 1, "/absent.csv": 1}
+    assert portal.hits - before == {"/moved.csv": 1, "/a.csv": 1, "/b.csv": 1, "/absent.csv": 1}
     hit = services().index.get(names[0])
     assert (hit.sha256, hit.dataset_title) == (hashlib.sha256(TABLE + b"1;x\n").hexdigest(), "Jeu")
     assert sources.due_at("datagouv:unknown") is None
