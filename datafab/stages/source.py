@@ -95,6 +95,8 @@ def remember(item: Item, ctx: Context) -> Item:
     if "told" in ctx.memo:
         _tell(item, ctx)
         return item
+    if item.status is Status.UNCHANGED and item.sha256 is None:  # another job has looked, this one has not
+        return item
     news = _is_news(item, ctx)
     _remember(item, ctx)
     if news:

@@ -404,6 +404,22 @@ def test_the_catalogue_is_told_how_its_file_is_when_that_has_changed(bench: Benc
     assert len(written(told)) == 3
 
 
+def test_a_job_that_comes_after_a_look_says_nothing_of_its_own(bench: Bench, portal: Site, told: Catalogue):
+    portal.answers["/ill.csv"] = Answer(b"\0\1\2" * 99)
+    dataset = told.add(portal.url("/ill.csv"))
+    source = f"datagouv:{told.resource_ids(dataset)[0]}"
+    given = {"source": source, "dataset": {"id": dataset, "title": "Jeu"}, "fingerprint": "f" * 32}
+    assert look(bench, portal.url("/ill.csv"), **given)[0].counts.failed
+    extras = told.datasets[dataset]["resources"][0]["extras"].copy()
+    assert extras["check:available"]
+    told.control.forget()
+    before = services().sources.looks(source)
+    assert bench.run("source", url=portal.url("/ill.csv"), **given).counts.unchanged == 1
+    assert written(told) == []
+    assert told.datasets[dataset]["resources"][0]["extras"] == extras
+    assert services().sources.looks(source) == before
+
+
 def test_a_catalogue_that_will_not_be_told_fails_no_file_and_the_key_goes_nowhere_else(
     bench: Bench, portal: Site, told: Catalogue
 ):
