@@ -47,8 +47,24 @@ class Pinged(Protocol):
 class Services:
     """What stages reach the world through. Each client is made when it is first asked for."""
 
-    def __init__(self, settings: Settings, *, jobs: Jobs | None = None, secrets: Secrets | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        patience: float = 30,
+        jobs: Jobs | None = None,
+        secrets: Secrets | None = None,
+    ) -> None:
+        """Make them.
+
+        Args:
+            settings: what they need to know.
+            patience: seconds for which a Redis that does not answer is waited for.
+            jobs: instead of those of the cluster.
+            secrets: instead of those of the cluster.
+        """
         self.settings = settings
+        self.patience = patience
         self._stores: dict[str, Store] = {}
         if jobs is not None:
             self.jobs = jobs
@@ -65,19 +81,19 @@ class Services:
     @cached_property
     def jobs(self) -> Jobs:
         """The jobs of the cluster."""
-        return RedisJobs(self.settings, connect(self._redis_url, patience=30))
+        return RedisJobs(self.settings, connect(self._redis_url, patience=self.patience))
 
     @cached_property
     def secrets(self) -> Secrets:
         """The secrets of jobs."""
-        return RedisSecrets(self.settings, connect(self._redis_url, patience=30))
+        return RedisSecrets(self.settings, connect(self._redis_url, patience=self.patience))
 
     @cached_property
     def gates(self) -> Gates:
         """What one job at a time may pass. Without a cluster there is but one."""
         if self.settings.redis_url is None:
             return MemoryGates()
-        return RedisGates(connect(self.settings.redis_url, patience=30))
+        return RedisGates(connect(self.settings.redis_url, patience=self.patience))
 
     @cached_property
     def callback(self) -> Callback:
@@ -100,7 +116,7 @@ class Services:
     @cached_property
     def sources(self) -> Sources:
         """What is known of sources between two jobs."""
-        return Sources(self.settings, connect(self._redis_url, patience=30))
+        return Sources(self.settings, connect(self._redis_url, patience=self.patience))
 
     @cached_property
     def measures(self) -> Measures:
@@ -110,7 +126,7 @@ class Services:
     @cached_property
     def turns(self) -> Turns:
         """The turns at the servers of others."""
-        return Turns(self.settings, connect(self._redis_url, patience=30))
+        return Turns(self.settings, connect(self._redis_url, patience=self.patience))
 
     @cached_property
     def linkproxy(self) -> LinkProxy:
@@ -141,7 +157,7 @@ class Services:
     @cached_property
     def publications(self) -> Publications:
         """What was announced over WIS2."""
-        return Publications(self.settings, connect(self._redis_url, patience=30))
+        return Publications(self.settings, connect(self._redis_url, patience=self.patience))
 
     @cached_property
     def wis2suite(self) -> Wis2Suite:
@@ -168,7 +184,7 @@ class Services:
         file = index_file(self.settings.index)
         if self.settings.redis_url is None or file is None:
             return None
-        return Owner(connect(self.settings.redis_url, patience=30), file)
+        return Owner(connect(self.settings.redis_url, patience=self.patience), file)
 
     @cached_property
     def detective(self) -> Detective:

@@ -33,7 +33,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="DATAFAB_", frozen=True, extra="ignore", env_ignore_empty=True)
 
     home: Path = Field(default_factory=_default_home)
-    """Folder of the embedded cluster: Redis data, store, index, logs, ``cluster.json``."""
+    """Folder of the embedded cluster: Redis data, store, index, logs, ``cluster.json``; unset:
+    ``~/.local/share/datafab``."""
     redis_url: str | None = Field(default=None, repr=False)
     """Redis >= 6.2 of the cluster; unset: an embedded cluster on this host."""
     store_url: str | None = None
@@ -86,9 +87,9 @@ class Settings(BaseSettings):
     per_host: int = Field(default=4, ge=1)
     """Connections to one host at once, per job."""
     io_threads: int = Field(default=64, ge=1)
-    """Threads of a worker on the queue ``io``."""
+    """Threads of a worker on the queue ``io`` that ``datafab up`` or compose starts; elsewhere ``-c`` tells."""
     cpu_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Processes of a worker on the queue ``cpu``; unset: one per core."""
+    """Processes of such a worker on the queue ``cpu``; unset: one per core."""
     connect_timeout: float = Field(default=10.0, gt=0)
     """Seconds to connect to a server."""
     read_timeout: float = Field(default=60.0, gt=0)

@@ -13,7 +13,6 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from datafab import flows
-from datafab.clients.jobs import RedisJobs, connect
 from datafab.errors import SettingError
 from datafab.services import Services
 from datafab.settings import Settings, load
@@ -78,4 +77,4 @@ def _services(settings: Settings) -> Services:
     if settings.redis_url is None:
         msg = "DATAFAB_REDIS_URL is not set: the webhook needs a cluster; `datafab up` starts one with its own webhook"
         raise SettingError(msg, field="DATAFAB_REDIS_URL")
-    return Services(settings, jobs=RedisJobs(settings, connect(settings.redis_url, patience=1)))
+    return Services(settings, patience=1)

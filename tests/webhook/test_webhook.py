@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
-from datafab.clients.jobs import RedisJobs, connect
 from datafab.domain.document import Document
 from datafab.domain.job import Job
 from datafab.domain.payload import Status
@@ -50,7 +49,7 @@ class Site:
         self.server = server
         self.start = kind()
         self.settings = load(home=home, redis_url=server.url)
-        self.services = Services(self.settings, jobs=RedisJobs(self.settings, connect(server.url, patience=1)))
+        self.services = Services(self.settings, patience=1)
         self.app = create_app(self.settings, self.services, self.start)
         self.http = self.app.test_client()
 
@@ -315,7 +314,9 @@ def test_without_redis_everything_but_health_answers_503_soon(tmp_path):
             assert answer.status_code == 503
             assert answer.headers["Retry-After"] == "5"
             assert answer.json["error"]["type"] == "redis_away"
+        began = time.monotonic()
         ready = site.http.get("/ready")
+        assert time.monotonic() - began < 10  # each of two clients waited for half a minute once
         assert ready.status_code == 503
         assert ready.json["services"]["redis"]
         assert site.http.get("/health").status_code == 200
