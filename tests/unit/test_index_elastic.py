@@ -17,6 +17,7 @@ from elasticsearch import ApiError
 
 from datafab.clients.index import Outcome, open_index
 from datafab.clients.index.elastic_errors import failure, outcome
+from datafab.clients.index.elastic_making import PAGE
 from datafab.clients.index.elastic_mapping import VIEWS, entry, read, template
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.domain.document import Column, Document
@@ -394,6 +395,18 @@ def serving(fake: Fake) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def test_an_index_that_is_half_read_is_not_taken_for_all_of_it(elastic_index):
+    assert list(elastic_index.documents()) == []
+    elastic_index.put_many([doc(f"file:{number}") for number in range(PAGE + 1)])
+    elastic_index.refresh()
+    found = elastic_index.documents()
+    next(found)
+    elastic_index.client.clear_scroll(scroll_id="_all")  # as when it is started again, or ten minutes have passed
+    with pytest.raises(Retriable, match="begin again"):
+        list(found)
+    assert len(list(elastic_index.documents())) == PAGE + 1
 
 
 def test_a_full_server_is_no_failure_of_a_document():

@@ -172,10 +172,8 @@ class ElasticIndex:
     def documents(self) -> Iterator[Document]:
         """Yield every document that a search sees, in no order."""
         with self.telling():
-            try:
+            if self.client.indices.exists(index=self.name):
                 yield from making.stored(self, self.name)
-            except NotFoundError:
-                return
 
     def count(self) -> int:
         """Return how many documents a search sees."""

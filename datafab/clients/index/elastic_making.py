@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 import structlog
 from elasticsearch import BadRequestError, ConflictError, Elasticsearch, NotFoundError
-from elasticsearch.helpers import scan
+from elasticsearch.helpers import ScanError, scan
 
 from datafab.clients.index import elastic_legacy
 from datafab.clients.index.elastic_errors import SETTING
 from datafab.clients.index.elastic_mapping import SCHEMA, VIEWS, read, template
 from datafab.domain.document import Document
-from datafab.errors import FlowError
+from datafab.errors import FlowError, Retriable
 
 #: Documents that are read at once to be copied, and how long the server remembers where we are.
 PAGE, REMEMBERED = 500, "10m"
@@ -104,9 +104,17 @@ def told(at: Aliased, index: str) -> dict[str, Any]:
 
 
 def stored(at: Aliased, index: str) -> Iterator[Document]:
-    """Yield the documents of an index, as they were when the first was asked for."""
-    hits = scan(at.client, index=index, size=PAGE, scroll=REMEMBERED, source_excludes=VIEWS)
-    return (read(hit["_source"]) for hit in hits)
+    """Yield the documents of an index, as they were when the first was asked for.
+
+    Raises:
+        Retriable: the server does not know any more how far they were read, or not all of it answers.
+    """
+    try:
+        for hit in scan(at.client, index=index, size=PAGE, scroll=REMEMBERED, source_excludes=VIEWS):
+            yield read(hit["_source"])
+    except (NotFoundError, ScanError) as error:
+        msg = f"{at.shown} has forgotten how far {index} was read, or is not whole: begin again"
+        raise Retriable(msg, code="index", field=SETTING) from error
 
 
 def delete(at: Aliased, index: str, name: str, version: int | None) -> bool:
