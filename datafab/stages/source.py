@@ -28,7 +28,7 @@ SOURCE = "datagouv:"
 #: How often a catalogue is told at most.
 MAX_TELLS = 3
 #: Failures that say nothing of the source.
-OURS = frozenset({"internal", "parked", "index", "missing_list", "firewall"})
+OURS = frozenset({"internal", "parked", "index", "index_refused", "missing_list", "firewall", "turn"})
 
 
 class SourceParams(BaseModel):

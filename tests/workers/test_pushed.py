@@ -283,6 +283,17 @@ def test_a_firewalls_page_is_no_verdict(bench: Bench, portal: Site):
     assert services().sources.facts(name).fingerprint == "f" * 32
 
 
+def test_a_file_whose_turn_never_comes_is_for_the_next_pass(bench: Bench, portal: Site):
+    name = f"datagouv:{uuid.uuid4()}"
+    bench.redis.hset("datafab:1:host:localhost", "t", time.time() + 48 * 3600)  # longer than a stage has patience
+    url = portal.url("/a.csv").replace("127.0.0.1", "localhost")
+    assert look(bench, url, name, fingerprint="f" * 32, priority=9)[1] == "turn"
+    assert services().sources.facts(name).fingerprint is None
+    bench.redis.delete("datafab:1:host:localhost")
+    assert look(bench, url, name, fingerprint="f" * 32, priority=9)[1] == "ok"
+    assert services().sources.facts(name).fingerprint == "f" * 32
+
+
 def test_a_file_may_be_too_large_for_its_format(bench: Bench, portal: Site):
     portal.route = lambda path, _: Answer(b"a;b\n" + b"1;2\n" * 400, chunked="chunked" in path)
     assert look(bench, portal.url("/a.csv"))[1] == "too_large"
