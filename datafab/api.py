@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from functools import lru_cache
 from typing import Any
 
 from datafab.clients.jobs import MAX_LINES, after_key
+from datafab.clients.jobs import connect as redis_at
 from datafab.domain.document import Results
 from datafab.domain.job import Job, JobStatus
 from datafab.domain.payload import Counts, ItemError
@@ -145,6 +148,7 @@ def connect(settings: Settings | None = None) -> Settings:
 
     Raises:
         NotFound: there is none.
+        redis.exceptions.RedisError: its Redis does not answer.
     """
     settings = settings or cluster.settings()
     if settings.redis_url is None:
@@ -153,9 +157,17 @@ def connect(settings: Settings | None = None) -> Settings:
             msg = "no cluster: start one with `datafab up`, or set DATAFAB_REDIS_URL"
             raise NotFound(msg, field="DATAFAB_REDIS_URL")
         settings = load(**settings.model_dump(exclude_unset=True) | {"redis_url": here.redis_url})
+    _answers(str(settings.redis_url))
     if settings != cluster.settings():
         cluster.use(settings)
     return settings
+
+
+@lru_cache
+def _answers(url: str) -> None:
+    """Ask Redis once, for a second: what comes after rides out its restarts, and would wait for half a minute."""
+    with closing(redis_at(url, patience=1)) as client:
+        client.ping()
 
 
 def enqueue(flow: str, *, key: str | None = None, secrets: Mapping[str, str] | None = None, **params: Any) -> JobHandle:
