@@ -86,8 +86,8 @@ def _watch(settings: Settings) -> None:
     flower = f"http://{settings.flower_bind}"
     tasks = requests.get(f"{flower}/api/tasks", timeout=10).json()
     # It knows no name of a task whose message it has not seen, as it was starting then.
-    names = sorted({task["name"] for task in tasks.values() if task["name"]} - {"datafab.tick"})
-    show.out.print(f"\n[bold]Flower[/] at {flower} saw {', '.join(names)}", highlight=False, soft_wrap=True)
+    names = sorted({task["name"].removeprefix("datafab.") for task in tasks.values() if task["name"]} - {"tick"})
+    show.out.print(f"\n[bold]Flower[/] at {flower} saw the tasks {', '.join(names)}", highlight=False)
 
 
 def _invite(settings: Settings) -> None:

@@ -43,4 +43,4 @@ def play(scene: Scene) -> None:
     table.add_row("describe", f"edition {stored['edition']['from']} to {stored['edition']['to']}, extent")
     table.add_row("tidy", "upload deleted")
     show.out.print(table)
-    show.out.print(f"asked once each: {', '.join(asked)}; looked {looks} times", highlight=False, soft_wrap=True)
+    show.out.print(f"asked once each: {', '.join(asked)}; looked {looks} times", highlight=False)
