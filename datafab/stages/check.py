@@ -169,6 +169,10 @@ def fetch(item: Item, ctx: Context) -> Item:
             return fetch(moved, ctx)
         raise fetched.error(shown(fetched.url), later=("firewall",))
     facts = facts.evolve(etag=_header(fetched, "etag"), modified=_header(fetched, "last-modified"))
+    status = Status.UNCHANGED if fetched.sha256 == known.sha256 else Status.OK
+    if ctx.params.get("again") and status is Status.OK and facts.modified:
+        # It has changed since the catalogue gave a date, or since its server gave the one that was noted.
+        facts = facts.evolve(dated=None)
     return item.evolve(
         store=ctx.services.settings.store,
         sha256=fetched.sha256,
@@ -176,7 +180,7 @@ def fetch(item: Item, ctx: Context) -> Item:
         media_type=media_type(fetched.headers),
         filename=filename(fetched.headers, fetched.url),
         catalogue=facts,
-        status=Status.UNCHANGED if fetched.sha256 == known.sha256 else Status.OK,
+        status=status,
     )
 
 

@@ -347,7 +347,8 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(
     started = time.time()
     for name, path in zip(names, ("/moved.csv", "/b.csv", "/absent.csv"), strict=True):
         portal.answers["/moved.csv"] = Answer(TABLE)
-        look(bench, portal.url(path), name, dataset={"id": "d1", "title": "Jeu"}, catalogue=other.url)
+        given = {"dataset": {"id": "d1", "title": "Jeu"}, "dated": "2026-01-31T00:00:00Z"}
+        look(bench, portal.url(path), name, catalogue=other.url, **given)
     other.change(names[0].removeprefix("datagouv:"), url=portal.url("/a.csv"))
     other.datasets.pop(lost)
     del portal.answers["/moved.csv"]
@@ -357,7 +358,7 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(
     sources.look_at("datagouv:unknown", time.time() - 9)
     for name in names:
         sources.look_at(name, time.time() - 5)
-    portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n")
+    portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n", headers={"Last-Modified": "Fri, 20 Nov 2026 05:12:00 GMT"})
     before = portal.hits.copy()
     both = [bench.start("again") for _ in range(2)]  # as two beats would
     assert any(counts.skipped for job in both if (counts := bench.end(job).counts))
@@ -366,6 +367,8 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(
     assert portal.hits - before == {"/moved.csv": 1, "/a.csv": 1, "/b.csv": 1, "/absent.csv": 1}
     hit = services().index.get(names[0])
     assert (hit.sha256, hit.dataset_title) == (hashlib.sha256(TABLE + b"1;x\n").hexdigest(), "Jeu")
+    modified = [services().index.get(name).modified.isoformat()[:10] for name in names[:2]]
+    assert modified == ["2026-11-20", "2026-01-31"]  # as its server says, where that knows better
     assert sources.due_at("datagouv:unknown") is None
     # The next looks, but at what is gone, for the catalogue does not have it either.
     assert all(sources.due_at(name) > time.time() + 11 * 3600 for name in names[:2])
