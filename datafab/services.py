@@ -171,9 +171,9 @@ class Services:
             self.index_owner.check()
         return open_index(self.settings.index, self.settings)
 
-    @cached_property
+    @property
     def written_index(self) -> Index:
-        """The same, for whoever writes it."""
+        """The same, for whoever writes it: asked for each time, as it may have been moved to another host meanwhile."""
         if self.index_owner is not None:
             self.index_owner.claim()
         return self.index
@@ -232,7 +232,6 @@ class Services:
         for name in ("jobs", "fetcher", "mqtt", "publications", "sources", "turns", "index"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
-        self.__dict__.pop("written_index", None)
         if owner := self.__dict__.pop("index_owner", None):
             owner.close()
         self._stores.clear()

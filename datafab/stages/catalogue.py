@@ -218,7 +218,7 @@ def _withdraw(ctx: Context, root: str, share: float, since: float) -> None:
     # Jobs on them may have been made since this pass began; those that come later have been seen since.
     while (at := time.time()) and (some := sources.some_vanished(root, since)):
         ctx.check()
-        withdraw(sources, ctx.services.index, root, some, at)
+        withdraw(sources, ctx.services.written_index, root, some, at)
     if gone:
         ctx.log.info("withdrawn", sources=gone)
 

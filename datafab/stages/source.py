@@ -161,11 +161,11 @@ def _remember(item: Item, ctx: Context) -> None:
     look = Look(ctx.created, item.status.value, ctx.job, item.error.type if item.error else None)
     if not ctx.services.sources.remember(item.source, look, **facts):
         ctx.log.info("it was withdrawn meanwhile")
-        ctx.services.index.delete(item.source, version=round(ctx.created * 1000))
+        ctx.services.written_index.delete(item.source, version=round(ctx.created * 1000))
     elif not seen.part:
         ctx.services.sources.look_at(item.source, ctx.created + next_look(ctx.created - changed))
     for part in sorted(gone):
-        withdrawal.forget(ctx.services.sources, ctx.services.index, f"{item.source}/{part}", ctx.created)
+        withdrawal.forget(ctx.services.sources, ctx.services.written_index, f"{item.source}/{part}", ctx.created)
 
 
 def _names(parts: str | None) -> set[str]:
@@ -180,7 +180,7 @@ def to_withdraw(ctx: Context) -> Iterator[Item]:
 def withdraw(item: Item, ctx: Context) -> Item:
     """Take a source out of the index, with the further files at its address; a job on it that still runs too late."""
     root = ctx.services.catalogue(ctx.params.get("catalogue")).url
-    withdrawal.withdraw(ctx.services.sources, ctx.services.index, root, [item.source], ctx.created)
+    withdrawal.withdraw(ctx.services.sources, ctx.services.written_index, root, [item.source], ctx.created)
     return item
 
 

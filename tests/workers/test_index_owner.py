@@ -65,6 +65,10 @@ def test_a_file_is_asked_for_its_host_and_a_server_is_not(redis, redis_server, t
         redis.delete("datafab:1:index-file")
         assert here.written_index is here.index
         assert redis.get("datafab:1:index-file")
+        # Moved away, by a rebuild on another host.
+        Owner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim(move=True)
+        with pytest.raises(FlowError, match="of the host elsewhere"):
+            _ = here.written_index
     with closing(Services(load(redis_url=redis_server.url, home=tmp_path, index_url="http://127.0.0.1:1/x"))) as there:
         assert there.written_index is there.index
     with closing(Services(load(home=tmp_path))) as inline:
