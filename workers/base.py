@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from datafab.domain.job import JobStatus
 from datafab.domain.payload import ItemError
 from datafab.errors import DatafabError, Lost, Parked, Wait
+from workers import stopping
 from workers.canvas import publishable, row_id, row_of, rows_of
 from workers.cluster import app, jobs
 from workers.keeper import Held, keeper
@@ -45,8 +46,12 @@ class LedgerRequest(Request):
 
     def _tell(self, reason: str) -> bool:
         rid = row_id(self.task_name, self.id)
+        ledger, fence = keeper().ledger, self._context.retries
         try:
-            keeper().ledger.died(rid, self._context.retries, f"its worker died: {reason}")
+            if stopping.begun():  # systemd, for one, tells the children as well
+                ledger.give_back(rid, fence)
+            else:
+                ledger.died(rid, fence, f"its worker died: {reason}")
         except RedisError:
             return False  # Celery puts the message back, and the lease runs out
         return True

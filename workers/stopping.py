@@ -22,9 +22,19 @@ from workers.keeper import keeper
 log = structlog.get_logger()
 
 
+#: Whether this process was told to stop.
+_told = threading.Event()
+
+
+def begun() -> bool:
+    """Tell whether this worker is stopping: then a child that is killed is killed with it, and by nothing it did."""
+    return _told.is_set()
+
+
 @signals.worker_shutting_down.connect
 def _stopping(**_: Any) -> None:
     """Begin to wait; called in the main process, when it is told to stop."""
+    _told.set()
     timer = threading.Timer(settings().stop_limit, _give_up)
     timer.daemon = True
     timer.start()

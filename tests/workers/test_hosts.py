@@ -106,6 +106,20 @@ def test_a_stop_ends_within_its_limit_and_counts_no_death(bench: Bench, flow: st
     assert bench.told(job, "start") == {"toy:0": 2}
 
 
+def test_a_stop_that_reaches_the_children_too_counts_no_death(bench: Bench):
+    """As systemd stops a service, unless it is told to stop the main process only."""
+    job = bench.start("long", seconds=2)
+    bench.until_told(job, "start")
+    part = bench.cluster.parts["cpu"]
+    os.killpg(part.pid, signal.SIGTERM)
+    part.wait(20)
+    (row,) = bench.rows(job)
+    assert (row["deaths"], row["queue"]) == ("0", "cpu")
+    bench.mend()
+    assert bench.end(job, 40).status == JobStatus.SUCCEEDED
+    assert bench.told(job, "end") == {"toy:0": 1}
+
+
 def test_a_cold_stop_resumes(bench: Bench):
     job = bench.start("long", seconds=2)
     bench.until_told(job, "start")
