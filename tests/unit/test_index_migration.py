@@ -92,9 +92,11 @@ def test_a_migration_that_was_broken_off_goes_on_and_brings_nothing_back(index):
     assert index.aliases() == {old: {index.name}, new: {index.write}}
     assert index.search("avant").total == MANY
     assert index.put_many([doc(7, 5, "pendant"), doc(9999, 5, "pendant")]) == ["ok", "ok"]
-    copied, waiting = (doc(number).source for number in (0, MANY - 1))
+    copied, waiting, old_one = (doc(number).source for number in (0, MANY - 1, MANY - 2))
     assert index.delete(copied)
     assert index.delete(waiting)
+    assert index.delete(old_one, version=1)
+    assert not index.delete("file:0007", version=4)  # it is of a later one
     assert not index.delete("file:nowhere")
     told: list[tuple[int, int]] = []
     done = migrate(index, lambda *args: told.append(args))
@@ -102,8 +104,8 @@ def test_a_migration_that_was_broken_off_goes_on_and_brings_nothing_back(index):
     assert done.known >= 1000
     assert told[-1] == (MANY, MANY)
     index.refresh()
-    assert index.count() == MANY - 2 + 1
-    assert index.get(copied) is index.get(waiting) is None
+    assert index.count() == MANY - 3 + 1
+    assert index.get(copied) is index.get(waiting) is index.get(old_one) is None
     assert index.get("file:0007").version == 5
     assert index.put_many([doc(0, 2**42)]) == ["ok"]
     index.client.indices.delete(index=old)

@@ -133,12 +133,12 @@ def delete(at: Aliased, index: str, name: str, version: int | None) -> bool:
 def delete_while_copied(at: Aliased, name: str, version: int | None) -> bool:
     """Delete a document where it may be copied to at any moment; False: there is none, or it is of a later version."""
     latest = int(time.time() * 1000) if version is None else version
-    known = [
-        at.client.options(ignore_status=404).get(index=index, id=name, source=False) for index in (at.name, at.write)
-    ]
+    client = at.client.options(ignore_status=404)
+    known = [client.get(index=index, id=name, source=False).body for index in (at.name, at.write)]
     # With a version, so that the server refuses what is older, for as long as it remembers deletions.
     delete(at, at.write, name, latest)
-    return any(found["_version"] <= latest for found in known if found.body.get("found"))
+    newest = max(int(found.get("_version", 0)) for found in known)
+    return 0 < newest <= latest
 
 
 def _understands(client: Elasticsearch, **analysis: Any) -> bool:
