@@ -221,7 +221,9 @@ class Services:
         for name, client in asked.items():
             try:
                 client().ping()
-            except (DatafabError, RedisError) as error:
+            except DatafabError as error:
+                answers[name] = error.message
+            except RedisError as error:
                 answers[name] = f"{type(error).__name__}: {error}"
             else:
                 answers[name] = None
