@@ -18,6 +18,7 @@ from datafab.clients.detective import archive, others
 from datafab.clients.detective.columns import Columns
 from datafab.clients.detective.distinct import Distinct, Rows
 from datafab.clients.detective.landing import AT_ONCE, Landed, land, sample, schema
+from datafab.clients.detective.parquet import parquet_table
 from datafab.clients.detective.reading import Text, Unlike
 from datafab.clients.detective.refusals import READING, refusals, refuse
 from datafab.clients.detective.typed import write
@@ -150,7 +151,7 @@ class Detective:
         if kind is Kind.JSON:
             return self._json(file), {}
         if kind is Kind.PARQUET:
-            return others.parquet(file.path, self._max_unpacked), {}
+            return parquet_table(file.path, self._max_unpacked), {}
         self._fits(archive.unpacked_size(file.path) if kind is not Kind.XLS else file.path.stat().st_size)
         return others.workbook(file.path, kind, file.check), {}
 
