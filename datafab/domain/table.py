@@ -26,7 +26,6 @@ SEPARATORS = (";", ",", "\t", "|")
 RARE = {":": 2, " ": 3}
 #: Records that must have the same number of cells by such a one.
 RARE_RECORDS = 3
-HALF = 0.5
 
 # The csv module has one limit for the whole process; its own of 128 KiB refuses ordinary GeoJSON cells.
 csv.field_size_limit(MAX_CELL)
@@ -69,6 +68,9 @@ _MARKS = (
 _CONTROLS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a\x1b")
 _TOO_MANY_CONTROLS = 0.05
 _NUMBER = re.compile(r"-?[0-9]+([.,][0-9]+)?")
+_YEAR = re.compile(r"(1[89]|20)[0-9]{2}")
+#: What a separator is worth that is in no record, and one whose first record is a title.
+_ALONE, _TITLED = 0.24, 0.8
 #: Bytes that are no UTF-8 after which a text may be none.
 _SURE = 1000
 #: Bytes of French in cp1252 that happen to be UTF-8: `âŒ«` has two too many.
@@ -155,8 +157,9 @@ def _unmarked(blocks: Iterable[bytes]) -> str:
         except UnicodeDecodeError:
             decoder.reset()
             text = (held + block).decode("utf-8", "replace")
+            # Some stand for a wrong byte, some are in the text.
             wrong, held = text.count("\N{REPLACEMENT CHARACTER}"), b""
-            bad += wrong
+            bad += max(1, wrong - block.count("\N{REPLACEMENT CHARACTER}".encode()))
             # What is more than one byte a character, but for the three of each that stands for a wrong one.
             good += len(text.encode()) - len(text) - 2 * wrong
         else:
@@ -226,7 +229,7 @@ def layout(lines: Sequence[str]) -> Layout:
         Fatal: ``empty``; ``header``, every record is the same; see ``records``.
     """
     found = {each: list(islice(records(lines, each, cut=True), HEAD_RECORDS)) for each in SEPARATORS}
-    separator = max(SEPARATORS, key=lambda each: _fit(found[each]))
+    separator = max(SEPARATORS, key=lambda each: _fit(each, found[each]))
     if found[separator] and _width(found[separator])[0] == 1:
         found |= {each: list(islice(records(lines, each, cut=True), HEAD_RECORDS)) for each in RARE}
         separator = next((each for each, least in RARE.items() if _even(found[each], least)), separator)
@@ -249,18 +252,26 @@ def _width(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int]:
     return max(counts.items(), key=lambda pair: (pair[1], pair[0]))
 
 
-def _fit(rows: Sequence[tuple[int, list[str]]]) -> tuple[bool, float, int]:
-    """Say how well a separator fits: the share of records of one width. One column is the last resort.
+def _fit(separator: str, rows: Sequence[tuple[int, list[str]]]) -> tuple[float, int]:
+    """Say how well a separator fits. One column is the last resort.
 
-    A first record of that width is a header, which says more than rows do: decimal commas cut rows evenly too.
+    That most records have one width is not enough: decimal commas cut rows evenly too. So a record counts less whose
+    cells hold other separators, and all do where the first one is no header but a title.
     """
     if not rows:
-        return (False, 0.0, 0)
+        return (0.0, 0)
     width, count = _width(rows)
     share = count / len(rows)
     if width == 1:
-        return (False, share * 0.3, width)
-    return (share > HALF and len(rows[0][1]) == width, share, width)
+        return (share * _ALONE, width)
+    others = [each for each in SEPARATORS if each != separator]
+    mixed = sum(any(_holds(cell, others) for cell in cells) for _, cells in rows) / len(rows)
+    return (share * (1 - mixed / 2) * (1.0 if len(rows[0][1]) == width else _TITLED), width)
+
+
+def _holds(cell: str, separators: Sequence[str]) -> bool:
+    """Tell whether a cell holds a separator that is not a decimal comma."""
+    return any(each in cell for each in separators) and _NUMBER.fullmatch(cell.strip()) is None
 
 
 def _even(rows: Sequence[tuple[int, list[str]]], least: int) -> bool:
@@ -274,12 +285,20 @@ def _header(rows: Sequence[tuple[int, list[str]]]) -> int:
     width, _ = _width(rows)
     titles = [_title(cells, width) for _, cells in rows]
     position = titles.index(False) if False in titles else 0
-    # A header of which most cells are blank looks like a title, but no header begins with a number.
-    if position and len(rows[position - 1][1]) == width and _NUMBER.fullmatch(rows[position][1][0].strip()):
+    if position and len(rows[position - 1][1]) == width and _below(rows[position - 1][1], rows[position][1]):
         position -= 1
     while position + 1 < len(rows) and _same(rows[position][1], rows[position + 1][1]):
         position += 1
     return position
+
+
+def _below(title: Sequence[str], row: Sequence[str]) -> bool:
+    """Tell whether what looks like a title is a header with blanks: a number below its first name is no header's.
+
+    Unless all are years.
+    """
+    number = _NUMBER.fullmatch(row[0].strip()) is not None
+    return number and bool(title[0].strip()) and not all(_YEAR.fullmatch(cell.strip()) for cell in row)
 
 
 def _title(cells: Sequence[str], width: int) -> bool:

@@ -185,6 +185,32 @@ FOUND = {
         5,
         ["id", "column_2", "column_3", "column_4"],
     ),
+    "a title with a comma": (
+        "Population légale, 2020\ndep;taux\n" + "".join(f"{n:02};{n},5\n" for n in range(20)),
+        20,
+        ["dep", "taux"],
+    ),
+    "a title with commas": (
+        "Dépenses, recettes, solde\ndep;taux;x\n" + "".join(f"{n:02};{n},5;{n},7\n" for n in range(20)),
+        20,
+        ["dep", "taux", "x"],
+    ),
+    "names with commas": (
+        "Prix, TTC;Prix, HT\n" + "".join(f"{n},5;{n},3\n" for n in range(20)),
+        20,
+        ["Prix, TTC", "Prix, HT"],
+    ),
+    "outlines": (
+        "id;geom\n" + "".join(f"{n};POLYGON((0 0,0 1,1 1,1 0,0 0))\n" for n in range(20)),
+        20,
+        ["id", "geom"],
+    ),
+    "lists in cells": ("id,tags,n\n" + "".join(f"{n},a;b;c,2\n" for n in range(20)), 20, ["id", "tags", "n"]),
+    "years below a title": (
+        "Titre;;\n2019;2020;2021\n" + "".join(f"{n};{n};4\n" for n in range(20)),
+        20,
+        ["2019", "2020", "2021"],
+    ),
     "a padded title": ("Population;;;\ncommune;2019;2020;2021\nLyon;1;2;3\n", 1, ["commune", "2019", "2020", "2021"]),
     "a quote that holds the last line end": (PLAIN + '21;x;"y\n"', 21, ["id", "nom", "valeur"]),
     "one row": ("id;nom\n1;x\n", 1, ["id", "nom"]),
@@ -316,6 +342,11 @@ def test_french_in_latin_1_stays_french(analyse, encoding):
         ("é;Privas\n".encode() * 30 + b"\x81;x\n", "utf-8-cp1252", ["é", "\x81"]),
         ("é;Privas\n".encode() * 30 + b"x;\xc3", "utf-8-cp1252", ["é", "x"]),
         ("é;Privas\n".encode() + "à;Dôle\n".encode("cp1252") * 30, "cp1252", ["Ã©", "à"]),
+        (
+            "\N{REPLACEMENT CHARACTER}é;x\n".encode() * 90 + b"\xe0;y\n",
+            "utf-8-cp1252",
+            ["\N{REPLACEMENT CHARACTER}é", "à"],
+        ),
         ("é;Privas\n".encode() * 300_000 + "à;Dôle\n".encode("cp1252"), "utf-8-cp1252", ["é", "à"]),
     ],
 )
