@@ -197,6 +197,12 @@ MOMENTS = {
     "with a zone": (["2020-02-13T08:30:00+02:00"], "timestamptz", ["2020-02-13T08:30:00+02:00"]),
     "one that is none": (["2020-02-13", "2020-02-30"], "text", ["2020-02-13", "2020-02-30"]),
     "a word for none": (["2020-02-13", "NA"], "text", ["2020-02-13", "NA"]),
+    "a year of two digits": (["13/02/20", "01/02/20"], "text", ["13/02/20", "01/02/20"]),
+    "versions": (["1.2.10", "1.3.11"], "text", ["1.2.10", "1.3.11"]),
+    "sizes": (["10*12*2014", "08*10*2012"], "text", ["10*12*2014", "08*10*2012"]),
+    "digits by their name": (["20200213", "20200201"], "timestamp", ["2020-02-13T00:00:00", "2020-02-01T00:00:00"]),
+    "months": (["202411", "202412"], "bigint", ["202411", "202412"]),
+    "stamps cut off": (["20200102030405", "202001020304"], "bigint", ["20200102030405", "202001020304"]),
     "two ways": (["13/02/2020", "2020-02-13"], "text", ["13/02/2020", "2020-02-13"]),
 }
 
@@ -211,10 +217,25 @@ def test_dates_of_one_way_of_writing_are_moments(tmp_path, case):
     assert (made.type, [made.value(cell) for cell in cells]) == (kind, sent)
     as_text = plan(["jour", "n"], len(cells), columns, {"jour": {"type_override": "text"}}).fields[0]
     assert (as_text.type, as_text.value(cells[0])) == ("text", cells[0])
-    if kind != "text":
+    if kind.startswith("timestamp"):
         as_moment = plan(["jour", "n"], len(cells), columns, {"jour": {"type_override": "timestamp"}}).fields[0]
         utc = "2020-02-13T06:30:00" if kind == "timestamptz" else sent[0]
         assert (as_moment.type, as_moment.value(cells[0])) == ("timestamp", utc)
+
+
+def test_small_numbers_of_json_are_numbers(tmp_path):
+    path = tmp_path / "table"
+    path.write_text('[{"a": 0.00005, "b": 1e300}, {"a": 1, "b": 2}]', encoding="utf-8")
+    detective = Detective()
+    analysis = detective.analyse(path)
+    assert [column.type for column in known(analysis, 2)] == ["numeric", "text"]
+    assert next(CellsFile(partial(detective.rows, path), analysis).rows())[1][0] == "0.00005"
+
+
+def test_digits_are_numbers_unless_the_column_is_called_a_date(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("ref;n\n20001212121212;1\n20011112111212;2\n", encoding="utf-8")
+    assert [column.type for column in known(Detective().analyse(path), 2)] == ["bigint", "bigint"]
 
 
 def test_a_column_of_words_for_nothing_is_no_column_of_moments(tmp_path):

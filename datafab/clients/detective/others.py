@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,9 @@ def _records(text: str, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, float) and "e" in (said := repr(value)):
+        # 5e-05 would be no number for a datastore.
+        return format(Decimal(said), "f")
     return _whole(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 

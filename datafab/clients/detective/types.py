@@ -6,6 +6,7 @@ is a missing value here: a column of numbers in which somebody wrote ``n/a`` is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ _COMMA = r"\A[ \t]*-?(?:0|[1-9][0-9]{0,99})(?:,[0-9]{1,100})?[ \t]*\z"
 _TRUE = ("true", "vrai", "oui", "yes", "y", "o")
 _FALSE = ("false", "faux", "non", "no", "n")
 _TIMES = {"date": "date", "datetime_naive": "datetime", "datetime_aware": "datetime"}
+#: Ways of writing without and with something between year, month and day.
+_PACKED = re.compile(r"(%[YmdHMS])+")
+_SEPARATED = re.compile(r"%[Ymd]([-/.])%[md]\1%[Ymd]")
 
 Field = dict[str, Any]
 
@@ -39,7 +43,7 @@ def field(name: str, parts: Sequence[Part], chosen: Mapping[str, Any], separator
     if not sum(len(part.values) for part in parts):
         return {"name": name, "type": "string"}
     if chosen["format"] in _TIMES and not chosen.get("absent"):
-        return {"name": name, **_time(chosen)}
+        return {"name": name, **(_time(chosen, parts) or _number(parts, separator))}
     if chosen["format"] == "bool":
         return {"name": name, **(_bool(parts) or _number(parts, separator))}
     if chosen["python_type"] == "string" and chosen.get("named"):
@@ -47,12 +51,25 @@ def field(name: str, parts: Sequence[Part], chosen: Mapping[str, Any], separator
     return {"name": name, **_number(parts, separator)}
 
 
-def _time(chosen: Mapping[str, Any]) -> Field:
-    """Dates whose way of writing a schema can tell."""
+def _time(chosen: Mapping[str, Any], parts: Sequence[Part]) -> Field | None:
+    """Dates whose way of writing a schema can tell, and that can be nothing else.
+
+    ``1.2.10`` may be a version and ``12/11/10`` a lot: the year has four digits. ``202411`` is read as the first of
+    January by some, and ``20001212121212`` may be anybody's number: digits alone are a date by the column's name only,
+    and if all are there.
+    """
     way = chosen.get("date_format")
-    if way is None or way.startswith("csvd:"):
-        return {"type": "string"}
-    return {"type": _TIMES[chosen["format"]], "format": way}
+    if way is None or way.startswith("csvd:") or "%Y" not in way:
+        return None
+    digits = _PACKED.fullmatch(way) is not None
+    if digits and not (chosen.get("named") and _all(parts, rf"\A[0-9]{{{_width(way)}}}\z")):
+        return None
+    return {"type": _TIMES[chosen["format"]], "format": way} if digits or _SEPARATED.match(way) else None
+
+
+def _width(way: str) -> int:
+    """Return how many digits a packed way of writing has: four for the year, two for each of the rest."""
+    return len(way) + 2
 
 
 def _bool(parts: Sequence[Part]) -> Field | None:
