@@ -10,6 +10,8 @@ from typing import Any
 from datafab.errors import Fatal
 
 _BLANK = re.compile(r"[ \t\n\r]*")
+#: Characters of a record that is short.
+_SHORT = 2**20
 _COLLECTION = '"FeatureCollection"'
 _VALUE = json.JSONDecoder().raw_decode
 
@@ -30,7 +32,7 @@ def _rows(text: str) -> Iterator[dict[str, Any]]:
     at = _next(text, 0)
     if text[at : at + 1] == "[":
         end = yield from _records(text, at)
-    elif _COLLECTION in text:
+    elif _COLLECTION in text and not _small(text, at):
         end = yield from _features(text, at)
     else:
         end = yield from _lines(text, at)
@@ -44,6 +46,23 @@ def _next(text: str, at: int) -> int:
     return found.end() if found else at
 
 
+def _small(text: str, at: int) -> bool:
+    """Tell whether a text begins with an object that is short and no collection: a record."""
+    try:
+        value, _ = _VALUE(text[at : at + _SHORT], 0)
+    except ValueError:
+        return False
+    return not (isinstance(value, dict) and value.get("type") == "FeatureCollection")
+
+
+def _behind(text: str, at: int, sign: str) -> int:
+    """Return where the next thing behind a sign stands."""
+    at = _next(text, at)
+    if text[at : at + 1] != sign:
+        raise json.JSONDecodeError(f"Expecting {sign!r}", text, at)
+    return _next(text, at + 1)
+
+
 def _array(text: str, at: int) -> Generator[Any, None, int]:
     """Yield what an array holds; return where it ends."""
     at = _next(text, at + 1)
@@ -55,9 +74,7 @@ def _array(text: str, at: int) -> Generator[Any, None, int]:
         at = _next(text, at)
         if text[at : at + 1] == "]":
             return at + 1
-        if text[at : at + 1] != ",":
-            raise json.JSONDecodeError("Expecting ',' delimiter", text, at)
-        at = _next(text, at + 1)
+        at = _behind(text, at, ",")
 
 
 def _records(text: str, at: int) -> Generator[dict[str, Any], None, int]:
@@ -92,7 +109,9 @@ def _features(text: str, at: int) -> Generator[dict[str, Any], None, int]:
     at = _next(text, at + 1)
     while text[at : at + 1] != "}":
         key, at = _VALUE(text, at)
-        at = _next(text, _next(text, at) + 1)  # behind the colon
+        at = _behind(text, at, ":")
+        if listed and key == "features":
+            raise json.JSONDecodeError("A second list of features", text, at)
         if key == "features" and text[at : at + 1] == "[":
             listed = True
             at = yield from _of_features(text, at)
@@ -100,7 +119,8 @@ def _features(text: str, at: int) -> Generator[dict[str, Any], None, int]:
             value, at = _VALUE(text, at)
             kind = value if key == "type" else kind
         at = _next(text, at)
-        at = _next(text, at + 1) if text[at : at + 1] == "," else at
+        if text[at : at + 1] != "}":
+            at = _behind(text, at, ",")
     if kind != "FeatureCollection" or not listed:
         raise _no_table()
     return at + 1
