@@ -211,7 +211,7 @@ def known(analysis: Mapping[str, Any], width: int) -> list[Known] | None:
     ):
         filled = analysis["total_lines"] - analysis["profile"][name]["nb_missing_values"]
         kind, way = _NAMED.get(field["type"], Type.TEXT), field.get("format")
-        if kind is Type.TIMESTAMP and str(way).endswith("%z"):
+        if kind is Type.TIMESTAMP and (field.get("zoned") or str(way).endswith("%z")):
             kind = Type.TIMESTAMPTZ
         columns[position] = Known(kind, comma=field.get("decimalChar") == ",", filled=filled, way=way)
     return columns

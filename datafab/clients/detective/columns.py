@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from datafab.clients.detective import profile, types
+from datafab.clients.detective import profile, told, types
 from datafab.clients.detective.distinct import Part
 from datafab.clients.detective.formats import FORMATS, LABEL_WEIGHT, MISSING, choose, label_scores
 from datafab.clients.detective.judge import Judge
@@ -21,16 +21,6 @@ _MISSING = pa.array(MISSING, pa.string())
 CHUNK = 10_000
 #: What csv-detective's functions get of a column whose type the file tells.
 _CONVERT: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "json": json.loads}
-#: Where the file tells a column's type: what a schema says of it. Moments are written as ISO 8601 has them.
-_FIELDS: Mapping[str, types.Field] = {
-    "int": {"type": "integer"},
-    "float": {"type": "number"},
-    "bool": {"type": "boolean", "trueValues": ["true"], "falseValues": ["false"]},
-    "date": {"type": "date"},
-    "datetime_naive": {"type": "datetime"},
-    "datetime_aware": {"type": "datetime"},
-    "json": {"type": "object"},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +80,7 @@ class Columns:
         if self.whole:
             self._count(filled, chosen["python_type"])
         self._fields.append(
-            {"name": name, **_FIELDS.get(known, {"type": "string"})}
-            if known
-            else types.field(name, texts, chosen, self.separator)
+            told.field(name, known, texts) if known else types.field(name, texts, chosen, self.separator)
         )
 
     def _judged(self, name: str, filled: Sequence[Part], known: str | None) -> dict[str, Any]:

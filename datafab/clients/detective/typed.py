@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ _PLAIN = frozenset("YmdHMS")
 def write(landed: Landed, first: int, fields: Sequence[dict[str, Any]], target: Path) -> None:
     """Write a table with the types of its schema; what is blank becomes null.
 
+    A column that holds something its type has no place for stays one of texts.
+
     Args:
         landed: the rows.
         first: position of the first column that is written.
@@ -32,26 +35,35 @@ def write(landed: Landed, first: int, fields: Sequence[dict[str, Any]], target: 
         target: the file; it is replaced when all is written.
     """
     positions = range(first, first + len(fields))
-    types = [_type(landed, position, field) for position, field in zip(positions, fields, strict=True)]
-    schema = pa.schema([(field["name"], kind) for field, kind in zip(fields, types, strict=True)])
+    kinds = [_type(landed, position, field) for position, field in zip(positions, fields, strict=True)]
     part = target.with_name(f".{target.name}.part")
     try:
-        with pq.ParquetWriter(part, schema, compression="zstd") as writer:
-            for batch in _typed(landed, positions, fields, schema):
-                writer.write_batch(batch)
+        while (odd := _written(landed, positions, fields, kinds, part)) is not None:
+            kinds[odd] = pa.string()
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _typed(
-    landed: Landed, positions: Sequence[int], fields: Sequence[dict[str, Any]], schema: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    for batch in landed.batches(positions):
-        columns = [
-            _cast(column, field, kind) for column, field, kind in zip(batch.columns, fields, schema.types, strict=True)
-        ]
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+def _written(
+    landed: Landed,
+    positions: Sequence[int],
+    fields: Sequence[dict[str, Any]],
+    kinds: Sequence[pa.DataType],
+    part: Path,
+) -> int | None:
+    """Write all rows; return the first column that holds something its type has no place for, if there is one."""
+    schema = pa.schema([(field["name"], kind) for field, kind in zip(fields, kinds, strict=True)])
+    with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        for batch in landed.batches(positions):
+            columns = []
+            for at, (column, field, kind) in enumerate(zip(batch.columns, fields, kinds, strict=True)):
+                try:
+                    columns.append(_cast(column, field, kind))
+                except (ValueError, OverflowError):  # of pyarrow, and of Python's dates
+                    return at
+            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+    return None
 
 
 def _type(landed: Landed, position: int, field: dict[str, Any]) -> pa.DataType:
@@ -65,7 +77,7 @@ def _type(landed: Landed, position: int, field: dict[str, Any]) -> pa.DataType:
         case "date":
             return pa.date32()
         case "datetime":
-            return _moment(landed, position, field.get("format"))
+            return _moment(landed, position, field)
     return pa.string()
 
 
@@ -87,14 +99,12 @@ def _doubles(landed: Landed, position: int) -> bool:
     return True
 
 
-def _moment(landed: Landed, position: int, way: str | None) -> pa.DataType:
-    """Return the type of moments, by the way they are written, or, as pyarrow writes them, by what they tell."""
-    if way is not None:
-        return pa.timestamp("us", "UTC" if way.endswith("%z") else None)
-    groups = list(landed.groups(position))
-    aware = any(pc.any(pc.ends_with(group, "Z")).as_py() for group in groups)
-    longest = max((pc.max(pc.utf8_length(group)).as_py() or 0 for group in groups), default=0)
-    return pa.timestamp("ns" if longest > _MICRO else "us", "UTC" if aware else None)
+def _moment(landed: Landed, position: int, field: dict[str, Any]) -> pa.DataType:
+    """Return the type of moments; as pyarrow writes them they may have nanoseconds."""
+    if "format" in field:
+        return pa.timestamp("us", "UTC" if field["format"].endswith("%z") else None)
+    longest = max((pc.max(pc.utf8_length(group)).as_py() or 0 for group in landed.groups(position)), default=0)
+    return pa.timestamp("ns" if longest > _MICRO else "us", "UTC" if field.get("zoned") else None)
 
 
 def _cast(column: pa.Array, field: dict[str, Any], kind: pa.DataType) -> pa.Array:
@@ -113,7 +123,9 @@ def _cast(column: pa.Array, field: dict[str, Any], kind: pa.DataType) -> pa.Arra
 
 def _moments(texts: pa.Array, way: str, kind: pa.DataType) -> pa.Array:
     if {part[0] for part in way.split("%")[1:] if part} <= _PLAIN:
-        return pc.cast(pc.strptime(texts, way, "us"), kind)
+        # It wants each part of a date, and each digit of a part.
+        with suppress(pa.ArrowInvalid):
+            return pc.cast(pc.strptime(texts, way, "us"), kind)
     values = texts.dictionary_encode()
     read = [None if value is None else parse_date(value, way) for value in values.dictionary.to_pylist()]
     moments = pa.array(read, pa.timestamp("us", getattr(kind, "tz", None)))

@@ -1,0 +1,87 @@
+"""What is found of a parquet file's columns, and what the datastore is told of them."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datafab.clients.detective import Detective
+from datafab.clients.tablefile import CellsFile
+from datafab.domain.loadtypes import known, plan
+
+ZONED = pa.array([0, None], pa.timestamp("ms", "UTC"))
+
+
+def days(*numbers: int) -> pa.Array:
+    return pa.array(numbers, pa.int32()).cast(pa.date32())
+
+
+def pushed(path: Path, column: pa.Array) -> tuple[str, list[str | None]]:
+    """Return the type and the values that the datastore gets of a column."""
+    pq.write_table(pa.table({"a": column}), path)
+    detective = Detective()
+    file = CellsFile(partial(detective.rows, path), analysis := detective.analyse(path))
+    made = plan(file.header, len(column), known(analysis, 1) or [], {})
+    return made.fields[0].type, [made.record(cells)["a"] for _, cells in file.rows()]
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "values"),
+    [
+        (pa.array([2**63 - 1, -(2**63)]), "bigint", ["9223372036854775807", "-9223372036854775808"]),
+        (pa.array([2**64 - 1, 1], pa.uint64()), "numeric", ["18446744073709551615", "1"]),
+        (pa.array([1.5, float("nan")]), "numeric", ["1.5", "nan"]),
+        (pa.array([1.5, float("inf")]), "text", ["1.5", "inf"]),
+        (pa.array([-float("inf")], pa.float32()), "text", ["-inf"]),
+        (days(0, 2932896, -719162), "timestamp", ["1970-01-01", "9999-12-31", "0001-01-01"]),
+        (days(0, 2932897), "text", ["1970-01-01", "10000-01-01"]),
+        (days(0, -719163), "text", ["1970-01-01", "0000-12-31"]),
+        (pa.array([0, -(10**14)], pa.timestamp("ms")), "text", ["1970-01-01 00:00:00.000", "-1199-02-15 14:13:20.000"]),
+        (pa.array([10**17], pa.timestamp("ms")), "text", ["<value out of range: 100000000000000000>"]),
+        (pa.array([10**18], pa.timestamp("ns")), "timestamp", ["2001-09-09 01:46:40.000000000"]),
+        (pa.array([1577934245123], pa.timestamp("ms", "Asia/Tokyo")), "timestamptz", ["2020-01-02 03:04:05.123Z"]),
+        (ZONED.dictionary_encode(), "timestamptz", ["1970-01-01 00:00:00.000Z", None]),
+    ],
+)  # fmt: skip
+def test_a_datastore_gets_a_type_that_holds_all_values(tmp_path: Path, column: pa.Array, kind: str, values: list[Any]):
+    assert pushed(tmp_path / "table", column) == (kind, values)
+
+
+def typed(detective: Detective, path: Path, name: str) -> tuple[str, list[Any]]:
+    detective.analyse(path, parquet=path.with_name("typed"))
+    column = pq.read_table(path.with_name("typed")).column(name)
+    return str(column.type), column.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("column", "kind", "values"),
+    [
+        (pa.array([2**64 - 1, 1], pa.uint64()), "string", ["18446744073709551615", "1"]),
+        (pa.array([1.5, float("inf")]), "string", ["1.5", "inf"]),
+        (days(0, -1_000_000), "string", ["1970-01-01", "-0768-02-04"]),
+        (pa.array([10**17], pa.timestamp("ms")), "string", ["<value out of range: 100000000000000000>"]),
+        (ZONED, "timestamp[us, tz=UTC]", ZONED.to_pylist()),
+    ],
+)
+def test_a_typed_table_holds_what_parquet_holds(tmp_path: Path, column: pa.Array, kind: str, values: list[Any]):
+    pq.write_table(pa.table({"a": column}), tmp_path / "table")
+    assert typed(Detective(), tmp_path / "table", "a") == (kind, values)
+
+
+def test_a_typed_table_keeps_as_texts_what_its_type_has_no_place_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows = [f"2024-01-{day:02}" for day in range(1, 29)]
+    (tmp_path / "table").write_text("\n".join(["jour", *rows]))
+    assert typed(Detective(), tmp_path / "table", "jour")[0] == "date32[day]"
+    # No way of writing is known of which csv-detective reads more than pyarrow and Python do together.
+    monkeypatch.setattr("datafab.clients.detective.typed.pc.strptime", nothing)
+    monkeypatch.setattr("datafab.clients.detective.typed.parse_date", nothing)
+    assert typed(Detective(), tmp_path / "table", "jour") == ("string", rows)
+
+
+def nothing(*_: Any) -> Any:
+    raise pa.ArrowInvalid
