@@ -22,6 +22,7 @@ from datafab.clients.detective.parquet import parquet_table
 from datafab.clients.detective.reading import Text, Unlike
 from datafab.clients.detective.refusals import READING, refusals, refuse
 from datafab.clients.detective.typed import write
+from datafab.clients.detective.workbooks import workbook
 from datafab.clients.textfile import TextFile
 from datafab.clients.workfolder import work_folder
 from datafab.domain import table
@@ -153,7 +154,7 @@ class Detective:
         if kind is Kind.PARQUET:
             return parquet_table(file.path, self._max_unpacked), {}
         self._fits(archive.unpacked_size(file.path) if kind is not Kind.XLS else file.path.stat().st_size)
-        return others.workbook(file.path, kind, file.check), {}
+        return workbook(file.path, kind, self._max_unpacked, file.check), {}
 
     def _unpacked(self, file: TextFile) -> TextFile | others.Other:
         kind = table.kind(file.head())

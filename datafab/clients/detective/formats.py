@@ -31,13 +31,13 @@ _root = logging.getLogger()
 _level, _handlers = _root.level, [*_root.handlers]
 if sys.platform == "linux":
     import pylibmagic  # noqa: F401 - brings the libmagic that csv-detective looks for
+from csv_detective.detection.rows import remove_empty_first_rows  # noqa: E402 - after libmagic
 from csv_detective.format import FormatsManager, get_leaf_formats  # noqa: E402 - after libmagic
 from csv_detective.formats.adresse import voies as WAYS  # noqa: E402, N812 - a constant
 from csv_detective.formats.date import parse as parse_date  # noqa: E402
 from csv_detective.output.utils import prepare_output_dict  # noqa: E402
-from csv_detective.parsing.excel import parse_excel  # noqa: E402
 from csv_detective.parsing.text import _process_text  # noqa: E402
-from pandas import DataFrame, ExcelFile  # type: ignore[import-untyped]  # noqa: E402
+from pandas import DataFrame  # type: ignore[import-untyped]  # noqa: E402
 from pandas._libs.parsers import STR_NA_VALUES  # type: ignore[import-untyped]  # noqa: E402
 
 _root.setLevel(_level)
@@ -152,35 +152,13 @@ def _typed(detection: Mapping[str, Any]) -> dict[str, Any]:
     return {"python_type": python_type, "format": detection["format"], "score": float(detection["score"])}
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    """A sheet of a workbook.
-
-    Attributes:
-        cells: as texts; missing ones are NaN.
-        engine: the library that read it.
-        skip: rows above its header.
-    """
-
-    name: str
-    cells: DataFrame
-    engine: str
-    skip: int
-
-
-def largest_sheet(path: str) -> Sheet:
-    """Read the sheet of a workbook that csv-detective takes: the largest one."""
-    cells, _, _, name, engine, skip = parse_excel(file_path=path, num_rows=-1)
-    return Sheet(str(name), cells, engine, int(skip))
-
-
-def sheets(path: str, engine: str) -> list[str]:
-    """Return the names of a workbook's sheets."""
-    with ExcelFile(path, engine=engine) as book:
-        return [str(name) for name in book.sheet_names]
+def below_blank_rows(cells: DataFrame) -> tuple[DataFrame, int]:
+    """Return a sheet with its first filled row as its header, and how many rows are above that."""
+    below, skip = remove_empty_first_rows(cells)
+    return below, int(skip)
 
 
 __all__ = [
-    "FORMATS", "LABEL_WEIGHT", "LEAVES", "MISSING", "STRING", "WAYS", "CompDocError", "Format", "Sheet", "XLRDError",
-    "choose", "label_scores", "largest_sheet", "parents", "parse_date", "sheets",
+    "FORMATS", "LABEL_WEIGHT", "LEAVES", "MISSING", "STRING", "WAYS", "CompDocError", "Format", "XLRDError",
+    "below_blank_rows", "choose", "label_scores", "parents", "parse_date",
 ]  # fmt: skip

@@ -17,11 +17,14 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from datafab.clients.workfolder import work_folder
+from datafab.errors import Fatal
 
 #: Bytes of a table that stay in memory.
 IN_MEMORY = 32 * 1024**2
 #: Rows, and about as many characters and cells, of a batch that is made in Python.
 ROWS, CHARS = 10_000, 4 * 1024**2
+#: Characters that one row may have.
+ROW = 64 * 1024**2
 #: Bytes of a row group.
 GROUP = 16 * 1024**2
 #: Bytes of a column that are looked at in one go.
@@ -94,17 +97,38 @@ def schema(width: int) -> pa.Schema:
 
 
 def batched(rows: Iterable[Sequence[str]], of: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield rows of texts as batches, none of which is large."""
+    """Yield rows of texts as batches, none of which is large.
+
+    Raises:
+        Fatal: ``too_large``, a row is: one text may be meant in many of its cells.
+    """
     held: list[Sequence[str]] = []
     size = 0
     for row in rows:
+        length = sum(map(len, row))
+        if length > ROW:
+            raise Fatal(f"has a row of more than {ROW:,} characters: publish it in parts", code="too_large")
         held.append(row)
-        size += sum(map(len, row)) + len(row)
+        size += length + len(row)
         if len(held) == ROWS or size > CHARS:
             yield _batch(held, of)
             held, size = [], 0
     if held:
         yield _batch(held, of)
+
+
+def within(batches: Batches, limit: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches that have ``limit`` bytes in all.
+
+    Raises:
+        Fatal: ``too_large``, they have more.
+    """
+    size = 0
+    for batch in batches:
+        size += batch.nbytes
+        if size > limit:
+            raise Fatal(f"unpacks to more than {limit:,} bytes: publish it in parts", code="too_large")
+        yield batch
 
 
 def _batch(rows: Sequence[Sequence[str]], of: pa.Schema) -> pa.RecordBatch:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from xml.etree.ElementTree import ParseError
 from xml.parsers.expat import ExpatError
+from xml.sax import SAXException
 
 from pyarrow import ArrowException  # type: ignore[import-untyped]
 
@@ -41,6 +42,12 @@ LOOKING: Failures = (
     ((IndexError, KeyError, AssertionError, struct.error), "", "corrupt_archive", _BROKEN),
     ((NotImplementedError,), "", "unsupported", "is of a kind that is not supported"),
     ((ValueError,), "", "unsupported", "cannot be read as a table"),
+)
+#: What openpyxl, xlrd, odfpy and pandas raise besides, by how they stumble over parts that are not as they should be.
+#: For nothing but calls of theirs: elsewhere these would be our faults.
+BOOK: Failures = (
+    *LOOKING,
+    ((SAXException, AttributeError, TypeError, OverflowError, RecursionError), "", "corrupt_archive", _BROKEN),
 )
 
 
