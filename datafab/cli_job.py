@@ -17,7 +17,7 @@ from datafab.clients.secrets import MemorySecrets
 from datafab.domain.job import Job, JobStatus
 from datafab.domain.payload import Counts, ItemError
 from datafab.embedded import CORE, Cluster, running
-from datafab.flows import localised, plan
+from datafab.flows import begun, localised
 from datafab.runner import run_inline
 from datafab.services import Services
 from datafab.settings import load
@@ -132,7 +132,7 @@ def _inline(flow: str, params: Mapping[str, Any], secrets: Mapping[str, str]) ->
     services = Services(settings, jobs=memory, secrets=kept)
     try:
         params = localised(flow, params, services)
-        source, stages = plan(flow, params)
+        source, stages = begun(flow, params)
         now = time.time()
         job = Job(id=uuid.uuid4().hex, flow=flow, params=params, created=now, deadline=now + settings.job_deadline)
         kept.put(job.id, secrets)

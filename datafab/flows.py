@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from datafab.settings import load
 from datafab.stage import Stage
 from datafab.stages import STAGES, archive_plan, endpoints
 
-__all__ = ["FLOWS", "Flow", "check", "complete", "find", "flows", "localised", "plan", "use"]
+__all__ = ["FLOWS", "Flow", "begun", "check", "complete", "find", "flows", "localised", "plan", "use"]
 
+#: Parameters that every job may have.
+COMMON = frozenset({"then", "when", "priority"})
 #: What must not stand among a job's parameters, which everybody may read.
 SECRETS = frozenset({"api_key", "job_key"})
 
@@ -193,6 +196,26 @@ def plan(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
     source, stages = STAGES[flow.source], [STAGES[stage] for stage in names]
     when: dict[str, Condition] = {stage: parse(text) for stage, text in mine.get("when", {}).items()}
     check(source, stages, when)
+    return source, stages
+
+
+def begun(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
+    """Return what ``plan`` does, for a job that is to begin: a parameter that none of its stages reads is a mistake.
+
+    Raises:
+        NotFound, FlowError: as ``plan`` does; there is no such parameter.
+    """
+    source, stages = plan(name, params)
+    flow = find(name)
+    known = {*COMMON, *flow.requires, *flow.given, flow.after_if} - {""}
+    for stage in (source, *stages):
+        if stage.params is None:
+            return source, stages
+        known |= stage.params
+    for unknown in sorted(params.keys() - known):
+        near = get_close_matches(unknown, known, 1)
+        said = f": {near[0]!r} is meant?" if near else f"; there are {', '.join(sorted(known))}"
+        raise FlowError(f"flow {name!r} has no parameter {unknown!r}{said}", field=unknown)
     return source, stages
 
 

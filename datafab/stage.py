@@ -86,6 +86,8 @@ class Stage:
     #: item fields that must be there before, and those that are there after
     requires: frozenset[str] = frozenset()
     provides: frozenset[str] = frozenset()
+    #: parameters of a job that it reads; None: it may read any, and no name is taken for a mistake
+    params: frozenset[str] | None = None
     #: statuses of the items that it takes; others pass through
     wants: frozenset[Status] = frozenset({Status.OK})
     #: seconds in which some item must end, else the attempt is given up

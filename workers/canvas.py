@@ -18,7 +18,7 @@ from datafab.clients.jobs import AWAY
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_INLINE, Batch
 from datafab.errors import FlowError
-from datafab.flows import complete, find, plan
+from datafab.flows import begun, complete, find
 from datafab.stage import Stage
 from workers.cluster import app, jobs, ledger, services, settings
 from workers.ledger import Row
@@ -147,7 +147,7 @@ def start(
         FlowError: a parameter is missing or too large.
         redis.exceptions.RedisError: Redis is away; nothing was accepted.
     """
-    source, stages = plan(flow, params)
+    source, stages = begun(flow, params)
     params = complete(flow, params)
     now, limit = time.time(), settings().job_deadline
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)

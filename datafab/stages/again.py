@@ -60,6 +60,6 @@ def look_again(item: Item, ctx: Context) -> Item:
 
 
 STAGES = (
-    Stage(name="due_sources", queue="io", expand=due_sources),
-    Stage(name="look_again", queue="io", run=look_again),
+    Stage(name="due_sources", params=frozenset(AgainParams.model_fields), queue="io", expand=due_sources),
+    Stage(name="look_again", params=frozenset(), queue="io", run=look_again),
 )

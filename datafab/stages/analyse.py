@@ -65,6 +65,7 @@ def _examine(path: Path, ctx: Context) -> dict[str, Any]:
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="analyse",
+        params=frozenset(),
         queue="cpu",
         run=analyse,
         requires=frozenset({"sha256", "store"}),

@@ -102,6 +102,7 @@ def _plan(ctx: Context) -> Plan:
 STAGES = (
     Stage(
         name="integrations",
+        params=frozenset({"plan"}),
         queue="io",
         expand=integrations,
         provides=frozenset({"entrepot", "filename"}),

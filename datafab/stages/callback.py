@@ -52,8 +52,8 @@ def forget_key(item: Item, ctx: Context) -> Item:
 
 
 STAGES = (
-    Stage(name="ended_push", queue="io", expand=ended_push, provides=frozenset({"url"})),
+    Stage(name="ended_push", params=frozenset({"of"}), queue="io", expand=ended_push, provides=frozenset({"url"})),
     # Ten tries in an hour: as long as it takes to bring a CKAN up again.
-    Stage(name="callback", queue="io", run=callback, retries=9),
-    Stage(name="forget_key", queue="io", run=forget_key, wants=frozenset(Status)),
+    Stage(name="callback", params=frozenset({"of"}), queue="io", run=callback, retries=9),
+    Stage(name="forget_key", params=frozenset({"of"}), queue="io", run=forget_key, wants=frozenset(Status)),
 )

@@ -234,6 +234,20 @@ def save_cursor(item: Item, ctx: Context) -> Item:
 
 STAGES = (
     # Its tries are those of a whole pass, which may be hundreds of pages and of hours.
-    Stage(name="discover", queue="io", expand=discover, provides=frozenset({"url", "catalogue"}), retries=9),
-    Stage(name="save_cursor", queue="io", run=save_cursor, requires=frozenset({"url", "catalogue"}), retries=9),
+    Stage(
+        name="discover",
+        params=frozenset(PassParams.model_fields),
+        queue="io",
+        expand=discover,
+        provides=frozenset({"url", "catalogue"}),
+        retries=9,
+    ),
+    Stage(
+        name="save_cursor",
+        params=frozenset(PassParams.model_fields),
+        queue="io",
+        run=save_cursor,
+        requires=frozenset({"url", "catalogue"}),
+        retries=9,
+    ),
 )

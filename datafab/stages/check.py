@@ -260,10 +260,16 @@ def _header(fetched: Fetched, name: str) -> str | None:
 
 STAGES = (
     Stage(
-        name="check", queue="io", run=check, requires=frozenset({"url", "catalogue"}), provides=frozenset({"catalogue"})
+        name="check",
+        params=frozenset({"again", "catalogue", "format", "priority"}),
+        queue="io",
+        run=check,
+        requires=frozenset({"url", "catalogue"}),
+        provides=frozenset({"catalogue"}),
     ),
     Stage(
         name="fetch",
+        params=frozenset({"again", "catalogue", "format", "priority"}),
         queue="io",
         run=fetch,
         requires=frozenset({"url"}),

@@ -50,7 +50,20 @@ def check_url(item: Item, ctx: Context) -> Item:
 
 
 STAGES = (
-    Stage(name="address", queue="io", expand=address, provides=frozenset({"url"})),
+    Stage(
+        name="address",
+        params=frozenset(CheckParams.model_fields),
+        queue="io",
+        expand=address,
+        provides=frozenset({"url"}),
+    ),
     # Its tables are read, as by the stage analyse.
-    Stage(name="check_url", queue="cpu", run=check_url, requires=frozenset({"url"}), deadline=900.0),
+    Stage(
+        name="check_url",
+        params=frozenset(CheckParams.model_fields),
+        queue="cpu",
+        run=check_url,
+        requires=frozenset({"url"}),
+        deadline=900.0,
+    ),
 )

@@ -284,6 +284,7 @@ def _failed(item: Item, error: DatafabError) -> Item:
 STAGES = (
     Stage(
         name="collect",
+        params=frozenset({"log_facts", "conditional", "adaptive", "refill_todays_logs", "retry_failed"}),
         queue="io",
         run_many=collect,
         failed=_failed,

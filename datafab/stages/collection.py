@@ -39,6 +39,8 @@ def save_csv(item: Item, ctx: Context) -> Item:
 
 
 STAGES = (
-    Stage(name="ended_collect", queue="io", expand=ended_collect, provides=frozenset({"store"})),
-    Stage(name="save_csv", queue="io", run=save_csv, requires=frozenset({"store"})),
+    Stage(
+        name="ended_collect", params=frozenset({"of"}), queue="io", expand=ended_collect, provides=frozenset({"store"})
+    ),
+    Stage(name="save_csv", params=frozenset(), queue="io", run=save_csv, requires=frozenset({"store"})),
 )

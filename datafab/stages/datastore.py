@@ -169,15 +169,17 @@ def ckan_hash(item: Item, ctx: Context) -> Item:
 STAGES = (
     Stage(
         name="ckan_types",
+        params=frozenset(),
         queue="cpu",
         run=ckan_types,
         requires=frozenset({"ckan", "store", "sha256", "analysis"}),
     ),
     Stage(
         name="datastore",
+        params=frozenset(),
         queue="io",
         run=datastore,
         requires=frozenset({"ckan", "store", "sha256", "analysis"}),
     ),
-    Stage(name="ckan_hash", queue="io", run=ckan_hash, requires=frozenset({"ckan"})),
+    Stage(name="ckan_hash", params=frozenset(), queue="io", run=ckan_hash, requires=frozenset({"ckan"})),
 )

@@ -98,6 +98,7 @@ def _queries(params: Mapping[str, Any], services: Services) -> Queries:
 STAGES = (
     Stage(
         name="endpoints",
+        params=frozenset({"endpoints", "collection", "queries", "log_facts", "conditional", "adaptive"}),
         queue="io",
         expand=endpoints,
         deal=by_host,

@@ -48,6 +48,7 @@ def _analysis(item: Item, services: Services) -> dict[str, Any] | None:
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="index",
+        params=frozenset(),
         queue="io",
         run_many=index,
         requires=frozenset({"source"}),

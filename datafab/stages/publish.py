@@ -214,6 +214,7 @@ def _new() -> Frozen:
 STAGES = (
     Stage(
         name="event",
+        params=frozenset({"event"}),
         queue="io",
         expand=event,
         provides=frozenset({"url", "store", "wis2"}),
@@ -221,6 +222,7 @@ STAGES = (
     ),
     Stage(
         name="receive",
+        params=frozenset(),
         queue="io",
         run=receive,
         requires=frozenset({"url", "store"}),
@@ -229,6 +231,7 @@ STAGES = (
     ),
     Stage(
         name="publish",
+        params=frozenset({"topic", "metadata_id", "inline"}),
         queue="io",
         run=publish,
         requires=frozenset({"url", "store", "sha256"}),

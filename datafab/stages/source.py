@@ -187,17 +187,19 @@ def withdraw(item: Item, ctx: Context) -> Item:
 STAGES = (
     Stage(
         name="catalogue_source",
+        params=frozenset(SourceParams.model_fields) | {"catalogue"},
         queue="io",
         expand=catalogue_source,
         provides=frozenset({"url", "dataset", "catalogue"}),
     ),
     Stage(
         name="remember",
+        params=frozenset({"catalogue", "part", "again"}),
         queue="io",
         run=remember,
         requires=frozenset({"url", "catalogue"}),
         wants=frozenset(Status),
     ),
-    Stage(name="to_withdraw", queue="io", expand=to_withdraw),
-    Stage(name="withdraw", queue="io", run=withdraw),
+    Stage(name="to_withdraw", params=frozenset(WithdrawParams.model_fields), queue="io", expand=to_withdraw),
+    Stage(name="withdraw", params=frozenset({"catalogue"}), queue="io", run=withdraw),
 )

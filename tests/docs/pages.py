@@ -121,16 +121,18 @@ def stages() -> str:
         after += f", if `{flow.after_if}` is given" if flow.after_if else ""
         named = _names((flow.source, *flow.stages, *flow.then))
         flows.append((f"`{flow.name}`", flow.title, named + after, _names(sorted(flow.needs))))
-    rows = [("stage", "what it does", "queue", "an item has", "and gets")]
+    rows = [("stage", "what it does", "queue", "an item has", "and gets", "parameters of the job")]
     for name, stage in sorted(STAGES.items()):
         fields = _names(sorted(stage.requires)), _names(sorted(stage.provides))
-        rows.append((f"`{name}`", stage.title, f"`{stage.queue}`", *fields))
+        read = "any" if stage.params is None else _names(sorted(stage.params))
+        rows.append((f"`{name}`", stage.title, f"`{stage.queue}`", *fields, read))
     return "\n".join(
         [
             "# Flows and stages",
             "",
             "The flows that there are, with the parameters that they need, and the stages that they and [flows of your",
-            "own](flows.md) are made of, with the fields that these take from an item and give it. A task is called",
+            "own](flows.md) are made of, with the fields that these take from an item and give it, and the parameters",
+            "of a job that they read: one that none of them reads is refused when a job is enqueued. A task is called",
             "`datafab.` and its stage's name, in Flower too. How one more comes to it: [a new stage](add-a-stage.md).",
             "",
             *_table(*flows),

@@ -8,7 +8,7 @@ import pytest
 
 from datafab.domain.payload import Item
 from datafab.errors import FlowError, NotFound, SettingError
-from datafab.flows import FLOWS, check, complete, flows, localised, plan, use
+from datafab.flows import FLOWS, begun, check, complete, flows, localised, plan, use
 from datafab.services import Services
 from datafab.settings import load
 from datafab.stage import Stage
@@ -56,6 +56,39 @@ def test_then_replaces_what_follows(then, names):
     source, stages = plan("collect", GIVEN if then is None else GIVEN | {"then": then})
     assert source.name == "endpoints"
     assert [stage.name for stage in stages] == names
+
+
+@pytest.mark.parametrize(
+    ("flow", "params", "field", "text"),
+    [
+        (
+            "collect",
+            GIVEN | {"retry_faild": True},
+            "retry_faild",
+            r"no parameter 'retry_faild': 'retry_failed' is meant\?",
+        ),
+        ("collect", GIVEN | {"xyz": 1}, "xyz", "no parameter 'xyz'; there are adaptive, collection, conditional, "),
+        ("again", {"limits": 3}, "limits", "'limit' is meant"),
+        ("publish", {"event": "e", "metadata": "m", "then": []}, "metadata", "'metadata_id' is meant"),
+    ],
+)
+def test_a_parameter_that_no_stage_reads_is_a_mistake(flow, params, field, text):
+    with pytest.raises(FlowError, match=text) as raised:
+        begun(flow, params)
+    assert raised.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("flow", "params"),
+    [
+        ("collect", GIVEN | {"retry_failed": True, "save_csv": True, "then": [], "when": {}, "priority": 1}),
+        ("collect", GIVEN | {"then": ["push"], "ckan_url": "http://ckan.example", "resource_id": "r"}),
+        ("push", {"whatever": 1}),
+        ("source", {"source": "s", "url": "u", "again": True, "format": "csv", "catalogue": "c"}),
+    ],
+)
+def test_a_parameter_that_some_stage_may_read_is_none(flow, params):
+    assert begun(flow, params) == plan(flow, params)
 
 
 def test_a_stage_must_find_what_it_requires():
