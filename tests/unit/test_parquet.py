@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from datafab.clients.detective import Detective
+from datafab.clients.detective.strides import ROWS, strides
 from datafab.clients.tablefile import CellsFile
 from datafab.domain.loadtypes import known, plan
+from datafab.errors import Fatal
 
 ZONED = pa.array([0, None], pa.timestamp("ms", "UTC"))
 
@@ -85,3 +91,60 @@ def test_a_typed_table_keeps_as_texts_what_its_type_has_no_place_for(tmp_path: P
 
 def nothing(*_: Any) -> Any:
     raise pa.ArrowInvalid
+
+
+LONG = "x" * 100_000
+BOMBS: dict[str, tuple[Callable[[], pa.Array], bool]] = {
+    "a text in lists": (lambda: pa.array([[LONG]] * 5000), True),
+    "a text in lists of which the first is empty": (lambda: pa.array([[], *[[LONG]] * 5000]), True),
+    "a text in records": (lambda: pa.array([{"b": {"c": LONG}}] * 5000), True),
+    "a text in mappings": (lambda: pa.array([[("b", LONG)]] * 5000, pa.map_(pa.string(), pa.string())), True),
+    "bytes that are no text": (lambda: pa.array([b"\xff" * 100_000] * 5000), True),
+    "bytes of one length": (lambda: pa.array([b"\xff" * 100_000] * 5000, pa.binary(100_000)), True),
+    "plain texts behind a short one": (lambda: pa.array(["x", *[LONG] * 5000]), False),
+}
+READ = """
+import resource, sys
+from pathlib import Path
+from datafab.clients.detective import Detective
+from datafab.errors import Fatal
+
+now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (now + 600_000_000,) * 2)
+for path in sys.argv[1:]:
+    try:
+        for row in Detective(max_unpacked=100_000_000).rows(Path(path)):
+            pass
+    except Fatal as failure:
+        print(failure.code)
+"""
+
+
+def test_no_file_of_a_few_bytes_fills_the_memory(tmp_path: Path):
+    for name, (column, coded) in BOMBS.items():
+        pq.write_table(pa.table({"a": column()}), tmp_path / name, compression="zstd", use_dictionary=coded)
+        assert (tmp_path / name).stat().st_size < 200_000
+    # Other pools keep addresses that they may never use.
+    environment = os.environ | {"ARROW_DEFAULT_MEMORY_POOL": "system", "OPENBLAS_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", READ, *(str(tmp_path / name) for name in BOMBS)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["too_large"] * len(BOMBS), "")
+
+
+def test_of_wide_tables_and_of_long_lists_fewer_rows_are_read_in_one_go(tmp_path: Path):
+    table = pa.table({f"c{at}": pa.array(range(20_000)) for at in range(100)})
+    pq.write_table(table, tmp_path / "table")
+    with pq.ParquetFile(tmp_path / "table") as file:
+        assert list(strides(tmp_path / "table", file, 10**9)) == [64 * 1024**2 // (100 * 64)]
+    pq.write_table(table.select([0]), tmp_path / "table")
+    with pq.ParquetFile(tmp_path / "table") as file:
+        assert list(strides(tmp_path / "table", file, 10**9)) == [ROWS]
+    pq.write_table(pa.table({"a": [[0] * 10_000] * 200}), tmp_path / "table")
+    with pq.ParquetFile(tmp_path / "table") as file:
+        assert list(strides(tmp_path / "table", file, 10**9)) == [64 * 1024**2 // (10_000 * 64)]
+
+
+def test_a_row_that_is_larger_than_a_table_may_be_is_not_read(tmp_path: Path):
+    pq.write_table(pa.table({"a": [[0] * 1_000_000]}), tmp_path / "table")
+    with pytest.raises(Fatal, match=r"has rows of more than 50,000,000 bytes"):
+        Detective(max_unpacked=50_000_000).analyse(tmp_path / "table")

@@ -14,11 +14,10 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datafab.clients.detective.landing import schema
 from datafab.clients.detective.others import Other
 from datafab.clients.detective.refusals import LOOKING, refusals
+from datafab.clients.detective.strides import BUFFER, strides
 from datafab.domain.table import names
 from datafab.errors import Fatal
 
-#: Rows of a batch, and bytes of its texts that are said once and meant in each of them.
-ROWS, AT_ONCE = 65_536, 64 * 1024**2
 #: Python types of csv-detective by what parquet says of a column; the first that fits.
 _KNOWN = (
     (pa.types.is_boolean, "bool"),
@@ -44,28 +43,14 @@ def parquet_table(path: Path, limit: int) -> Other:
 
 def _batches(path: Path, width: int, limit: int) -> Iterator[pa.RecordBatch]:
     size = 0
-    with refusals(LOOKING), pq.ParquetFile(path) as file:
-        for group, rows in enumerate(_steps(path, file)):
+    with refusals(LOOKING), pq.ParquetFile(path, buffer_size=BUFFER) as file:
+        for group, rows in enumerate(strides(path, file, limit)):
             for each in file.iter_batches(rows, row_groups=[group], use_threads=False):
                 batch = pa.RecordBatch.from_arrays([_text(column) for column in each.columns], schema=schema(width))
                 size += batch.nbytes
                 if size > limit:
                     raise Fatal(f"unpacks to more than {limit:,} bytes: publish it in parts", code="too_large")
                 yield batch
-
-
-def _steps(path: Path, file: pq.ParquetFile) -> Iterator[int]:
-    """Yield how many rows of each row group may be read in one go: a long text may be said once and meant often."""
-    leaves = (file.schema.column(at) for at in range(len(file.schema)))
-    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-    with pq.ParquetFile(path, read_dictionary=texts) as once:
-        for group in range(once.num_row_groups):
-            # Any row of a group brings all that is said once in it.
-            first = next(once.iter_batches(1, row_groups=[group], use_threads=False), None)
-            columns = first.columns if first is not None else ()
-            said = (column.dictionary for column in columns if pa.types.is_dictionary(column.type))
-            longest = sum(pc.max(pc.binary_length(values)).as_py() or 0 for values in said)
-            yield max(1, min(ROWS, AT_ONCE // max(1, longest)))
 
 
 def _known(kind: pa.DataType) -> str:
@@ -86,7 +71,7 @@ def _text(column: pa.Array) -> pa.Array:
         texts = pc.cast(column, pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         texts = pa.array([None if each is None else _json(each) for each in column.to_pylist()], pa.string())
-    return pc.fill_null(texts, "")
+    return pc.fill_null(texts, "") if texts.null_count else texts
 
 
 def _json(value: Any) -> str:
