@@ -70,9 +70,17 @@ def _text(column: pa.Array) -> pa.Array:
     try:
         texts = pc.cast(column, pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        texts = pa.array([None if each is None else _json(each) for each in column.to_pylist()], pa.string())
+        texts = pa.array([None if each is None else _said(each) for each in column.to_pylist()], pa.string())
     return pc.fill_null(texts, "") if texts.null_count else texts
 
 
-def _json(value: Any) -> str:
-    return repr(value) if isinstance(value, bytes) else json.dumps(value, ensure_ascii=False, default=str)
+def _said(value: Any) -> str:
+    """Return the text of a value, which is JSON where it has parts; bytes are a text where they can be."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return repr(value)
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, ensure_ascii=False, default=_said)
+    return str(value)
