@@ -115,7 +115,14 @@ TOO_LARGE = {
         "has a row of more than",
     ),
     "spaces": (repeated("", "", '<text:p><text:s text:c="1000000000"/></text:p>'), "spaces"),
-    "elements of an ods": (repeated("", "", "<text:p/>" * FEW), "elements"),
+    "elements of an ods": (repeated("", "", "<text:p/>" * FEW), "elements of XML"),
+    "styles of an ods": (
+        changed(
+            ods(["a"], ["x"]),
+            {"styles.xml": lambda text: text.replace("<office:styles", "<x/>" * FEW + "<office:styles")},
+        ),
+        "elements of XML",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""How much memory the sheets of an ODS take, as odfpy and pandas read them: all of them, one by one."""
+"""How much memory an ODS takes, as odfpy and pandas read it: all its parts at once, its sheets one by one."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Ods:
         bounded(self._rows, self._columns)
         few(self._all, "cells", CELLS)
         few(self._spaces, "spaces", CELLS)
-        few(self._elements, "elements", ELEMENTS)
+        few(self._elements, "elements of XML", ELEMENTS)
 
 
 def _local(name: str) -> str:

@@ -17,7 +17,7 @@ from datafab.clients.detective.xlsxsize import Xlsx
 from datafab.clients.textfile import BLOCK
 from datafab.domain.table import Kind
 
-#: Where an ODS has its sheets.
+#: Where an ODS has its sheets; all its parts are held at once.
 _CONTENT = "content.xml"
 
 
@@ -28,13 +28,15 @@ def workbook(path: Path, kind: Kind, check: Callable[[], None]) -> None:
         Fatal: ``too_large``; ``corrupt_archive``, it cannot be read.
     """
     with refusals(LOOKING), refusals(READING), zipfile.ZipFile(path) as archive:
+        whole = Ods()
         for name in archive.namelist():
-            if kind is Kind.ODS and name == _CONTENT:
-                _walk(archive, name, Ods(), check)
-            if kind is Kind.XLSX:
-                # Any part may be a sheet, whatever it is called. What is no XML openpyxl cannot read either.
-                with suppress(expat.ExpatError):
-                    _walk(archive, name, Xlsx(), check)
+            if name == _CONTENT and kind is Kind.ODS:
+                # odfpy takes what it finds until it breaks off.
+                _walk(archive, name, whole, check)
+                continue
+            # Any part may be a sheet, or be held in memory, whatever it is called. Broken ones the libraries judge.
+            with suppress(expat.ExpatError):
+                _walk(archive, name, whole if kind is Kind.ODS else Xlsx(), check)
 
 
 def _walk(archive: zipfile.ZipFile, name: str, part: Xlsx | Ods, check: Callable[[], None]) -> None:

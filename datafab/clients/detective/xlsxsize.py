@@ -13,7 +13,7 @@ from datafab.clients.detective.bounds import CELLS, ELEMENTS, bounded, few
 #: What a sheet has in Excel.
 ROWS, COLUMNS = 1_048_576, 16_384
 #: Cells to which rows are padded, a row at a time: they cost time only.
-PADDED = 5 * CELLS
+PADDED = 2 * CELLS
 #: Texts of a workbook: a hundred bytes each.
 TEXTS = 5_000_000
 #: The elements that openpyxl knows, and no others of these names.
