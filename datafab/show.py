@@ -26,6 +26,8 @@ screen = Terminal(stderr=True)
 out = Terminal()
 
 KILO = 1000
+#: Characters that a terminal may obey, and that JSON need not escape.
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 #: Columns of a table that are named.
 COLUMNS = 8
 
@@ -40,7 +42,8 @@ COLOURS = {
 def lines(objects: Iterable[Value | Mapping[str, Any]]) -> None:
     """Print the API's objects as JSON, one a line."""
     for one in objects:
-        click.echo(json.dumps(one.dump() if isinstance(one, Value) else one, ensure_ascii=False))
+        said = json.dumps(one.dump() if isinstance(one, Value) else one, ensure_ascii=False)
+        click.echo(said.translate(_CONTROLS))
 
 
 class JobProgress:

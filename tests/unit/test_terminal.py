@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from io import StringIO
 
 import pytest
@@ -70,3 +71,11 @@ def test_an_analysis_of_a_hostile_table(tmp_path):
     assert not set(ended.output) & {ESC, BEL}
     assert "nom]0x" in ended.output
     assert "[2Ja" in ended.output
+
+
+def test_json_on_a_terminal_has_no_characters_that_it_obeys(capsys):
+    name = "é\x7f\x85\x9b31m\x1b"
+    show.lines([{"nom": name}])
+    said = capsys.readouterr().out
+    assert said == '{"nom": "é\\u007f\\u0085\\u009b31m\\u001b"}\n'
+    assert json.loads(said) == {"nom": name}
