@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Callable
 from datetime import date, datetime
@@ -19,7 +20,9 @@ from pandas import DataFrame
 from datafab.cli import main
 from datafab.clients.detective import odssize, xlsxsize
 from datafab.clients.detective.detective import Detective
+from datafab.clients.detective.workbooks import workbook
 from datafab.clients.detective.xlsxsize import COLUMNS, ROWS
+from datafab.domain.table import Kind
 from datafab.errors import Fatal
 
 HEADER = '<row r="1"><c t="inlineStr"><is><t>a</t></is></c><c t="inlineStr"><is><t>b</t></is></c></row>'
@@ -271,3 +274,27 @@ def test_missing_values_are_counted_as_in_a_text(tmp_path: Path):
         assert {key: found[key] for key in ("profile", "columns", "schema", "nb_duplicates", "total_lines")} == {
             key: of_text[key] for key in ("profile", "columns", "schema", "nb_duplicates", "total_lines")
         }
+
+
+def biff(*table: list[str | float]) -> bytes:
+    """Return a sheet as the oldest of Excels wrote them, which newer readers still take."""
+
+    def record(number: int, content: bytes = b"") -> bytes:
+        return struct.pack("<HH", number, len(content)) + content
+
+    def cell(row: int, column: int, value: str | float) -> bytes:
+        place = struct.pack("<HH3x", row, column)
+        if isinstance(value, str):
+            return record(4, place + struct.pack("B", len(value)) + value.encode())
+        return record(3, place + struct.pack("<d", value))
+
+    cells = (cell(row, column, value) for row, each in enumerate(table) for column, value in enumerate(each))
+    return record(9, struct.pack("<HH", 2, 16)) + b"".join(cells) + record(10)
+
+
+def test_an_xls_is_read_as_an_xlsx_is(tmp_path: Path):
+    path = tmp_path / "table"
+    path.write_bytes(biff(["iso", "n"], ["NA", 0.00005], ["FR", 2.0]))
+    found = workbook(path, Kind.XLS, 10**6, lambda: None)
+    assert (found.header, found.facts["engine"], len(found.facts["sheets"])) == (["iso", "n"], "xlrd", 1)
+    assert [batch.to_pydict() for batch in found.batches] == [{"0": ["NA", "FR"], "1": ["0.00005", "2"]}]
