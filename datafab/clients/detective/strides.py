@@ -6,7 +6,6 @@ go is as many rows as are some megabytes in memory, and those of one row at leas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,16 @@ _UNEVEN = 4
 _LOOK = 256
 
 
-def strides(path: Path, file: pq.ParquetFile, limit: int) -> Iterator[int]:
-    """Yield how many rows of each row group may be read in one go.
+def strides(path: Path, file: pq.ParquetFile, limit: int) -> list[int]:
+    """Return how many rows of each row group may be read in one go.
 
     Raises:
         Fatal: ``too_large``, a row alone has more than ``limit`` bytes.
     """
     leaves = [file.schema.column(at) for at in range(len(file.schema))]
     texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    found = []
+    # Closed before any row is read: until then it holds the pages that it has seen.
     with pq.ParquetFile(path, read_dictionary=texts, buffer_size=BUFFER) as coded:
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
@@ -47,7 +48,8 @@ def strides(path: Path, file: pq.ParquetFile, limit: int) -> Iterator[int]:
             row = whole / max(1, group.num_rows)
             if row > limit:
                 raise Fatal(f"has rows of more than {limit:,} bytes: publish it in parts", code="too_large")
-            yield max(1, min(ROWS, int(AT_ONCE // max(1, row))))
+            found.append(max(1, min(ROWS, int(AT_ONCE // max(1, row)))))
+    return found
 
 
 def _bytes(leaf: Any, chunk: Any, coded: pq.ParquetFile, group: int) -> int:
