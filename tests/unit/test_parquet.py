@@ -164,3 +164,30 @@ def test_a_row_that_is_larger_than_a_table_may_be_is_not_read(tmp_path: Path):
     pq.write_table(pa.table({"a": [[0] * 1_000_000]}), tmp_path / "table")
     with pytest.raises(Fatal, match=r"has rows of more than 50,000,000 bytes"):
         Detective(max_unpacked=50_000_000).analyse(tmp_path / "table")
+
+
+DAMAGED = """
+import sys
+from pathlib import Path
+from datafab.clients.detective.parquet import parquet_table
+from datafab.errors import Fatal
+
+path, whole = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes()
+footer = int.from_bytes(whole[-8:-4], "little")
+refused = 0
+for at in range(len(whole) - footer - 8, len(whole) - 8):
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    try:
+        list(parquet_table(path, 10**9).batches)
+    except Fatal:
+        refused += 1
+print(refused > 50)
+"""
+
+
+def test_no_damaged_footer_kills_its_reader(tmp_path: Path):
+    table = pa.table({"a": range(50), "b": ["x"] * 50, "c": [[1, 2]] * 50})
+    pq.write_table(table, tmp_path / "table", store_schema=False)
+    command = [sys.executable, "-c", DAMAGED, str(tmp_path / "table")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr[-1000:]

@@ -43,6 +43,8 @@ def strides(path: Path, file: pq.ParquetFile, limit: int) -> list[int]:
     # Closed before any row is read: until then it holds the pages that it has seen.
     with pq.ParquetFile(path, read_dictionary=texts, buffer_size=BUFFER) as coded:
         for number in range(file.num_row_groups):
+            # Whoever asks the metadata of a damaged group is killed; whoever reads it is told.
+            next(coded.iter_batches(1, row_groups=[number], use_threads=False), None)
             group = file.metadata.row_group(number)
             whole = sum(_bytes(leaf, group.column(at), coded, number) for at, leaf in enumerate(leaves))
             row = whole / max(1, group.num_rows)
