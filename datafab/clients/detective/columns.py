@@ -23,13 +23,6 @@ CHUNK = 10_000
 _CONVERT: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "json": json.loads}
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    name: str
-    parts: Sequence[Part]
-    known: str | None
-
-
 @dataclass(slots=True)
 class Columns:
     """Takes the columns of a table one by one; none of their values is kept but the few that are named.
