@@ -302,7 +302,11 @@ def in_a_zip() -> bytes:
 RECORDS = b'[{"siren": "012345678", "jour": "29/02/2024", "n": 1.5}, {"siren": "732829320", "n": 2}]'
 
 
-@pytest.mark.parametrize("content", [workbook(), parquet(), in_a_zip(), RECORDS, gzip.compress(RECORDS)])
+@pytest.mark.parametrize(
+    "content",
+    [workbook(), parquet(), in_a_zip(), RECORDS, gzip.compress(RECORDS)],
+    ids=["xlsx", "parquet", "xlsx in a zip", "records", "records in a gzip"],
+)
 def test_a_table_that_is_no_text_is_read_as_its_analysis_says(tmp_path, content):
     path = tmp_path / "table"
     path.write_bytes(content)
