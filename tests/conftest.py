@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
 import pytest
+import structlog
 
 from datafab.clients.index import Index, open_index
 from tests.servers.celery import until
 from tests.servers.elasticsearch import START, Elasticsearch, elasticsearch, missing
 
 pytest_plugins = ["tests.plugin"]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command that ran in this process has set up logging, into a stream that is no more."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+    for handler in logging.root.handlers[:]:
+        if getattr(getattr(handler, "stream", None), "closed", False):
+            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -388,7 +388,7 @@ class TestServices:
         assert pings() == {}
         assert pings(catalogue_url=udata.url, linkproxy_url=proxy.url) == {"catalogue": None, "link-proxy": None}
         away = pings(catalogue_url="http://127.0.0.1:1", linkproxy_url="http://127.0.0.1:1")
-        assert all(answer and answer.startswith("Retriable") for answer in away.values())
+        assert all(answer and "nothing listens" in answer for answer in away.values()), away
         assert len(away) == 2
 
     def test_clients_are_made_once(self):
