@@ -49,7 +49,7 @@ class LedgerRequest(Request):
         ledger, fence = keeper().ledger, self._context.retries
         try:
             if stopping.begun():  # systemd, for one, tells the children as well
-                ledger.give_back(rid, fence)
+                ledger.give_back([(rid, fence)])
             else:
                 ledger.died(rid, fence, f"its worker died: {reason}")
         except RedisError:

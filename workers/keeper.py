@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -133,6 +134,8 @@ class Keeper:
             log.error("a task hangs: this process ends, the supervisor starts it again")
         finally:
             # Whatever else ends the heartbeat: a process without one loses its rows one by one, so it goes at once.
+            if broken := sys.exc_info()[1]:
+                log.error("the heartbeat broke: this process ends, the supervisor starts it again", error=repr(broken))
             os._exit(os.EX_TEMPFAIL)
 
     def _beat(self) -> None:

@@ -201,16 +201,21 @@ redis.call('ZADD', P .. 'due', now, rid)
 return 1
 """
 
-# A holder stops, and nobody is to blame.
+# A holder stops, and nobody is to blame. Its rows are due when it is gone: it would take them again.
 _GIVE_BACK = """
-local rid, fence = ARGV[1], tonumber(ARGV[2])
-local row = redis.call('HMGET', row_key(rid), 'state', 'fence')
-if row[1] ~= 'run' or tonumber(row[2]) ~= fence then return 0 end
-attempted(rid, 'stopped')
-move(rid, 'wait')
-redis.call('HSET', row_key(rid), 'by', '')
-redis.call('ZADD', P .. 'due', now, rid)
-return 1
+local given = 0
+for i = 2, #ARGV, 2 do
+  local rid, fence = ARGV[i], tonumber(ARGV[i + 1])
+  local row = redis.call('HMGET', row_key(rid), 'state', 'fence')
+  if row[1] == 'run' and tonumber(row[2]) == fence then
+    attempted(rid, 'stopped')
+    move(rid, 'wait')
+    redis.call('HSET', row_key(rid), 'by', '')
+    redis.call('ZADD', P .. 'due', now + ARGV[1], rid)
+    given = given + 1
+  end
+end
+return given
 """
 
 _SPLIT = """
@@ -291,6 +296,9 @@ for _, rid in ipairs(rids) do
 end
 return #rids
 """
+
+#: Seconds until what a worker gives back, as its last act, is sent again.
+STOPPED = 2
 
 
 class Taken(NamedTuple):
@@ -386,9 +394,9 @@ class Ledger:
         """Count a death of a row's holder and make it due; False: it had moved on."""
         return bool(self._run("died", rid, fence, reason))
 
-    def give_back(self, rid: str, fence: int) -> bool:
-        """Make a row due whose holder stops; no death is counted. False: it had moved on."""
-        return bool(self._run("give_back", rid, fence))
+    def give_back(self, held: Sequence[tuple[str, int]]) -> int:
+        """Let these (rid, fence) wait whose holder stops, and count no death; return how many had not moved on."""
+        return int(self._run("give_back", STOPPED, *(part for pair in held for part in pair)))
 
     def split(self, rid: str, by: str, canvas: str, rows: Sequence[Row]) -> str | None:
         """Keep the canvas that replaces a task, with its rows; return the one kept first. None: lost."""

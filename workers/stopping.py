@@ -7,16 +7,17 @@ three restarts during one long task would park it.
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from typing import Any
 
 import structlog
-from celery import signals
+from celery import bootsteps, signals
 from celery.worker import state
 from redis.exceptions import RedisError
 
 from workers.canvas import row_id
-from workers.cluster import settings
+from workers.cluster import app, settings
 from workers.keeper import keeper
 
 log = structlog.get_logger()
@@ -24,6 +25,46 @@ log = structlog.get_logger()
 
 #: Whether this process was told to stop.
 _told = threading.Event()
+#: Whether a signal is being handled.
+_handling = False
+
+
+def alone(number: signal.Signals) -> None:
+    """Let a signal's handler be interrupted by none of these signals.
+
+    A supervisor that stops the whole group and then the process, as many do, sends two within a millisecond. Celery's
+    handlers take locks: one that begins inside another waits for ever, and so does whoever waits for this process.
+    """
+    handler = signal.getsignal(number)
+
+    def handle(*signalled: Any) -> None:
+        global _handling  # noqa: PLW0603 - signals are of the process
+        if _handling:
+            return
+        _handling = True
+        handler(*signalled)  # type: ignore[operator, misc]
+        _handling = False  # not if it has raised: that ends this process
+
+    if callable(handler):
+        signal.signal(number, handle)
+
+
+class Peacefully(bootsteps.StartStopStep):
+    """A worker's first step: Celery has just installed its handlers."""
+
+    def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery calls it so
+        """See to it that each is alone."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            alone(number)
+
+
+app.steps["worker"].add(Peacefully)
+
+
+@signals.beat_init.connect
+def _beat_begins(**_: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        alone(number)
 
 
 def begun() -> bool:
@@ -42,12 +83,14 @@ def _stopping(**_: Any) -> None:
 
 def _give_up() -> None:
     """Give every task back, and end with all children, as when the host goes."""
-    ledger = keeper().ledger
-    for request in list(state.active_requests):
-        rid, fence = row_id(request.task_name, request.id), int(request.request_dict.get("retries") or 0)
-        log.warning("stopped before its task had ended", row=rid)
-        try:
-            ledger.give_back(rid, fence)
-        except RedisError as error:
-            log.warning("redis is away: its lease runs out", row=rid, error=str(error))
-    os._exit(os.EX_OK)
+    try:
+        rows = [
+            (row_id(request.task_name, request.id), int(request.request_dict.get("retries") or 0))
+            for request in list(state.active_requests)
+        ]
+        log.warning("stopped before its tasks had ended", rows=[rid for rid, _ in rows])
+        keeper().ledger.give_back(rows)
+    except RedisError as error:
+        log.warning("redis is away: their leases run out", error=str(error))
+    finally:  # whatever happens: whoever waits for the end of this process would kill it
+        os._exit(os.EX_OK)

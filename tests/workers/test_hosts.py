@@ -106,6 +106,28 @@ def test_a_stop_ends_within_its_limit_and_counts_no_death(bench: Bench, flow: st
     assert bench.told(job, "start") == {"toy:0": 2}
 
 
+@pytest.mark.parametrize("part", ["io", "cpu"])
+def test_a_stop_that_is_asked_for_many_times_at_once_is_one(bench: Bench, part: str):
+    """A supervisor tells the group, and then the process: within Celery's handler a second one waited for ever."""
+    process, end = bench.cluster.parts[part], time.monotonic() + 0.02
+    while time.monotonic() < end:
+        os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+def test_a_worker_does_not_take_up_what_it_has_given_back(bench: Bench):
+    """Between the last that it does and its end others look for what is due."""
+    job = bench.start("long_io", n=2, seconds=3)
+    bench.until_told(job, "start", 2)
+    pairs = [(row["rid"], int(row["fence"])) for row in bench.rows(job) if row["state"] == "run"]
+    assert bench.ledger.give_back([*pairs, ("datafab.work_io:none", 0)]) == 2
+    time.sleep(1)
+    assert [row["state"] for row in bench.rows(job) if row["queue"] == "io"] == ["wait", "wait"]
+    assert bench.told(job, "start").total() == 2
+    assert bench.end(job, 60).status == JobStatus.SUCCEEDED
+    assert bench.told(job, "end") == {"toy:0": 1, "toy:1": 1}
+
+
 def test_a_stop_that_reaches_the_children_too_counts_no_death(bench: Bench):
     """As systemd stops a service, unless it is told to stop the main process only."""
     job = bench.start("long", seconds=2)
