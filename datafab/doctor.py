@@ -135,7 +135,7 @@ def _versions(client: redis.Redis) -> Check:
 def _workers() -> dict[str, Worker | None]:
     try:
         return facts.ask(PATIENCE)
-    except OperationalError:
+    except (OperationalError, RedisError):  # it went just now, or what it had connected to did
         return {}
 
 

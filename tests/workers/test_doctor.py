@@ -59,6 +59,13 @@ def test_what_is_wrong_with_a_redis_is_told_with_what_to_do(own_redis, tmp_path)
     assert "datafab:2:" in bad["redis keys"]["found"]
 
 
+def test_a_redis_that_began_anew_since_it_was_last_asked_is_well(own_redis, tmp_path):
+    for _ in range(3):
+        _, bad = ask(tmp_path, own_redis.url)
+        assert bad.keys() == {"wis2 bundle", "queue io", "queue cpu", "queue control"}
+        own_redis.restart(killed=True)
+
+
 def test_services_that_do_not_answer_are_named(tmp_path):
     file = tmp_path / "file"
     file.touch()
