@@ -106,7 +106,8 @@ def _cluster() -> Iterator[bool]:
         yield False
         return
     with show.starting() as told:
-        here = Cluster(settings, CORE, told=told)
+        # One worker less begins half a second sooner, and most commands are for a few files.
+        here = Cluster(settings.model_copy(update={"io_processes": 1}), CORE, told=told)
         here.start()
     try:
         cluster_app.use(here.settings)

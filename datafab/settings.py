@@ -88,6 +88,8 @@ class Settings(BaseSettings):
     """Connections to one host at once, per job."""
     io_threads: int = Field(default=64, ge=1)
     """Threads of a worker on the queue ``io`` that ``datafab up`` or compose starts; elsewhere ``-c`` tells."""
+    io_processes: int = Field(default_factory=lambda: min(4, os.cpu_count() or 1), ge=1)
+    """How many of these workers ``datafab up`` starts, each a process; unset: one per core, four at most."""
     cpu_processes: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Processes of such a worker on the queue ``cpu``; unset: one per core."""
     connect_timeout: float = Field(default=10.0, gt=0)

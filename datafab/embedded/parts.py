@@ -29,7 +29,7 @@ class WorkerPing:
     """Asks the workers of this host whether they take tasks; one question serves all of them."""
 
     settings: Settings
-    nodes: tuple[str, ...]
+    nodes: list[str] = field(default_factory=list)
     _answered: set[str] = field(default_factory=set)
     _asked: float = 0.0
 
@@ -60,11 +60,6 @@ class WorkerPing:
 STOP_LIMIT = 8.0
 
 
-def node_name(queue: str) -> str:
-    """Return the name of this host's worker on a queue."""
-    return f"{queue}@{socket.gethostname()}"
-
-
 @dataclass(slots=True, kw_only=True)
 class Blueprint:
     """Makes the parts of one cluster.
@@ -83,11 +78,9 @@ class Blueprint:
 
     def parts(self, names: Iterable[str]) -> list[Part]:
         """Return these parts."""
-        names = tuple(names)
         self._environment = child_environment(self.settings)
-        queues = [name.removeprefix("worker-") for name in names if name.startswith("worker-")]
-        self._ping = WorkerPing(self.settings, tuple(node_name(queue) for queue in queues))
-        return [MAKERS[name](self) for name in names]
+        self._ping = WorkerPing(self.settings)
+        return [part for name in names for part in MAKERS[name](self)]
 
     def redis(self) -> Part:
         """Redis. It shares the lock, so that nobody takes the home while one still writes there."""
@@ -114,11 +107,13 @@ class Blueprint:
             round=2,
         )
 
-    def worker(self, queue: str, pool: str, size: int) -> Part:
-        """A Celery worker on one queue."""
-        node = node_name(queue)
+    def worker(self, queue: str, pool: str, size: int, number: int = 1) -> Part:
+        """A Celery worker on one queue, the so many-th of this host."""
+        name = f"{queue}{number}" if number > 1 else queue
+        node = f"{name}@{socket.gethostname()}"
+        self._ping.nodes.append(node)
         return Part(
-            name=f"worker-{queue}",
+            name=f"worker-{name}",
             command=(
                 *(*WORKERS, "worker", "-Q", queue, "-P", pool, "-c", str(size), "-n", node),
                 *("-E", "--without-gossip", "--without-mingle", "-l", "WARNING"),
@@ -131,6 +126,11 @@ class Blueprint:
             # Without a supervisor there is no Redis either: nothing to end in peace for.
             orphaned=SIGKILL,
         )
+
+    def workers_io(self) -> list[Part]:
+        """Threads of one process share one core."""
+        numbers = range(1, self.settings.io_processes + 1)
+        return [self.worker("io", "threads", self.settings.io_threads, number) for number in numbers]
 
     def beat(self) -> Part:
         """The clock."""
@@ -181,15 +181,19 @@ class Blueprint:
         )
 
 
+def _one(make: Callable[[Blueprint], Part]) -> Callable[[Blueprint], list[Part]]:
+    return lambda blueprint: [make(blueprint)]
+
+
 #: name -> how it is made
-MAKERS: dict[str, Callable[[Blueprint], Part]] = {
-    "redis": Blueprint.redis,
-    "broker": Blueprint.broker,
-    "worker-io": lambda blueprint: blueprint.worker("io", "threads", blueprint.settings.io_threads),
-    "worker-cpu": lambda blueprint: blueprint.worker("cpu", "prefork", blueprint.settings.cpu_processes),
-    "worker-control": lambda blueprint: blueprint.worker("control", "threads", 4),
-    "beat": Blueprint.beat,
-    "listener": Blueprint.listener,
-    "webhook": Blueprint.webhook,
-    "flower": Blueprint.flower,
+MAKERS: dict[str, Callable[[Blueprint], list[Part]]] = {
+    "redis": _one(Blueprint.redis),
+    "broker": _one(Blueprint.broker),
+    "worker-io": Blueprint.workers_io,
+    "worker-cpu": _one(lambda blueprint: blueprint.worker("cpu", "prefork", blueprint.settings.cpu_processes)),
+    "worker-control": _one(lambda blueprint: blueprint.worker("control", "threads", 4)),
+    "beat": _one(Blueprint.beat),
+    "listener": _one(Blueprint.listener),
+    "webhook": _one(Blueprint.webhook),
+    "flower": _one(Blueprint.flower),
 }

@@ -90,6 +90,8 @@ class Figures:
 
     count: int
     plain: int
+    #: of the queue ``io``, with as many threads as the settings say
+    workers: int
     #: one after another
     sequential: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
@@ -119,8 +121,9 @@ def measure(rig: Rig, *, count: int = 2000, plain: int = 100, rounds: int = 3) -
         plain: endpoints that are fetched one after another.
         rounds: how often both are measured.
     """
-    figures = Figures(count, plain)
-    with servers() as (ports, server), servers(0) as (quick, _), rig.workers("io", "control", "beat") as parts:
+    figures = Figures(count, plain, rig.settings.io_processes)
+    io = [f"io{number if number > 1 else ''}" for number in range(1, rig.settings.io_processes + 1)]
+    with servers() as (ports, server), servers(0) as (quick, _), rig.workers(*io, "control", "beat") as parts:
         urls = addresses(ports, count)
         _ours(rig, urls[: plain or 1], "warm-up")
         for turn in range(rounds):
@@ -136,8 +139,13 @@ def measure(rig: Rig, *, count: int = 2000, plain: int = 100, rounds: int = 3) -
 
 
 def _cpu(rig: Rig, parts: dict[str, Process], server: int) -> dict[str, float]:
-    ours = {f"worker-{name}": rig.cpu(part) for name, part in parts.items() if name != "beat"}
-    return ours | {"beat": rig.cpu(parts["beat"]), "Redis": rig.cpu(), "the 20 servers": cpu([server])}
+    io = [part for name, part in parts.items() if name.startswith("io")]
+    ours = {
+        "workers of io": rig.cpu(*io),
+        "worker of control": rig.cpu(parts["control"]),
+        "beat": rig.cpu(parts["beat"]),
+    }
+    return ours | {"Redis": rig.cpu(), "the 20 servers": cpu([server])}
 
 
 def _ours(rig: Rig, urls: Sequence[str], name: str) -> float:

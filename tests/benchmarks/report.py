@@ -185,15 +185,16 @@ def _collect(results: Results) -> list[str]:
     lines = [f"## {found.count:,} endpoints", ""]
     lines += _said(
         f"{collecting.SIZE / KB:.0f} KB each, on {collecting.PORTS} servers of this host (one process) that answer after",
-        f"{collecting.DELAY * MS:.0f} ms. *ours*: `collect` with `then = []`, from enqueueing to the job's end. *one after",
+        f"{collecting.DELAY * MS:.0f} ms. *ours*: `collect` with `then = []`, from enqueueing to the job's end, by as many workers of",
+        f"`io` as `datafab up` starts on this host: {found.workers}. *one after",
         "another*: the original's algorithm: `requests.get`, whole body, sha256, resource and log written; measured on",
         f"{found.plain} endpoints and scaled up. Both write into memory (`/dev/shm`): for minutes after many files were",
         "deleted, by the run before or by tests, ext4 takes 0.1-0.3 ms for each new one, which would be measured.",
     )
     lines += _table(["", "seconds", "ms an endpoint"], times)
     lines += _said(
-        f"{found.ratio:.1f} times as quick; {found.ratio_at_once:.1f} times where the servers answer at once:",
-        "nothing is to be gained by waiting for many then. CPU an endpoint:",
+        f"{found.ratio:.1f} times as quick; {found.ratio_at_once:.2f} times where the servers answer at once:",
+        "nothing is to be gained by waiting for many then, but by a second core. CPU an endpoint:",
     )
     lines += _table(["", "us"], [[name, f"{median(spent) * US:.0f}"] for name, spent in found.cpu.items()])
     return lines + _shares(results)
@@ -202,7 +203,7 @@ def _collect(results: Results) -> list[str]:
 def _shares(results: Results) -> list[str]:
     client = sum(share for name, share in results.shares.items() if name in profiling.CLIENT)
     lines = _said(
-        "Where the io worker's goes, by cProfile of the stage in one thread, without Redis. On top comes what threads",
+        "Where that of `io` goes, by cProfile of the stage in one thread, without Redis. On top comes what threads",
         f"cost each other when they hand on the interpreter lock. {client:.0%} and more is the HTTP client, in pure Python.",
     )
     return lines + _table(["", "share"], [[name, f"{share:.0%}"] for name, share in results.shares.items()])

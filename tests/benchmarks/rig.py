@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from string import digits
 from tempfile import TemporaryDirectory
 from typing import Self
 
@@ -68,7 +69,7 @@ class Rig:
         """Run these of ``io``, ``cpu``, ``control`` and ``beat``.
 
         Args:
-            names: which.
+            names: which; ``io2`` is another one of ``io``.
             pool: another pool for ``io``.
             size: another size of it.
             changes: to the settings.
@@ -81,8 +82,8 @@ class Rig:
         }
         common = {"app": "tests.benchmarks.app", "env": child_environment(settings), "log": self.folder}
         parts = {
-            name: beat(name, **common) if name == "beat" else worker(name, name, *kinds[name], **common)
-            for name in names
+            name: beat(name, **common) if name == "beat" else worker(name, kind, *kinds[kind], **common)
+            for name, kind in ((name, name.rstrip(digits)) for name in names)
         }
         try:
             self._await([name for name in names if name != "beat"], parts)

@@ -21,7 +21,7 @@ def test_the_benchmark_runs_and_writes_what_it_measured(tmp_path):
         "job",
         "one after another",
         "ours",
-        "worker-io",
+        "workers of io",
         "io",
         "cpu",
         "control",

@@ -12,7 +12,8 @@ def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for said in (
-        "redis, broker, worker-io, worker-cpu, worker-control, beat, webhook, flower",
+        "redis, broker, worker-io, ",
+        "worker-cpu, worker-control, beat, webhook, flower",
         "siren (siren)",
         "the server answered 404 Not Found",
         "a web page (text/html) instead of data",

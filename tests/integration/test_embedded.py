@@ -356,10 +356,10 @@ def test_children_find_what_was_named_from_this_folder(tmp_path):
 
 def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
     binds = {name: f"127.0.0.1:{free_port()}" for name in ("bind", "flower_bind")}
-    settings = load({}, home=tmp_path, cpu_processes=1, **binds)
+    settings = load({}, home=tmp_path, cpu_processes=1, io_processes=2, **binds)
     told = Told()
     with Cluster(settings, told=told) as cluster:
-        assert set(told.names(State.READY)) == set(ALL) == set(cluster.pids)
+        assert set(told.names(State.READY)) == {*ALL, "worker-io2"} == set(cluster.pids)
         found = running(settings)
         assert found is not None
         assert answer(found.webhook + "/health") == (200, {"status": "ok"})

@@ -32,6 +32,7 @@ def test_an_event_sent_to_it_is_announced_there(tmp_path: Path, site: str):
         flower_bind=f"127.0.0.1:{free_port()}",
         allow_private_hosts="127.0.0.1/32",
         cpu_processes=1,
+        io_processes=1,
         event_topic="diffusion/#",
         wis2_topic=TOPIC,
     )
