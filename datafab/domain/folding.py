@@ -42,7 +42,10 @@ def fold(text: str) -> str:
 
 def words(text: str) -> list[str]:
     """Return the words of a text, folded: runs of letters and digits, in the singular."""
-    found = (word[:LONGEST] for word in _WORD.findall(fold(text)))
+    folded = fold(text)
+    found = _WORD.findall(folded)
+    if len(folded) > LONGEST:
+        found = [word[:LONGEST] for word in found]
     return [_singular(word) if word[-1] in _PLURAL else word for word in found]
 
 

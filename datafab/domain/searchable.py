@@ -36,7 +36,7 @@ class Searchable:
             title=_words(document.title),
             dataset=tuple(_words(text) for text in (document.dataset_title, document.dataset_id) if text),
             organisation=_words(document.organisation or ""),
-            column=tuple(_name(name) for name in document.header),
+            column=tuple(map(_name, document.header)),
             formats=tuple(_name(name) for name in document.formats),
             exact={
                 "format": tuple(_key(name) for name in document.formats),
