@@ -57,6 +57,16 @@ def test_one_source_twice_in_one_call_ends_as_the_newest(index):
     assert index.get("file:a").version == 3
 
 
+def test_what_became_of_many_is_told_in_their_order(index):
+    later = {3, 240, 449}
+    index.put_many([doc(f"file:{number}", version=2) for number in later])
+    became = index.put_many([doc(f"file:{number}") for number in range(450)])
+    assert {number for number, one in enumerate(became) if one is Outcome.STALE} == later
+    assert became.count(Outcome.OK) == 447
+    index.refresh()
+    assert index.count() == 450
+
+
 def test_a_document_is_had_and_forgotten(index):
     index.put_many([doc(), doc("file:b")])
     assert index.delete("file:a")

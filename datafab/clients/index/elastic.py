@@ -10,14 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch, NotFoundError
-from elasticsearch.helpers import streaming_bulk
+from elasticsearch.helpers import parallel_bulk, streaming_bulk
 
 from datafab.clients.index import elastic_legacy
 from datafab.clients.index import elastic_making as making
@@ -35,6 +36,8 @@ from datafab.settings import Settings
 NAME = "csvmetadtgv"
 #: Bytes of one bulk request: a server takes 100 MB, what stands before it often less.
 MAX_REQUEST = 8 * 1024**2
+#: From so many documents on they go in two requests at once: the server works on one while the other is written here.
+MANY = 200
 #: What is read of the answer, which is long: one entry for each document.
 ANSWERED = ("items.*.status", "items.*.error")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
@@ -118,21 +121,22 @@ class ElasticIndex:
         return found
 
     def _put(self, documents: list[Document]) -> list[Put]:
-        found = self._bulk(action(self.write, document) for document in documents)
+        found = self._bulk(partial(action, self.write), documents)
         if not self.legacy:
             return found
-        beside = self._bulk(elastic_legacy.action(self.legacy, document) for document in documents)
+        beside = self._bulk(partial(elastic_legacy.action, self.legacy), documents)
         return [two if isinstance(one, Outcome) else one for one, two in zip(found, beside, strict=True)]
 
-    def _bulk(self, actions: Iterable[dict[str, Any]]) -> list[Put]:
+    def _bulk(self, made: Callable[[Document], dict[str, Any]], documents: list[Document]) -> list[Put]:
         found: list[Put] = []
-        wanted = list(actions)
+        size = min(500, -(-len(documents) // 2))
+        put = partial(parallel_bulk, thread_count=2, chunk_size=size) if len(documents) >= MANY else streaming_bulk
         # Nobody waits in a worker: what passes by itself is tried again by whoever asked.
         client = self.client.options(max_retries=0)
         try:
-            for _, told in streaming_bulk(
+            for _, told in put(
                 client,
-                wanted,
+                map(made, documents),
                 max_chunk_bytes=MAX_REQUEST,
                 raise_on_error=False,
                 raise_on_exception=False,
@@ -144,7 +148,7 @@ class ElasticIndex:
             broken = failure(error, self.shown)
             if not found or not isinstance(broken, Retriable):
                 raise broken from error
-            found.extend(broken for _ in wanted[len(found) :])
+            found.extend(broken for _ in documents[len(found) :])
         return found
 
     def get(self, source: str) -> Document | None:
