@@ -114,6 +114,12 @@ def test_a_poison_item_in_a_fan_out_fails_alone(bench: Bench):
     assert "its worker died" in error.message
 
 
+def test_a_worker_reads_its_settings_once(bench: Bench):
+    job = bench.start("settled")
+    bench.end(job)
+    assert bench.told(job, "once") == {"toy:0": 2}
+
+
 def test_a_poison_item_spares_the_others_of_its_batch(redis_server, bench: Bench):
     # One batch of several items: what the dying item leaves undone is only itself.
     bench.cluster.parts["io"].stop()

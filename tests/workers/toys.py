@@ -118,6 +118,8 @@ TOYS = (
     Stage(name="hanger", queue="cpu", run=hanger, deadline=2),
     Stage(name="hanger_io", queue="io", run=hanger, deadline=2),
     Stage(name="faulty", queue="io", run=faulty, retries=2),
+    Stage(name="settled", queue="io", run=settled),
+    Stage(name="settled_cpu", queue="cpu", run=settled),
 )
 STAGES.update({stage.name: stage for stage in TOYS})
 
@@ -133,6 +135,14 @@ def ended(ctx: Context) -> Iterator[Item]:
     job = ctx.services.jobs.get(ctx.params["of"])
     journal(ctx).rpush("toy:followed", f"{job.id} {job.status}")
     yield Item(source=f"job:{job.id}")
+
+
+def settled(item: Item, ctx: Context) -> Item:
+    """Tell whether this worker reads its settings once."""
+    from workers.cluster import settings  # noqa: PLC0415 - as at the end of this file
+
+    tell(ctx, "once" if settings() is settings() else "each time", item)
+    return item
 
 
 def index_at(items: list[Item], ctx: Context) -> Iterator[Outcome]:
@@ -168,6 +178,7 @@ _flow("keyed", "keyed")
 _flow("indexing", "index_at")
 _flow("followed", "killer", after="follower")
 _flow("follower", "noop0", source="ended")
+_flow("settled", "settled", "settled_cpu")
 _flow("chaos", "work_io", "waiter", "work")
 
 from workers import app  # noqa: E402 - tasks are made from STAGES when workers is imported
