@@ -107,6 +107,14 @@ def faulty(item: Item, ctx: Context) -> Item:
     return item
 
 
+def settled(item: Item, ctx: Context) -> Item:
+    """Tell whether this worker reads its settings once."""
+    from workers.cluster import settings  # noqa: PLC0415 - as at the end of this file
+
+    tell(ctx, "once" if settings() is settings() else "each time", item)
+    return item
+
+
 TOYS = (
     Stage(name="numbers", queue="io", expand=numbers, provides=frozenset({"url"})),
     *(Stage(name=f"noop{n}", queue="io", run=noop) for n in range(5)),
@@ -135,14 +143,6 @@ def ended(ctx: Context) -> Iterator[Item]:
     job = ctx.services.jobs.get(ctx.params["of"])
     journal(ctx).rpush("toy:followed", f"{job.id} {job.status}")
     yield Item(source=f"job:{job.id}")
-
-
-def settled(item: Item, ctx: Context) -> Item:
-    """Tell whether this worker reads its settings once."""
-    from workers.cluster import settings  # noqa: PLC0415 - as at the end of this file
-
-    tell(ctx, "once" if settings() is settings() else "each time", item)
-    return item
 
 
 def index_at(items: list[Item], ctx: Context) -> Iterator[Outcome]:
