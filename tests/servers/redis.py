@@ -39,7 +39,7 @@ class RedisServer:
         assert self._process is not None, "this redis-server is not running"
         return self._process.pid
 
-    def start(self, limit: float = 10.0) -> Self:
+    def start(self, limit: float = 60.0) -> Self:
         """Start it and wait until it has loaded its data and answers; ``limit`` seconds at most."""
         assert self._process is None, "this redis-server is running already"
         with self.log.open("ab") as log:
@@ -75,14 +75,14 @@ class RedisServer:
         """Stop it in peace; its data is on disk then."""
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def kill(self) -> None:
         """Kill it with -9; the last second of its data may be lost."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
             self._process = None
 
     def restart(self, *, killed: bool = False) -> None:

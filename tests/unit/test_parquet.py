@@ -116,14 +116,17 @@ BOMBS: dict[str, tuple[Callable[[], pa.Array], bool]] = {
     "plain texts behind a short one": (lambda: pa.array(["x", *[LONG] * 5000]), False),
 }
 READ = """
-import os, resource, sys
+import os, resource, sys, warnings
 from pathlib import Path
 from datafab.clients.detective import Detective
 from datafab.errors import Fatal
 
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 for path in sys.argv[1:]:
-    if (child := os.fork()):  # each has a memory of its own
+    with warnings.catch_warnings():  # threads of pyarrow are there; the child uses none of what they hold
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()  # each has a memory of its own
+    if child:
         os.waitpid(child, 0)
         continue
     resource.setrlimit(resource.RLIMIT_AS, (now + 650_000_000,) * 2)
