@@ -97,7 +97,7 @@ class Elasticsearch:
 def missing() -> str | None:
     """Return why no Elasticsearch can be started here; None: one can."""
     if java_home() is None:
-        return "no Java 17: apt install openjdk-17-jre-headless"
+        return "no Java of at least 17: apt install default-jre-headless"
     if not ZIP.exists():
         return "no Elasticsearch: run tests/servers/install"
     return None

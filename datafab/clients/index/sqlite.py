@@ -158,9 +158,13 @@ def _open(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Lent from thread to thread, never used by two at once.
     connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
-    _write_ahead(connection)
-    connection.execute("PRAGMA synchronous = NORMAL")
-    prepare(connection, path)
+    try:
+        _write_ahead(connection)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        prepare(connection, path)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
