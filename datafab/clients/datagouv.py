@@ -117,10 +117,9 @@ class Datagouv:
             msg = "DATAFAB_CATALOGUE_KEY is not set: without it nothing is written to a catalogue"
             raise SettingError(msg, field="DATAFAB_CATALOGUE_KEY")
         if self._writing is None:
-            msg = (
-                f"{shown(self.url)} does not end in /api/1, so the root of its API 2, which takes extras, is not known"
-            )
-            raise Fatal(f"{msg}: set DATAFAB_CATALOGUE_URL to such an address", code="catalogue_root", field=self.url)
+            root = shown(self.url)
+            msg = f"DATAFAB_CATALOGUE_URL={root} does not end in /api/1: where its API 2 is, which takes extras, is unknown"
+            raise Fatal(msg, code="catalogue_root", field=root)
         url = f"{self._writing}/datasets/{quote(dataset, safe='')}/resources/{quote(resource, safe='')}/extras/"
         reply = self._writer.ask("PUT", url, headers={"X-API-KEY": self._key}, body=dict(extras))
         # Another server than a udata, such as a page for whatever is asked, may say 200 as well.

@@ -246,6 +246,8 @@ def test_what_is_known_by_its_head_is_not_read(
     portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n", headers=later)
     assert look(bench, portal.url("/a.csv"), name)[1] == expected
     assert portal.hits["/a.csv"] == 2
+    # How the file is, not what the last job found new of it.
+    assert services().index.get(name).status == "ok"
 
 
 def test_a_file_that_moved_is_found_where_the_catalogue_has_it_now(bench: Bench, portal: Site):
