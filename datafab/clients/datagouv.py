@@ -118,7 +118,7 @@ class Datagouv:
             raise SettingError(msg, field="DATAFAB_CATALOGUE_KEY")
         if self._writing is None:
             root = shown(self.url)
-            msg = f"DATAFAB_CATALOGUE_URL={root} does not end in /api/1: where its API 2 is, which takes extras, is unknown"
+            msg = f"DATAFAB_CATALOGUE_URL={root} does not end in /api/1, so the address of its API 2 is not known"
             raise Fatal(msg, code="catalogue_root", field=root)
         url = f"{self._writing}/datasets/{quote(dataset, safe='')}/resources/{quote(resource, safe='')}/extras/"
         reply = self._writer.ask("PUT", url, headers={"X-API-KEY": self._key}, body=dict(extras))

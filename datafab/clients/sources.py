@@ -208,6 +208,10 @@ class Sources:
             args += [_LETTERS[name], value or ""]
         return int(self._remember(keys=[_source(source)], args=args)) >= 0
 
+    def is_last(self, source: str, at: float) -> bool:
+        """Tell whether no look at a source is known of a job that was made after ``at``."""
+        return float(self._redis.hget(_source(source), "a") or 0) <= at
+
     def told(self, source: str, at: float, fingerprint: str | None) -> None:
         """Note that the catalogue was told of the look of a job that was made at ``at``: that look is settled now."""
         self._told(keys=[_source(source)], args=[at, fingerprint or ""])

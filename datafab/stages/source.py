@@ -106,6 +106,9 @@ def remember(item: Item, ctx: Context) -> Item:
         # So that another attempt only tells: by then nothing is new any more.
         ctx.memo["news"] = kept
     kept = ctx.memo["news"]
+    if not ctx.services.sources.is_last(item.source, ctx.created):
+        ctx.log.info("a later look has told the catalogue, or will")
+        return item
     _tell(item, float(kept["changed"]), ctx)
     ctx.services.sources.told(item.source, ctx.created, kept["fingerprint"])
     return item

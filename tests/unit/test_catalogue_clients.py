@@ -396,7 +396,10 @@ class TestLinkProxy:
         found.submit(url, no_cache=True)
         last = celery.until(lambda: self.later(found, link, later), 60, every=0.01)
         assert (last.number, last.outcome, site.hits["/a.csv"]) == (3, Outcome.DOWNLOADS, 2)
-        assert downloads(found.link(link) or {}) == (download,)
+        # It keeps the same once more.
+        (again,) = downloads(found.link(link) or {})
+        assert (again.version, again.name) == (download.version, download.name)
+        assert again.id != download.id
 
     def later(self, found: LinkProxy, link: str, before: Check) -> Check | None:
         check = Check.of(found.latest(link) or {})

@@ -41,8 +41,8 @@ def sim(root: str, **operations: Any) -> requests.Response:
     return requests.post(f"{root}/_sim", json=operations, timeout=30)
 
 
-#: What udata 17.18 serves of datasets and resources, without feeds and RDF. Source: ``app.url_map`` of the package udata,
-#: made by ``udata.app.create_app`` and ``standalone``.
+#: What udata 17.18 serves of datasets and resources, without feeds and RDF. Source: ``app.url_map`` of the package
+#: udata, made by ``udata.app.create_app`` and ``standalone``.
 ROUTES = {
     (method, path)
     for methods, path in (
@@ -316,7 +316,7 @@ class TestLinkProxy:
         (download,) = get(f"{proxy.url}/{link}").json()["downloads"]
         digest = "sha384-" + base64.b64encode(hashlib.sha384(TABLE).digest()).decode()
         assert download["files"] == [{"name": "a.csv", "size": len(TABLE), "digest": digest}]
-        assert (download["type"], download["archive"], download["name"]) == ("csv", False, "a")
+        assert (download["type"], download["archive"], download["name"]) == ("csv", False, "a.csv")
         kept = get(download["url"])
         assert (kept.content, kept.headers["ETag"]) == (TABLE, download["etag"])
         assert get(download["url"], headers={"If-None-Match": kept.headers["ETag"]}).status_code == 304
@@ -337,7 +337,8 @@ class TestLinkProxy:
         assert (latest.status_code, latest.headers["Location"]) == (302, f"/{link}/checks/1")
         check = get(proxy.url + latest.headers["Location"]).json()
         assert (check["number"], check["state"], check["statusCode"]) == (1, "finished", 200)
-        assert (check["location"], check["options"], check["error"]) == (site.url("/a.csv"), {"noCache": False}, None)
+        assert (check["location"], check["options"]) == (site.url("/a.csv"), {"noCache": False})
+        assert "error" not in check
         assert get(f"{proxy.url}/{link}/checks/2").status_code == 404
 
     def test_a_link_is_found_by_its_url(self, proxy: LinkProxy, site: Site):
@@ -348,10 +349,53 @@ class TestLinkProxy:
         assert (found.status_code, found.headers["Location"]) == (302, f"/{link}")
         assert post(proxy, url) == link
 
-    @pytest.mark.parametrize("body", [{}, {"location": ""}, [], None])
-    def test_a_location_is_required(self, proxy: LinkProxy, body: Any):
-        answer = requests.post(proxy.url, json=body, timeout=30)
-        assert (answer.status_code, answer.json()) == (400, {"error": "location is required"})
+    @pytest.mark.parametrize("body", ["{}", '{"location": ""}', "[]"])
+    def test_a_location_is_required(self, proxy: LinkProxy, body: str):
+        for answer in (requests.post(proxy.url, body, timeout=30), get(proxy.url)):
+            assert (answer.status_code, answer.json()) == (400, {"error": "location is required"})
+
+    def test_what_is_no_json(self, proxy: LinkProxy):
+        answer = requests.post(proxy.url, "{", timeout=30)
+        assert (answer.status_code, answer.json()) == (400, {"error": "Invalid JSON"})
+        assert requests.post(proxy.url, "null", timeout=30).status_code == 500
+
+    def test_what_runs_is_merged_too(self, proxy: LinkProxy, site: Site):
+        proxy.hold("started")
+        link = post(proxy, site.url("/a.csv"))
+        until(lambda: states(proxy, link) == ["started"])
+        assert post(proxy, site.url("/a.csv"), noCache=True) == link
+        proxy.release()
+        until(lambda: states(proxy, link) == ["finished"])
+        checked(proxy, site.url("/a.csv"))
+        assert states(proxy, link) == ["finished", "skipped"]
+
+    def test_a_check_that_failed_tells_no_status(self, proxy: LinkProxy, site: Site):
+        link = checked(proxy, site.url("/absent.csv"))
+        check = get(f"{proxy.url}/{link}/checks/1").json()
+        assert check.keys() == {"number", "createdAt", "updatedAt", "state", "location", "options", "error"}
+        assert "404" in check["error"]
+        # The next one takes nothing for known.
+        checked(proxy, site.url("/absent.csv"))
+        assert get(f"{proxy.url}/{link}/checks/2").json()["options"] == {"noCache": True}
+
+    def test_content_that_was_seen_before_is_no_change(self, proxy: LinkProxy, site: Site):
+        site.answers["/a.csv"] = Answer(TABLE, headers={"Cache-Control": "max-age=1"})
+        link = checked(proxy, site.url("/a.csv"))
+        other = Answer(TABLE + b"2;b\n", headers={"Cache-Control": "max-age=1"})
+
+        def digest(**given: Any) -> str:
+            proxy.control.clock.advance(2)
+            checked(proxy, site.url("/a.csv"), **given)
+            (download,) = get(f"{proxy.url}/{link}").json()["downloads"]
+            return str(download["files"][0]["digest"])
+
+        first = digest()
+        site.answers["/a.csv"] = other
+        second = digest()
+        assert second != first
+        site.answers["/a.csv"] = Answer(TABLE, headers={"Cache-Control": "max-age=1"})
+        assert digest() == second
+        assert digest(noCache=True) == first
 
     def test_what_waits_is_merged(self, proxy: LinkProxy, site: Site):
         proxy.hold("queued")
@@ -398,7 +442,12 @@ class TestLinkProxy:
 
     @pytest.mark.parametrize(
         ("caching", "seconds", "state"),
-        [("max-age=60", 59, "skipped"), ("max-age=60", 61, "finished"), ("immutable", 10**8, "skipped")],
+        [
+            ("max-age=60", 59, "skipped"),
+            ("max-age=60", 61, "finished"),
+            ("max-age=0", 61, "skipped"),
+            ("immutable", 10**8, "skipped"),
+        ],
     )
     def test_how_recent_is_said_by_the_server(
         self, proxy: LinkProxy, site: Site, caching: str, seconds: int, state: str
@@ -435,9 +484,12 @@ class TestLinkProxy:
         }
         assert (first["geo/b.shp"]["archive"], len(first["geo/b.shp"]["files"])) == (True, 3)
         assert zipfile.is_zipfile(io.BytesIO(get(first["geo/b.shp"]["url"]).content))
-        site.answers["/z.zip"] = packed(a_csv=TABLE, c_XLSX=b"5", **shape)
-        checked(proxy, site.url("/z.zip"), noCache=True)
+        proxy.control.clock.advance(timedelta(days=7).total_seconds())
+        site.answers["/z.zip"] = packed(c_XLSX=b"5", **shape)
+        checked(proxy, site.url("/z.zip"))
         second = {each["path"]: each for each in get(f"{proxy.url}/{link}").json()["downloads"]}
+        # What has left the archive is kept.
+        assert second.keys() == first.keys()
         assert {path for path in first if first[path] != second[path]} == {"c.XLSX"}
 
     def test_a_broken_archive_gives_nothing_and_stops_nothing(self, proxy: LinkProxy, site: Site):
@@ -451,7 +503,7 @@ class TestLinkProxy:
     def test_a_link_shows_what_it_contains(self, proxy: LinkProxy, site: Site):
         child, parent = checked(proxy, site.url("/a.csv")), checked(proxy, site.url("/index.csv"))
         sim(proxy.url, contain={"parent": parent, "child": child})
-        assert [each["name"] for each in get(f"{proxy.url}/{parent}").json()["downloads"]] == ["a"]
+        assert [each["name"] for each in get(f"{proxy.url}/{parent}").json()["downloads"]] == ["a.csv"]
 
 
 class TestWebhooks:
@@ -485,9 +537,10 @@ class TestWebhooks:
         with Subscriber() as subscriber:
             proxy.subscribe(subscriber.url)
             link = checked(proxy, site.url("/a.csv"))
-            checked(proxy, site.url("/a.csv"), noCache=True)
+            proxy.control.clock.advance(timedelta(days=7).total_seconds())
+            checked(proxy, site.url("/a.csv"))
             assert states(proxy, link) == ["finished", "finished"]
-            site.answers["/a.csv"] = Answer(TABLE + b"2;b\n")
+            # Without a cache everything is new.
             checked(proxy, site.url("/a.csv"), noCache=True)
             until(lambda: len(proxy.deliveries) == 2)
             assert [each.body["check"]["number"] for each in subscriber.got] == [1, 3]

@@ -450,7 +450,8 @@ def test_extras_are_those_of_hydra(bench: Bench, portal: Site, told: Catalogue):
     assert [headers["Origin"] for _, headers in portal.preflights] == [origin, origin]
     # What could not be read came nevertheless.
     assert (bad["check:available"], bad["analysis:content-length"]) == (True, len(portal.answers["/bad.csv"].body))
-    assert bad["analysis:parsing:error"].startswith("no_table:") or ":" in bad["analysis:parsing:error"]
+    (failure,) = [error for job in jobs().newest(flow="source", limit=1) for error in jobs().failures(job.id).values()]
+    assert bad["analysis:parsing:error"] == f"{failure.type}:{failure.message}"
     assert bad["analysis:parsing:finished_at"]
     assert "check:error" not in bad
 
@@ -559,6 +560,15 @@ def test_what_failed_here_is_not_told_as_the_files_failure(bench: Bench, portal:
     url = portal.url("/a.csv").replace("127.0.0.1", "localhost")
     assert look(bench, url, f"datagouv:{name}", dataset={"id": dataset}, priority=9)[1] == "turn"
     bench.redis.delete("datafab:1:host:localhost")
+    assert told.control.asked("PUT") == []
+
+
+def test_an_older_look_overwrites_nothing(bench: Bench, portal: Site, told: Catalogue):
+    told.control.forget()
+    dataset = told.add(portal.url("/a.csv"))
+    (name,) = told.resource_ids(dataset)
+    bench.redis.hset(f"datafab:1:source:datagouv:{name}", "a", time.time() + 1000)  # of a job that was made later
+    assert look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})[1] == "ok"
     assert told.control.asked("PUT") == []
 
 
