@@ -96,7 +96,7 @@ class Sandbox:
         self.datasets[dataset]["deleted"] = self._now()
 
     @property
-    def keys(self) -> dict[str | None, bool]:
+    def keys(self) -> dict[str, bool]:
         """The API keys, and whether they are an administrator's."""
         return dict.fromkeys(self.others, False) | {self.key: True}
 

@@ -70,7 +70,7 @@ def _resource(sandbox: Sandbox, dataset: dict[str, Any], rid: Any) -> dict[str, 
 
 def _authenticated(sandbox: Sandbox) -> bool:
     """Return whether the key that is shown is an administrator's."""
-    key = request.headers.get("X-API-KEY")
+    key = request.headers.get("X-API-KEY", "")
     if key not in sandbox.keys:
         abort(refused(401, "Invalid API token" if key else "Unauthorized"))
     return sandbox.keys[key]
