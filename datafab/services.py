@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from datafab.clients.callback import Callback
 from datafab.clients.ckan import Ckan
+from datafab.clients.cors import Cors
 from datafab.clients.datagouv import Datagouv
 from datafab.clients.entrepot import Entrepot
 from datafab.clients.fetch import Fetcher
@@ -108,6 +109,11 @@ class Services:
     def datagouv(self) -> Datagouv:
         """The catalogue of the settings."""
         return Datagouv(self.settings)
+
+    @cached_property
+    def cors(self) -> Cors:
+        """CORS preflights for pages of the catalogue."""
+        return Cors(self.settings)
 
     def catalogue(self, url: str | None) -> Datagouv:
         """Return this catalogue, or that of the settings."""

@@ -121,7 +121,7 @@ class Settings(BaseSettings):
     ckan_api_key: str | None = Field(default=None, repr=False)
     """API key for ``datafab push``; unset: it is asked for. Only that command sees it, not the cluster's processes."""
     catalogue_url: str = "https://www.data.gouv.fr/api/1"
-    """Root of the API of a udata catalogue, without ``/datasets/``."""
+    """Root of the API 1 of a udata catalogue, without ``/datasets/``; its API 2 is found from it."""
     catalogue_exclude: Annotated[tuple[str, ...], NoDecode] = (
         "resources/donnees-temps-reel-de-mesure-des-concentrations-de-polluants-atmospheriques-reglementes-1",
         "files.data.gouv.fr/lcsqa/concentrations-de-polluants-atmospheriques-reglementes",
@@ -149,7 +149,7 @@ class Settings(BaseSettings):
     catalogue_large: Annotated[tuple[str, ...], NoDecode] = ()
     """Ids of resources that may be larger than that all the same, separated by commas."""
     catalogue_key: str | None = Field(default=None, repr=False)
-    """API key with which the catalogue is told how its files are (the extras of resources); unset: it is not told."""
+    """An administrator's API key, by which the catalogue is told how its files are (extras); unset: it is not told."""
     catalogue_push_key: str | None = Field(default=None, repr=False)
     """Key that udata shows when it pushes a resource to ``/hydra/api/resources``; unset: nobody may."""
     linkproxy_url: str | None = Field(default=None, repr=False)

@@ -2,6 +2,9 @@
 
 A resource that was added or changed is looked at at once, whatever a pass has enqueued; one that was deleted is
 withdrawn. Whoever tells shows the key of ``DATAFAB_CATALOGUE_PUSH_KEY``; without that setting nobody may.
+
+Source of the routes and bodies: datagouv/hydra, ``udata_hydra/routes/resources.py`` and ``schemas/resource.py``; what
+sends them: opendatateam/udata, ``udata/core/dataset/events.py``. Answers name the job; udata reads their status only.
 """
 
 from __future__ import annotations

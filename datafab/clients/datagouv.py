@@ -9,6 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from datafab.clients.refusal import shown
 from datafab.clients.rest import Rest
+from datafab.domain.catalogue import api_roots
 from datafab.domain.walk import Page
 from datafab.errors import Fatal, SettingError
 from datafab.settings import Settings
@@ -31,12 +32,14 @@ class Datagouv:
     """
 
     def __init__(self, settings: Settings, url: str | None = None) -> None:
-        self.url = (url or settings.catalogue_url).rstrip("/")
+        self.url, self._writing = api_roots(url or settings.catalogue_url)
         private = ("*",) if url is None else settings.allow_private_hosts
         setting = "DATAFAB_CATALOGUE_URL" if url is None else "the parameter url"
         # The key is for the catalogue that the operator names, never for one that a job does.
         self._key = settings.catalogue_key if url is None else None
         self._rest = Rest(settings, service="catalogue", setting=setting, private=private, proxy=True)
+        either = f"{setting} or DATAFAB_CATALOGUE_KEY"
+        self._writer = Rest(settings, service="catalogue", setting=either, private=private, proxy=True)
 
     def ping(self) -> None:
         """Raise unless it answers."""
@@ -53,12 +56,19 @@ class Datagouv:
             Fatal: the URL is not this catalogue's, or it refuses.
         """
         params: Mapping[str, str] = {}
+        answers = {HTTPStatus.OK}
         if url is None:
             url, params = f"{self.url}/datasets/", {"sort": "-last_update", "page": "1", "page_size": str(PAGE_SIZE)}
         elif not url.startswith(f"{self.url}/datasets/?"):
             msg = f"{shown(url)}: not a page of {shown(self.url)}/datasets/"
             raise Fatal(msg, code="catalogue_elsewhere", field=shown(url))
-        reply = self._rest.ask("GET", url, params=params, headers={"X-Fields": f"data{{{MASK}}},next_page,total"})
+        else:
+            # udata's answer beyond the last page: datasets were deleted since the page before was read.
+            answers.add(HTTPStatus.NOT_FOUND)
+        headers = {"X-Fields": f"data{{{MASK}}},next_page,total"}
+        reply = self._rest.ask("GET", url, answers=answers, params=params, headers=headers)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            return Page(datasets=[], next_page=None, total=None)
         document = reply.document()
         datasets, total = document.get("data"), document.get("total")
         if not isinstance(datasets, list):
@@ -96,15 +106,26 @@ class Datagouv:
             raise reply.garbage("it leads nowhere")
         return location
 
-    def tell(self, dataset: str, resource: str, extras: Mapping[str, Any]) -> bool:
-        """Write extras of a resource, with ``DATAFAB_CATALOGUE_KEY``; False: there is no such resource any more."""
+    def tell(self, dataset: str, resource: str, extras: Mapping[str, Any]) -> None:
+        """Merge extras into those of a resource, with ``DATAFAB_CATALOGUE_KEY``; a null removes its key.
+
+        Raises:
+            Retriable: no answer, none in time, 408, 425, 429, 5xx, or one that does not hold what was sent.
+            Fatal: any other answer, 404 and 410 included.
+        """
         if self._key is None:
             msg = "DATAFAB_CATALOGUE_KEY is not set: without it nothing is written to a catalogue"
             raise SettingError(msg, field="DATAFAB_CATALOGUE_KEY")
-        url = f"{self.url}/datasets/{quote(dataset, safe='')}/resources/{quote(resource, safe='')}/extras/"
-        answers = {HTTPStatus.OK, *_GONE}
-        reply = self._rest.ask("PUT", url, answers=answers, headers={"X-API-KEY": self._key}, body=dict(extras))
-        return reply.status not in _GONE
+        if self._writing is None:
+            root = shown(self.url)
+            msg = f"DATAFAB_CATALOGUE_URL={root} does not end in /api/1, so the address of its API 2 is not known"
+            raise Fatal(msg, code="catalogue_root", field=root)
+        url = f"{self._writing}/datasets/{quote(dataset, safe='')}/resources/{quote(resource, safe='')}/extras/"
+        reply = self._writer.ask("PUT", url, headers={"X-API-KEY": self._key}, body=dict(extras))
+        # Another server than a udata, such as a page for whatever is asked, may say 200 as well.
+        missing = {name for name, value in extras.items() if value is not None} - reply.document().keys()
+        if missing:
+            raise reply.garbage(f"{min(missing)} is not among the extras that it has now")
 
     def _own(self, url: Any) -> str | None:
         """Return a next page under our own root: behind a proxy an API names itself by another, and none leads away."""

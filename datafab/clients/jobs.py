@@ -309,6 +309,11 @@ class RedisJobs:
             source: ItemError.model_validate_json(error) for source, error in self._hgetall(f"job:{job}:failed").items()
         }
 
+    def span(self, job: str, stage: str) -> tuple[float, float] | None:
+        """Return when a stage of a job began, and when it last finished with an item; None: it did not."""
+        began, last = self._redis.hmget(f"{PREFIX}job:{job}", [f"s:{stage}", f"l:{stage}"])
+        return (float(began), float(last)) if began and last else None
+
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
         """Return what is done of a batch that an earlier attempt began."""
         fields = self._hgetall(_done(job, stage, number))

@@ -67,6 +67,14 @@ redis.call('ZREM', KEYS[2], ARGV[3])
 return 1
 """
 
+# Unless a later look has told its own.
+_TOLD = """
+if redis.call('HGET', KEYS[1], 'a') ~= ARGV[1] then return 0 end
+redis.call('HDEL', KEYS[1], 'n')
+if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'f', ARGV[2]) end
+return 1
+"""
+
 _UNSEE = """
 if (tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1])) or 0) <= tonumber(ARGV[2]) then
   redis.call('ZREM', KEYS[1], ARGV[1])
@@ -112,6 +120,7 @@ class Facts:
         changed: Unix time at which its content was found to be another than before.
         parts: names of the further files at its address, each a source of its own; one a line.
         catalogue: root of its catalogue's API, if it is not that of the settings.
+        untold: set while its catalogue has not been told of the last news.
     """
 
     fingerprint: str | None = None
@@ -124,6 +133,7 @@ class Facts:
     parts: str | None = None
     changed: str | None = None
     catalogue: str | None = None
+    untold: str | None = None
 
 
 class Look(NamedTuple):
@@ -147,7 +157,7 @@ class Look(NamedTuple):
         return f"{self.at:.0f} {self.status} {self.job}{f' {self.error}' if self.error else ''}"[:MAX_LOOK]
 
 
-_LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstdpco", strict=True))
+_LETTERS = dict(zip((field.name for field in fields(Facts)), "fuemstdpcon", strict=True))
 
 
 def address(url: str) -> str:
@@ -162,6 +172,7 @@ class Sources:
         self._redis: Any = client  # its types do not know that answers are decoded
         self._patience = int(settings.job_deadline)
         self._remember = client.register_script(_REMEMBER)
+        self._told = client.register_script(_TOLD)
         self._move = client.register_script(_MOVE)
         self._saw = client.register_script(_SAW)
         self._forget = client.register_script(_FORGET)
@@ -196,6 +207,14 @@ class Sources:
         for name, value in facts.items():
             args += [_LETTERS[name], value or ""]
         return int(self._remember(keys=[_source(source)], args=args)) >= 0
+
+    def is_last(self, source: str, at: float) -> bool:
+        """Tell whether no look at a source is known of a job that was made after ``at``."""
+        return float(self._redis.hget(_source(source), "a") or 0) <= at
+
+    def told(self, source: str, at: float, fingerprint: str | None) -> None:
+        """Note that the catalogue was told of the look of a job that was made at ``at``: that look is settled now."""
+        self._told(keys=[_source(source)], args=[at, fingerprint or ""])
 
     def cursor(self, catalogue: str) -> float | None:
         """Return when the last pass over a catalogue began that came to a good end, Unix time; None: none did."""

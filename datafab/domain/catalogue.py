@@ -103,6 +103,16 @@ def fingerprint(resource: Mapping[str, Any]) -> str:
     return hashlib.sha256("\n".join(facts).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
+def api_roots(url: str) -> tuple[str, str | None]:
+    """Return the roots of a udata's APIs 1 and 2, given either; ``https://host/prefix/api/1/`` gives ``…/api/2``.
+
+    API 1 lists datasets with their resources, only API 2 takes extras. None: a URL of another form, read as it is.
+    """
+    root = url.rstrip("/")
+    before, slash, version = root.rpartition("/")
+    return (f"{before}/1", f"{before}/2") if slash and version in {"1", "2"} else (root, None)
+
+
 def fetchable(url: str | None) -> bool:
     """Tell whether a URL is one of http or https."""
     return url is not None and url.lower().startswith(("http://", "https://"))

@@ -142,7 +142,8 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
     return Document(
         source=item.source,
         version=version,
-        status=item.status,
+        # Whether it changed since the last look says something of the job, nothing of the file.
+        status=Status.OK if item.status is Status.UNCHANGED else item.status,
         title=_title(item),
         error=item.error,
         resource_url=item.url,

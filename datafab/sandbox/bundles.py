@@ -1,10 +1,15 @@
-"""What the small link-proxy makes of a file: one bundle, or as many as there are files of known types in an archive."""
+"""What the small link-proxy makes of a file: one bundle, or one for each file of a known type in an archive.
+
+Source: geodatagouv/link-proxy, ``jobs/check/flatten.js``, ``jobs/check/upload.js``, ``lib/utils/store.js``, and some
+types of its ``types.yml``.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import io
+import re
 import unicodedata
 import zipfile
 from dataclasses import dataclass
@@ -37,14 +42,14 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """What it is called."""
-        return PurePosixPath(self.path).stem
+        """The name of its first file."""
+        return PurePosixPath(self.path).name
 
     def key(self, location: str, day: date, download: str) -> str:
         """Return where it is kept, below the bucket."""
-        file = f"{self.name}.zip" if self.archive else PurePosixPath(self.path).name
+        file = str(PurePosixPath(self.path).with_suffix(".zip")) if self.archive else self.path
         plain = unicodedata.normalize("NFKD", file).encode("ascii", "ignore").decode()
-        return f"{urlsplit(location).hostname}/{day}/{download}/{plain.lower().replace('_', '-')}"
+        return f"{urlsplit(location).hostname}/{day}/{download}/{re.sub('[-_]+', '-', plain).lower()}"
 
 
 def etag(content: bytes) -> str:

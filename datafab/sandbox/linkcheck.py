@@ -1,4 +1,8 @@
-"""How the small link-proxy decides whether to fetch, and fetches."""
+"""How the small link-proxy decides whether to fetch, and fetches.
+
+Source: geodatagouv/link-proxy, ``jobs/check/utils/`` (``blacklist.js``, ``unsupported.js``, ``skip.js``); its limits:
+``jobs/check/index.js``.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +53,9 @@ def recent(last: Fetched | None, finished: datetime | None, now: datetime) -> bo
     if "immutable" in last.cache_control:
         return True
     age = re.search(r"max-age=(\d+)", last.cache_control)
-    return now - finished < (timedelta(seconds=int(age[1])) if age else _SEVEN_DAYS)
+    # A max-age of 0 counts as none.
+    seconds = int(age[1]) if age else 0
+    return now - finished < (timedelta(seconds=seconds) if seconds else _SEVEN_DAYS)
 
 
 def fetch(location: str) -> Fetched:

@@ -1,7 +1,12 @@
-"""A small link-proxy on 127.0.0.1, with the HTTP API of link-proxy 1.4.6; what it does stands in ``links``."""
+"""A small link-proxy on 127.0.0.1, with the HTTP API of link-proxy 1.4.6; what it does stands in ``links``.
+
+Source of all routes but that of files: geodatagouv/link-proxy, ``index.js``, and of their answers ``lib/link.js`` and
+``lib/check.js``.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
@@ -21,8 +26,12 @@ def _error(status: int, message: str) -> Response:
     return response
 
 
+_BRIEF = ("number", "createdAt", "updatedAt", "state", "statusCode")
+
+
 def _brief(check: dict[str, Any]) -> dict[str, Any]:
-    return {name: check[name] for name in ("number", "createdAt", "updatedAt", "state", "statusCode")}
+    """Return what the list of checks tells of one; what is not known is not there."""
+    return {name: check[name] for name in _BRIEF if name in check}
 
 
 def _app(sandbox: Sandbox) -> Flask:
@@ -30,24 +39,36 @@ def _app(sandbox: Sandbox) -> Flask:
 
     @app.post("/")
     def submit() -> Response:
-        given = request.get_json(silent=True)
+        """Have a URL checked. Source: ``post('/')`` of geodatagouv/link-proxy, ``index.js``."""
+        try:
+            given = json.loads(request.get_data() or b"")
+        except ValueError:
+            return _error(400, "Invalid JSON")
+        if given is None:
+            return _error(500, "an unexpected error happened, we have been notified")
         if not isinstance(given, dict) or not given.get("location"):
             return _error(400, "location is required")
-        return jsonify(sandbox.submit(str(given["location"]), no_cache=given.get("noCache") is True).shown())
+        return jsonify(sandbox.submit(str(given["location"]), no_cache=bool(given.get("noCache"))).shown())
 
     @app.get("/")
     def find() -> AnyResponse:
-        link = sandbox.find(request.args.get("location", ""))
-        return redirect(f"/{link.id}") if link else _error(404, "link not found")
+        """Lead to the link of a URL. Source: ``get('/')`` of geodatagouv/link-proxy, ``index.js``."""
+        location = request.args.get("location")
+        if not location:
+            return _error(400, "location is required")
+        link = sandbox.find(location)
+        return redirect(f"/{link.id}") if link else _error(404, f"link with location {location} was not found")
 
     @app.get("/<name>")
     def show(name: str) -> Response:
+        """Return a link with its downloads. Source: ``get('/:link')`` of geodatagouv/link-proxy, ``index.js``."""
         link = sandbox.links.get(name)
         if link is None:
-            return _error(404, "link not found")
+            return _error(404, f"link with id {name} was not found")
         below = [child for child in list(sandbox.links.values()) if name in child.parents]
-        found = [download for each in (link, *below) for download in list(each.downloads.values())]
-        return jsonify(link.shown() | {"downloads": found})
+        found = [download for each in (link, *below) for download in list(each.downloads)]
+        updated = max(each.updated for each in (link, *below))
+        return jsonify(link.shown() | {"updatedAt": updated, "downloads": found})
 
     _checks(app, sandbox)
     sandbox.control.operations |= _operations(sandbox)
@@ -60,23 +81,38 @@ def _checks(app: Flask, sandbox: Sandbox) -> None:
 
     @app.get("/<name>/checks")
     def checks(name: str) -> Response:
+        """Return the last 20 checks. Source: ``get('/:link/checks')`` of geodatagouv/link-proxy, ``index.js``."""
         link = sandbox.links.get(name)
-        return jsonify([_brief(each) for each in link.checks[:-21:-1]]) if link else _error(404, "link not found")
+        if link is None:
+            return _error(404, f"link with id {name} was not found")
+        return jsonify([_brief(each) for each in link.checks[:-21:-1]])
 
     @app.get("/<name>/checks/latest")
     def latest(name: str) -> AnyResponse:
+        """Lead to the last check that is over.
+
+        Source: ``get('/:link/checks/latest')`` of geodatagouv/link-proxy, ``index.js``.
+        """
         link = sandbox.links.get(name)
         over = [each["number"] for each in link.checks if each["state"] not in RUNNING] if link else []
-        return redirect(f"/{name}/checks/{over[-1]}") if over else _error(404, "check not found")
+        if not over:
+            return _error(404, f"latest check for link {name} was not found")
+        return redirect(f"/{name}/checks/{over[-1]}")
 
     @app.get("/<name>/checks/<int:number>")
     def check(name: str, number: int) -> Response:
+        """Return a check. Source: ``get('/:link/checks/:number')`` of geodatagouv/link-proxy, ``index.js``."""
         link = sandbox.links.get(name)
-        known = link is not None and 0 < number <= len(link.checks)
-        return jsonify(link.checks[number - 1]) if link and known else _error(404, "check not found")
+        if link is None or not 0 < number <= len(link.checks):
+            return _error(404, f"check number {number} for link {name} was not found")
+        return jsonify(link.checks[number - 1])
 
     @app.get(f"/{BUCKET}/<path:key>")
     def file(key: str) -> AnyResponse:
+        """Return a file that is kept, as the S3 beside link-proxy does.
+
+        Source of its address: geodatagouv/link-proxy, ``jobs/check/upload.js`` and ``lib/utils/store.js``.
+        """
         if key not in sandbox.files:
             return _error(404, "NoSuchKey")
         response = Response(sandbox.files[key], content_type="application/octet-stream")

@@ -1,5 +1,8 @@
 """What the small link-proxy does: links, checks that fetch for real, downloads that are kept, webhooks.
 
+Source: geodatagouv/link-proxy, ``jobs/check/`` (``index.js``, ``check.js``, ``link.js``, ``cache.js``), ``lib/link.js``
+and ``jobs/webhook/index.js``; of its queue tusbar/bull-manager, ``index.js``.
+
 Checks run one after another. ``hold`` stops a check on its way, ``webhooks`` says how messages go astray.
 """
 
@@ -39,7 +42,9 @@ class Link:
     created: str
     updated: str
     checks: list[dict[str, Any]] = field(default_factory=list)
-    downloads: dict[str, dict[str, Any]] = field(default_factory=dict)
+    downloads: list[dict[str, Any]] = field(default_factory=list)
+    #: path and digest of each file that was ever found
+    seen: set[tuple[str, str]] = field(default_factory=set)
     parents: list[str] = field(default_factory=list)
     last: Fetched | None = None
     finished: datetime | None = None
@@ -79,6 +84,7 @@ class Sandbox:
     held: set[str] = field(default_factory=set)
     control: Control = field(default_factory=Control)
     _queue: deque[tuple[str, bool]] = field(default_factory=deque)
+    _running: str | None = None
     _change: Condition = field(default_factory=Condition)
     _closed: bool = False
 
@@ -106,15 +112,18 @@ class Sandbox:
         return next((link for link in list(self.links.values()) if link.location == location), None)
 
     def submit(self, location: str, *, no_cache: bool = False) -> Link:
-        """Have a URL checked; while a check of it is in the queue, this is merged with it."""
+        """Have a URL checked; while a check of it waits or runs, this is merged with it.
+
+        Source: geodatagouv/link-proxy, ``lib/link.js`` (``upsertLink``), ``jobs/definitions.js`` (``jobIdKey``).
+        """
         with self._change:
             link = self.find(location)
             now = self._now()
             if link is None:
                 link = Link(uuid.uuid4().hex[:24], location, now, now)
                 self.links[link.id] = link
-            link.updated = now
-            if self.webhooks != "early" and all(queued != link.id for queued, _ in self._queue):
+            known = {self._running, *(queued for queued, _ in self._queue)}
+            if self.webhooks != "early" and link.id not in known:
                 self._queue.append((link.id, no_cache))
                 self._change.notify_all()
         if self.webhooks == "early":
@@ -129,6 +138,7 @@ class Sandbox:
                 if self._closed:
                     return
                 name, no_cache = self._queue.popleft()
+                self._running = name
             self.check(self.links[name], no_cache=no_cache)
 
     def close(self) -> None:
@@ -138,30 +148,39 @@ class Sandbox:
             self._change.notify_all()
 
     def check(self, link: Link, *, no_cache: bool = False) -> None:
-        """Check a link, to its end."""
+        """Check a link, to its end. Source: geodatagouv/link-proxy, ``jobs/check/index.js`` and ``check.js``."""
         now = self.control.clock.now()
         check: dict[str, Any] = {"number": len(link.checks) + 1, "createdAt": self._now(), "updatedAt": self._now()}
-        options = {"noCache": no_cache}
-        check |= {"state": "started", "statusCode": None, "location": link.location, "options": options, "error": None}
-        failed = bool(link.checks) and link.checks[-1]["state"] == "errored"
-        check["state"] = self._at_creation(link, now, fresh=no_cache or failed)
-        link.checks.append(check)
+        # After one that failed nothing is taken to be known.
+        no_cache = no_cache or (bool(link.checks) and link.checks[-1]["state"] == "errored")
+        check |= {"location": link.location, "options": {"noCache": no_cache}}
+        check["state"] = self._at_creation(link, now, fresh=no_cache)
         if check["state"] != "started":
+            self._over()
+            link.checks.append(check)
             return
+        link.checks.append(check)
         self._pass("started")
         fetched = fetch(link.location)
-        check["statusCode"] = fetched.status
         if fetched.error or link.location in self.planned:
-            self._step(check, self.planned.get(link.location, "errored"), fetched.error or "it was planned")
+            # Neither its date nor a status is told.
+            check |= {"error": fetched.error or "it was planned"}
+            self._over()
+            check["state"] = self.planned.get(link.location, "errored")
             return
-        self._step(check, "analyzing")
+        check |= {"state": "analyzing", "updatedAt": self._now(), "statusCode": fetched.status}
         self._pass("analyzing")
-        changed = self._keep(link, bundles(link.location, fetched.body))
+        changed = self._keep(link, bundles(link.location, fetched.body), no_cache=no_cache)
         link.last, link.finished = fetched, now
-        self._step(check, "finished")
+        self._over()
+        check |= {"state": "finished", "updatedAt": self._now()}
         if changed:
-            shown = {name: value for name, value in check.items() if name != "error"}
-            self._notify({"check": {"linkId": link.id} | shown, "links": [link.id, *link.parents]})
+            self._notify({"check": {"linkId": link.id} | check, "links": [link.id, *link.parents]})
+
+    def _over(self) -> None:
+        """Let the link that is being checked be asked for again, before its check is seen to be over."""
+        with self._change:
+            self._running = None
 
     def _at_creation(self, link: Link, now: datetime, *, fresh: bool) -> str:
         if blacklisted(link.location, [self.url, *self.blacklist]):
@@ -171,33 +190,42 @@ class Sandbox:
         watched = link.finished is not None and link.last is not None and not fresh
         return "skipped" if watched and recent(link.last, link.finished, now) else "started"
 
-    def _keep(self, link: Link, found: list[Bundle]) -> bool:
-        """Keep what is new of what was found; tell whether any is."""
-        before, now = link.downloads, self.control.clock.now()
-        link.downloads = {}
-        for bundle in found:
-            known = before.get(bundle.path)
-            if known is not None and known["files"] == bundle.files:
-                link.downloads[bundle.path] = known
-                continue
-            name = uuid.uuid4().hex[:24]
-            key = bundle.key(link.location, now.date(), name)
-            self.files[key] = bundle.content
-            link.downloads[bundle.path] = {
-                "_id": name,
-                "createdAt": self._now(),
-                "name": bundle.name,
-                "path": bundle.path,
-                "type": bundle.type,
-                "archive": bundle.archive,
-                "files": bundle.files,
-                "url": f"{self.url}/{BUCKET}/{key}",
-                "etag": f'"{etag(bundle.content)}"',
-            }
-        return link.downloads != before
+    def _keep(self, link: Link, found: list[Bundle], *, no_cache: bool) -> bool:
+        """Keep what has changed of what was found; tell whether anything has.
 
-    def _step(self, check: dict[str, Any], state: str, error: str | None = None) -> None:
-        check |= {"state": state, "error": error, "updatedAt": self._now()}
+        A file is unchanged when it was ever seen with this content, and never without a cache. What is no longer found
+        stays. Source: geodatagouv/link-proxy, ``jobs/check/cache.js`` (``getFileCache``), ``index.js``, ``link.js``.
+        """
+        changed = []
+        for bundle in found:
+            files = {(bundle.path, file["name"] + file["digest"]) for file in bundle.files}
+            if no_cache or not files <= link.seen:
+                changed.append(bundle)
+            link.seen |= files
+        for bundle in changed:
+            link.downloads = [
+                each for each in link.downloads if (each["type"], each["name"]) != (bundle.type, bundle.name)
+            ]
+        link.downloads += [self._kept(link, bundle) for bundle in changed]
+        link.updated = self._now() if changed else link.updated
+        return bool(changed)
+
+    def _kept(self, link: Link, bundle: Bundle) -> dict[str, Any]:
+        """Keep a bundle; return its download. Source: geodatagouv/link-proxy, ``jobs/check/index.js``."""
+        name = uuid.uuid4().hex[:24]
+        key = bundle.key(link.location, self.control.clock.now().date(), name)
+        self.files[key] = bundle.content
+        return {
+            "_id": name,
+            "createdAt": self._now(),
+            "name": bundle.name,
+            "path": bundle.path,
+            "type": bundle.type,
+            "archive": bundle.archive,
+            "files": bundle.files,
+            "url": f"{self.url}/{BUCKET}/{key}",
+            "etag": f'"{etag(bundle.content)}"',
+        }
 
     def _pass(self, phase: str) -> None:
         with self._change:
@@ -216,7 +244,10 @@ class Sandbox:
             self.send(self.late.pop(0))
 
     def send(self, body: dict[str, Any]) -> None:
-        """Send a message to every subscriber, once; a failed delivery is nobody's business."""
+        """Send a message to every subscriber, once; one that fails is not sent again.
+
+        Source: geodatagouv/link-proxy, ``jobs/webhook/index.js``.
+        """
         for subscriber in list(self.subscribers):
             headers = {"Content-Type": "application/json", "User-Agent": _AGENT}
             if subscriber["token"]:

@@ -1,11 +1,15 @@
-"""The masks of flask-restx, by which a client of udata says which fields it wants: ``data{id,title},total``."""
+"""The masks of flask-restx, by which a client of udata says which fields it wants: ``data{id,title},total``.
+
+Source: python-restx/flask-restx, ``flask_restx/mask.py``.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-_TOKEN = re.compile(r"\s*([A-Za-z0-9_*-]+|[{},])")
+#: What is no token is passed over.
+_TOKEN = re.compile(r"[\w:*-]+|[{},]")
 
 #: Name of a field -> what is wanted of it; an empty one: all.
 Mask = dict[str, Any]
@@ -32,40 +36,33 @@ def _apply(value: Any, mask: Mask) -> Any:
 
 
 def _parse(text: str) -> Mask:
-    tokens = _tokens(text)
-    if tokens[:1] == ["{"]:
-        tokens = tokens[1:-1] if tokens[-1] == "}" else tokens
-    mask, rest = _fields(tokens)
-    if rest:
-        msg = f"Unexpected {rest[0]!r} in the mask"
-        raise Malformed(msg)
+    text = text.strip()
+    if text.startswith("{"):
+        if not text.endswith("}"):
+            raise Malformed("Missing closing bracket")
+        text = text[1:-1]
+    mask: Mask = {}
+    open_ones, before = [mask], ""
+    for each in _TOKEN.findall(text):
+        _take(each, before, open_ones)
+        before = each
+    if len(open_ones) > 1:
+        raise Malformed("Missing closing bracket")
     return mask
 
 
-def _tokens(text: str) -> list[str]:
-    found, at = [], 0
-    while at < len(text.rstrip()):
-        match = _TOKEN.match(text, at)
-        if match is None:
-            msg = f"Unexpected {text[at:]!r} in the mask"
-            raise Malformed(msg)
-        found.append(match[1])
-        at = match.end()
-    return found
-
-
-def _fields(tokens: list[str]) -> tuple[Mask, list[str]]:
-    """Read fields separated by commas; return them, and what follows."""
-    mask: Mask = {}
-    while tokens and tokens[0] not in "{},":
-        name, tokens = tokens[0], tokens[1:]
-        mask[name] = {}
-        if tokens[:1] == ["{"]:
-            mask[name], tokens = _fields(tokens[1:])
-            if tokens[:1] != ["}"]:
-                msg = f"Missing closing bracket after {name}"
-                raise Malformed(msg)
-            tokens = tokens[1:]
-        if tokens[:1] == [","]:
-            tokens = tokens[1:]
-    return mask, tokens
+def _take(each: str, before: str, open_ones: list[Mask]) -> None:
+    """Take the next token into the innermost of the brackets that are open."""
+    if each == "{":
+        if before not in open_ones[-1]:
+            raise Malformed("Unexpected opening bracket")
+        open_ones.append(open_ones[-1][before])
+    elif each == "}":
+        if len(open_ones) == 1:
+            raise Malformed("Unexpected closing bracket")
+        open_ones.pop()
+    elif each == ",":
+        if before in {",", "{", ""}:
+            raise Malformed("Unexpected comma")
+    else:
+        open_ones[-1][each] = {}

@@ -9,24 +9,27 @@ that of the settings. A job of ``withdraw`` has ``source`` and ``catalogue``.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients import withdrawal
+from datafab.clients.jobs import RedisJobs
 from datafab.clients.refusal import may_pass
 from datafab.clients.sources import Look, address
 from datafab.domain.again import next_look
 from datafab.domain.catalogue import described, fetchable
-from datafab.domain.extras import extras
+from datafab.domain.extras import Seen, extras
 from datafab.domain.payload import CatalogueFacts, Dataset, Item, Status
-from datafab.errors import Fatal, FlowError, Retriable
+from datafab.errors import DatafabError, Fatal, FlowError, Retriable
 from datafab.stage import Context, Stage
 
 SOURCE = "datagouv:"
-#: How often a catalogue is told at most.
-MAX_TELLS = 3
+#: Bytes of a file that are read at once.
+BLOCK = 1024 * 1024
 #: Failures that say nothing of the source.
 OURS = frozenset({"internal", "parked", "index", "index_refused", "missing_list", "firewall", "turn"})
 
@@ -90,19 +93,32 @@ def _described(params: SourceParams, ctx: Context) -> Dataset | None:
 def remember(item: Item, ctx: Context) -> Item:
     """Remember how a source was seen, so that it is left alone until it changes; tell the catalogue, if it wants that.
 
-    One stage for both: a task more would cost each file more than all that it does.
+    One stage for both: a task more would cost each file more than all that it does. What the catalogue does not take
+    fails the item: what was indexed stays, and the next pass looks at the file again.
     """
-    if "told" in ctx.memo:
-        _tell(item, ctx)
+    if "news" not in ctx.memo:
+        if item.status is Status.UNCHANGED and item.sha256 is None:  # another job has looked, this one has not
+            return item
+        news = _is_news(item, ctx)
+        kept = _remember(item, ctx, news=news)
+        if not (news and kept):
+            return item
+        # So that another attempt only tells: by then nothing is new any more.
+        ctx.memo["news"] = kept
+    kept = ctx.memo["news"]
+    if not ctx.services.sources.is_last(item.source, ctx.created):
+        ctx.log.info("a later look has told the catalogue, or will")
         return item
-    if item.status is Status.UNCHANGED and item.sha256 is None:  # another job has looked, this one has not
-        return item
-    news = _is_news(item, ctx)
-    _remember(item, ctx)
-    if news:
-        ctx.memo["told"] = 0
-        _tell(item, ctx)
+    _tell(item, float(kept["changed"]), ctx)
+    ctx.services.sources.told(item.source, ctx.created, kept["fingerprint"])
     return item
+
+
+def _untold(item: Item, error: DatafabError) -> Item:
+    """Return an item that could not be remembered, or of which the catalogue was not told; its own failure stays."""
+    if item.status is not Status.FAILED or item.error is None:
+        return item.failed(error)
+    return item.evolve(error=item.error.evolve(message=f"{item.error.message}; {error.message}"))
 
 
 def _is_news(item: Item, ctx: Context) -> bool:
@@ -111,8 +127,12 @@ def _is_news(item: Item, ctx: Context) -> bool:
         return False
     if ctx.params.get("catalogue") or ctx.params.get("part") or item.status is Status.SKIPPED:
         return False
+    if item.error is not None and item.error.type in OURS:
+        return False
+    if item.status is not Status.UNCHANGED or ctx.services.sources.facts(item.source).untold:
+        return True
     looks = ctx.services.sources.looks(item.source)
-    return item.status is not Status.UNCHANGED or bool(looks and looks[0].status == Status.FAILED)
+    return bool(looks and looks[0].status == Status.FAILED)
 
 
 def _name(item: Item) -> str:
@@ -123,49 +143,82 @@ def _dataset(item: Item) -> str | None:
     return item.dataset.id if item.dataset else None
 
 
-def _tell(item: Item, ctx: Context) -> None:
-    """Tell the catalogue, several times if need be. What it thinks of that is no failure of its file."""
+def _tell(item: Item, changed: float, ctx: Context) -> None:
+    """Write the extras of a file's resource into the catalogue.
+
+    Raises:
+        Retriable: it may take them later.
+        Fatal: it does not take them.
+    """
+    told = extras(item, _seen(item, changed, ctx))
     try:
-        if not ctx.services.datagouv.tell(_dataset(item) or "", _name(item), extras(item, ctx.created)):
-            ctx.log.warning("the catalogue does not know this resource any more, so it was told nothing")
-    except Fatal as error:
-        ctx.log.warning("the catalogue was told nothing", reason=error.message)
+        ctx.services.datagouv.tell(_dataset(item) or "", _name(item), told)
     except Retriable as error:
-        ctx.memo["told"] += 1
-        if ctx.memo["told"] < MAX_TELLS:
-            raise
-        ctx.log.warning("the catalogue was told nothing", reason=error.message)
+        msg = f"the catalogue was not told: {error.message}"
+        raise Retriable(msg, delay=error.delay, code="catalogue_untold", field=error.field) from error
+    except Fatal as error:
+        msg = f"the catalogue was not told: {error.message}"
+        raise Fatal(msg, code="catalogue_untold", field=error.field) from error
 
 
-def _remember(item: Item, ctx: Context) -> None:
-    seen, facts = item.catalogue, {}
+def _seen(item: Item, changed: float, ctx: Context) -> Seen:
+    """Return what is to be told besides the item; of a file that did not come, nothing but the times."""
+    if item.sha256 is None or item.store is None:
+        return Seen(at=ctx.created, changed=changed)
+    digest, jobs = hashlib.sha1(usedforsecurity=False), ctx.services.jobs
+    with ctx.services.store(item.store).open(item.sha256) as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return Seen(
+        at=ctx.created,
+        changed=changed,
+        sha1=digest.hexdigest(),
+        parsed=jobs.span(ctx.job, "analyse") if isinstance(jobs, RedisJobs) else None,
+        cors=ctx.services.cors.probe(item.url or ""),
+    )
+
+
+def _remember(item: Item, ctx: Context, *, news: bool) -> dict[str, Any] | None:
+    """Keep how a source was seen; return what is settled once the catalogue was told.
+
+    None: it was withdrawn meanwhile. Of news the fingerprint is kept only when they were told.
+    """
+    seen = item.catalogue
     if seen is None or item.url is None:
         raise Fatal("an item that is of no catalogue cannot be remembered", code="missing_catalogue")
     if item.error is not None and item.error.type == "withdrawn":
         withdraw(item, ctx)
-        return
-    gone: set[str] = set()
+        return None
     before = ctx.services.sources.facts(item.source)
     changed = float(before.changed or ctx.created)
     if item.sha256 is not None and item.sha256 != before.sha256:
         changed = ctx.created
-    if item.sha256 is not None and seen.downloads is not None:
-        facts = {"parts": seen.parts}
-        gone = _names(before.parts) - _names(seen.parts)
-    if item.sha256 is not None:
-        facts |= {"address": address(seen.download or item.url), "sha256": item.sha256, "media_type": item.media_type}
-        facts |= {"etag": seen.etag, "modified": seen.modified, "downloads": seen.downloads}
-    if seen.fingerprint and (item.error is None or not (may_pass(item.error.type) or item.error.type in OURS)):
-        facts["fingerprint"] = seen.fingerprint
-    facts |= {"changed": f"{changed:.0f}", "catalogue": ctx.params.get("catalogue")}
+    final = item.error is None or not (may_pass(item.error.type) or item.error.type in OURS)
+    fingerprint = seen.fingerprint if seen.fingerprint and final else before.fingerprint
+    facts = _content(item, seen) | {"changed": f"{changed:.0f}", "catalogue": ctx.params.get("catalogue")}
+    # What is owed from an earlier look stays owed, whatever this one is about.
+    owed = news or (before.untold is not None and ctx.services.settings.catalogue_key is not None)
+    facts |= {"fingerprint": None if owed else fingerprint, "untold": "1" if owed else None}
     look = Look(ctx.created, item.status.value, ctx.job, item.error.type if item.error else None)
-    if not ctx.services.sources.remember(item.source, look, **facts):
+    kept = ctx.services.sources.remember(item.source, look, **facts)
+    if not kept:
         ctx.log.info("it was withdrawn meanwhile")
         ctx.services.written_index.delete(item.source, version=round(ctx.created * 1000))
     elif not seen.part:
         ctx.services.sources.look_at(item.source, ctx.created + next_look(ctx.created - changed))
-    for part in sorted(gone):
-        withdrawal.forget(ctx.services.sources, ctx.services.written_index, f"{item.source}/{part}", ctx.created)
+    if "parts" in facts:
+        for part in sorted(_names(before.parts) - _names(seen.parts)):
+            withdrawal.forget(ctx.services.sources, ctx.services.written_index, f"{item.source}/{part}", ctx.created)
+    return {"changed": changed, "fingerprint": fingerprint} if kept else None
+
+
+def _content(item: Item, seen: CatalogueFacts) -> dict[str, str | None]:
+    """Return what is to be remembered of a file's content; of one that did not come, nothing."""
+    if item.sha256 is None or item.url is None:
+        return {}
+    facts = {"address": address(seen.download or item.url), "sha256": item.sha256, "media_type": item.media_type}
+    facts |= {"etag": seen.etag, "modified": seen.modified, "downloads": seen.downloads}
+    return facts | ({"parts": seen.parts} if seen.downloads is not None else {})
 
 
 def _names(parts: str | None) -> set[str]:
@@ -197,8 +250,10 @@ STAGES = (
         params=frozenset({"catalogue", "part", "again"}),
         queue="io",
         run=remember,
+        failed=_untold,
         requires=frozenset({"url", "catalogue"}),
         wants=frozenset(Status),
+        retries=9,  # in an hour: as long as it takes to bring a catalogue up again
     ),
     Stage(name="to_withdraw", params=frozenset(WithdrawParams.model_fields), queue="io", expand=to_withdraw),
     Stage(name="withdraw", params=frozenset({"catalogue"}), queue="io", run=withdraw),

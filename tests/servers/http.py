@@ -114,8 +114,12 @@ class _Connection(asyncio.Protocol):
         while b"\r\n\r\n" in self.buffer:
             head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
             first, *rest = head.decode("latin-1").split("\r\n")
-            path = first.split(" ", 2)[1]
+            method, path, _ = first.split(" ", 2)
             headers = dict(line.split(": ", 1) for line in rest)
+            if method == "OPTIONS":
+                self.site.preflights.append((path, headers))
+                self.answer(self.site.preflight)
+                continue
             self.site.hits[path] += 1
             self.site.requests.append((path, headers))
             answer = self.site.route(path, headers)
@@ -173,7 +177,8 @@ class Site:
     Attributes:
         answers: path -> answer; change it at any time. An unknown path is 404.
         hits: requests by path.
-        requests: (path, headers) of every request, in order.
+        requests: (path, headers) of every request, in order, but for OPTIONS.
+        preflights: the same of OPTIONS, each of which is answered with ``preflight``.
         connections: how many were made.
     """
 
@@ -188,6 +193,8 @@ class Site:
         self.answers = dict(answers or {})
         self.hits: Counter[str] = Counter()
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.preflights: list[tuple[str, dict[str, str]]] = []
+        self.preflight = Answer(b"", 405)
         self.connections = 0
         self.open: set[asyncio.Transport] = set()
         self.ports: list[int] = []

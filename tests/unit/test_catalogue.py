@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from datafab.domain.catalogue import (
     Resource,
+    api_roots,
     direct,
     excluded,
     fetchable,
@@ -181,6 +182,22 @@ class TestResource:
 )
 def test_dates_have_a_zone(text: Any, expected: datetime | None):
     assert moment(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("https://www.data.gouv.fr/api/1", ("https://www.data.gouv.fr/api/1", "https://www.data.gouv.fr/api/2")),
+        ("https://www.data.gouv.fr/api/1/", ("https://www.data.gouv.fr/api/1", "https://www.data.gouv.fr/api/2")),
+        ("https://www.data.gouv.fr/api/2/", ("https://www.data.gouv.fr/api/1", "https://www.data.gouv.fr/api/2")),
+        ("http://h:7000/api/1/udata/api/1//", ("http://h:7000/api/1/udata/api/1", "http://h:7000/api/1/udata/api/2")),
+        ("http://h/api/1x", ("http://h/api/1x", None)),
+        ("http://h", ("http://h", None)),
+        ("http://h/", ("http://h", None)),
+    ],
+)
+def test_the_roots_of_both_apis(given: str, expected: tuple[str, str | None]):
+    assert api_roots(given) == expected
 
 
 class TestFingerprint:

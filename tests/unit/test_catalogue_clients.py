@@ -6,11 +6,14 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
+from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from datafab.clients import rest
 from datafab.clients.datagouv import Datagouv
@@ -23,7 +26,8 @@ from datafab.domain.walk import Walk
 from datafab.errors import DatafabError, Fatal, Retriable, SettingError
 from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue
-from datafab.sandbox.control import Fault
+from datafab.sandbox.catalogue_routes import app_of
+from datafab.sandbox.control import Fault, serving
 from datafab.sandbox.linkproxy import linkproxy
 from datafab.sandbox.links import Sandbox as Proxy
 from datafab.services import Services
@@ -71,6 +75,15 @@ def datagouv(root: str, **settings: Any) -> Datagouv:
 
 def client(root: str, **settings: Any) -> LinkProxy:
     return LinkProxy(load({}, linkproxy_url=root, linkproxy_token=TOKEN, **settings))
+
+
+@contextmanager
+def behind(prefix: str, udata: Catalogue) -> Iterator[str]:
+    """Serve a catalogue below a path, as a reverse proxy does; gives the root of its API."""
+    app = Flask("front")
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {prefix: app_of(udata)})  # type: ignore[method-assign]
+    with serving(app) as url:
+        yield f"{url}{prefix}/api/1"
 
 
 #: One call of each kind, on a server that answers all the same.
@@ -227,6 +240,60 @@ class TestDatagouv:
         assert following == f"{udata.url}/datasets/?sort=-last_update&page=2&page_size=100"
         assert len(found.page(following).datasets) == 1
 
+    def test_the_list_may_end_before_the_next_page(self, udata: Catalogue):
+        names = [udata.add() for _ in range(101)]
+        found = datagouv(udata.url)
+        following = found.page().next_page
+        udata.remove(names[0])
+        page = found.page(following)
+        assert (page.datasets, page.next_page, page.total) == ([], None, None)
+        with pytest.raises(Fatal, match="404"):
+            datagouv(f"{udata.url}/nowhere").page()
+
+    @pytest.mark.parametrize("path", ["", "/", "//"])
+    @pytest.mark.parametrize("prefix", ["", "/portail/api/1"])
+    def test_extras_go_to_api_2(self, udata: Catalogue, prefix: str, path: str):
+        dataset = udata.add("https://example.org/a.csv")
+        (name,) = udata.resource_ids(dataset)
+        with behind(prefix, udata) as root:
+            found = datagouv(root + path, catalogue_key=udata.key)
+            assert found.page().total == 1
+            found.tell(dataset, name, {"check:status": 200, "check:error": "x", "own": [1]})
+            found.tell(dataset, name, {"check:error": None, "check:available": True})
+        extras = udata.datasets[dataset]["resources"][0]["extras"]
+        assert extras == {"check:status": 200, "own": [1], "check:available": True}
+        assert {each["path"] for each in udata.control.asked("PUT")} == {
+            f"/api/2/datasets/{dataset}/resources/{name}/extras/"
+        }
+
+    def test_extras_that_are_not_taken(self, udata: Catalogue, site: Site):
+        dataset = udata.add("https://example.org/a.csv")
+        (name,) = udata.resource_ids(dataset)
+        found = datagouv(udata.url, catalogue_key=udata.key)
+        for code, given in (
+            ("catalogue_404", (dataset, "0651fb76-bcf3-4f6a-a38d-bc04fa708576", {})),
+            ("catalogue_404", (dataset, "nobody", {})),
+            ("catalogue_404", ("nobody", name, {})),
+            ("catalogue_400", (dataset, name, {"check:status": "many"})),
+        ):
+            error = raised(partial(found.tell, *given))
+            assert (type(error), error.code) == (Fatal, code)
+            assert "DATAFAB_CATALOGUE_URL or DATAFAB_CATALOGUE_KEY" in error.message
+        error = raised(lambda: datagouv(udata.url, catalogue_key=TOKEN).tell(dataset, name, {}))
+        assert error.code == "catalogue_401"
+        udata.remove(dataset)
+        assert raised(lambda: found.tell(dataset, name, {})).code == "catalogue_410"
+        assert raised(lambda: datagouv(udata.url).tell(dataset, name, {})).field == "DATAFAB_CATALOGUE_KEY"
+        elsewhere = raised(lambda: datagouv(site.url("/root"), catalogue_key=TOKEN).tell(dataset, name, {}))
+        assert (elsewhere.code, elsewhere.field) == ("catalogue_root", site.url("/root"))
+
+    @pytest.mark.parametrize("answer", [Answer(b"<html>Bonjour</html>"), of({}), of([]), of({"check:status": 200})])
+    def test_an_answer_without_the_extras_is_none(self, site: Site, answer: Answer):
+        site.route = lambda *_: answer
+        found = datagouv(site.url("/api/1"), catalogue_key=TOKEN)
+        error = raised(lambda: found.tell("d", "r", {"check:status": 200, "check:available": True, "x": None}))
+        assert (type(error), error.code) == (Retriable, "catalogue_answer")
+
     def test_half_a_character_is_replaced(self, site: Site):
         page = rb'{"data": [{"id": "a", "e": "\ud800y", "b": "\udc00"}, {"id": "c", "title": "\ud83d\ude00\u00e9"}]}'
         site.route = lambda *_: Answer(page)
@@ -329,7 +396,10 @@ class TestLinkProxy:
         found.submit(url, no_cache=True)
         last = celery.until(lambda: self.later(found, link, later), 60, every=0.01)
         assert (last.number, last.outcome, site.hits["/a.csv"]) == (3, Outcome.DOWNLOADS, 2)
-        assert downloads(found.link(link) or {}) == (download,)
+        # It keeps the same once more.
+        (again,) = downloads(found.link(link) or {})
+        assert (again.version, again.name) == (download.version, download.name)
+        assert again.id != download.id
 
     def later(self, found: LinkProxy, link: str, before: Check) -> Check | None:
         check = Check.of(found.latest(link) or {})

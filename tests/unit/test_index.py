@@ -304,6 +304,9 @@ def test_the_stage_indexes_what_came_of_each_item(services, tmp_path):
     assert run(services, *items) == items
     assert sources(services.index.search("")) == list("1235")
     assert sources(services.index.search("format:siret")) == list("13")
+    # That it has not changed since the last look is the job's to say.
+    assert [services.index.get(f"file:{number}").status for number in (1, 3)] == [Status.OK, Status.OK]
+    assert sources(services.index.search("status:unchanged")) == []
     failed = services.index.get("file:2")
     assert (failed.status, failed.error.message, failed.version) == (Status.FAILED, "is a web page", 1000)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ import requests
 
 from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue
+from datafab.sandbox.catalogue_routes import app_of
 from datafab.sandbox.control import Fault
 from datafab.sandbox.linkproxy import linkproxy
 from datafab.sandbox.links import Sandbox as LinkProxy
@@ -37,6 +39,37 @@ def until(holds: Callable[[], object]) -> None:
 
 def sim(root: str, **operations: Any) -> requests.Response:
     return requests.post(f"{root}/_sim", json=operations, timeout=30)
+
+
+#: What udata 17.18 serves of datasets and resources, without feeds and RDF. Source: ``app.url_map`` of the package
+#: udata, made by ``udata.app.create_app`` and ``standalone``.
+ROUTES = {
+    (method, path)
+    for methods, path in (
+        ("GET POST", "/api/1/datasets/"),
+        ("GET PUT DELETE", "/api/1/datasets/<>/"),
+        ("POST PUT", "/api/1/datasets/<>/resources/"),
+        ("GET PUT DELETE", "/api/1/datasets/<>/resources/<>/"),
+        ("POST", "/api/1/datasets/<>/resources/<>/analysis/"),
+        ("POST", "/api/1/datasets/<>/resources/<>/upload/"),
+        ("GET", "/api/1/datasets/r/<>"),
+        ("GET", "/api/1/site/datasets.csv"),
+        ("GET", "/api/1/site/resources.csv"),
+        ("GET", "/api/2/datasets/"),
+        ("GET", "/api/2/datasets/<>/"),
+        ("GET PUT DELETE", "/api/2/datasets/<>/extras/"),
+        ("GET", "/api/2/datasets/<>/resources/"),
+        ("GET PUT DELETE", "/api/2/datasets/<>/resources/<>/extras/"),
+        ("GET", "/api/2/datasets/<>/schemas/"),
+        ("GET", "/api/2/datasets/resources/<>/"),
+        ("GET", "/api/2/datasets/search/"),
+    )
+    for method in methods.split()
+}
+
+
+def root_of(udata: Catalogue) -> str:
+    return udata.url.removesuffix("/api/1")
 
 
 @pytest.fixture
@@ -123,9 +156,76 @@ class TestCatalogue:
         udata.add("u", title="t", organization={"id": "1", "name": "o"})
         assert get(f"{udata.url}/datasets/", headers={"X-Fields": mask}).json() == expected
 
-    @pytest.mark.parametrize("mask", ["data{title", "data}", "{", "data{title}}", "a b%"])
-    def test_a_broken_mask_is_refused(self, udata: Catalogue, mask: str):
-        assert get(f"{udata.url}/datasets/", headers={"X-Fields": mask}).status_code == 400
+    @pytest.mark.parametrize(
+        ("mask", "why"),
+        [
+            ("data{title", "Missing closing bracket"),
+            ("data}", "Unexpected closing bracket"),
+            ("{", "Missing closing bracket"),
+            ("data{title}}", "Unexpected closing bracket"),
+            ("data,,total", "Unexpected comma"),
+            ("total,{data}", "Unexpected opening bracket"),
+        ],
+    )
+    def test_a_broken_mask_is_refused(self, udata: Catalogue, mask: str, why: str):
+        answer = get(f"{udata.url}/datasets/", headers={"X-Fields": mask})
+        assert (answer.status_code, answer.json()) == (400, {"message": f"Mask parse error: {why}"})
+
+    def test_the_next_page_repeats_the_query(self, udata: Catalogue):
+        for _ in range(3):
+            udata.add()
+        page = get(f"{udata.url}/datasets/?page_size=1&x=1&sort=-last_update").json()
+        assert page["next_page"] == f"{udata.url}/datasets/?page_size=1&x=1&sort=-last_update&page=2"
+        assert page["previous_page"] is None
+
+    def test_beyond_the_last_page_is_nothing(self, udata: Catalogue):
+        assert get(f"{udata.url}/datasets/").json()["data"] == []
+        udata.add()
+        assert get(f"{udata.url}/datasets/?page=2").status_code == 404
+
+    def test_what_is_hidden_is_not_listed(self, udata: Catalogue):
+        shown = udata.add()
+        archived, private = udata.add(archived="2026-01-01T00:00:00+00:00"), udata.add(private=True)
+        assert [each["id"] for each in get(f"{udata.url}/datasets/").json()["data"]] == [shown]
+        assert get(f"{udata.url}/datasets/{archived}/").status_code == 200
+        assert get(f"{udata.url}/datasets/{private}/").status_code == 404
+
+    def test_a_user_may_not_write_what_is_reserved(self, udata: Catalogue):
+        udata.others = ("a-user",)
+        dataset = udata.add("https://example.org/a.csv")
+        url = f"{root_of(udata)}/api/2/datasets/{dataset}/resources/{udata.resource_ids(dataset)[0]}/extras/"
+
+        def put(body: Any, key: str = udata.key) -> requests.Response:
+            return requests.put(url, json=body, headers={"X-API-KEY": key}, timeout=30)
+
+        assert put({"own": 1}, "a-user").json() == get(url).json() == {"own": 1}
+        assert put({"check:status": 200}, "a-user").status_code == 400
+        assert put({"check:status": 200, "own": None}).json() == get(url).json() == {"check:status": 200}
+        refused = put({"check:status": "x", "check:available": "yes", "check:date": "hier"})
+        assert refused.json()["errors"].keys() == {"check:status", "check:available", "check:date"}
+        assert get(url).json() == {"check:status": 200}
+        assert (put([]).status_code, put({}, "wrong").status_code) == (400, 401)
+        assert requests.put(url, data="x", headers={"X-API-KEY": udata.key}, timeout=30).status_code == 415
+
+    def test_the_extras_date_a_remote_file(self, udata: Catalogue):
+        dataset = udata.add("https://example.org/a.csv")
+        (name,) = udata.resource_ids(dataset)
+        url = f"{root_of(udata)}/api/2/datasets/{dataset}/resources/{name}/extras/"
+        told = {"analysis:last-modified-at": "2026-11-20T05:12:00+00:00"}
+        requests.put(url, json=told, headers={"X-API-KEY": udata.key}, timeout=30)
+        found = get(f"{udata.url}/datasets/{dataset}/").json()
+        assert found["last_update"] == found["resources"][0]["last_modified"] == "2026-11-20T05:12:00+00:00"
+
+    def test_every_route_is_udatas(self, udata: Catalogue):
+        rules = [rule for rule in app_of(Catalogue()).url_map.iter_rules() if rule.rule != "/_sim"]
+        ours = {(method, re.sub("<.*?>", "<>", rule.rule)) for rule in rules for method in rule.methods or ()}
+        assert len({path for _, path in ours}) == 5
+        assert {route for route in ours if route[0] not in {"HEAD", "OPTIONS"}} <= ROUTES
+        # What there is in the other API only, and what there is in none.
+        ids = (udata.add("https://example.org/a.csv"), udata.resource_ids(next(iter(udata.datasets)))[0])
+        for path in ("/api/1/datasets/{}/resources/{}/extras/", "/api/2/datasets/{}/resources/{}/", "/api/1/"):
+            url = root_of(udata) + path.format(*ids)
+            assert requests.put(url, json={}, headers={"X-API-KEY": udata.key}, timeout=30).status_code == 404
 
     def test_a_dataset(self, udata: Catalogue):
         name = udata.add("https://example.org/a.csv", slug="un-jeu")
@@ -144,7 +244,7 @@ class TestCatalogue:
         assert dataset["last_update"] == dataset["resources"][0]["last_modified"] == "2026-11-20T00:00:00+00:00"
 
     def test_moved_from_outside(self, udata: Catalogue):
-        root = udata.url.removesuffix("/api/1")
+        root = root_of(udata)
         made = sim(root, add={"urls": ["https://example.org/a.csv"], "title": "t"}).json()["add"]
         resource = sim(root, attach={"dataset": made, "url": None, "format": 7}).json()["attach"]
         sim(root, change={"resource": resource, "filesize": "x"}, touch={"dataset": made, "last_update": "2001-01-01"})
@@ -157,7 +257,7 @@ class TestCatalogue:
 
 class TestControl:
     def test_faults_come_when_they_are_planned(self, udata: Catalogue):
-        root = udata.url.removesuffix("/api/1")
+        root = root_of(udata)
         udata.add()
         planned = {"path": "/api/1/datasets/", "skip": 1, "times": 2, "status": 503, "body": "later"}
         sim(root, faults=[planned | {"headers": {"Retry-After": "7"}}])
@@ -183,7 +283,7 @@ class TestControl:
         assert proxy.find("http://a.invalid/") is not None
 
     def test_time_passes_when_told(self, udata: Catalogue):
-        root = udata.url.removesuffix("/api/1")
+        root = root_of(udata)
         udata.control.clock.at = datetime(2026, 11, 20, tzinfo=UTC)
         sim(root, advance=3600)
         assert get(f"{root}/_sim").json()["now"] == "2026-11-20T01:00:00+00:00"
@@ -216,7 +316,7 @@ class TestLinkProxy:
         (download,) = get(f"{proxy.url}/{link}").json()["downloads"]
         digest = "sha384-" + base64.b64encode(hashlib.sha384(TABLE).digest()).decode()
         assert download["files"] == [{"name": "a.csv", "size": len(TABLE), "digest": digest}]
-        assert (download["type"], download["archive"], download["name"]) == ("csv", False, "a")
+        assert (download["type"], download["archive"], download["name"]) == ("csv", False, "a.csv")
         kept = get(download["url"])
         assert (kept.content, kept.headers["ETag"]) == (TABLE, download["etag"])
         assert get(download["url"], headers={"If-None-Match": kept.headers["ETag"]}).status_code == 304
@@ -237,7 +337,8 @@ class TestLinkProxy:
         assert (latest.status_code, latest.headers["Location"]) == (302, f"/{link}/checks/1")
         check = get(proxy.url + latest.headers["Location"]).json()
         assert (check["number"], check["state"], check["statusCode"]) == (1, "finished", 200)
-        assert (check["location"], check["options"], check["error"]) == (site.url("/a.csv"), {"noCache": False}, None)
+        assert (check["location"], check["options"]) == (site.url("/a.csv"), {"noCache": False})
+        assert "error" not in check
         assert get(f"{proxy.url}/{link}/checks/2").status_code == 404
 
     def test_a_link_is_found_by_its_url(self, proxy: LinkProxy, site: Site):
@@ -248,10 +349,53 @@ class TestLinkProxy:
         assert (found.status_code, found.headers["Location"]) == (302, f"/{link}")
         assert post(proxy, url) == link
 
-    @pytest.mark.parametrize("body", [{}, {"location": ""}, [], None])
-    def test_a_location_is_required(self, proxy: LinkProxy, body: Any):
-        answer = requests.post(proxy.url, json=body, timeout=30)
-        assert (answer.status_code, answer.json()) == (400, {"error": "location is required"})
+    @pytest.mark.parametrize("body", ["{}", '{"location": ""}', "[]"])
+    def test_a_location_is_required(self, proxy: LinkProxy, body: str):
+        for answer in (requests.post(proxy.url, body, timeout=30), get(proxy.url)):
+            assert (answer.status_code, answer.json()) == (400, {"error": "location is required"})
+
+    def test_what_is_no_json(self, proxy: LinkProxy):
+        answer = requests.post(proxy.url, "{", timeout=30)
+        assert (answer.status_code, answer.json()) == (400, {"error": "Invalid JSON"})
+        assert requests.post(proxy.url, "null", timeout=30).status_code == 500
+
+    def test_what_runs_is_merged_too(self, proxy: LinkProxy, site: Site):
+        proxy.hold("started")
+        link = post(proxy, site.url("/a.csv"))
+        until(lambda: states(proxy, link) == ["started"])
+        assert post(proxy, site.url("/a.csv"), noCache=True) == link
+        proxy.release()
+        until(lambda: states(proxy, link) == ["finished"])
+        checked(proxy, site.url("/a.csv"))
+        assert states(proxy, link) == ["finished", "skipped"]
+
+    def test_a_check_that_failed_tells_no_status(self, proxy: LinkProxy, site: Site):
+        link = checked(proxy, site.url("/absent.csv"))
+        check = get(f"{proxy.url}/{link}/checks/1").json()
+        assert check.keys() == {"number", "createdAt", "updatedAt", "state", "location", "options", "error"}
+        assert "404" in check["error"]
+        # The next one takes nothing for known.
+        checked(proxy, site.url("/absent.csv"))
+        assert get(f"{proxy.url}/{link}/checks/2").json()["options"] == {"noCache": True}
+
+    def test_content_that_was_seen_before_is_no_change(self, proxy: LinkProxy, site: Site):
+        site.answers["/a.csv"] = Answer(TABLE, headers={"Cache-Control": "max-age=1"})
+        link = checked(proxy, site.url("/a.csv"))
+        other = Answer(TABLE + b"2;b\n", headers={"Cache-Control": "max-age=1"})
+
+        def digest(**given: Any) -> str:
+            proxy.control.clock.advance(2)
+            checked(proxy, site.url("/a.csv"), **given)
+            (download,) = get(f"{proxy.url}/{link}").json()["downloads"]
+            return str(download["files"][0]["digest"])
+
+        first = digest()
+        site.answers["/a.csv"] = other
+        second = digest()
+        assert second != first
+        site.answers["/a.csv"] = Answer(TABLE, headers={"Cache-Control": "max-age=1"})
+        assert digest() == second
+        assert digest(noCache=True) == first
 
     def test_what_waits_is_merged(self, proxy: LinkProxy, site: Site):
         proxy.hold("queued")
@@ -298,7 +442,12 @@ class TestLinkProxy:
 
     @pytest.mark.parametrize(
         ("caching", "seconds", "state"),
-        [("max-age=60", 59, "skipped"), ("max-age=60", 61, "finished"), ("immutable", 10**8, "skipped")],
+        [
+            ("max-age=60", 59, "skipped"),
+            ("max-age=60", 61, "finished"),
+            ("max-age=0", 61, "skipped"),
+            ("immutable", 10**8, "skipped"),
+        ],
     )
     def test_how_recent_is_said_by_the_server(
         self, proxy: LinkProxy, site: Site, caching: str, seconds: int, state: str
@@ -335,9 +484,12 @@ class TestLinkProxy:
         }
         assert (first["geo/b.shp"]["archive"], len(first["geo/b.shp"]["files"])) == (True, 3)
         assert zipfile.is_zipfile(io.BytesIO(get(first["geo/b.shp"]["url"]).content))
-        site.answers["/z.zip"] = packed(a_csv=TABLE, c_XLSX=b"5", **shape)
-        checked(proxy, site.url("/z.zip"), noCache=True)
+        proxy.control.clock.advance(timedelta(days=7).total_seconds())
+        site.answers["/z.zip"] = packed(c_XLSX=b"5", **shape)
+        checked(proxy, site.url("/z.zip"))
         second = {each["path"]: each for each in get(f"{proxy.url}/{link}").json()["downloads"]}
+        # What has left the archive is kept.
+        assert second.keys() == first.keys()
         assert {path for path in first if first[path] != second[path]} == {"c.XLSX"}
 
     def test_a_broken_archive_gives_nothing_and_stops_nothing(self, proxy: LinkProxy, site: Site):
@@ -351,7 +503,7 @@ class TestLinkProxy:
     def test_a_link_shows_what_it_contains(self, proxy: LinkProxy, site: Site):
         child, parent = checked(proxy, site.url("/a.csv")), checked(proxy, site.url("/index.csv"))
         sim(proxy.url, contain={"parent": parent, "child": child})
-        assert [each["name"] for each in get(f"{proxy.url}/{parent}").json()["downloads"]] == ["a"]
+        assert [each["name"] for each in get(f"{proxy.url}/{parent}").json()["downloads"]] == ["a.csv"]
 
 
 class TestWebhooks:
@@ -385,9 +537,10 @@ class TestWebhooks:
         with Subscriber() as subscriber:
             proxy.subscribe(subscriber.url)
             link = checked(proxy, site.url("/a.csv"))
-            checked(proxy, site.url("/a.csv"), noCache=True)
+            proxy.control.clock.advance(timedelta(days=7).total_seconds())
+            checked(proxy, site.url("/a.csv"))
             assert states(proxy, link) == ["finished", "finished"]
-            site.answers["/a.csv"] = Answer(TABLE + b"2;b\n")
+            # Without a cache everything is new.
             checked(proxy, site.url("/a.csv"), noCache=True)
             until(lambda: len(proxy.deliveries) == 2)
             assert [each.body["check"]["number"] for each in subscriber.got] == [1, 3]

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from datafab.clients.jobs import RedisJobs, connect
+from datafab.domain.catalogue import moment
 from datafab.domain.job import Job, JobStatus
 from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue
@@ -85,14 +86,21 @@ def portal() -> Iterator[Site]:
         yield site
 
 
-def test_a_pushed_resource_is_looked_at_and_withdrawn(bench: Bench, udata: Udata, portal: Site):
-    name = str(uuid.uuid4())
-    answer = udata.push("POST", name, url=portal.url("/a.csv"), last_modified="2026-11-20T05:12:00")
+@pytest.fixture
+def pushed(told: Catalogue, portal: Site) -> dict[str, str]:
+    """A resource that the catalogue has, and its dataset, as ``push`` takes them."""
+    dataset = told.add(portal.url("/a.csv"))
+    return {"resource": told.resource_ids(dataset)[0], "of": dataset, "url": portal.url("/a.csv")}
+
+
+def test_a_pushed_resource_is_looked_at_and_withdrawn(bench: Bench, udata: Udata, portal: Site, pushed: dict[str, str]):
+    name = pushed["resource"]
+    answer = udata.push("POST", **pushed, last_modified="2026-11-20T05:12:00")
     assert (answer.status_code, answer.json()["message"]) == (201, "created")
     bench.end(answer.json()["job"])
     assert services().index.get(f"datagouv:{name}").sha256 == hashlib.sha256(TABLE).hexdigest()
     # The same again is looked at again, for whoever tells has a reason.
-    again = udata.push("PUT", name, url=portal.url("/a.csv"), last_modified="2026-11-20T05:12:00")
+    again = udata.push("PUT", **pushed, last_modified="2026-11-20T05:12:00")
     assert (again.status_code, again.json()["message"]) == (200, "updated")
     assert bench.end(again.json()["job"]).counts.unchanged == 1
     assert portal.hits["/a.csv"] == 2
@@ -106,7 +114,7 @@ def test_a_pushed_resource_is_looked_at_and_withdrawn(bench: Bench, udata: Udata
     bench.end(gone.json()["job"])
     assert services().index.get(f"datagouv:{name}") is None
     assert requests.get(f"{udata.url}/api/sources", {"id": f"datagouv:{name}"}, timeout=20).status_code == 404
-    back = udata.push("POST", name, url=portal.url("/a.csv"))
+    back = udata.push("POST", **pushed)
     bench.end(back.json()["job"])
     assert services().index.get(f"datagouv:{name}")
 
@@ -131,17 +139,17 @@ def test_a_push_takes_no_name_from_a_document(bench: Bench, udata: Udata, portal
     assert push(3) == ("Liste", None, None)
 
 
-def test_a_pushed_resource_is_not_looked_at_twice(bench: Bench, udata: Udata, portal: Site):
-    name = str(uuid.uuid4())
+def test_a_pushed_resource_is_not_looked_at_twice(bench: Bench, udata: Udata, portal: Site, pushed: dict[str, str]):
+    name = pushed["resource"]
     bench.cluster.parts["io"].kill()
-    document = {"url": portal.url("/a.csv"), "last_modified": "2026-11-20T05:12:00"}
-    pushed = udata.push("PUT", name, **document).json()["job"]
-    assert udata.push("PUT", name, **document).json()["job"] == pushed  # it is still on its way
+    job = udata.push("PUT", **pushed, last_modified="2026-11-20T05:12:00").json()["job"]
+    again = udata.push("PUT", **pushed, last_modified="2026-11-20T05:12:00").json()["job"]
+    assert again == job  # it is still on its way
     bench.mend()
-    assert bench.end(pushed, 60).counts.ok == 1
+    assert bench.end(job, 60).counts.ok == 1
     # What a pass had enqueued of it before finds that it was looked at meanwhile.
-    seen = jobs().get(pushed).params["fingerprint"]
-    crawled = bench.run("source", source=f"datagouv:{name}", url=document["url"], fingerprint=seen, priority=9)
+    seen = jobs().get(job).params["fingerprint"]
+    crawled = bench.run("source", source=f"datagouv:{name}", url=pushed["url"], fingerprint=seen, priority=9)
     assert crawled.counts.unchanged == 1
     assert portal.hits["/a.csv"] == 1
 
@@ -159,14 +167,16 @@ def test_a_job_that_ends_after_its_source_was_withdrawn_leaves_nothing(bench: Be
     assert any("withdrawn meanwhile" in line["event"] for line in jobs().logs(late))
 
 
-def test_a_withdrawal_that_comes_late_takes_nothing_from_a_later_push(bench: Bench, udata: Udata, portal: Site):
-    name = str(uuid.uuid4())
+def test_a_withdrawal_that_comes_late_takes_nothing_from_a_later_push(
+    bench: Bench, udata: Udata, pushed: dict[str, str]
+):
+    name = pushed["resource"]
     bench.cluster.parts["io"].kill()
     gone = udata.push("DELETE", name).json()["job"]
     (row,) = bench.ledger.states(gone)
     bench.redis.delete("datafab:1:io")  # its message is lost, and for long not missed
     bench.redis.zadd("datafab:1:due", {row: time.time() + 3600}, xx=True)
-    back = udata.push("POST", name, url=portal.url("/a.csv")).json()["job"]
+    back = udata.push("POST", **pushed).json()["job"]
     seen = services().sources.seen(bench.settings.catalogue_url)
     bench.mend()
     assert bench.end(back, 60).counts.ok == 1
@@ -236,6 +246,8 @@ def test_what_is_known_by_its_head_is_not_read(
     portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n", headers=later)
     assert look(bench, portal.url("/a.csv"), name)[1] == expected
     assert portal.hits["/a.csv"] == 2
+    # How the file is, not what the last job found new of it.
+    assert services().index.get(name).status == "ok"
 
 
 def test_a_file_that_moved_is_found_where_the_catalogue_has_it_now(bench: Bench, portal: Site):
@@ -399,7 +411,7 @@ def test_the_catalogue_is_told_how_its_file_is_when_that_has_changed(bench: Benc
     assert look(bench, portal.url("/a.csv"), **given)[1] == "ok"
     extras = told.datasets[dataset]["resources"][0]["extras"]
     assert (extras["check:available"], extras["check:status"], extras["check:timeout"]) == (True, 200, False)
-    assert extras["analysis:checksum"] == hashlib.sha256(TABLE).hexdigest()
+    assert extras["analysis:checksum"] == hashlib.sha1(TABLE, usedforsecurity=False).hexdigest()
     assert (extras["analysis:content-length"], extras["analysis:mime-type"]) == (len(TABLE), "text/csv")
     assert extras["analysis:last-modified-at"] == "2026-11-20T05:12:00+00:00"
     assert extras["analysis:last-modified-detection"] == "last-modified-header"
@@ -410,12 +422,38 @@ def test_the_catalogue_is_told_how_its_file_is_when_that_has_changed(bench: Benc
     assert look(bench, portal.url("/a.csv"), **given)[1] == "http_404"
     extras = told.datasets[dataset]["resources"][0]["extras"]
     assert (extras["check:available"], extras["check:status"]) == (False, 404)
-    assert "404" in extras["analysis:error"]
+    assert "404" in extras["check:error"]
     portal.answers["/a.csv"] = good
     assert look(bench, portal.url("/a.csv"), **given)[1] == "unchanged"  # but it is there again
     extras = told.datasets[dataset]["resources"][0]["extras"]
-    assert (extras["check:available"], extras.get("analysis:error")) == (True, None)
+    assert (extras["check:available"], extras.get("check:error")) == (True, None)
     assert len(written(told)) == 3
+    # By the API that has them, and nothing of what was told is lost on the way.
+    path = f"/api/2/datasets/{dataset}/resources/{name}/extras/"
+    assert {(each["path"], each["status"]) for each in told.control.asked("PUT")} == {(path, 200)}
+    assert requests.get(told.url.replace("/api/1", path), timeout=20).json() == extras
+
+
+def test_extras_are_those_of_hydra(bench: Bench, portal: Site, told: Catalogue):
+    portal.preflight = Answer(status=204, headers={"Access-Control-Allow-Origin": "*"})
+    started = time.time()
+    portal.answers["/bad.csv"] = Answer(b"a,b\n1,2,3,4\n1\n" * 5)
+    dataset = told.add(portal.url("/a.csv"), portal.url("/bad.csv"))
+    for name, path in zip(told.resource_ids(dataset), ("/a.csv", "/bad.csv"), strict=True):
+        look(bench, portal.url(path), f"datagouv:{name}", dataset={"id": dataset})
+    good, bad = (each["extras"] for each in told.datasets[dataset]["resources"])
+    began, ended = (moment(good[f"analysis:parsing:{name}"]).timestamp() for name in ("started_at", "finished_at"))
+    assert started - 1 < began <= ended < time.time() + 1
+    assert "analysis:parsing:error" not in good
+    assert (good["check:cors:status"], good["check:cors:allow-origin"]) == (204, "*")
+    origin = told.url.removesuffix("/api/1")
+    assert [headers["Origin"] for _, headers in portal.preflights] == [origin, origin]
+    # What could not be read came nevertheless.
+    assert (bad["check:available"], bad["analysis:content-length"]) == (True, len(portal.answers["/bad.csv"].body))
+    (failure,) = [error for job in jobs().newest(flow="source", limit=1) for error in jobs().failures(job.id).values()]
+    assert bad["analysis:parsing:error"] == f"{failure.type}:{failure.message}"
+    assert bad["analysis:parsing:finished_at"]
+    assert "check:error" not in bad
 
 
 def test_a_job_that_comes_after_a_look_says_nothing_of_its_own(bench: Bench, portal: Site, told: Catalogue):
@@ -434,25 +472,122 @@ def test_a_job_that_comes_after_a_look_says_nothing_of_its_own(bench: Bench, por
     assert services().sources.looks(source) == before
 
 
-def test_a_catalogue_that_will_not_be_told_fails_no_file_and_the_key_goes_nowhere_else(
-    bench: Bench, portal: Site, told: Catalogue
+def untold(job: Job) -> str:
+    """Return what a job says of a catalogue that was not told: its file has failed with it."""
+    (error,) = jobs().failures(job.id).values()
+    assert (job.counts.failed, error.type) == (1, "catalogue_untold")
+    assert any(line["level"] == "warning" and line["event"] == error.message for line in jobs().logs(job.id))
+    return error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (400, "answered 400"),
+        (401, "DATAFAB_CATALOGUE_KEY"),
+        (403, "DATAFAB_CATALOGUE_KEY"),
+        (404, "answered 404"),
+        (405, "answered 405"),
+        (410, "answered 410"),
+        (308, "sent elsewhere, to http://x/"),
+    ],
+)
+def test_a_catalogue_that_takes_no_extras_is_a_failure_that_shows(
+    bench: Bench, portal: Site, told: Catalogue, status: int, why: str
 ):
     told.control.forget()
-    told.control.faults.append(Fault(method="PUT", status=403, times=1))
+    told.control.faults.append(Fault(method="PUT", status=status, headers={"Location": "http://x/"}, body="{}"))
     dataset = told.add(portal.url("/a.csv"))
     (name,) = told.resource_ids(dataset)
-    job, said = look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})
-    assert said == "ok"
-    assert [each["status"] for each in told.control.asked("PUT")] == [403]
-    assert look(bench, portal.url("/a.csv"), f"datagouv:{uuid.uuid4()}", dataset={"id": dataset})[1] == "ok"  # 404
+    source = f"datagouv:{name}"
+    job, _ = look(bench, portal.url("/a.csv"), source, dataset={"id": dataset}, fingerprint="f" * 32)
+    assert why in untold(job)
+    assert [each["status"] for each in told.control.asked("PUT")] == [status]  # once
+    # What was found of the file is good nevertheless.
+    assert (services().index.get(source).status, services().index.get(source).total_lines) == ("ok", 2)
+    assert services().sources.looks(source)[0].status == "ok"
+    # It is not settled, so whoever looks next tells, although nothing is new by then; and nobody after that.
+    assert services().sources.facts(source).fingerprint is None
+    for _ in range(2):
+        job = bench.run(
+            "source", url=portal.url("/a.csv"), source=source, dataset={"id": dataset}, fingerprint="f" * 32
+        )
+        assert job.counts.unchanged == 1
+    assert [each["status"] for each in told.control.asked("PUT")] == [status, 200]
+    assert told.datasets[dataset]["resources"][0]["extras"]["check:available"]
+    assert services().sources.facts(source).fingerprint == "f" * 32
+    assert portal.hits["/a.csv"] == 2
+
+
+def test_a_catalogue_that_is_down_is_told_later(bench: Bench, portal: Site, told: Catalogue):
     told.control.forget()
-    told.control.faults.append(Fault(method="PUT", status=503, times=9, headers={"Retry-After": "0"}))
-    assert look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})[1] == "unchanged"
-    assert told.control.asked("PUT") == []
+    dataset = told.add(portal.url("/a.csv"))
+    (name,) = told.resource_ids(dataset)
+    given = {"source": f"datagouv:{name}", "dataset": {"id": dataset}}
+    for fault in ({"status": 503}, {"status": 0}, {"status": 429}, {"status": 200}):
+        told.control.faults.append(Fault(method="PUT", headers={"Retry-After": "0"}, **fault))
+    first = bench.start("source", url=portal.url("/a.csv"), force=True, **given)
+    # Between two tries it waits; what waits long is told to look now.
+    until(lambda: bench.ledger.hasten(first) is not None and bench.job(first).final, 60)
+    assert bench.job(first).counts.ok == 1
+    assert [each["status"] for each in told.control.asked("PUT")] == [503, 500, 429, 200, 200]
+    told.control.forget()
+    told.control.faults.append(Fault(method="PUT", status=503, times=99, headers={"Retry-After": "0"}))
     portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n")
-    assert look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})[1] == "ok"
-    assert [each["status"] for each in told.control.asked("PUT")] == [503] * 3
+    job, _ = look(bench, portal.url("/a.csv"), **given)
+    assert "(10 tries)" in untold(job)
+    assert services().index.get(f"datagouv:{name}").total_lines == 3
     told.control.faults.clear()
+
+
+def test_a_file_that_failed_keeps_its_own_reason_when_the_catalogue_takes_no_extras(
+    bench: Bench, portal: Site, told: Catalogue
+):
+    told.control.faults.append(Fault(method="PUT", status=403))
+    dataset = told.add(portal.url("/absent.csv"))
+    (name,) = told.resource_ids(dataset)
+    job, said = look(bench, portal.url("/absent.csv"), f"datagouv:{name}", dataset={"id": dataset})
+    assert said == "http_404"
+    (error,) = jobs().failures(job.id).values()
+    assert "the catalogue was not told" in error.message
+
+
+def test_what_failed_here_is_not_told_as_the_files_failure(bench: Bench, portal: Site, told: Catalogue):
+    told.control.forget()
+    dataset = told.add(portal.url("/a.csv").replace("127.0.0.1", "localhost"))
+    (name,) = told.resource_ids(dataset)
+    bench.redis.hset("datafab:1:host:localhost", "t", time.time() + 48 * 3600)  # longer than a stage has patience
+    url = portal.url("/a.csv").replace("127.0.0.1", "localhost")
+    assert look(bench, url, f"datagouv:{name}", dataset={"id": dataset}, priority=9)[1] == "turn"
+    bench.redis.delete("datafab:1:host:localhost")
+    assert told.control.asked("PUT") == []
+
+
+def test_an_older_look_overwrites_nothing(bench: Bench, portal: Site, told: Catalogue):
+    told.control.forget()
+    dataset = told.add(portal.url("/a.csv"))
+    (name,) = told.resource_ids(dataset)
+    bench.redis.hset(f"datafab:1:source:datagouv:{name}", "a", time.time() + 1000)  # of a job that was made later
+    assert look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})[1] == "ok"
+    assert told.control.asked("PUT") == []
+
+
+def test_a_key_that_may_not_write_is_named(bench: Bench, portal: Site, told: Catalogue):
+    dataset = told.add(portal.url("/a.csv"))
+    (name,) = told.resource_ids(dataset)
+    told.key, told.others = "another", (WRITE_KEY,)  # a user's, who is no administrator
+    try:
+        job, _ = look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})
+    finally:
+        told.key, told.others = WRITE_KEY, ()
+    assert "reserved to platform services" in untold(job)
+
+
+def test_the_key_of_a_catalogue_goes_nowhere_else(bench: Bench, portal: Site, told: Catalogue):
+    told.control.faults.append(Fault(method="PUT", status=403))
+    dataset = told.add(portal.url("/a.csv"))
+    (name,) = told.resource_ids(dataset)
+    job, _ = look(bench, portal.url("/a.csv"), f"datagouv:{name}", dataset={"id": dataset})
     with catalogue() as other:
         elsewhere = other.add(portal.url("/a.csv"))
         (name,) = other.resource_ids(elsewhere)
