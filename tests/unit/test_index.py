@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -99,12 +100,13 @@ def test_a_source_may_be_longer_than_an_id(index):
 
 def test_what_was_put_is_there_for_the_next_process(tmp_path):
     url = f"sqlite:///{tmp_path}/index.db"
-    open_index(url).put_many([doc()])
-    index = open_index(url)
-    index.ping()
-    assert index.count() == 1
-    index.close()
-    assert index.count() == 1
+    with closing(open_index(url)) as before:
+        before.put_many([doc()])
+    with closing(open_index(url)) as index:
+        index.ping()
+        assert index.count() == 1
+        index.close()
+        assert index.count() == 1
 
 
 @pytest.mark.parametrize(

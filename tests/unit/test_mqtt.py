@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -177,10 +178,10 @@ def test_urls(url: str, address: str, version: int, credentials: tuple[str | Non
 
 
 def test_without_the_setting_there_is_no_broker(tmp_path: Path):
-    services = Services(load(home=tmp_path))
-    with pytest.raises(SettingError, match="DATAFAB_MQTT_URL is not set"):
-        _ = services.mqtt
-    assert "mqtt" not in services.pings()
+    with closing(Services(load(home=tmp_path))) as services:
+        with pytest.raises(SettingError, match="DATAFAB_MQTT_URL is not set"):
+            _ = services.mqtt
+        assert "mqtt" not in services.pings()
 
 
 def _published(client: Mqtt, topic: str) -> bool:
