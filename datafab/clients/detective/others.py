@@ -26,12 +26,14 @@ class Other:
         header: the columns' names.
         batches: its rows; missing cells are empty.
         known: the format that the file itself tells of a column, by position.
+        warnings: what a reader should know of how the table was found.
     """
 
     facts: Mapping[str, Any]
     header: Sequence[str]
     batches: Iterator[pa.RecordBatch]
     known: Mapping[int, str]
+    warnings: Sequence[str] = ()
 
 
 def records(text: str, check: Callable[[], None]) -> Other:

@@ -1,0 +1,327 @@
+"""Find the header of a table among its first records: below titles and remarks, on one row or two.
+
+The rules are the same for texts and for workbooks. They go by what the cells are: names stand above values of another
+kind, a title fills few cells, a remark such as ``Extracted on;12/03/2024`` fills fewer than the header below it. Where
+the cells do not decide, the first record is the header.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from datafab.domain.cellkind import CellKind, agrees, is_value, kind_of, kind_of_column
+
+#: A record: the physical line or row where it begins, and its cells.
+Record = tuple[int, Sequence[str]]
+
+#: Records among which a header is looked for, and records below it that are compared with it.
+ABOVE, BELOW = 30, 50
+#: Share of the records in which a column is filled that belongs to the table, and not to a remark beside it.
+_REGULAR = 0.25
+#: Words of a title. Names of columns have seldom as many.
+_TITLE_WORDS = 3
+#: Cells of a remark: its name and what it says.
+_PAIR = 2
+_TITLE_MARK = re.compile(r"(#|//|--)|:(\s|$)")
+_NUMBER = re.compile(r"-?[0-9]+([.,][0-9]+)?")
+_YEAR = re.compile(r"(1[89]|20)[0-9]{2}")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Where the header of a table stands.
+
+    Attributes:
+        position: of its first record.
+        cells: the names, ``""`` where there is none; those of a header on two rows are joined.
+        depth: records that it takes.
+        passed: filled records above it.
+    """
+
+    position: int
+    cells: tuple[str, ...]
+    depth: int = 1
+    passed: int = 0
+
+
+def header(rows: Sequence[Record]) -> Header:
+    """Find the header among the first records of a table, of which there must be one at least."""
+    position = _position(rows)
+    pair = _grouped(rows, position)
+    if pair is not None:
+        first, cells = pair
+        return Header(first, cells, 2, _filled_above(rows, first))
+    return Header(position, tuple(rows[position][1]), 1, _filled_above(rows, position))
+
+
+def supported_title(rows: Sequence[Record], separator: str) -> bool:
+    """Tell whether a first record of one cell is a title above a table, and not the name of a single column."""
+    position = _position(rows)
+    candidate = Candidate(rows, position)
+    width = len(rows[position][1])
+    if not position or width == 1 or not candidate.columns or not candidate.is_header(distinct=True):
+        return False
+    first = rows[0][1][0].strip()
+    contrasts = candidate.contrasts
+    if first.startswith("#"):
+        return True
+    if _is_prose(rows[position:]):
+        return contrasts >= _PAIR
+    even = all(len(cells) == width for _, cells in rows[position:])
+    words = len(first.split())
+    return bool(
+        contrasts
+        or candidate.below_gap
+        or separator == "\t"
+        or (even and position > 1)
+        or (even and words >= _TITLE_WORDS and (separator != "," or width > _PAIR))
+        or (even and width > _PAIR and len(rows) > position + 1 and (separator != "," or words > 1))
+    )
+
+
+def _is_prose(rows: Sequence[Record]) -> bool:
+    """Tell whether separators are followed by a blank as in a sentence: ``1 rue de la Paix, Lyon``."""
+    cells = [cell for _, row in rows for cell in row[1:] if cell.strip()]
+    return sum(cell[0] == " " for cell in cells) * 2 > len(cells)
+
+
+def _filled_above(rows: Sequence[Record], position: int) -> int:
+    return sum(1 for _, cells in rows[:position] if _filled(cells))
+
+
+def _filled(cells: Sequence[str]) -> int:
+    return sum(1 for cell in cells if cell and not cell.isspace())
+
+
+def raw_width(rows: Sequence[Record]) -> tuple[int, int]:
+    """Return how many cells most records have, and how many records these are."""
+    counts = Counter(len(cells) for _, cells in rows)
+    return max(counts.items(), key=lambda pair: (pair[1], pair[0]))
+
+
+def _regular_width(rows: Sequence[Record]) -> int:
+    """Return how many columns are filled regularly: a remark beside the table makes it no wider."""
+    counts: Counter[int] = Counter()
+    for _, cells in rows:
+        counts.update(at for at, cell in enumerate(cells) if cell and not cell.isspace())
+    least = max(_PAIR, _REGULAR * len(rows))
+    return sum(1 for count in counts.values() if count >= least)
+
+
+def _position(rows: Sequence[Record]) -> int:
+    """Return the position of the header: the first record that is no title or remark, its last repetition."""
+    position = _below_titles(rows)
+    while (fuller := _fuller(rows, position)) is not None:
+        position = fuller
+    if position and not _filled(rows[position - 1][1]) and Candidate(rows, position).is_data(position):
+        # A header of blanks only.
+        position -= 1
+    while position + 1 < len(rows) and _same(rows[position][1], rows[position + 1][1]):
+        position += 1
+    return position
+
+
+def _below_titles(rows: Sequence[Record]) -> int:
+    """Return the position of the first record that fills half of the table's columns."""
+    narrow, wide = _regular_width(rows), raw_width(rows)[0]
+    titles = [_is_title(cells, narrow, wide) for _, cells in rows]
+    position = titles.index(False) if False in titles else 0
+    if position and len(rows[position - 1][1]) == wide and _is_row_below(rows[position - 1][1], rows[position][1]):
+        position -= 1
+    return position
+
+
+def _is_title(cells: Sequence[str], narrow: int, wide: int) -> bool:
+    return _filled(cells) * 2 < narrow or len(cells) == 1 < wide
+
+
+def _is_row_below(title: Sequence[str], row: Sequence[str]) -> bool:
+    """Tell whether what looks like a title is a header with blanks: a number below its first name is no header's.
+
+    Unless all are years.
+    """
+    number = _NUMBER.fullmatch(row[0].strip()) is not None
+    return number and bool(title[0].strip()) and not all(_YEAR.fullmatch(cell.strip()) for cell in row)
+
+
+def _same(one: Sequence[str], other: Sequence[str]) -> bool:
+    return [cell.strip() for cell in one] == [cell.strip() for cell in other]
+
+
+def _fuller(rows: Sequence[Record], start: int) -> int | None:
+    """Return the position of the header that stands below remarks; None: the record at ``start`` is the header."""
+    most, named = _filled(rows[start][1]), _may_name(rows[start][1])
+    for position in range(start + 1, min(len(rows), start + ABOVE)):
+        filled = _filled(rows[position][1])
+        if filled > most or (filled == most == _PAIR):
+            candidate = Candidate(rows, position)
+            if named and any(candidate.is_data(above) for above in range(start, position)):
+                return None
+            if candidate.is_header() and _is_below_remarks(candidate, start, filled):
+                return position
+        most = max(most, filled)
+    return None
+
+
+def _may_name(cells: Sequence[str]) -> bool:
+    """Tell whether cells may be names: no number is one, and a date only among others."""
+    kinds = [kind_of(cell) for cell in cells]
+    return CellKind.NUMBER not in kinds and kinds.count(CellKind.MOMENT) != 1
+
+
+def _is_below_remarks(candidate: Candidate, start: int, filled: int) -> bool:
+    """Tell whether something speaks for all records from ``start`` up to a fuller one being remarks above a header."""
+    above = [cells for _, cells in candidate.rows[start : candidate.position]]
+    most = max(map(_filled, above))
+    odd = any(candidate.is_odd_value(cells) for cells in above)
+    if filled == most:
+        pairs = all(_filled(cells) in {0, _PAIR} and not is_value(kind_of(_first(cells))) for cells in above)
+        return pairs and odd and bool(candidate.contrasts or candidate.below_gap)
+    return bool(
+        (most * 2 < filled)
+        or candidate.contrasts
+        or candidate.below_gap
+        or odd
+        or (most == 1 and _is_title_text(above[0]))
+        or (len(above) > 1 and candidate.fills_what_is_blank_in(above))
+    )
+
+
+def _first(cells: Sequence[str]) -> str:
+    return next((cell for cell in cells if cell.strip()), "")
+
+
+def _is_title_text(cells: Sequence[str]) -> bool:
+    """Tell whether the first cell is filled, and by more than the name of a column."""
+    first = cells[0].strip() if cells else ""
+    return len(first.split()) >= _TITLE_WORDS or _TITLE_MARK.search(first) is not None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A record that may be the header, beside the records below it."""
+
+    rows: Sequence[Record]
+    position: int
+
+    @cached_property
+    def cells(self) -> Sequence[str]:
+        """Its cells."""
+        return self.rows[self.position][1]
+
+    @cached_property
+    def kinds(self) -> list[CellKind]:
+        """The kinds of its cells."""
+        return [kind_of(cell) for cell in self.cells]
+
+    @cached_property
+    def columns(self) -> list[CellKind]:
+        """The kinds of the columns below it; none where nothing stands there."""
+        below = [cells for _, cells in self.rows[self.position + 1 : self.position + 1 + BELOW]]
+        width = max(map(len, below), default=0)
+        return [kind_of_column(cells[at] for cells in below if at < len(cells)) for at in range(width)]
+
+    def _pairs(self, cells: Sequence[str]) -> list[tuple[CellKind, CellKind]]:
+        """Return the kind of each of some cells and that of its column."""
+        kinds = self.kinds if cells is self.cells else [kind_of(cell) for cell in cells]
+        return list(zip(kinds, self.columns, strict=False))
+
+    @cached_property
+    def contrasts(self) -> int:
+        """How many of its names stand above values."""
+        pairs = self._pairs(self.cells)
+        names = sum(kind is CellKind.TEXT and is_value(column) for kind, column in pairs)
+        # Dates and years may be names too, where several stand above numbers.
+        dates = sum(kind in {CellKind.YEAR, CellKind.MOMENT} and column is CellKind.NUMBER for kind, column in pairs)
+        return names + (dates if dates > 1 else 0)
+
+    @property
+    def below_gap(self) -> bool:
+        """Whether the record before it is blank, or a blank line stands between."""
+        line, before = self.rows[self.position - 1]
+        height = 1 + sum(cell.count("\n") for cell in before)
+        return not _filled(before) or self.rows[self.position][0] > line + height
+
+    def is_header(self, *, distinct: bool = False) -> bool:
+        """Tell whether it holds names: no value that is one of its column, no number above texts."""
+        pairs = self._pairs(self.cells)
+        if not self.columns or any(agrees(*pair) for pair in pairs):
+            return False
+        if any(kind in {CellKind.NUMBER, CellKind.LINK} for kind in self.kinds):
+            return False
+        named = [cell.strip().casefold() for cell in self.cells if cell.strip()]
+        moments = any(kind is CellKind.MOMENT and column is not CellKind.NUMBER for kind, column in pairs)
+        return not moments and (not distinct or len(set(named)) == len(named))
+
+    def is_data(self, position: int) -> bool:
+        """Tell whether another record holds values like those of the columns, and no text where values stand."""
+        pairs = self._pairs(self.rows[position][1])
+        foreign = any(kind is CellKind.TEXT and is_value(column) for kind, column in pairs)
+        return not foreign and any(agrees(*pair) for pair in pairs)
+
+    def is_odd_value(self, cells: Sequence[str]) -> bool:
+        """Tell whether some cells hold a number or a date that is none of its column's."""
+        return any(
+            kind in {CellKind.NUMBER, CellKind.MOMENT} and not agrees(kind, column)
+            for kind, column in self._pairs(cells)
+        )
+
+    def fills_what_is_blank_in(self, above: Sequence[Sequence[str]]) -> bool:
+        """Tell whether it and all records below fill a column that no record above fills."""
+        below = [cells for _, cells in self.rows[self.position : self.position + BELOW]]
+        return len(below) > _PAIR and any(
+            all(at < len(cells) and cells[at].strip() for cells in below)
+            and not any(at < len(cells) and cells[at].strip() for cells in above)
+            for at in range(len(self.cells))
+        )
+
+
+def _grouped(rows: Sequence[Record], position: int) -> tuple[int, tuple[str, ...]] | None:
+    """Return where a header on two rows begins and its joined names; None: it stands on one.
+
+    Merged cells are such a header: ``commune;2019;;2020;`` above ``;H;F;H;F``.
+    """
+    for first in (position, position - 1):
+        if 0 <= first and first + 2 < len(rows):
+            upper, lower = rows[first][1], rows[first + 1][1]
+            candidate = Candidate(rows, first + 1)
+            if _complete_each_other(candidate, upper, lower):
+                return first, _joined(upper, lower)
+    return None
+
+
+def _complete_each_other(candidate: Candidate, upper: Sequence[str], lower: Sequence[str]) -> bool:
+    """Tell whether two rows make names only together, and the lower one holds no values."""
+    if len(upper) != len(lower) or not candidate.contrasts or not candidate.is_header():
+        return False
+    if candidate.is_odd_value(upper):
+        return False
+    used = [at for at, column in enumerate(candidate.columns) if column is not CellKind.BLANK and at < len(upper)]
+    only_upper = [at for at in used if upper[at].strip() and not lower[at].strip()]
+    only_lower = [at for at in used if lower[at].strip() and not upper[at].strip()]
+    if only_upper:
+        named = all(upper[at].strip() or lower[at].strip() for at in used)
+        return bool(named and only_lower and used[0] == only_upper[0])
+    # Groups above names that come again in each.
+    joined = _joined(upper, lower)
+    groups = not candidate.below_gap and _filled(upper) >= _PAIR and used[:1] == only_lower[:1]
+    return groups and _repeats(lower) and not _repeats(joined)
+
+
+def _repeats(names: Sequence[str]) -> bool:
+    filled = [name.strip().casefold() for name in names if name.strip()]
+    return len(set(filled)) < len(filled)
+
+
+def _joined(upper: Sequence[str], lower: Sequence[str]) -> tuple[str, ...]:
+    """Join the names of two rows: a group's name goes for the blanks to its right, too."""
+    names, group = [], ""
+    for above, below in zip(upper, lower, strict=True):
+        group = above.strip() or group
+        names.append(" ".join(name for name in (group, below.strip()) if name) if below.strip() else above.strip())
+        group = group if below.strip() else ""
+    return tuple(names)
