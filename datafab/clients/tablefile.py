@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datafab.clients.textfile import TextFile
-from datafab.domain.table import Kind, delimiter, kind, records
+from datafab.domain.table import Kind, delimiter, is_name, kind, records
 
 #: (line, cells) of each row below the header, every row as wide as that.
 Rows = Iterator[tuple[int, list[str]]]
@@ -118,4 +118,4 @@ class _Columns:
         """Return their names as they stand in the file; the analysis' where one is blank or joined of two."""
         if joined:
             return tuple(self._names)
-        return tuple(cell if cell.strip() else name for cell, name in zip(self.of(header), self._names, strict=True))
+        return tuple(cell if is_name(cell) else name for cell, name in zip(self.of(header), self._names, strict=True))

@@ -29,6 +29,8 @@ _MOMENT = re.compile(
     rf"{_DAY}(?:[T\s]+{_TIME}(?:Z|\s?[-+][0-9:]+)?)?|{_TIME}|(?:0?[1-9]|1[0-2])[-/][0-9]{{4}}|[0-9]{{4}}-[0-9]{{2}}"
 )
 _LINK = re.compile(r"(?:https?://|www\.)\S+|[^@\s]+@[^@\s]+\.[a-z]+", re.IGNORECASE)
+#: What a number may begin with, besides a digit.
+_SIGNS = frozenset("(-+€$£.,")
 #: Longer cells are texts.
 _LONG = 80
 #: Words for a missing value, which say nothing about the kind of a column.
@@ -43,11 +45,12 @@ def kind_of(cell: str) -> CellKind:
         return CellKind.BLANK
     if len(text) > _LONG:
         return CellKind.TEXT
-    if _YEAR.fullmatch(text):
-        return CellKind.YEAR
-    if _MOMENT.fullmatch(text):
-        return CellKind.MOMENT
-    if _NUMBER.fullmatch(text):
+    if text[0].isdecimal():
+        if _YEAR.fullmatch(text):
+            return CellKind.YEAR
+        if _MOMENT.fullmatch(text):
+            return CellKind.MOMENT
+    if (text[0].isdecimal() or text[0] in _SIGNS) and _NUMBER.fullmatch(text):
         return CellKind.NUMBER
     return CellKind.LINK if _LINK.fullmatch(text) else CellKind.TEXT
 

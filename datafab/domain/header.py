@@ -40,12 +40,14 @@ class Header:
         cells: the names, ``""`` where there is none; those of a header on two rows are joined.
         depth: records that it takes.
         passed: filled records above it.
+        doubled: whether the first row may be a second header: names in another language, units.
     """
 
     position: int
     cells: tuple[str, ...]
     depth: int = 1
     passed: int = 0
+    doubled: bool = False
 
 
 def header(rows: Sequence[Record]) -> Header:
@@ -55,7 +57,15 @@ def header(rows: Sequence[Record]) -> Header:
     if pair is not None:
         first, cells = pair
         return Header(first, cells, 2, _filled_above(rows, first))
-    return Header(position, tuple(rows[position][1]), 1, _filled_above(rows, position))
+    return Header(position, tuple(rows[position][1]), 1, _filled_above(rows, position), _is_doubled(rows, position))
+
+
+def _is_doubled(rows: Sequence[Record], position: int) -> bool:
+    """Tell whether the row below the header holds texts where all others hold values."""
+    if position + 2 >= len(rows):
+        return False
+    candidate = Candidate(rows, position + 1)
+    return candidate.is_header() and candidate.contrasts > 0
 
 
 def supported_title(rows: Sequence[Record], separator: str) -> bool:
@@ -65,22 +75,22 @@ def supported_title(rows: Sequence[Record], separator: str) -> bool:
     width = len(rows[position][1])
     if not position or width == 1 or not candidate.columns or not candidate.is_header(distinct=True):
         return False
-    first = rows[0][1][0].strip()
-    contrasts = candidate.contrasts
-    if first.startswith("#"):
+    if rows[0][1][0].lstrip().startswith("#"):
         return True
     if _is_prose(rows[position:]):
-        return contrasts >= _PAIR
-    even = all(len(cells) == width for _, cells in rows[position:])
-    words = len(first.split())
-    return bool(
-        contrasts
-        or candidate.below_gap
-        or separator == "\t"
-        or (even and position > 1)
-        or (even and words >= _TITLE_WORDS and (separator != "," or width > _PAIR))
-        or (even and width > _PAIR and len(rows) > position + 1 and (separator != "," or words > 1))
-    )
+        return candidate.contrasts >= _PAIR
+    if candidate.contrasts or candidate.below_gap or separator == "\t":
+        return True
+    return all(len(cells) == width for _, cells in rows[position:]) and _is_above_texts(rows, position, separator)
+
+
+def _is_above_texts(rows: Sequence[Record], position: int, separator: str) -> bool:
+    """Tell whether a first record of one cell is a title above texts; a comma is in texts more often than others."""
+    titles = sum(len(cells) == 1 for _, cells in rows[:position])
+    wide, comma = len(rows[position][1]) > _PAIR, separator == ","
+    if _is_title_text(rows[0][1]):
+        return wide or titles > 1 or not comma
+    return wide and titles == 1 and not (comma and len(rows[0][1][0].split()) == 1)
 
 
 def _is_prose(rows: Sequence[Record]) -> bool:
@@ -248,10 +258,10 @@ class Candidate:
 
     def is_header(self, *, distinct: bool = False) -> bool:
         """Tell whether it holds names: no value that is one of its column, no number above texts."""
+        if any(kind in {CellKind.NUMBER, CellKind.LINK} for kind in self.kinds):
+            return False
         pairs = self._pairs(self.cells)
         if not self.columns or any(agrees(*pair) for pair in pairs):
-            return False
-        if any(kind in {CellKind.NUMBER, CellKind.LINK} for kind in self.kinds):
             return False
         named = [cell.strip().casefold() for cell in self.cells if cell.strip()]
         moments = any(kind is CellKind.MOMENT and column is not CellKind.NUMBER for kind, column in pairs)
@@ -296,9 +306,9 @@ def _grouped(rows: Sequence[Record], position: int) -> tuple[int, tuple[str, ...
 
 def _complete_each_other(candidate: Candidate, upper: Sequence[str], lower: Sequence[str]) -> bool:
     """Tell whether two rows make names only together, and the lower one holds no values."""
-    if len(upper) != len(lower) or not candidate.contrasts or not candidate.is_header():
+    if len(upper) != len(lower) or _filled(upper) == len(upper) or not candidate.is_header():
         return False
-    if candidate.is_odd_value(upper):
+    if not candidate.contrasts or candidate.is_odd_value(upper):
         return False
     used = [at for at, column in enumerate(candidate.columns) if column is not CellKind.BLANK and at < len(upper)]
     only_upper = [at for at in used if upper[at].strip() and not lower[at].strip()]

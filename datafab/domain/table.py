@@ -278,6 +278,8 @@ def header_warnings(head: Header, unit: str) -> tuple[str, ...]:
         warnings.append(f"{head.passed} {unit}{plural} above the header passed over")
     if head.depth > 1:
         warnings.append(f"the header stands on {head.depth} {unit}s: their names are joined")
+    if head.doubled:
+        warnings.append(f"the first {unit} below the header may be a second one: it holds texts above values")
     return tuple(warnings)
 
 
@@ -322,15 +324,20 @@ def _same(one: Sequence[str], other: Sequence[str]) -> bool:
     return [cell.strip() for cell in one] == [cell.strip() for cell in other]
 
 
+def is_name(cell: str) -> bool:
+    """Tell whether a cell of a header names its column; pandas' ``Unnamed: 3`` says nothing."""
+    return bool(cell.strip()) and not cell.strip().startswith("Unnamed:")
+
+
 def names(header: Iterable[str]) -> list[str]:
     """Name the columns: unique, on one line, printable; ``column_3`` where the header says nothing.
 
-    A name that comes again gets ``.1``, ``.2`` as pandas does it; pandas' own ``Unnamed: 3`` says nothing.
+    A name that comes again gets ``.1``, ``.2`` as pandas does it.
     """
     taken: dict[str, None] = {}
     for position, cell in enumerate(header, 1):
         plain = " ".join("".join(char for char in cell if char.isprintable() or char.isspace()).split())
-        name = f"column_{position}" if not plain or plain.startswith("Unnamed:") else plain
+        name = plain if is_name(plain) else f"column_{position}"
         again = 0
         unique = name
         while unique in taken:

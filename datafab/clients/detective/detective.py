@@ -243,7 +243,7 @@ class Detective:
             job.check()
             job.progress(position, len(names), "columns")
             parts = list(Distinct(landed, position, self._at_once).parts(rows))
-            columns.add(name, parts, named=bool(header[position].strip()), known=(known or {}).get(position))
+            columns.add(name, parts, named=table.is_name(header[position]), known=(known or {}).get(position))
         used = columns.used()
         found = columns.result()
         if job.parquet is not None:

@@ -21,7 +21,7 @@ def shape(header: Sequence[str], used: Sequence[int], warnings: Sequence[str]) -
     """
     names = table.names(header)
     first, end = used[0], used[-1] + 1
-    blank = [at for at in used if not header[at].strip()]
+    blank = [at for at in used if not table.is_name(header[at])]
     said = [*warnings, *_dropped(len(header) - len(used)), *_called(blank, names)]
     return {
         "heading_columns": first,
