@@ -296,7 +296,7 @@ def _grouped(rows: Sequence[Record], position: int) -> tuple[int, tuple[str, ...
     Merged cells are such a header: ``commune;2019;;2020;`` above ``;H;F;H;F``.
     """
     for first in (position, position - 1):
-        if 0 <= first and first + 2 < len(rows):
+        if first >= 0 and first + 2 < len(rows):
             upper, lower = rows[first][1], rows[first + 1][1]
             candidate = Candidate(rows, first + 1)
             if _complete_each_other(candidate, upper, lower):

@@ -98,7 +98,10 @@ NOTHING_ABOVE = {
     # As in csvkit's examples/test_empty_columns.csv.
     "empty columns of csvkit": ("a,b,c,,|a,,,,|,,c,|,,,,", ","),
     # As in CleverCSV's and CPython's tests of their sniffers.
-    "numbers of CleverCSV": ("2147483648;43.0e12;17;abc;def|147483648;43.0e2;17;abc;def|47483648;43.0;170;abc;def", ";"),
+    "numbers of CleverCSV": (
+        "2147483648;43.0e12;17;abc;def|147483648;43.0e2;17;abc;def|47483648;43.0;170;abc;def",
+        ";",
+    ),
     "places of CleverCSV": (
         "venue,city,state,date|Harry's, Arlington Heights, IL, 2/1/03|Shark City, Glendale Heights, IL, 12/28/02",
         ",",
