@@ -34,14 +34,16 @@ _SIGNS = frozenset("(-+€$£.,")
 #: Longer cells are texts.
 _LONG = 80
 #: Words for a missing value, which say nothing about the kind of a column.
-_MISSING = frozenset({"na", "n/a", "nan", "nd", "n.d.", "nc", "null", "none", "-", "--", ".", "..", "...", "/", "?"})
+_MISSING = frozenset(
+    {"na", "n/a", "nan", "nd", "n.d.", "nc", "null", "none", "inf", "-inf", "-", "--", ".", "..", "...", "/", "?"}
+)
 _VALUES = frozenset({CellKind.NUMBER, CellKind.YEAR, CellKind.MOMENT, CellKind.LINK})
 
 
 def kind_of(cell: str) -> CellKind:
-    """Classify a cell."""
+    """Classify a cell; a word for a missing value is blank."""
     text = cell.strip()
-    if not text:
+    if not text or text.lower() in _MISSING:
         return CellKind.BLANK
     if len(text) > _LONG:
         return CellKind.TEXT
@@ -57,7 +59,7 @@ def kind_of(cell: str) -> CellKind:
 
 def kind_of_column(cells: Iterable[str]) -> CellKind:
     """Classify a column by the kind that most of its filled cells have; text where no kind prevails."""
-    counts = Counter(kind_of(cell) for cell in cells if cell.strip().lower() not in _MISSING)
+    counts = Counter(map(kind_of, cells))
     del counts[CellKind.BLANK]
     total = counts.total()
     if not total:

@@ -65,7 +65,8 @@ def _is_doubled(rows: Sequence[Record], position: int) -> bool:
     if position + 2 >= len(rows):
         return False
     candidate = Candidate(rows, position + 1)
-    return candidate.is_header() and candidate.contrasts > 0
+    values = sum(map(is_value, candidate.columns))
+    return candidate.is_header() and 0 < values <= candidate.contrasts
 
 
 def supported_title(rows: Sequence[Record], separator: str) -> bool:

@@ -136,6 +136,8 @@ def test_a_second_header_stays_a_row_and_is_told():
     found = table.layout(lines("temperature;wind|°C;m/s|12;3|13;4"))
     assert (found.header, found.depth) == (("temperature", "wind"), 1)
     assert found.warnings == ("the first line below the header may be a second one: it holds texts above values",)
+    assert table.layout(lines("a;b|NaN;NaN|1;2|3;4")).warnings == ()
+    assert table.layout(lines("a;b;c|x;inconnu;1|y;2;2|z;3;3")).warnings == ()
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
@@ -166,6 +168,12 @@ def read(text: str) -> tuple[list[str], list[list[str]]]:
         assert len(found) == analysis["total_lines"]
         assert list(file.header) == analysis["header"]
         return list(file.header), found
+
+
+def test_a_joined_header_and_a_column_that_is_left_out_are_read_as_analysed():
+    text = "Titre;;;;;\ncommune;2019;;;2020;\n;H;F;;H;F\nLyon;1;2;;3;4\nNice;5;6;;7;8\n"
+    names = ["commune", "2019 H", "2019 F", "2020 H", "2020 F"]
+    assert read(text) == (names, [["Lyon", "1", "2", "3", "4"], ["Nice", "5", "6", "7", "8"]])
 
 
 WORDS = st.sampled_from(["Lyon", "Paris", "rue de la Gare", "Jean", "Été", "bleu"])
@@ -223,7 +231,7 @@ def test_remarks_above_a_table_that_was_written_are_passed_over(data, width, pad
         ("1 234,50 €", CellKind.NUMBER), ("-3 %", CellKind.NUMBER), ("(12)", CellKind.NUMBER), ("$5", CellKind.NUMBER),
         ("12/03/2024", CellKind.MOMENT), ("2024-03-12T10:00:00Z", CellKind.MOMENT), ("12:30", CellKind.MOMENT),
         ("10h30", CellKind.MOMENT), ("2024-03", CellKind.MOMENT), ("https://example.org", CellKind.LINK),
-        ("a@example.org", CellKind.LINK), ("1 rue X", CellKind.TEXT), ("2A004", CellKind.TEXT), ("-", CellKind.TEXT),
+        ("a@example.org", CellKind.LINK), ("1 rue X", CellKind.TEXT), ("2A004", CellKind.TEXT), ("-", CellKind.BLANK),
         ("1" * 81, CellKind.TEXT),
     ],
 )  # fmt: skip
