@@ -11,15 +11,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-from datafab.domain.cellkind import CellKind, agrees, is_value, kind_of, kind_of_column
+from datafab.domain.candidate import Candidate, Record, filled_cells
+from datafab.domain.cellkind import CellKind, is_value, kind_of
 
-#: A record: the physical line or row where it begins, and its cells.
-Record = tuple[int, Sequence[str]]
-
-#: Records among which a header is looked for, and records below it that are compared with it.
-ABOVE, BELOW = 30, 50
+#: Records among which a header is looked for.
+ABOVE = 30
 #: Share of the records in which a column is filled that belongs to the table, and not to a remark beside it.
 _REGULAR = 0.25
 #: Words of a title. Names of columns have seldom as many.
@@ -69,6 +66,24 @@ def _is_doubled(rows: Sequence[Record], position: int) -> bool:
     return candidate.is_header() and 0 < values <= candidate.contrasts
 
 
+def header_warnings(head: Header, unit: str) -> tuple[str, ...]:
+    """Say what was passed over above a header, and whether it was made of two records.
+
+    Args:
+        head: the header.
+        unit: what a record is called: a line, a row.
+    """
+    warnings = []
+    if head.passed:
+        plural = "s" * (head.passed > 1)
+        warnings.append(f"{head.passed} {unit}{plural} above the header passed over")
+    if head.depth > 1:
+        warnings.append(f"the header stands on {head.depth} {unit}s: their names are joined")
+    if head.doubled:
+        warnings.append(f"the first {unit} below the header may be a second one: it holds texts above values")
+    return tuple(warnings)
+
+
 def supported_title(rows: Sequence[Record], separator: str) -> bool:
     """Tell whether a first record of one cell is a title above a table, and not the name of a single column."""
     position = _position(rows)
@@ -101,11 +116,7 @@ def _is_prose(rows: Sequence[Record]) -> bool:
 
 
 def _filled_above(rows: Sequence[Record], position: int) -> int:
-    return sum(1 for _, cells in rows[:position] if _filled(cells))
-
-
-def _filled(cells: Sequence[str]) -> int:
-    return sum(1 for cell in cells if cell and not cell.isspace())
+    return sum(1 for _, cells in rows[:position] if filled_cells(cells))
 
 
 def raw_width(rows: Sequence[Record]) -> tuple[int, int]:
@@ -128,7 +139,7 @@ def _position(rows: Sequence[Record]) -> int:
     position = _below_titles(rows)
     while (fuller := _fuller(rows, position)) is not None:
         position = fuller
-    if position and not _filled(rows[position - 1][1]) and Candidate(rows, position).is_data(position):
+    if position and not filled_cells(rows[position - 1][1]) and Candidate(rows, position).is_data(position):
         # A header of blanks only.
         position -= 1
     while position + 1 < len(rows) and _same(rows[position][1], rows[position + 1][1]):
@@ -147,7 +158,7 @@ def _below_titles(rows: Sequence[Record]) -> int:
 
 
 def _is_title(cells: Sequence[str], narrow: int, wide: int) -> bool:
-    return _filled(cells) * 2 < narrow or len(cells) == 1 < wide
+    return filled_cells(cells) * 2 < narrow or len(cells) == 1 < wide
 
 
 def _is_row_below(title: Sequence[str], row: Sequence[str]) -> bool:
@@ -165,9 +176,9 @@ def _same(one: Sequence[str], other: Sequence[str]) -> bool:
 
 def _fuller(rows: Sequence[Record], start: int) -> int | None:
     """Return the position of the header that stands below remarks; None: the record at ``start`` is the header."""
-    most, named = _filled(rows[start][1]), _may_name(rows[start][1])
+    most, named = filled_cells(rows[start][1]), _may_name(rows[start][1])
     for position in range(start + 1, min(len(rows), start + ABOVE)):
-        filled = _filled(rows[position][1])
+        filled = filled_cells(rows[position][1])
         if filled > most or (filled == most == _PAIR):
             candidate = Candidate(rows, position)
             if named and any(candidate.is_data(above) for above in range(start, position)):
@@ -187,10 +198,10 @@ def _may_name(cells: Sequence[str]) -> bool:
 def _is_below_remarks(candidate: Candidate, start: int, filled: int) -> bool:
     """Tell whether something speaks for all records from ``start`` up to a fuller one being remarks above a header."""
     above = [cells for _, cells in candidate.rows[start : candidate.position]]
-    most = max(map(_filled, above))
+    most = max(map(filled_cells, above))
     odd = any(candidate.is_odd_value(cells) for cells in above)
     if filled == most:
-        pairs = all(_filled(cells) in {0, _PAIR} and not is_value(kind_of(_first(cells))) for cells in above)
+        pairs = all(filled_cells(cells) in {0, _PAIR} and not is_value(kind_of(_first(cells))) for cells in above)
         return pairs and odd and bool(candidate.contrasts or candidate.below_gap)
     return bool(
         (most * 2 < filled)
@@ -212,85 +223,6 @@ def _is_title_text(cells: Sequence[str]) -> bool:
     return len(first.split()) >= _TITLE_WORDS or _TITLE_MARK.search(first) is not None
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A record that may be the header, beside the records below it."""
-
-    rows: Sequence[Record]
-    position: int
-
-    @cached_property
-    def cells(self) -> Sequence[str]:
-        """Its cells."""
-        return self.rows[self.position][1]
-
-    @cached_property
-    def kinds(self) -> list[CellKind]:
-        """The kinds of its cells."""
-        return [kind_of(cell) for cell in self.cells]
-
-    @cached_property
-    def columns(self) -> list[CellKind]:
-        """The kinds of the columns below it; none where nothing stands there."""
-        below = [cells for _, cells in self.rows[self.position + 1 : self.position + 1 + BELOW]]
-        width = max(map(len, below), default=0)
-        return [kind_of_column(cells[at] for cells in below if at < len(cells)) for at in range(width)]
-
-    def _pairs(self, cells: Sequence[str]) -> list[tuple[CellKind, CellKind]]:
-        """Return the kind of each of some cells and that of its column."""
-        kinds = self.kinds if cells is self.cells else [kind_of(cell) for cell in cells]
-        return list(zip(kinds, self.columns, strict=False))
-
-    @cached_property
-    def contrasts(self) -> int:
-        """How many of its names stand above values."""
-        pairs = self._pairs(self.cells)
-        names = sum(kind is CellKind.TEXT and is_value(column) for kind, column in pairs)
-        # Dates and years may be names too, where several stand above numbers.
-        dates = sum(kind in {CellKind.YEAR, CellKind.MOMENT} and column is CellKind.NUMBER for kind, column in pairs)
-        return names + (dates if dates > 1 else 0)
-
-    @property
-    def below_gap(self) -> bool:
-        """Whether the record before it is blank, or a blank line stands between."""
-        line, before = self.rows[self.position - 1]
-        height = 1 + sum(cell.count("\n") for cell in before)
-        return not _filled(before) or self.rows[self.position][0] > line + height
-
-    def is_header(self, *, distinct: bool = False) -> bool:
-        """Tell whether it holds names: no value that is one of its column, no number above texts."""
-        if any(kind in {CellKind.NUMBER, CellKind.LINK} for kind in self.kinds):
-            return False
-        pairs = self._pairs(self.cells)
-        if not self.columns or any(agrees(*pair) for pair in pairs):
-            return False
-        named = [cell.strip().casefold() for cell in self.cells if cell.strip()]
-        moments = any(kind is CellKind.MOMENT and column is not CellKind.NUMBER for kind, column in pairs)
-        return not moments and (not distinct or len(set(named)) == len(named))
-
-    def is_data(self, position: int) -> bool:
-        """Tell whether another record holds values like those of the columns, and no text where values stand."""
-        pairs = self._pairs(self.rows[position][1])
-        foreign = any(kind is CellKind.TEXT and is_value(column) for kind, column in pairs)
-        return not foreign and any(agrees(*pair) for pair in pairs)
-
-    def is_odd_value(self, cells: Sequence[str]) -> bool:
-        """Tell whether some cells hold a number or a date that is none of its column's."""
-        return any(
-            kind in {CellKind.NUMBER, CellKind.MOMENT} and not agrees(kind, column)
-            for kind, column in self._pairs(cells)
-        )
-
-    def fills_what_is_blank_in(self, above: Sequence[Sequence[str]]) -> bool:
-        """Tell whether it and all records below fill a column that no record above fills."""
-        below = [cells for _, cells in self.rows[self.position : self.position + BELOW]]
-        return len(below) > _PAIR and any(
-            all(at < len(cells) and cells[at].strip() for cells in below)
-            and not any(at < len(cells) and cells[at].strip() for cells in above)
-            for at in range(len(self.cells))
-        )
-
-
 def _grouped(rows: Sequence[Record], position: int) -> tuple[int, tuple[str, ...]] | None:
     """Return where a header on two rows begins and its joined names; None: it stands on one.
 
@@ -307,7 +239,7 @@ def _grouped(rows: Sequence[Record], position: int) -> tuple[int, tuple[str, ...
 
 def _complete_each_other(candidate: Candidate, upper: Sequence[str], lower: Sequence[str]) -> bool:
     """Tell whether two rows make names only together, and the lower one holds no values."""
-    if len(upper) != len(lower) or _filled(upper) == len(upper) or not candidate.is_header():
+    if len(upper) != len(lower) or filled_cells(upper) == len(upper) or not candidate.is_header():
         return False
     if not candidate.contrasts or candidate.is_odd_value(upper):
         return False
@@ -319,7 +251,7 @@ def _complete_each_other(candidate: Candidate, upper: Sequence[str], lower: Sequ
         return bool(named and only_lower and used[0] == only_upper[0])
     # Groups above names that come again in each.
     joined = _joined(upper, lower)
-    groups = not candidate.below_gap and _filled(upper) >= _PAIR and used[:1] == only_lower[:1]
+    groups = not candidate.below_gap and filled_cells(upper) >= _PAIR and used[:1] == only_lower[:1]
     return groups and _repeats(lower) and not _repeats(joined)
 
 

@@ -11,7 +11,9 @@ from enum import StrEnum
 from itertools import chain, islice
 
 from datafab.domain import mixture
-from datafab.domain.header import Header, Record, header, raw_width, supported_title
+from datafab.domain.candidate import Candidate, Record
+from datafab.domain.cellkind import is_value
+from datafab.domain.header import Header, header, header_warnings, raw_width, supported_title
 from datafab.errors import Fatal
 
 #: Bytes that ``kind`` wants to see.
@@ -246,7 +248,7 @@ def layout(lines: Sequence[str]) -> Layout:
     if found[separator] and raw_width(found[separator])[0] == 1:
         doubt = next((each for each in SEPARATORS if _may_separate(found[each])), None)
         found |= {each: list(islice(records(lines, each, cut=True), HEAD_RECORDS)) for each in RARE}
-        separator = next((each for each, least in RARE.items() if _even(found[each], least)), separator)
+        separator = next((each for each in RARE if doubt is None and _is_rare(each, found[each])), separator)
     rows = found[separator]
     if not rows:
         # Nothing, or but one record that is never complete: say which.
@@ -263,24 +265,6 @@ def _layout(separator: str, rows: Sequence[Record], head: Header, doubt: str | N
     if doubt is not None and separator not in RARE:
         warnings = (*warnings, f"read as one column: {doubt!r} separates the lines below the first, but not the first")
     return Layout(separator, rows[head.position][0] - 1, head.cells, head.depth, warnings)
-
-
-def header_warnings(head: Header, unit: str) -> tuple[str, ...]:
-    """Say what was passed over above a header, and whether it was made of two records.
-
-    Args:
-        head: the header.
-        unit: what a record is called: a line, a row.
-    """
-    warnings = []
-    if head.passed:
-        plural = "s" * (head.passed > 1)
-        warnings.append(f"{head.passed} {unit}{plural} above the header passed over")
-    if head.depth > 1:
-        warnings.append(f"the header stands on {head.depth} {unit}s: their names are joined")
-    if head.doubled:
-        warnings.append(f"the first {unit} below the header may be a second one: it holds texts above values")
-    return tuple(warnings)
 
 
 def _fit(separator: str, rows: Sequence[Record]) -> tuple[float, int]:
@@ -314,10 +298,13 @@ def _holds(cell: str, separators: Sequence[str]) -> bool:
     return any(each in cell for each in separators) and _NUMBER.fullmatch(cell.strip()) is None
 
 
-def _even(rows: Sequence[Record], least: int) -> bool:
-    """Tell whether all records have the same number of cells, that many at least."""
+def _is_rare(separator: str, rows: Sequence[Record]) -> bool:
+    """Tell whether a separator that sentences and times hold too makes even records, most of whose cells are values."""
     widths = {len(cells) for _, cells in rows}
-    return len(rows) >= RARE_RECORDS and len(widths) == 1 and min(widths) >= least
+    if len(rows) < RARE_RECORDS or len(widths) > 1 or min(widths) < RARE[separator]:
+        return False
+    first = Candidate(rows, 0)
+    return sum(map(is_value, first.columns)) * 2 >= min(widths) and (separator == " " or first.contrasts > 0)
 
 
 def _same(one: Sequence[str], other: Sequence[str]) -> bool:

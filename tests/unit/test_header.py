@@ -38,6 +38,20 @@ def lines(case: str) -> list[str]:
     return [f"{line}\n" for line in case.split("|")]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Adresse complète du site|1 rue X, Lyon|2 rue Y, Paris",
+        "Adresse complète du site|1 rue X Lyon|2 rue Y Paris",
+        "Nom du maire|Jean de Lyon|Paul de Nice",
+        "lieu : ville|Mairie : Lyon|Gare : Paris",
+        "08:30|12:30|13:45",
+    ],
+)
+def test_sentences_and_times_are_not_cut(text):
+    assert table.layout(lines(text)).header == (text.split("|")[0],)
+
+
 @pytest.mark.parametrize("case", ONE_COLUMN)
 def test_a_single_column_is_not_cut(case):
     found = table.layout(lines(ONE_COLUMN[case]))

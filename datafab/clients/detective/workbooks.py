@@ -22,8 +22,9 @@ from datafab.clients.detective import sizes
 from datafab.clients.detective.landing import batched, schema, within
 from datafab.clients.detective.others import Other
 from datafab.clients.detective.refusals import BOOK, refusals
-from datafab.domain.header import Header, Record, header
-from datafab.domain.table import HEAD_RECORDS, Kind, header_warnings
+from datafab.domain.candidate import Record
+from datafab.domain.header import Header, header, header_warnings
+from datafab.domain.table import HEAD_RECORDS, Kind
 from datafab.errors import Fatal
 
 #: Rows of a sheet that are made texts to find its header among the first of them that are filled.
