@@ -118,6 +118,8 @@ def _table(what: str, found: Mapping[str, Any]) -> None:
         table.add_row(Text(name[:LONGEST]), chosen.get("format", ""), fields[name]["type"], *figures, Text(cut))
     show.out.print(f"{what}: {', '.join(facts)}", highlight=False, markup=False, soft_wrap=True)
     show.out.print(table)
+    for line in found.get("warnings", ()):
+        show.out.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _values(chosen: Mapping[str, Any], counted: Mapping[str, Any]) -> str:

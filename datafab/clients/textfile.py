@@ -15,6 +15,8 @@ from datafab.domain.table import HEAD, MAX_CELL
 from datafab.errors import Fatal
 
 BLOCK = 1024**2
+#: What DOS wrote at the end of a text.
+_END = b"\x1a"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,12 +54,12 @@ class TextFile:
             return file.read(HEAD)
 
     def blocks(self) -> Iterator[bytes]:
-        """Yield all bytes.
+        r"""Yield all bytes but ``\x1a`` at the end, which is the mark of an end of DOS.
 
         Raises:
             Fatal: ``too_large``, it unpacks to more than it may.
         """
-        size = 0
+        size, held = 0, b""
         with self._open() as file:
             while block := file.read(BLOCK):
                 self.check()
@@ -65,17 +67,29 @@ class TextFile:
                 if self.packed and size > self.max_unpacked:
                     msg = f"unpacks to more than {self.max_unpacked:,} bytes: publish it in parts"
                     raise Fatal(msg, code="too_large")
-                yield block
+                if held:
+                    yield held
+                held = block
+        # In UTF-16 it is part of a character.
+        if held and not (held[-1:] == _END and held[-2:-1] == b"\0"):
+            held = held.rstrip(_END)
+        if held:
+            yield held
 
     def lines(self, encoding: str) -> Generator[str, None, None]:
-        r"""Yield all physical lines with their ends: ``\n``, ``\r\n`` or ``\r``.
+        r"""Yield all physical lines with their ends: ``\n``, ``\r\n`` or ``\r``; the last without ``\x1a`` at its end.
 
         Raises:
             Fatal: ``too_large``, a line has ``MAX_CELL`` characters.
         """
+        held = ""
         with self._open() as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
             while line := text.readline(MAX_CELL):
                 if len(line) == MAX_CELL:
                     msg = f"has a line of {MAX_CELL:,} characters or more: is it a table, with one row a line?"
                     raise Fatal(msg, code="too_large")
-                yield line
+                if held:
+                    yield held
+                held = line
+            if held := held.rstrip(_END.decode()):
+                yield held

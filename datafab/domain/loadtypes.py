@@ -206,9 +206,7 @@ def known(analysis: Mapping[str, Any], width: int) -> list[Known] | None:
     if analysis.get("sampled", True) or "schema" not in analysis or "nul" in analysis:
         return None
     columns = [Known(Type.TEXT, comma=False, filled=0) for _ in range(width)]
-    for position, (name, field) in enumerate(
-        zip(analysis["header"], analysis["schema"]["fields"], strict=True), analysis["heading_columns"]
-    ):
+    for position, (name, field) in enumerate(zip(analysis["header"], analysis["schema"]["fields"], strict=True)):
         filled = analysis["total_lines"] - analysis["profile"][name]["nb_missing_values"]
         kind, way = _NAMED.get(field["type"], Type.TEXT), field.get("format")
         if kind is Type.TIMESTAMP and (field.get("zoned") or str(way).endswith("%z")):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import codecs
 import csv
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, islice
 
 from datafab.domain import mixture
+from datafab.domain.candidate import Candidate, Record
+from datafab.domain.cellkind import is_value
+from datafab.domain.header import Header, header, header_warnings, raw_width, supported_title
 from datafab.errors import Fatal
 
 #: Bytes that ``kind`` wants to see.
@@ -24,6 +26,8 @@ MAX_CELL = 16 * 1024**2
 SEPARATORS = (";", ",", "\t", "|")
 #: Separators of tables that have none of those, and the columns that make them believable: times and names hold them.
 RARE = {":": 2, " ": 3}
+#: Separates nothing: in a table of one column every separator is part of a value.
+NOTHING = "\x1f"
 #: Records that must have the same number of cells by such a one.
 RARE_RECORDS = 3
 
@@ -68,9 +72,10 @@ _MARKS = (
 _CONTROLS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a\x1b")
 _TOO_MANY_CONTROLS = 0.05
 _NUMBER = re.compile(r"-?[0-9]+([.,][0-9]+)?")
-_YEAR = re.compile(r"(1[89]|20)[0-9]{2}")
-#: What a separator is worth that is in no record, and one whose first record is a title.
-_ALONE, _TITLED = 0.24, 0.8
+#: What a separator is worth that is in no record, one whose first record is a title, one that a single column may hold.
+_ALONE, _TITLED, _UNSUPPORTED = 0.24, 0.8, 0.1
+#: Records that are too few to doubt anything.
+_FEW = 2
 #: Bytes that are no UTF-8 after which a text may be none.
 _SURE = 1000
 #: Bytes of French in cp1252 that happen to be UTF-8: `âŒ«` has two too many.
@@ -172,6 +177,11 @@ def _unmarked(blocks: Iterable[bytes]) -> str:
     return "latin-1" if undefined else "cp1252"
 
 
+def delimiter(separator: str, width: int) -> str:
+    """Return what separates the cells of a table of so many columns."""
+    return separator if width > 1 else NOTHING
+
+
 def records(
     lines: Iterable[str], separator: str, *, first: int = 1, cut: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
@@ -216,10 +226,14 @@ class Layout:
     """How a table stands in a text."""
 
     separator: str
-    #: physical lines before the header: titles, blank lines, a repeated header
+    #: physical lines before the header: titles, remarks, blank lines, a repeated header
     skip: int
-    #: the header's cells as they stand there
+    #: the header's cells as they stand there; joined, where it takes two records
     header: tuple[str, ...]
+    #: records of the header
+    depth: int = 1
+    #: what a reader should know of how the table was found
+    warnings: tuple[str, ...] = ()
 
 
 def layout(lines: Sequence[str]) -> Layout:
@@ -230,43 +244,53 @@ def layout(lines: Sequence[str]) -> Layout:
     """
     found = {each: list(islice(records(lines, each, cut=True), HEAD_RECORDS)) for each in SEPARATORS}
     separator = max(SEPARATORS, key=lambda each: _fit(each, found[each]))
-    if found[separator] and _width(found[separator])[0] == 1:
+    doubt = None
+    if found[separator] and raw_width(found[separator])[0] == 1:
+        doubt = next((each for each in SEPARATORS if _may_separate(found[each])), None)
         found |= {each: list(islice(records(lines, each, cut=True), HEAD_RECORDS)) for each in RARE}
-        separator = next((each for each, least in RARE.items() if _even(found[each], least)), separator)
+        separator = next((each for each in RARE if doubt is None and _is_rare(each, found[each])), separator)
     rows = found[separator]
     if not rows:
         # Nothing, or but one record that is never complete: say which.
         rows = list(islice(records(lines, separator), HEAD_RECORDS))
     if not rows:
         raise Fatal("holds blank lines only", code="empty")
-    position = _header(rows)
-    if len(rows) > 1 and position == len(rows) - 1 and _same(rows[0][1], rows[-1][1]):
+    return _layout(separator, rows, header(rows), doubt)
+
+
+def _layout(separator: str, rows: Sequence[Record], head: Header, doubt: str | None) -> Layout:
+    if len(rows) > 1 and head.position == len(rows) - 1 and _same(rows[0][1], rows[-1][1]):
         raise Fatal("repeats one line over and over: header and rows cannot be told apart", code="header")
-    line, cells = rows[position]
-    return Layout(separator, line - 1, tuple(cells))
+    warnings = header_warnings(head, "line")
+    if doubt is not None and separator not in RARE:
+        warnings = (*warnings, f"read as one column: {doubt!r} separates the lines below the first, but not the first")
+    return Layout(separator, rows[head.position][0] - 1, head.cells, head.depth, warnings)
 
 
-def _width(rows: Sequence[tuple[int, list[str]]]) -> tuple[int, int]:
-    """Return how many cells most records have, and how many records these are."""
-    counts = Counter(len(cells) for _, cells in rows)
-    return max(counts.items(), key=lambda pair: (pair[1], pair[0]))
-
-
-def _fit(separator: str, rows: Sequence[tuple[int, list[str]]]) -> tuple[float, int]:
+def _fit(separator: str, rows: Sequence[Record]) -> tuple[float, int]:
     """Say how well a separator fits. One column is the last resort.
 
     That most records have one width is not enough: decimal commas cut rows evenly too. So a record counts less whose
-    cells hold other separators, and all do where the first one is no header but a title.
+    cells hold other separators, and all do where the first one is no header but a title. A first record of one cell is
+    the name of a single column, unless something speaks for a title.
     """
     if not rows:
         return (0.0, 0)
-    width, count = _width(rows)
+    width, count = raw_width(rows)
     share = count / len(rows)
     if width == 1:
         return (share * _ALONE, width)
+    if len(rows[0][1]) == 1 and not supported_title(rows, separator):
+        return (share * _UNSUPPORTED, width)
     others = [each for each in SEPARATORS if each != separator]
     mixed = sum(any(_holds(cell, others) for cell in cells) for _, cells in rows) / len(rows)
     return (share * (1 - mixed / 2) * (1.0 if len(rows[0][1]) == width else _TITLED), width)
+
+
+def _may_separate(rows: Sequence[Record]) -> bool:
+    """Tell whether all records but a first one of one cell have the same number of cells, two at least."""
+    widths = {len(cells) for _, cells in rows[1:]}
+    return len(rows) > _FEW and len(rows[0][1]) == 1 and len(widths) == 1 and widths != {1}
 
 
 def _holds(cell: str, separators: Sequence[str]) -> bool:
@@ -274,51 +298,33 @@ def _holds(cell: str, separators: Sequence[str]) -> bool:
     return any(each in cell for each in separators) and _NUMBER.fullmatch(cell.strip()) is None
 
 
-def _even(rows: Sequence[tuple[int, list[str]]], least: int) -> bool:
-    """Tell whether all records have the same number of cells, that many at least."""
+def _is_rare(separator: str, rows: Sequence[Record]) -> bool:
+    """Tell whether a separator that sentences and times hold too makes even records, most of whose cells are values."""
     widths = {len(cells) for _, cells in rows}
-    return len(rows) >= RARE_RECORDS and len(widths) == 1 and min(widths) >= least
-
-
-def _header(rows: Sequence[tuple[int, list[str]]]) -> int:
-    """Return the position of the header: the first record that is no title, its last repetition."""
-    width, _ = _width(rows)
-    titles = [_title(cells, width) for _, cells in rows]
-    position = titles.index(False) if False in titles else 0
-    if position and len(rows[position - 1][1]) == width and _below(rows[position - 1][1], rows[position][1]):
-        position -= 1
-    while position + 1 < len(rows) and _same(rows[position][1], rows[position + 1][1]):
-        position += 1
-    return position
-
-
-def _below(title: Sequence[str], row: Sequence[str]) -> bool:
-    """Tell whether what looks like a title is a header with blanks: a number below its first name is no header's.
-
-    Unless all are years.
-    """
-    number = _NUMBER.fullmatch(row[0].strip()) is not None
-    return number and bool(title[0].strip()) and not all(_YEAR.fullmatch(cell.strip()) for cell in row)
-
-
-def _title(cells: Sequence[str], width: int) -> bool:
-    filled = sum(1 for cell in cells if cell.strip())
-    return filled * 2 < width or len(cells) == 1 < width
+    if len(rows) < RARE_RECORDS or len(widths) > 1 or min(widths) < RARE[separator]:
+        return False
+    first = Candidate(rows, 0)
+    return sum(map(is_value, first.columns)) * 2 >= min(widths) and (separator == " " or first.contrasts > 0)
 
 
 def _same(one: Sequence[str], other: Sequence[str]) -> bool:
     return [cell.strip() for cell in one] == [cell.strip() for cell in other]
 
 
+def is_name(cell: str) -> bool:
+    """Tell whether a cell of a header names its column; pandas' ``Unnamed: 3`` says nothing."""
+    return bool(cell.strip()) and not cell.strip().startswith("Unnamed:")
+
+
 def names(header: Iterable[str]) -> list[str]:
     """Name the columns: unique, on one line, printable; ``column_3`` where the header says nothing.
 
-    A name that comes again gets ``.1``, ``.2`` as pandas does it; pandas' own ``Unnamed: 3`` says nothing.
+    A name that comes again gets ``.1``, ``.2`` as pandas does it.
     """
     taken: dict[str, None] = {}
     for position, cell in enumerate(header, 1):
         plain = " ".join("".join(char for char in cell if char.isprintable() or char.isspace()).split())
-        name = f"column_{position}" if not plain or plain.startswith("Unnamed:") else plain
+        name = plain if is_name(plain) else f"column_{position}"
         again = 0
         unique = name
         while unique in taken:

@@ -37,10 +37,8 @@ def ckan_types(item: Item, ctx: Context) -> Item:
     with _file(item, ctx) as file:
         rows, guesses = _typed(file, dictionary, ctx)
     decided = plan(file.header, rows, guesses, dictionary)
-    for position, (cell, column) in enumerate(zip(file.header, guesses, strict=True), 1):
-        if not cell.strip() and column.filled:
-            line = f"column {position} has {column.filled} values but no name: left out"
-            ctx.log.warning(line)
+    for line in file.analysis.get("warnings", ()):
+        ctx.log.warning(line)
     line = f"Determined headers and types: {json.dumps(_types(decided), ensure_ascii=False)[:2000]}"
     ctx.log.info(line)
     # In the store, as it may be long; and it keeps the data dictionary, which goes with the old table.

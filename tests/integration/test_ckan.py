@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 import requests
 
@@ -265,14 +266,49 @@ def test_a_hard_table_is_pushed_whole(site: Site, push: Push):
         assert counts.ok == 1, jobs.failures()
         first, second = site.rows(resource)
         assert first == {
-            "_id": 1, "id": "007", "le prix": 1.5, LONG: "x", LONGER: "y", "a": 1, "a_2": 2, "siren": "012345678"
+            "_id": 1, "id": "007", "le prix": 1.5, LONG: "x", LONGER: "y", "column_5": "perdu", "a": 1, "a_2": 2,
+            "siren": "012345678",
         }  # fmt: skip
         assert (second["id"], second["le prix"], second[LONG], second["a_2"]) == ("8", 2, None, None)
         shown = site.result("resource_show", id=resource)
         assert shown["hash"] == hashlib.md5(HARD, usedforsecurity=False).hexdigest()
         assert shown["datastore_active"] is True
-        assert "column 5 has 1 values but no name: left out" in str(jobs.logs())
+        assert "column 5 has values but no name: called column_5" in str(jobs.logs())
         assert push(resource)[0].unchanged == 1
+
+
+def workbook() -> bytes:
+    book = openpyxl.Workbook()
+    for row in (["Table 1: Population by region"], [], ["id", "name", None, "v"], [1, "x", None, 2.5], []):
+        book.active.append(row)
+    book.active.append([2, "y", None, 3, "late"])
+    book.save(file := io.BytesIO())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "unit"),
+    [
+        (workbook(), "row"),
+        (b"Table 1: Population by region;;;;\n;;;;\nid;name;;v;\n1;x;;2.5;\n\n2;y;;3;late\n", "line"),
+    ],
+    ids=["xlsx", "csv"],
+)
+def test_a_table_below_a_title_is_pushed_with_its_nameless_columns(site: Site, push: Push, content: bytes, unit: str):
+    with http.Site({"/a": http.Answer(content)}) as portal:
+        resource = site.resource(url=portal.url("/a"))
+        counts, jobs = push(resource)
+        assert counts.ok == 1, jobs.failures()
+        assert site.rows(resource) == [
+            {"_id": 1, "id": 1, "name": "x", "v": 2.5, "column_5": None},
+            {"_id": 2, "id": 2, "name": "y", "v": 3, "column_5": "late"},
+        ]
+        for line in (
+            f"1 {unit} above the header passed over",
+            "1 column without a name or a value left out",
+            "column 5 has values but no name: called column_5",
+        ):
+            assert line in str(jobs.logs())
 
 
 def test_the_data_dictionary_outlives_a_push(site: Site, push: Push):

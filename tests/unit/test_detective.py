@@ -133,8 +133,6 @@ REFUSED = {
     "xlsx without its parts": (archive(xl__workbook_xml="<workbook/>"), "corrupt_archive"),
     "xlsx with an empty sheet": (workbook(), "empty"),
     "xlsx with a header only": (workbook(["id", "nom"]), "empty"),
-    "xlsx with an unnamed column": (workbook(["id", None, "nom"], [1, 2, 3]), "header"),
-    "xlsx with a title row": (workbook(["Titre"], ["id", "nom"], [1, "x"]), "header"),
     "xls that is none": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600, "corrupt_archive"),
     "parquet that is none": (b"PAR1\x15" + b"\0" * 600, "corrupt_archive"),
     "gzip broken off": (gzip.compress(PLAIN.encode())[:-20], "corrupt_archive"),
@@ -244,6 +242,12 @@ FOUND = {
     "json records": ('[{"id": 1, "nom": "Lyon"}, {"id": 2, "pop": 3}]', 2, ["id", "nom", "pop"]),
     "json lines": ('{"id": 1}\n{"id": 2}\n', 2, ["id"]),
     "xlsx": (BOOK, 9, ["id", "nom"]),
+    "a mark of an end of DOS": (PLAIN + "\x1a", 20, ["id", "nom", "valeur"]),
+    "a mark of an end of DOS behind the last cell": (PLAIN.rstrip("\n") + "\x1a", 20, ["id", "nom", "valeur"]),
+    "xlsx with an unnamed column": (workbook(["id", None, "nom"], [1, 2, 3]), 1, ["id", "column_2", "nom"]),
+    "xlsx with a title row": (workbook(["Titre"], ["id", "nom"], [1, "x"]), 1, ["id", "nom"]),
+    "an unnamed column without values": (PLAIN.replace(";", ";;", 1).replace(";V", ";;V"), 20, ["id", "nom", "valeur"]),
+    "json with a blank key": ('[{"": null, "a": 1, " ": 2}, {"a": 3}]', 2, ["a", "column_3"]),
     "xlsx with blank first rows": (workbook([], [], ["id", "nom"], [1, "x"], [2, "y"]), 2, ["id", "nom"]),
 }
 
@@ -304,6 +308,7 @@ def test_the_result_is_csv_detectives_with_our_facts(analyse):
         },
         "sampled": False,
         "sample_rows": 20,
+        "warnings": ["1 line above the header passed over", "1 column without a name or a value left out"],
     }
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 

@@ -60,7 +60,7 @@ class Columns:
         """
         texts = [part.only(_not(types.blank(part.values))) for part in parts]
         self._used.append(named or any(len(part.values) for part in texts))
-        if not self._used[-1] and not any(self._used):
+        if not self._used[-1]:
             return
         filled = [part.only(_not(pc.is_in(part.values, value_set=_MISSING))) for part in parts]
         self._names.append(name)
@@ -103,17 +103,16 @@ class Columns:
         counted = {"tops": profile.tops(filled), "nb_distinct": distinct, "nb_missing_values": missing}
         self._counted.append((distinct, profile.few(filled), figures | counted))
 
-    def sides(self) -> tuple[int, int]:
-        """Return the position of the first column that is used, and the one behind the last."""
+    def used(self) -> list[int]:
+        """Return the positions of the columns that have a name or values."""
         used = [at for at, each in enumerate(self._used) if each]
         if not used:
             raise Fatal("has separators only, neither names nor values", code="empty")
-        return used[0], used[-1] + 1
+        return used
 
     def result(self) -> dict[str, Any]:
         """Return what csv-detective says of columns, our counts and the schema."""
-        first, end = self.sides()
-        names = self._names[: end - first]
+        names = self._names
         judged = min(len(names), len(self._scores))
         final = [_both(*pair) for pair in zip(self._scores[:judged], self._labels[:judged], strict=True)]
         columns = choose(names[:judged], final)
@@ -130,7 +129,7 @@ class Columns:
             "formats": formats,
             **(self._counts(names) if self.whole else {}),
             **({"nul": self._nul} if self._nul else {}),
-            "schema": {"fields": self._fields[: len(names)], "missingValues": [""]},
+            "schema": {"fields": self._fields, "missingValues": [""]},
         }
 
     def _counts(self, names: Sequence[str]) -> dict[str, Any]:

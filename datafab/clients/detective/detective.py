@@ -21,6 +21,7 @@ from datafab.clients.detective.landing import AT_ONCE, Landed, land, sample, sch
 from datafab.clients.detective.parquet import parquet_table
 from datafab.clients.detective.reading import Text, Unlike
 from datafab.clients.detective.refusals import READING, refusals, refuse
+from datafab.clients.detective.shape import shape
 from datafab.clients.detective.typed import write
 from datafab.clients.detective.workbooks import workbook
 from datafab.clients.textfile import TextFile
@@ -103,8 +104,10 @@ class Detective:
             sample_rows, duration`` (seconds), ``schema`` (Frictionless Table Schema) and, where it applies,
             ``compression``, ``member``, ``members``, ``sheets``, ``nul`` (columns that hold NUL characters). All
             figures are those of all rows, but in a sample. ``total_lines`` is exact: rows below the header, blank
-            lines not counted. ``header_row_idx`` is the number of physical lines above the header; column ``i`` of
-            ``header`` is cell ``heading_columns + i`` of a record.
+            lines not counted. ``header_row_idx`` is the number of physical lines (of a workbook: rows) above the
+            header, which takes ``header_rows`` records where that is more than one; column ``i`` of ``header`` is cell
+            ``positions[i]`` of a record, without ``positions`` cell ``heading_columns + i``. ``warnings`` says what a
+            reader should know of the table's shape.
 
         Raises:
             Fatal: the file cannot be analysed, now or ever. ``code``: ``empty``, ``html``, ``not_tabular``,
@@ -192,8 +195,10 @@ class Detective:
             if not landed.total:
                 raise Fatal("has a header but no rows", code="empty")
             layout = text.layout
-            found = self._columns(landed, layout.header, job, skip=layout.skip, separator=layout.separator)
-            return {"encoding": text.encoding, "separator": layout.separator, **found}
+            found = self._columns(landed, layout.header, job, layout.warnings, separator=layout.separator)
+            depth = {"header_rows": layout.depth} if layout.depth > 1 else {}
+            facts = {"encoding": text.encoding, "separator": layout.separator, "header_row_idx": layout.skip}
+            return {**facts, **depth, **found}
 
     def _json(self, file: TextFile) -> others.Other:
         blocks, size = [], 0
@@ -211,9 +216,8 @@ class Detective:
         with _landed(other.batches, schema(len(other.header)), job) as landed:
             if not landed.total:
                 raise Fatal("has a header but no rows", code="empty")
-            skip = other.facts.get("header_row_idx", 0)
-            found = self._columns(landed, other.header, job, skip=skip, known=other.known)
-            return {**other.facts, **found}
+            found = self._columns(landed, other.header, job, other.warnings, known=other.known)
+            return {"header_row_idx": 0, **other.facts, **found}
 
     def _fits(self, size: int) -> None:
         if size > self._max_workbook:
@@ -225,12 +229,12 @@ class Detective:
         landed: Landed,
         header: Sequence[str],
         job: _Job,
+        warnings: Sequence[str],
         *,
-        skip: int,
         separator: str | None = None,
         known: Mapping[int, str] | None = None,
     ) -> dict[str, Any]:
-        """Look at the columns one by one; those without a name at the sides are left out when they are empty too."""
+        """Look at the columns one by one; those without a name are left out when they are empty too."""
         rows = Rows(np.zeros(landed.rows, dtype=np.uint64))
         whole = landed.rows == landed.total
         columns = Columns(whole, landed.rows, separator, self._quick, self._max_columns)
@@ -239,16 +243,13 @@ class Detective:
             job.check()
             job.progress(position, len(names), "columns")
             parts = list(Distinct(landed, position, self._at_once).parts(rows))
-            columns.add(name, parts, named=bool(header[position].strip()), known=(known or {}).get(position))
-        first, end = columns.sides()
+            columns.add(name, parts, named=table.is_name(header[position]), known=(known or {}).get(position))
+        used = columns.used()
         found = columns.result()
         if job.parquet is not None:
-            write(landed, first, found["schema"]["fields"], job.parquet)
+            write(landed, used, found["schema"]["fields"], job.parquet)
         return {
-            "heading_columns": first,
-            "trailing_columns": len(header) - end,
-            "header_row_idx": skip,
-            "header": names[first:end],
+            **shape(header, used, warnings),
             "total_lines": landed.total,
             **({"nb_duplicates": rows.repeated()} if whole else {}),
             **found,
@@ -280,8 +281,9 @@ def _text(file: TextFile) -> Text:
 
 def _height(head: Sequence[str], layout: Layout) -> int:
     """Return on how many physical lines the header stands."""
-    reader = csv.reader(head[layout.skip :], delimiter=layout.separator)
-    next(reader)
+    reader = csv.reader(head[layout.skip :], delimiter=table.delimiter(layout.separator, len(layout.header)))
+    for _ in range(layout.depth):
+        next(reader)
     return reader.line_num
 
 

@@ -31,7 +31,6 @@ _root = logging.getLogger()
 _level, _handlers = _root.level, [*_root.handlers]
 if sys.platform == "linux":
     import pylibmagic  # noqa: F401 - brings the libmagic that csv-detective looks for
-from csv_detective.detection.rows import remove_empty_first_rows  # noqa: E402 - after libmagic
 from csv_detective.format import FormatsManager, get_leaf_formats  # noqa: E402 - after libmagic
 from csv_detective.formats.adresse import voies as WAYS  # noqa: E402, N812 - a constant
 from csv_detective.formats.date import parse as parse_date  # noqa: E402
@@ -152,13 +151,7 @@ def _typed(detection: Mapping[str, Any]) -> dict[str, Any]:
     return {"python_type": python_type, "format": detection["format"], "score": float(detection["score"])}
 
 
-def below_blank_rows(cells: DataFrame) -> tuple[DataFrame, int]:
-    """Return a sheet with its first filled row as its header, and how many rows are above that."""
-    below, skip = remove_empty_first_rows(cells)
-    return below, int(skip)
-
-
 __all__ = [
     "FORMATS", "LABEL_WEIGHT", "LEAVES", "MISSING", "STRING", "WAYS", "CompDocError", "Format", "XLRDError",
-    "below_blank_rows", "choose", "label_scores", "parents", "parse_date",
+    "choose", "label_scores", "parents", "parse_date",
 ]  # fmt: skip

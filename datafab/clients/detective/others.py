@@ -13,7 +13,6 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from datafab.clients.detective import jsonrows
 from datafab.clients.detective.bounds import bounded
 from datafab.clients.detective.landing import batched, schema
-from datafab.domain.table import names
 from datafab.errors import Fatal
 
 
@@ -26,12 +25,14 @@ class Other:
         header: the columns' names.
         batches: its rows; missing cells are empty.
         known: the format that the file itself tells of a column, by position.
+        warnings: what a reader should know of how the table was found.
     """
 
     facts: Mapping[str, Any]
     header: Sequence[str]
     batches: Iterator[pa.RecordBatch]
     known: Mapping[int, str]
+    warnings: Sequence[str] = ()
 
 
 def records(text: str, check: Callable[[], None]) -> Other:
@@ -48,7 +49,7 @@ def records(text: str, check: Callable[[], None]) -> Other:
     if not keys:
         raise Fatal("is a list without records: nothing was published here", code="empty")
     header = [_whole(key) for key in keys]
-    return Other({"engine": "json", "encoding": "utf-8"}, names(header), _records(text, list(keys)), {})
+    return Other({"engine": "json", "encoding": "utf-8"}, header, _records(text, list(keys)), {})
 
 
 def _records(text: str, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:

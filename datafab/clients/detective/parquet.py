@@ -15,7 +15,6 @@ from datafab.clients.detective.landing import schema
 from datafab.clients.detective.others import Other
 from datafab.clients.detective.refusals import LOOKING, refusals
 from datafab.clients.detective.strides import BUFFER, strides
-from datafab.domain.table import names
 from datafab.errors import Fatal
 
 #: Python types of csv-detective by what parquet says of a column; the first that fits.
@@ -38,7 +37,7 @@ def parquet_table(path: Path, limit: int) -> Other:
     with refusals(LOOKING):
         of = pq.read_schema(path)
     known = {at: found for at, column in enumerate(of) if (found := _known(column.type)) != "string"}
-    return Other({"engine": "parquet"}, names(of.names), _batches(path, len(of.names), limit), known)
+    return Other({"engine": "parquet"}, of.names, _batches(path, len(of.names), limit), known)
 
 
 def _batches(path: Path, width: int, limit: int) -> Iterator[pa.RecordBatch]:

@@ -14,7 +14,7 @@ import pyarrow.csv as pacsv  # type: ignore[import-untyped]
 
 from datafab.clients.detective.landing import batched, schema
 from datafab.clients.textfile import BLOCK, TextFile
-from datafab.domain.table import Layout, records
+from datafab.domain.table import Layout, delimiter, records
 from datafab.errors import Fatal
 
 #: Called with the bytes that have passed.
@@ -89,8 +89,9 @@ class Text:
 
         with closing(self.file.lines(self.encoding)) as lines:
             below = islice(lines, self.layout.skip, None)
-            found = records(below, self.layout.separator, first=self.layout.skip + 1)
-            next(found)
+            found = records(below, delimiter(self.layout.separator, width), first=self.layout.skip + 1)
+            for _ in range(self.layout.depth):
+                next(found)
             for batch in batched(rows(found), schema(width)):
                 passed(done)
                 yield batch

@@ -23,18 +23,17 @@ _MICRO = 27
 _PLAIN = frozenset("YmdHMS")
 
 
-def write(landed: Landed, first: int, fields: Sequence[dict[str, Any]], target: Path) -> None:
+def write(landed: Landed, positions: Sequence[int], fields: Sequence[dict[str, Any]], target: Path) -> None:
     """Write a table with the types of its schema; what is blank becomes null.
 
     A column that holds something its type has no place for stays one of texts.
 
     Args:
         landed: the rows.
-        first: position of the first column that is written.
+        positions: of the columns that are written.
         fields: of the Table Schema.
         target: the file; it is replaced when all is written.
     """
-    positions = range(first, first + len(fields))
     kinds = [_type(landed, position, field) for position, field in zip(positions, fields, strict=True)]
     part = target.with_name(f".{target.name}.part")
     try:

@@ -1,4 +1,4 @@
-"""Workbooks: the sheet that csv-detective takes, its cells as they stand there.
+"""Workbooks: the sheet that csv-detective takes, its cells as they stand there, its header as in a text.
 
 pandas reads the cells. What it would take for a missing value is none here: ``NA`` is Namibia, and what is missing
 is found out later, as it is for texts.
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ import odf.opendocument  # type: ignore[import-untyped]
 from pandas import DataFrame, ExcelFile, read_excel  # type: ignore[import-untyped]
 
 from datafab.clients.detective import sizes
-from datafab.clients.detective.formats import below_blank_rows
 from datafab.clients.detective.landing import batched, schema, within
 from datafab.clients.detective.others import Other
 from datafab.clients.detective.refusals import BOOK, refusals
-from datafab.domain.table import Kind
+from datafab.domain.candidate import Record
+from datafab.domain.header import Header, header, header_warnings
+from datafab.domain.table import HEAD_RECORDS, Kind
 from datafab.errors import Fatal
 
+#: Rows of a sheet that are made texts to find its header among the first of them that are filled.
+_HEAD_ROWS = 1000
 _ENGINES = {Kind.XLSX: "openpyxl", Kind.XLS: "xlrd", Kind.ODS: "odf"}
 
 
@@ -41,13 +45,11 @@ class _Sheet:
 
     Attributes:
         cells: of any type; missing ones are NaN.
-        skip: rows above its header.
         sheets: names of all sheets.
     """
 
     name: str
     cells: DataFrame
-    skip: int
     sheets: list[str]
 
 
@@ -60,11 +62,25 @@ def workbook(path: Path, kind: Kind, limit: int, check: Callable[[], None]) -> O
         # Of styles that a workbook loses and of what pandas will change one day.
         warnings.simplefilter("ignore")
         sheet = _largest(path, engine)
-    header = [str(name) for name in sheet.cells.columns]
-    if any(name.startswith("Unnamed:") or name == "nan" for name in header):
-        raise Fatal("has columns without a name: the first filled row must name them all", code="header")
-    facts = {"engine": engine, "sheet_name": sheet.name, "sheets": sheet.sheets, "header_row_idx": sheet.skip}
-    return Other(facts, header, within(batched(_rows(sheet.cells), schema(len(header))), limit), {})
+    row, head = _header(sheet.cells)
+    facts = {"engine": engine, "sheet_name": sheet.name, "sheets": sheet.sheets, "header_row_idx": row}
+    depth = {"header_rows": head.depth} if head.depth > 1 else {}
+    below = (cells for _, cells in islice(_rows(sheet.cells), head.position + head.depth, None))
+    batches = within(batched(below, schema(len(head.cells))), limit)
+    return Other({**facts, **depth}, list(head.cells), batches, {}, header_warnings(head, "row"))
+
+
+def _header(cells: DataFrame) -> tuple[int, Header]:
+    """Return how many rows are above the header of a sheet, and the header, found as in a text.
+
+    Raises:
+        Fatal: ``empty``, no cell is filled.
+    """
+    rows = list(islice(_rows(cells.head(_HEAD_ROWS)), HEAD_RECORDS)) or list(islice(_rows(cells), HEAD_RECORDS))
+    if not rows:
+        raise Fatal("has a sheet without cells", code="empty")
+    found = header(rows)
+    return rows[found.position][0], found
 
 
 def _largest(path: Path, engine: str) -> _Sheet:
@@ -76,8 +92,7 @@ def _largest(path: Path, engine: str) -> _Sheet:
         else:
             name = _said_largest(book)
             cells = _cells(book, name)
-        below, skip = below_blank_rows(cells)
-    return _Sheet(name, below, skip, names)
+    return _Sheet(name, cells, names)
 
 
 def _largest_of(book: ExcelFile, names: list[str]) -> tuple[str, DataFrame]:
@@ -118,13 +133,15 @@ def _measured(sheet: Any) -> int:
 
 def _cells(book: ExcelFile, name: str) -> DataFrame:
     # As objects a text that is meant often stays one text.
-    return read_excel(book, sheet_name=name, dtype=object, keep_default_na=False, na_values=[""])
+    return read_excel(book, sheet_name=name, header=None, dtype=object, keep_default_na=False, na_values=[""])
 
 
-def _rows(cells: DataFrame) -> Iterator[list[str]]:
-    """Yield rows of texts."""
-    for row in cells.where(cells.notna(), "").itertuples(index=False, name=None):
-        yield [_text(cell) for cell in row]
+def _rows(cells: DataFrame) -> Iterator[Record]:
+    """Yield (rows above, texts) of each row that is not blank."""
+    for number, row in enumerate(cells.where(cells.notna(), "").itertuples(index=False, name=None)):
+        texts = [_text(cell) for cell in row]
+        if any(text and not text.isspace() for text in texts):
+            yield number, texts
 
 
 def _text(cell: Any) -> str:
