@@ -20,7 +20,7 @@ from datafab.domain.payload import Item, ItemError, Status, Value
 
 #: Names an analysis: the csv-detective that made it and the revision of what stands around it.
 #: Another version analyses every resource anew.
-VERSION = "csv-detective-0.13.0-2"
+VERSION = "csv-detective-0.13.0-3"
 #: A longer source is hashed: no index takes longer ids.
 MAX_ID = 512
 #: Columns that a document tells of; the rest only count.
