@@ -18,6 +18,7 @@ from datafab.errors import FlowError
 DateOrder = Literal["dmy", "mdy", "none"]
 #: What a setting and a job can say.
 ORDERS: Sequence[DateOrder] = ("dmy", "mdy", "none")
+ORDER_HELP = "How dates such as 01/02/2020 are read where the file does not say; unset: as DATAFAB_DATE_ORDER says."
 NAMES: Mapping[str, str] = {DMY: "day first", MDY: "month first"}
 
 Field = dict[str, Any]
@@ -76,7 +77,7 @@ def undecided(kind: str, way: str, example: str) -> Field:
     if "%Y" not in way:
         # Dates with short years are texts in any order.
         return {"type": "string", "dayOrder": {"example": example}}
-    swapped = way.translate(str.maketrans("dm", "md")) if "%d" in way else way
+    swapped = way.translate(str.maketrans("dm", "md"))
     return {"type": "string", "dayOrder": {"type": kind, DMY: way, MDY: swapped, "example": example}}
 
 

@@ -274,7 +274,7 @@ def _holds(kind: Type, column: Known) -> bool:
     """Tell whether a type holds for sure what an analysis has found of a column."""
     if kind is Type.NUMERIC:
         return column.type in NUMBERS
-    return kind is Type.TIMESTAMP and column.type in MOMENTS
+    return kind is Type.TIMESTAMP and column.type is Type.TIMESTAMP
 
 
 def field_ids(header: Sequence[str]) -> list[str | None]:

@@ -90,7 +90,9 @@ def _typed(
     columns = known({**file.analysis, "schema": {"fields": fields}}, len(file.header)) if fields else None
     wanted, by = preferred(fields, order)
     chosen = choices(file.header, columns, dictionary, separator=file.separator, order=wanted, by=by)
-    _warn(fields, dictionary, ctx)
+    if columns is not None:
+        first = int(file.analysis["heading_columns"])
+        _warn([field for at, field in enumerate(fields, first) if at not in chosen], dictionary, ctx)
     if columns is not None and not chosen:
         return int(file.analysis["total_lines"]), columns
     rows, guesses = guess(_told(file.rows(), ctx), len(file.header), separator=file.separator, chosen=chosen)
@@ -103,8 +105,8 @@ def _typed(
 
 
 def _warn(fields: Sequence[Mapping[str, Any]], dictionary: Mapping[str, Mapping[str, Any]], ctx: Context) -> None:
-    """Name the columns whose dates say neither day first nor month first, unless their type was chosen."""
-    doubtful = [field for field in fields if not dictionary.get(str(field["name"]), {}).get("type_override")]
+    """Name the columns whose dates say neither day first nor month first; one that was chosen as text needs no word."""
+    doubtful = [field for field in fields if dictionary.get(str(field["name"]), {}).get("type_override") != "text"]
     for line in warnings(doubtful):
         ctx.log.warning(line)
 

@@ -104,6 +104,23 @@ def test_another_column_says_how_they_are_read(table: Table):
     assert table.warnings[0].endswith("they are read month first, as column 'to' says")
 
 
+def test_a_chosen_column_is_named_too_where_a_setting_or_a_zone_decides(table: Table):
+    text = "month,at\n02/01/2020,2020-01-31T23:30:00-05:00\n"
+    resource = table(text, {"month": "timestamp", "at": "timestamp"}, date_order="dmy")
+    assert table.types(resource) == ["timestamp", "timestamp"]
+    assert table.sql(resource, "month") == ["2020-01-02 00:00:00"]
+    assert table.sql(resource, "at") == ["2020-02-01 04:30:00"]
+    month, at = sorted(table.warnings, key=len, reverse=True)
+    assert month.startswith("column 'month': ")
+    assert month.endswith("they are read day first, as the job's date_order says")
+    assert at == "column 'at': its moments with a zone are kept in UTC, for a timestamp has none"
+
+
+def test_a_column_that_is_chosen_as_text_needs_no_warning(table: Table):
+    resource = table("month\n02/01/2020\n", {"month": "text"})
+    assert (table.sql(resource, "month"), table.warnings) == (["02/01/2020"], [])
+
+
 def test_a_wrong_order_is_refused(table: Table):
     with pytest.raises(FlowError, match="date_order is 'ymd': it must be one of dmy, mdy, none"):
         table("a\n1\n", date_order="ymd")
