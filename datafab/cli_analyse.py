@@ -17,6 +17,7 @@ from datafab import show
 from datafab.cli_job import as_json_option
 from datafab.clients.store import Store
 from datafab.clients.workfolder import work_folder
+from datafab.domain.dayorder import ORDER_HELP, ORDERS, warnings
 from datafab.errors import Fatal
 from datafab.services import Services
 from datafab.settings import load
@@ -36,8 +37,9 @@ NARROW, OTHERS = 18, 66
 @click.option(
     "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write the table there, with its types."
 )
+@click.option("--date-order", type=click.Choice(ORDERS), help=ORDER_HELP)
 @as_json_option
-def analyse(what: str, mode: Mode, parquet: Path | None, as_json: bool) -> None:
+def analyse(what: str, mode: Mode, parquet: Path | None, date_order: str | None, as_json: bool) -> None:
     """Say what the columns of a table hold: CSV, gzip, zip, workbook, parquet, GeoJSON or records of JSON.
 
     `sample` looks for formats in 2,000 rows only; the number of rows is exact in both modes.
@@ -46,7 +48,7 @@ def analyse(what: str, mode: Mode, parquet: Path | None, as_json: bool) -> None:
         raise click.UsageError("--parquet needs all rows: leave out --mode sample")
     if parquet is not None and not parquet.absolute().parent.is_dir():
         raise click.UsageError(f"--parquet {parquet}: there is no such folder to write it in")
-    services = Services(load())
+    services = Services(load(date_order=date_order) if date_order else load())
     try:
         with _local(what, services) as path, _told() as progress:
             found = services.detective.analyse(path, mode=mode, progress=progress, parquet=parquet)
@@ -58,6 +60,8 @@ def analyse(what: str, mode: Mode, parquet: Path | None, as_json: bool) -> None:
         show.lines([found])
     else:
         _table(what, found)
+        for line in warnings(found["schema"]["fields"]):
+            show.out.print(line, highlight=False, markup=False, soft_wrap=True)
         if parquet is not None:
             show.out.print(f"written: {parquet}", highlight=False, markup=False)
 

@@ -26,6 +26,7 @@ from datafab.clients.sources import Sources
 from datafab.clients.store import Store
 from datafab.clients.turns import Turns
 from datafab.clients.wis2suite import Wis2Suite
+from datafab.domain.dayorder import Wish
 from datafab.errors import DatafabError, SettingError
 from datafab.settings import Settings
 
@@ -199,7 +200,8 @@ class Services:
 
         unpacked = UNPACKED * self.settings.max_bytes
         workbook, slab = self.settings.max_workbook_bytes, self.settings.analysis_slab_bytes
-        return Detective(max_unpacked=unpacked, max_workbook=workbook, at_once=slab)
+        order = Wish(self.settings.date_order)
+        return Detective(max_unpacked=unpacked, max_workbook=workbook, at_once=slab, order=order)
 
     def store(self, root: str) -> Store:
         """Return the store with this root URL."""

@@ -8,7 +8,7 @@ import sys
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -104,6 +104,9 @@ class Settings(BaseSettings):
     """Largest workbook or JSON document analysed, unpacked: it is held in memory, where it takes some times as much."""
     analysis_slab_bytes: int = Field(default=64 * 1024**2, ge=1024**2)
     """Bytes of a column that an analysis looks at in one go: less takes less memory, and longer on wide columns."""
+    date_order: Literal["dmy", "mdy", "none"] = "none"
+    """How dates such as ``01/02/2020`` are read where neither their column nor the other dates of the file say:
+    day first (``dmy``), month first (``mdy``), or not at all (``none``): then they are kept as text."""
     max_redirects: int = Field(default=10, ge=0)
     """Redirects followed."""
     file_root: Path | None = None

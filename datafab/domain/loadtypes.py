@@ -1,8 +1,8 @@
 """What a table's columns become in a datastore: which fields they are and which types hold all of their values. Pure.
 
-A type is only given where it loses nothing: one value such as ``007``, ``+33``, ``1e5`` or ``N/A`` makes its column
-text. Dates are moments where an analysis has found the one way in which all of a column are written, the order of day
-and month included. An empty cell is null.
+A guessed type loses nothing: one value such as ``007``, ``+33``, ``1e5`` or ``N/A`` makes its column text. Dates are
+moments where an analysis has found the one way in which all of a column are written, the order of day and month
+included. A type that a data dictionary chooses takes more (``chosentypes``). An empty cell is null.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Literal
 
+from datafab.domain.chosentypes import Chosen
+from datafab.domain.dayorder import order_of
+from datafab.domain.moments import moment, stored
+from datafab.domain.numerals import Style, styles
 from datafab.domain.payload import Value
+from datafab.domain.storetypes import MOMENTS, NUMBERS, Type, chosen, converted
 from datafab.errors import Fatal
 
 #: Bytes of a field's name: CKAN counts characters, PostgreSQL cuts after these many bytes.
@@ -24,22 +29,9 @@ MAX_NAME = 63
 MAX_FIELDS = 1598
 #: An integer of so many characters fits into ``bigint`` for sure.
 _BIGINT = 18
-#: Nothing that could be an identifier: no leading zeros, no leading plus, no exponent.
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,99})(?:([.,])[0-9]{1,100})?")
-
-
-class Type(StrEnum):
-    """A type of the datastore."""
-
-    TEXT = "text"
-    BIGINT = "bigint"
-    NUMERIC = "numeric"
-    TIMESTAMP = "timestamp"
-    TIMESTAMPTZ = "timestamptz"
-
-
-_NUMBERS = frozenset({Type.BIGINT, Type.NUMERIC})
-_MOMENTS = frozenset({Type.TIMESTAMP, Type.TIMESTAMPTZ})
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,99})")
+#: The format of dates that have words in them, in a Table Schema.
+ANY = "any"
 
 
 class Field(Value):
@@ -52,8 +44,14 @@ class Field(Value):
     type: Type
     #: whether its numbers are written with a decimal comma
     comma: bool = False
-    #: how its moments are written, as ``strptime`` wants it
+    #: characters that may stand between its thousands
+    group: str = ""
+    #: how its moments are written, as ``strptime`` wants it, or ``any``
     way: str | None = None
+    #: whether a data dictionary has chosen its type, which then takes more than a guess gives it
+    chosen: bool = False
+    #: the order of day and month in dates whose column was chosen
+    order: str | None = None
     #: what the data dictionary says of it: label, notes, type_override
     info: dict[str, Any]
 
@@ -64,9 +62,15 @@ class Field(Value):
         value = cell.strip()
         if not value:
             return None
+        if self.chosen:
+            return converted(self.type, value, order=self.order, style=self._style)
         if self.way is not None:
             return _moment(value, self.way, zone=self.type is Type.TIMESTAMPTZ)
-        return value.replace(",", ".") if self.comma else value
+        return self._style.plain(value)
+
+    @property
+    def _style(self) -> Style:
+        return Style(self.group, "," if self.comma else ".")
 
     def defined(self) -> dict[str, Any]:
         """Return it as ``datastore_create`` wants it."""
@@ -76,8 +80,9 @@ class Field(Value):
 @lru_cache(4096)
 def _moment(value: str, way: str, *, zone: bool) -> str:
     """Return a moment as ISO 8601 has it; in UTC where it has a zone that its column has not."""
-    moment = datetime.strptime(value, way)  # noqa: DTZ007 - the value may have no zone
-    return (moment if zone or moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)).isoformat()
+    if way == ANY or "%p" in way:
+        return stored(moment(value, order_of(way)), zone=zone)
+    return stored(datetime.strptime(value, way), zone=zone)  # noqa: DTZ007 - the value may have no zone
 
 
 class Plan(Value):
@@ -97,70 +102,79 @@ class Guess:
     """What is known of a column's values so far.
 
     Attributes:
-        type: holds all of them; text as long as there is none.
-        comma: whether they are written with a decimal comma.
-        spoiler: the line and the value that are no number, where one made the column text.
         filled: how many there are.
     """
 
     #: moments are for an analysis to find
     way: str | None = None
 
-    def __init__(self, *, commas: bool) -> None:
-        """Begin; ``commas``: whether a comma in a number can be a decimal one."""
-        self._commas = commas
-        self._marks: set[str] = set()
+    def __init__(self, *, separator: str) -> None:
+        """Begin; ``separator``: of the table's cells."""
+        self._styles = list(styles(separator))
+        self._proved: set[Style] = set()
+        self._whole = True
         self._long = False
-        self.spoiler: tuple[int, str] | None = None
         self.filled = 0
 
-    def see(self, cell: str, line: int) -> None:
+    def see(self, cell: str, line: int) -> None:  # noqa: ARG002 - as a chosen column sees it
         """Take a cell into account."""
         value = cell.strip()
         if not value:
             return
         self.filled += 1
-        if self.spoiler is None:
-            self._judge(value, line)
-
-    def _judge(self, value: str, line: int) -> None:
-        number = _NUMBER.fullmatch(value)
-        if number is None:
-            self.spoiler = (line, value)
+        if not self._styles:
             return
-        mark = number[1]
-        if mark:
-            self._marks.add(mark)
-            if len(self._marks) > 1 or (mark == "," and not self._commas):
-                self.spoiler = (line, value)
-        elif len(value) > _BIGINT:
-            self._long = True
+        if _INTEGER.fullmatch(value):
+            # Every style reads it.
+            self._long = self._long or len(value) > _BIGINT
+            return
+        self._whole = False
+        self._styles = [style for style in self._styles if style.reads(value)]
+        self._proved.update(style for style in self._styles if style.proves(value))
+
+    @property
+    def _style(self) -> Style | None:
+        """The style that reads them all, if they are numbers."""
+        return next((each for each in self._styles if not each.group or each in self._proved), None)
 
     @property
     def type(self) -> Type:
         """The type that holds them all."""
-        if self.spoiler is not None or not self.filled:
+        if self._style is None or not self.filled:
             return Type.TEXT
-        return Type.NUMERIC if self._marks or self._long else Type.BIGINT
+        return Type.BIGINT if self._whole and not self._long else Type.NUMERIC
 
     @property
     def comma(self) -> bool:
         """Whether they are numbers with a decimal comma."""
-        return self._marks == {","} and self.spoiler is None
+        return self._style is not None and self._style.decimal == ","
+
+    @property
+    def group(self) -> str:
+        """Characters that may stand between thousands."""
+        return "" if self._style is None else self._style.group
 
 
-def guess(rows: Iterable[tuple[int, Sequence[str]]], width: int, *, separator: str) -> tuple[int, list[Guess]]:
+def guess(
+    rows: Iterable[tuple[int, Sequence[str]]],
+    width: int,
+    *,
+    separator: str,
+    chosen: Mapping[int, Chosen] = MappingProxyType({}),
+) -> tuple[int, list[Guess | Chosen]]:
     """Look at every cell of a table; return how many rows it has and what is known of each column.
 
     Args:
         rows: (line, cells) of each row, ``width`` cells each.
         width: columns.
         separator: where it is the comma itself, a quoted ``1,234`` may be a thousand: no decimal comma there.
+        chosen: the columns whose types are chosen already, by position.
 
     Raises:
-        Fatal: ``nul``, a cell holds a NUL character, which PostgreSQL cannot keep.
+        Fatal: ``nul``, a cell holds a NUL character, which PostgreSQL cannot keep; ``type_override``, a chosen type
+            has no place for a value.
     """
-    guesses = [Guess(commas=separator != ",") for _ in range(width)]
+    guesses = [chosen.get(position) or Guess(separator=separator) for position in range(width)]
     count = 0
     for line, cells in rows:
         count += 1
@@ -169,6 +183,8 @@ def guess(rows: Iterable[tuple[int, Sequence[str]]], width: int, *, separator: s
                 msg = f"line {line}: a cell holds a NUL character, which no datastore keeps: remove it"
                 raise Fatal(msg, code="nul", field=f"line {line}")
             column.see(cell, line)
+    for column in chosen.values():
+        column.settle()
     return count, guesses
 
 
@@ -180,14 +196,15 @@ class Known:
         type: holds all of its values; text where they are identifiers, though made of digits.
         comma: whether they are written with a decimal comma.
         filled: how many there are.
-        spoiler: see ``Guess``: an analysis does not tell the line.
+        way: how they are written, where they are dates.
+        group: characters that may stand between thousands.
     """
 
     type: Type
     comma: bool
     filled: int
     way: str | None = None
-    spoiler: tuple[int, str] | None = None
+    group: str = ""
 
 
 #: What a Table Schema calls a type, in the datastore; a word for yes or no stays the word that was published.
@@ -211,21 +228,51 @@ def known(analysis: Mapping[str, Any], width: int) -> list[Known] | None:
         kind, way = _NAMED.get(field["type"], Type.TEXT), field.get("format")
         if kind is Type.TIMESTAMP and (field.get("zoned") or str(way).endswith("%z")):
             kind = Type.TIMESTAMPTZ
-        columns[position] = Known(kind, comma=field.get("decimalChar") == ",", filled=filled, way=way)
+        comma, group = field.get("decimalChar") == ",", field.get("groupChar", "")
+        columns[position] = Known(kind, comma=comma, filled=filled, way=way, group=group)
     return columns
 
 
-def overridden(
-    header: Sequence[str], columns: Sequence[Known], dictionary: Mapping[str, Mapping[str, Any]]
-) -> list[int]:
-    """Return the places of columns that a data dictionary makes more of than an analysis: there each cell counts."""
-    wanted = [dictionary.get(str(name), {}).get("type_override") for name in field_ids(header)]
-    return [
-        at
-        for at, (want, column) in enumerate(zip(wanted, columns, strict=True))
-        # A column without values may have words for that.
-        if (want == "numeric" and column.type not in _NUMBERS) or (want == "timestamp" and not column.filled)
-    ]
+def choices(
+    header: Sequence[str],
+    columns: Sequence[Known] | None,
+    dictionary: Mapping[str, Mapping[str, Any]],
+    *,
+    separator: str,
+    order: str | None = None,
+    by: str = "",
+) -> dict[int, Chosen]:
+    """Return the columns, by position, whose cells must be looked at: a data dictionary chooses another type for them.
+
+    Args:
+        header: its cells.
+        columns: what an analysis has found of them; None: nothing.
+        dictionary: the ``info`` of the resource's fields, by name; those of columns that are gone do not matter.
+        separator: of the table's cells.
+        order: of day and month, for dates that do not say.
+        by: what says so.
+
+    Raises:
+        Fatal: ``unsupported``, a chosen type is none that a datastore has.
+    """
+    found: dict[int, Chosen] = {}
+    for position, name in enumerate(field_ids(header)):
+        kind = None if name is None else chosen(name, _wanted(dictionary.get(name, {})))
+        if name is None or kind in {None, Type.TEXT} or (columns and _holds(kind, columns[position])):
+            continue
+        found[position] = Chosen(name, kind, separator=separator, order=order, by=by)
+    return found
+
+
+def _wanted(info: Mapping[str, Any]) -> str:
+    return str(info.get("type_override") or "")
+
+
+def _holds(kind: Type, column: Known) -> bool:
+    """Tell whether a type holds for sure what an analysis has found of a column."""
+    if kind is Type.NUMERIC:
+        return column.type in NUMBERS
+    return kind is Type.TIMESTAMP and column.type is Type.TIMESTAMP
 
 
 def field_ids(header: Sequence[str]) -> list[str | None]:
@@ -258,7 +305,10 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 def plan(
-    header: Sequence[str], rows: int, guesses: Sequence[Guess | Known], dictionary: Mapping[str, Mapping[str, Any]]
+    header: Sequence[str],
+    rows: int,
+    guesses: Sequence[Guess | Known | Chosen],
+    dictionary: Mapping[str, Mapping[str, Any]],
 ) -> Plan:
     """Decide how a table is loaded.
 
@@ -269,7 +319,7 @@ def plan(
         dictionary: the ``info`` of the resource's fields as they are now, by field name; it is kept.
 
     Raises:
-        Fatal: no column has a name, there are too many, or the data dictionary asks for a type that the values refuse.
+        Fatal: no column has a name, or there are too many.
     """
     fields = [
         _field(position, name, cell, known, dictionary.get(name, {}))
@@ -283,31 +333,15 @@ def plan(
     return Plan(rows=rows, fields=tuple(fields))
 
 
-def _field(position: int, name: str, cell: str, known: Guess | Known, info: Mapping[str, Any]) -> Field:
+def _field(position: int, name: str, cell: str, known: Guess | Known | Chosen, info: Mapping[str, Any]) -> Field:
     kept = {key: value for key, value in info.items() if value is not None and value != ""}
-    kind = _overridden(name, known, str(kept.get("type_override", "")))
-    comma, way = known.comma and kind in _NUMBERS, known.way if kind in _MOMENTS else None
-    return Field(position=position, id=name, type=kind, comma=comma, way=way, info={"label": cell.strip()} | kept)
-
-
-def _overridden(name: str, known: Guess | Known, wanted: str) -> Type:
-    """Return a column's type, which is what the data dictionary says where that is possible."""
-    match wanted:
-        case "":
-            return known.type
-        case "text":
-            return Type.TEXT
-        case "timestamp" if known.type in _MOMENTS or not known.filled:
-            return Type.TIMESTAMP
-        case "timestamp":
-            msg = f"column {name!r}: its data dictionary says timestamp, but its values are not all dates in one way"
-            raise Fatal(msg, code="type_override", field=name)
-        case "numeric" if known.spoiler is None:
-            return Type.NUMERIC
-        case "numeric":
-            assert known.spoiler is not None
-            line, value = known.spoiler
-            msg = f"column {name!r}: its data dictionary says numeric, line {line} says {value[:80]!r}: change either"
-            raise Fatal(msg, code="type_override", field=name)
-    msg = f"column {name!r}: its data dictionary says {wanted}: choose text, numeric or timestamp"
-    raise Fatal(msg, code="unsupported", field=name)
+    described = {"label": cell.strip()} | kept
+    if isinstance(known, Chosen):
+        comma, group, order = known.style.decimal == ",", known.style.group, known.order
+        facts = {"comma": comma, "group": group, "order": order, "chosen": True}
+        return Field(position=position, id=name, type=known.type, info=described, **facts)
+    # What else is chosen holds all values as they are known.
+    kind = chosen(name, _wanted(info)) or known.type
+    comma, group = (known.comma, known.group) if kind in NUMBERS else (False, "")
+    way = known.way if kind in MOMENTS else None
+    return Field(position=position, id=name, type=kind, comma=comma, group=group, way=way, info=described)

@@ -14,8 +14,10 @@ from functools import partial
 from typing import Any
 
 from datafab.clients.tablefile import CellsFile, Table, TableFile
+from datafab.domain.chosentypes import Chosen
+from datafab.domain.dayorder import Wish, preferred, settled, warnings, wish
 from datafab.domain.document import analysis_name
-from datafab.domain.loadtypes import Guess, Known, Plan, guess, known, overridden, plan
+from datafab.domain.loadtypes import Guess, Known, Plan, choices, guess, known, plan
 from datafab.domain.payload import CkanFacts, Item
 from datafab.errors import Fatal, Retriable
 from datafab.stage import Context, Stage
@@ -32,10 +34,11 @@ Record = dict[str, str | None]
 def ckan_types(item: Item, ctx: Context) -> Item:
     """Decide, over the whole file, which fields and types a table gets in the datastore."""
     facts = _facts(item)
+    order = wish(ctx.params, ctx.services.settings.date_order)
     with _ckan(facts, ctx) as ckan:
         dictionary = _dictionary(ckan.datastore_info(facts.resource))
     with _file(item, ctx) as file:
-        rows, guesses = _typed(file, dictionary, ctx)
+        rows, guesses = _typed(file, dictionary, order, ctx)
     decided = plan(file.header, rows, guesses, dictionary)
     for line in file.analysis.get("warnings", ()):
         ctx.log.warning(line)
@@ -78,17 +81,32 @@ def _file(item: Item, ctx: Context) -> Iterator[Table]:
 
 
 def _typed(
-    file: Table, dictionary: Mapping[str, Mapping[str, Any]], ctx: Context
-) -> tuple[int, Sequence[Guess | Known]]:
+    file: Table, dictionary: Mapping[str, Mapping[str, Any]], order: Wish, ctx: Context
+) -> tuple[int, Sequence[Guess | Known | Chosen]]:
     """Return how many rows a file has and what is known of its columns: by its analysis, else by reading all of it."""
-    columns = known(file.analysis, len(file.header))
-    doubted = range(len(file.header)) if columns is None else overridden(file.header, columns, dictionary)
-    if columns is not None and not doubted:
+    fields = settled(file.analysis["schema"]["fields"], order) if "schema" in file.analysis else []
+    columns = known({**file.analysis, "schema": {"fields": fields}}, len(file.header)) if fields else None
+    wanted, by = preferred(fields, order)
+    chosen = choices(file.header, columns, dictionary, separator=file.separator, order=wanted, by=by)
+    if columns is not None:
+        first = int(file.analysis["heading_columns"])
+        _warn([field for at, field in enumerate(fields, first) if at not in chosen], dictionary, ctx)
+    if columns is not None and not chosen:
         return int(file.analysis["total_lines"]), columns
-    rows, guesses = guess(_told(file.rows(), ctx), len(file.header), separator=file.separator)
+    rows, guesses = guess(_told(file.rows(), ctx), len(file.header), separator=file.separator, chosen=chosen)
+    for column in chosen.values():
+        for line in column.notes:
+            ctx.log.warning(line)
     if columns is None:
         return rows, guesses
-    return rows, [guesses[at] if at in doubted else column for at, column in enumerate(columns)]
+    return rows, [guesses[at] if at in chosen else column for at, column in enumerate(columns)]
+
+
+def _warn(fields: Sequence[Mapping[str, Any]], dictionary: Mapping[str, Mapping[str, Any]], ctx: Context) -> None:
+    """Name the columns whose dates say neither day first nor month first; one that was chosen as text needs no word."""
+    doubtful = [field for field in fields if dictionary.get(str(field["name"]), {}).get("type_override") != "text"]
+    for line in warnings(doubtful):
+        ctx.log.warning(line)
 
 
 def _told(rows: Iterable[tuple[int, list[str]]], ctx: Context) -> Iterator[tuple[int, list[str]]]:
@@ -167,7 +185,7 @@ def ckan_hash(item: Item, ctx: Context) -> Item:
 STAGES = (
     Stage(
         name="ckan_types",
-        params=frozenset(),
+        params=frozenset({"date_order", "metadata"}),
         queue="cpu",
         run=ckan_types,
         requires=frozenset({"ckan", "store", "sha256", "analysis"}),

@@ -1,9 +1,9 @@
 """Push: a tabular file into the datastore of a CKAN resource, as CKAN's DataPusher does it. Up to the file's bytes.
 
 Parameters of a job: ``metadata`` with ``resource_id``, ``ckan_url``, ``ignore_hash`` and ``set_url_type`` (the words of
-CKAN's own submit), or these four by themselves; the secret ``api_key``. The stages ``ckan_types``, ``datastore`` and
-``ckan_hash`` (``stages/datastore.py``) follow. An item that comes from elsewhere with its bytes, such as a collected
-one, begins with ``ckan_resource``: ``then = ["analyse", "push"]``.
+CKAN's own submit) and ``date_order``, or these five by themselves; the secret ``api_key``. The stages ``ckan_types``,
+``datastore`` and ``ckan_hash`` (``stages/datastore.py``) follow. An item that comes from elsewhere with its bytes, such
+as a collected one, begins with ``ckan_resource``: ``then = ["analyse", "push"]``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from datafab.clients.ckan import allowed, root
 from datafab.clients.fetch import Transform
 from datafab.clients.refusal import shown
 from datafab.domain.address import url_parts
+from datafab.domain.dayorder import wish
 from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CkanFacts, Item, Status
 from datafab.errors import Fatal, FlowError, Skippable, Wait
@@ -38,6 +39,7 @@ def ckan_request(ctx: Context) -> Iterator[Item]:
 def _asked(ctx: Context) -> CkanFacts:
     """Return which resource a job is to load, if it may."""
     facts = wanted(ctx.params)
+    wish(ctx.params, ctx.services.settings.date_order)
     if not ctx.services.secrets.get(ctx.job, "api_key"):
         raise FlowError("No CKAN API key provided", code="bad_request", field="api_key")
     allowed(facts.url, ctx.services.settings)

@@ -78,6 +78,24 @@ class RealCkan:
     url: str
     #: an administrator's
     token: str
+    #: port of its PostgreSQL
+    postgres: int
+
+    def sql(self, query: str, *, datestyle: str = "ISO, MDY") -> list[list[str]]:
+        """Ask the datastore's database itself; null is an empty text."""
+        folder = postgres_folder()
+        assert folder is not None
+        where = ["-h", "127.0.0.1", "-p", str(self.postgres), "-U", "postgres", "-d", "datastore"]
+        done = subprocess.run(
+            [str(folder / "psql"), "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", *where],
+            input=query, capture_output=True, text=True, check=False, env=os.environ | {"PGOPTIONS": _set(datestyle)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def _set(datestyle: str) -> str:
+    return f"-c datestyle={datestyle.replace(' ', '')} -c timezone=UTC"
 
 
 def missing() -> str | None:
@@ -117,7 +135,7 @@ def real_ckan(pusher: str = "") -> Iterator[RealCkan]:
         token = _set_up(ini, f"postgresql://postgres@127.0.0.1:{postgres}/")
         ini.write_text(text.replace("TOKEN", token), encoding="utf-8")
         stack.enter_context(_gunicorn(folder, ini, port))
-        yield RealCkan(f"http://127.0.0.1:{port}", token)
+        yield RealCkan(f"http://127.0.0.1:{port}", token, postgres)
 
 
 @contextmanager

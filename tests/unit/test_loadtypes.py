@@ -19,14 +19,18 @@ from hypothesis import strategies as st
 
 from datafab.clients.detective import Detective
 from datafab.clients.tablefile import CellsFile, TableFile
-from datafab.domain.loadtypes import MAX_FIELDS, MAX_NAME, Type, field_ids, guess, known, overridden, plan
+from datafab.domain.loadtypes import MAX_FIELDS, MAX_NAME, choices, field_ids, guess, known, plan
+from datafab.domain.storetypes import Type
 from datafab.errors import Fatal
 
 
 def decided(*cells: str, separator: str = ";", dictionary: dict | None = None):
     """Return the one field of a column with these cells."""
-    rows, guesses = guess([(line, [cell]) for line, cell in enumerate(cells, 2)], 1, separator=separator)
-    (field,) = plan(["a"], rows, guesses, {"a": dictionary} if dictionary else {}).fields
+    described = {"a": dictionary} if dictionary else {}
+    chosen = choices(["a"], None, described, separator=separator)
+    rows = [(line, [cell]) for line, cell in enumerate(cells, 2)]
+    count, guesses = guess(rows, 1, separator=separator, chosen=chosen)
+    (field,) = plan(["a"], count, guesses, described).fields
     return field
 
 
@@ -50,6 +54,15 @@ def decided(*cells: str, separator: str = ";", dictionary: dict | None = None):
         (["1 234"], "text", ["1 234"]),
         (["1.234.567"], "text", ["1.234.567"]),
         (["\u0661"], "text", ["\u0661"]),
+        (["6,200.00", "828.00", "-1,234,567.5", "12"], "numeric", ["6200.00", "828.00", "-1234567.5", "12"]),
+        (["1,234,567", "1,234"], "numeric", ["1234567", "1234"]),
+        (["6 200,00", "1\u00a0234\u202f567,5", "7,25"], "numeric", ["6200.00", "1234567.5", "7.25"]),
+        (["6.200,00", "1.234"], "numeric", ["6200.00", "1234"]),
+        (["6'200.00", "1\u2019234.5"], "numeric", ["6200.00", "1234.5"]),
+        (["6,200.00", "6.200,00"], "text", ["6,200.00", "6.200,00"]),
+        (["6,200.00", "1,5"], "text", ["6,200.00", "1,5"]),
+        (["6,200.00", "07"], "text", ["6,200.00", "07"]),
+        (["732 829 320"], "text", ["732 829 320"]),
         (["true", "2024-01-02"], "text", ["true", "2024-01-02"]),
         ([" été ", ""], "text", [" été ", None]),
         (["", "  "], "text", [None, "  "]),
@@ -60,6 +73,11 @@ def test_a_column_has_the_type_that_holds_all_of_its_values(cells, kind, sent):
     assert field.type == kind
     if sent is not None:
         assert [field.value(cell) for cell in cells] == sent
+
+
+def test_thousands_of_a_quoted_cell_are_numbers():
+    assert decided("6,200.00", "828.00", separator=",").type is Type.NUMERIC
+    assert decided("6 200,00", separator=",").value("6 200,00") == "6200.00"
 
 
 def test_a_comma_is_no_decimal_one_where_it_separates_the_cells():
@@ -114,34 +132,6 @@ def test_the_data_dictionary_is_kept_and_the_original_name_is_the_label():
     ]
 
 
-@pytest.mark.parametrize(
-    ("cells", "wanted", "kind"),
-    [(["1"], "text", "text"), (["1"], "numeric", "numeric"), (["1,5"], "text", "text"), ([""], "numeric", "numeric")],
-)
-def test_a_type_override_is_honoured(cells, wanted, kind):
-    field = decided(*cells, dictionary={"type_override": wanted})
-    assert field.type == kind
-    assert field.value(cells[0]) == (cells[0] or None)
-
-
-@pytest.mark.parametrize(
-    ("wanted", "code", "text"),
-    [
-        ("numeric", "type_override", "column 'a': its data dictionary says numeric, line 3 says 'N/A'"),
-        (
-            "timestamp",
-            "type_override",
-            "column 'a': its data dictionary says timestamp, but its values are not all dates",
-        ),
-        ("json", "unsupported", "column 'a': its data dictionary says json: choose text"),
-    ],
-)
-def test_an_override_that_cannot_be_honoured_names_the_column(wanted, code, text):
-    with pytest.raises(Fatal, match=text) as raised:
-        decided("1", "N/A", dictionary={"type_override": wanted})
-    assert (raised.value.code, raised.value.field) == (code, "a")
-
-
 @pytest.mark.parametrize(("width", "code"), [(0, "header"), (MAX_FIELDS + 1, "columns")])
 def test_a_table_without_columns_or_with_too_many_is_refused(width, code):
     header = [f"c{n}" for n in range(width)] or [" "]
@@ -153,7 +143,30 @@ def test_a_table_without_columns_or_with_too_many_is_refused(width, code):
 
 CELLS = st.one_of(
     st.sampled_from(
-        ["", "0", "-1", "12", "007", "1,5", "2.50", " 3 ", "N/A", "x", "1e5", "+3", "9" * 18, "9" * 19, "1234.5678"]
+        [
+            "",
+            "0",
+            "-1",
+            "12",
+            "007",
+            "1,5",
+            "2.50",
+            " 3 ",
+            "N/A",
+            "x",
+            "1e5",
+            "+3",
+            "9" * 18,
+            "9" * 19,
+            "1234.5678",
+            "6,200.00",
+            "6 200,00",
+            "1,234,567",
+            "6.200,00",
+            "1'234.5",
+            "1\u00a0234,5",
+            "\u00a07 ",
+        ]
     ),
     st.integers(-(10**20), 10**20).map(str),
     st.decimals(allow_nan=False, allow_infinity=False, places=3).map(str),
@@ -175,7 +188,14 @@ def test_an_analysis_knows_the_types_that_all_cells_have(tmp_path_factory, rows,
         return
     columns = known(analysis, 4)
     _, guesses = guess(((2, ["k", *row]) for row in rows), 4, separator=separator)
-    assert [(column.type, column.comma) for column in columns] == [(each.type, each.comma) for each in guesses]
+    fields = plan(["k", "a", "b", "c"], len(rows), columns, {}).fields
+    others = plan(["k", "a", "b", "c"], len(rows), guesses, {}).fields
+    assert [field.type for field in fields] == [field.type for field in others]
+    for row in rows:
+        cells = ["k", *row]
+        assert [field.value(cells[field.position]) for field in fields] == [
+            field.value(cells[field.position]) for field in others
+        ]
 
 
 def test_identifiers_are_texts_though_made_of_digits(tmp_path):
@@ -185,8 +205,10 @@ def test_identifiers_are_texts_though_made_of_digits(tmp_path):
     assert [column.type for column in known(analysis, 4)] == ["text", "text", "text", "bigint"]
     # Unless the data dictionary says otherwise: then each cell is looked at.
     header = ["siren", "code postal", "telephone", "nombre"]
-    assert overridden(header, known(analysis, 4), {"siren": {"type_override": "numeric"}}) == [0]
-    assert not overridden(header, known(analysis, 4), {"siren": {"type_override": "text"}, "nombre": {"label": "n"}})
+    columns = known(analysis, 4)
+    assert [*choices(header, columns, {"siren": {"type_override": "numeric"}}, separator=";")] == [0]
+    unchanged = {"siren": {"type_override": "text"}, "nombre": {"type_override": "numeric"}}
+    assert choices(header, columns, unchanged | {"gone": {"type_override": "money"}}, separator=";") == {}
 
 
 MOMENTS = {
@@ -203,6 +225,37 @@ MOMENTS = {
     "digits by their name": (["20200213", "20200201"], "timestamp", ["2020-02-13T00:00:00", "2020-02-01T00:00:00"]),
     "months": (["202411", "202412"], "bigint", ["202411", "202412"]),
     "stamps cut off": (["20200102030405", "202001020304"], "bigint", ["20200102030405", "202001020304"]),
+    "blanks around": (
+        ["2020-02-13 ", " 2020-02-01", " "],
+        "timestamp",
+        ["2020-02-13T00:00:00", "2020-02-01T00:00:00", None],
+    ),
+    "no-break blanks": (["13/02/2020\u00a0", "\u00a0"], "timestamp", ["2020-02-13T00:00:00", None]),
+    "blanks and a time": (["2020-02-13 08:30:00 ", ""], "timestamp", ["2020-02-13T08:30:00", None]),
+    "blanks and digits": (["20200213 ", "20200201"], "timestamp", ["2020-02-13T00:00:00", "2020-02-01T00:00:00"]),
+    "blanks and a word": (["2020-02-13 ", "NA"], "text", ["2020-02-13 ", "NA"]),
+    "months in English": (
+        ["24 October 2011", "5 Oct. 2011"],
+        "timestamp",
+        ["2011-10-24T00:00:00", "2011-10-05T00:00:00"],
+    ),
+    "months in French": (
+        ["1er août 2020", "31 déc. 2020"],
+        "timestamp",
+        ["2020-08-01T00:00:00", "2020-12-31T00:00:00"],
+    ),
+    "months first": (["October 24, 2011", ""], "timestamp", ["2011-10-24T00:00:00", None]),
+    "months and times": (["24 October 2011 08:30"], "timestamp", ["2011-10-24T08:30:00"]),
+    "months in two places": (["24 October 2011", "October 24, 2011"], "text", ["24 October 2011", "October 24, 2011"]),
+    "months and short years": (["24 Oct 11"], "text", ["24 Oct 11"]),
+    "months and digits": (["24 October 2011", "2011-10-24"], "text", ["24 October 2011", "2011-10-24"]),
+    "no month": (["24 Octember 2011"], "text", ["24 Octember 2011"]),
+    "no day": (["31 June 2011"], "text", ["31 June 2011"]),
+    "noon": (
+        ["01/31/2020 01:20:00 PM", "02/01/2020 12:00:00 a.m."],
+        "timestamp",
+        ["2020-01-31T13:20:00", "2020-02-01T00:00:00"],
+    ),
     "two ways": (["13/02/2020", "2020-02-13"], "text", ["13/02/2020", "2020-02-13"]),
 }
 
@@ -242,7 +295,7 @@ def test_a_column_of_words_for_nothing_is_no_column_of_moments(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("jour;n\nNA;1\nNA;2\n", encoding="utf-8")
     columns, wanted = known(Detective().analyse(path), 2), {"jour": {"type_override": "timestamp"}}
-    assert overridden(["jour", "n"], columns, wanted) == [0]
+    assert [*choices(["jour", "n"], columns, wanted, separator=";")] == [0]
     assert decided("", dictionary={"type_override": "timestamp"}).type is Type.TIMESTAMP
 
 

@@ -70,6 +70,13 @@ def test_ckan_submits_by_itself_is_called_back_and_shows_the_log(ckan: RealCkan)
         assert f'Successfully pushed 1 entries to "{made["id"]}".' in lines
         found = ask(ckan, "datastore_search", resource_id=made["id"])
         assert [(row["code"], row["ville"]) for row in found["records"]] == [("01004", "Ambérieu")]
+        portal.answers["/months.csv"] = Answer(b"month,v\n01/01/2020,1\n02/01/2020,2\n")
+        months = ask(ckan, "resource_create", package_id=package, url=portal.url("/months.csv"), format="CSV")
+        lines = ended(ckan, months["id"], "complete")["task_info"]["logs"]
+        (warning,) = [line["message"] for line in lines if line["level"] == "WARNING"]
+        assert warning.startswith("column 'month': dates such as '01/01/2020' can be read day first or month first")
+        found = ask(ckan, "datastore_search", resource_id=months["id"], sort="_id")
+        assert [row["month"] for row in found["records"]] == ["01/01/2020", "02/01/2020"]
         gone = ask(ckan, "resource_create", package_id=package, url=portal.url("/gone.csv"), format="CSV")
         told = ended(ckan, gone["id"], "error")
         assert "the server answered 404" in told["task_info"]["error"]["message"]

@@ -14,6 +14,7 @@ from datafab.clients.detective import profile, told, types
 from datafab.clients.detective.distinct import Part
 from datafab.clients.detective.formats import FORMATS, LABEL_WEIGHT, MISSING, choose, label_scores
 from datafab.clients.detective.judge import Judge
+from datafab.domain.dayorder import FREE, Wish, settled
 from datafab.errors import Fatal
 
 _MISSING = pa.array(MISSING, pa.string())
@@ -32,6 +33,7 @@ class Columns:
         separator: between the cells of a text.
         quick: whether filters are used.
         limit: columns whose formats are looked for.
+        order: of day and month, for dates that do not say.
     """
 
     whole: bool
@@ -39,6 +41,7 @@ class Columns:
     separator: str | None
     quick: bool
     limit: int
+    order: Wish = FREE
     #: of each column: whether it has a name or values
     _used: list[bool] = field(default_factory=list)
     _names: list[str] = field(default_factory=list)
@@ -69,6 +72,7 @@ class Columns:
         chosen: dict[str, Any] = {"format": "string", "python_type": "string"}
         if len(self._scores) < self.limit:
             chosen = self._judged(name, filled, known)
+        chosen["blanks"] = types.spaced(filled)
         chosen["absent"] = any(len(one.values) > len(two.values) for one, two in zip(texts, filled, strict=True))
         if self.whole:
             self._count(filled, chosen["python_type"])
@@ -94,6 +98,7 @@ class Columns:
         self._ways.append(ways)
         (chosen,) = choose([name], [_both(scores, labels)]).values()
         chosen["named"] = labels.get(chosen["format"], 0.0) > 0
+        chosen["labelled"] = {each for each, worth in labels.items() if worth}
         return chosen | ({"date_format": ways[chosen["format"]]} if chosen["format"] in ways else {})
 
     def _count(self, filled: Sequence[Part], python_type: str) -> None:
@@ -129,7 +134,7 @@ class Columns:
             "formats": formats,
             **(self._counts(names) if self.whole else {}),
             **({"nul": self._nul} if self._nul else {}),
-            "schema": {"fields": self._fields, "missingValues": [""]},
+            "schema": {"fields": settled(self._fields, self.order), "missingValues": [""]},
         }
 
     def _counts(self, names: Sequence[str]) -> dict[str, Any]:

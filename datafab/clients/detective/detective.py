@@ -27,6 +27,7 @@ from datafab.clients.detective.workbooks import workbook
 from datafab.clients.textfile import TextFile
 from datafab.clients.workfolder import work_folder
 from datafab.domain import table
+from datafab.domain.dayorder import FREE, Wish
 from datafab.domain.document import MAX_COLUMNS, VERSION
 from datafab.domain.table import Kind, Layout
 from datafab.errors import Fatal
@@ -64,6 +65,7 @@ class Detective:
         max_columns: columns whose formats are looked for; the rest are only counted.
         at_once: bytes of a column that are looked at in one go; an analysis takes some times as much memory.
         quick: whether columns are filtered before csv-detective is asked for single values.
+        order: of day and month, for dates that do not say.
     """
 
     def __init__(
@@ -74,12 +76,14 @@ class Detective:
         max_columns: int = MAX_COLUMNS,
         at_once: int = AT_ONCE,
         quick: bool = True,
+        order: Wish = FREE,
     ) -> None:
         self._max_unpacked = max_unpacked
         self._max_workbook = max_workbook
         self._max_columns = max_columns
         self._at_once = at_once
         self._quick = quick
+        self._order = order
 
     def analyse(
         self,
@@ -237,7 +241,7 @@ class Detective:
         """Look at the columns one by one; those without a name are left out when they are empty too."""
         rows = Rows(np.zeros(landed.rows, dtype=np.uint64))
         whole = landed.rows == landed.total
-        columns = Columns(whole, landed.rows, separator, self._quick, self._max_columns)
+        columns = Columns(whole, landed.rows, separator, self._quick, self._max_columns, self._order)
         names = table.names(header)
         for position, name in enumerate(names):
             job.check()

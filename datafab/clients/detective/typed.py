@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from datafab.clients.detective.formats import parse_date
 from datafab.clients.detective.landing import Landed
+from datafab.clients.detective.types import ANY, blank
+from datafab.domain.dayorder import order_of
+from datafab.domain.moments import moment
 
 #: Digits that a double and a 64 bit integer keep for sure: longer numbers stay texts.
 DOUBLE, LONG = 15, 18
@@ -69,7 +73,7 @@ def _type(landed: Landed, position: int, field: dict[str, Any]) -> pa.DataType:
     match field["type"]:
         case "integer":
             return pa.int64() if _digits(landed, position) <= LONG else pa.string()
-        case "number" if _digits(landed, position) <= DOUBLE or _doubles(landed, position):
+        case "number" if _digits(landed, position) <= DOUBLE or _doubles(landed, position, field):
             return pa.float64()
         case "boolean" if "trueValues" in field:
             return pa.bool_()
@@ -88,10 +92,10 @@ def _digits(landed: Landed, position: int) -> int:
     return max((each or 0 for each in longest), default=0)
 
 
-def _doubles(landed: Landed, position: int) -> bool:
+def _doubles(landed: Landed, position: int, field: dict[str, Any]) -> bool:
     """Tell whether a column's longest numbers are doubles written in full, as programs write coordinates."""
     for group in landed.groups(position):
-        texts = pc.unique(pc.replace_substring(pc.utf8_trim_whitespace(group), ",", "."))
+        texts = pc.unique(_plain(pc.utf8_trim_whitespace(group), field))
         longest = texts.filter(pc.greater(pc.utf8_length(texts), DOUBLE)).to_pylist()
         if not all(Decimal(repr(float(text))) == Decimal(text) for text in longest):
             return False
@@ -107,8 +111,7 @@ def _moment(landed: Landed, position: int, field: dict[str, Any]) -> pa.DataType
 
 
 def _cast(column: pa.Array, field: dict[str, Any], kind: pa.DataType) -> pa.Array:
-    blank = pc.match_substring_regex(column, r"\A\s*\z")
-    texts = pc.if_else(blank, None, column)
+    texts = pc.if_else(blank(column), None, column)
     if pa.types.is_string(kind):
         return texts
     trimmed = pc.utf8_trim_whitespace(texts)
@@ -116,16 +119,31 @@ def _cast(column: pa.Array, field: dict[str, Any], kind: pa.DataType) -> pa.Arra
         said = pc.is_in(trimmed, value_set=pa.array(field["trueValues"], pa.string()))
         return pc.if_else(pc.is_valid(texts), said, None)
     if pa.types.is_temporal(kind):
-        return _moments(texts, field["format"], kind) if "format" in field else pc.cast(texts, kind)
-    return pc.cast(pc.replace_substring(trimmed, field.get("decimalChar", "."), "."), kind)
+        return _moments(trimmed, field["format"], kind) if "format" in field else pc.cast(trimmed, kind)
+    return pc.cast(_plain(trimmed, field), kind)
+
+
+def _plain(numbers: pa.Array, field: dict[str, Any]) -> pa.Array:
+    """Return numbers without marks between thousands, and with a decimal point."""
+    for mark in field.get("groupChar", ""):
+        numbers = pc.replace_substring(numbers, mark, "")
+    return pc.replace_substring(numbers, field.get("decimalChar", "."), ".")
 
 
 def _moments(texts: pa.Array, way: str, kind: pa.DataType) -> pa.Array:
-    if {part[0] for part in way.split("%")[1:] if part} <= _PLAIN:
+    if way != ANY and {part[0] for part in way.split("%")[1:] if part} <= _PLAIN:
         # It wants each part of a date, and each digit of a part.
         with suppress(pa.ArrowInvalid):
             return pc.cast(pc.strptime(texts, way, "us"), kind)
     values = texts.dictionary_encode()
-    read = [None if value is None else parse_date(value, way) for value in values.dictionary.to_pylist()]
+    read = [None if value is None else _read(value, way) for value in values.dictionary.to_pylist()]
     moments = pa.array(read, pa.timestamp("us", getattr(kind, "tz", None)))
     return pc.cast(moments.take(values.indices), kind)
+
+
+def _read(value: str, way: str) -> datetime | None:
+    if way != ANY and "%p" not in way:
+        parsed: datetime | None = parse_date(value, way)
+        return parsed
+    read = moment(value, order_of(way))
+    return read if isinstance(read, datetime) else None

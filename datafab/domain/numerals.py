@@ -1,0 +1,129 @@
+"""How the numbers of a column are written: with which decimal mark, and with which mark between thousands. Pure.
+
+A guess takes a way of writing only where it reads all of a column and nothing else does. A column that a data
+dictionary calls a number may also hold what PostgreSQL takes for one: ``007``, ``+1``, ``1.5E-03``, ``NaN``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cached_property, lru_cache
+
+#: No-break spaces stand between thousands as ordinary ones do.
+_SPACES, _APOSTROPHES = " \u00a0\u202f", "'\u2019"
+#: Digits before and behind the decimal mark of a number that is guessed.
+_LONGEST = 100
+#: Those of PostgreSQL's ``numeric``.
+_BEFORE, _BEHIND = 131_072, 16_383
+
+
+@dataclass(frozen=True)
+class Style:
+    """A way of writing numbers.
+
+    Attributes:
+        group: characters of which each may stand between thousands; empty: none may.
+        decimal: the decimal mark.
+    """
+
+    group: str
+    decimal: str
+
+    @property
+    def pattern(self) -> str:
+        """What a guess takes for a number of this style: a regular expression of Python and of RE2."""
+        rest = rf"(?:{re.escape(self.decimal)}[0-9]{{1,{_LONGEST}}})?"
+        plain = rf"[1-9][0-9]{{0,{_LONGEST - 1}}}"
+        if not self.group:
+            return rf"-?(?:0|{plain}){rest}"
+        return rf"-?(?:0|[1-9][0-9]{{0,2}}(?:[{self.group}][0-9]{{3}})+|{plain}){rest}"
+
+    @property
+    def proof(self) -> str:
+        """What a number looks like that no other style reads: one that holds both marks, or thousands twice."""
+        mark, decimal = f"[{self.group}]", re.escape(self.decimal)
+        proof = rf"-?[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+{decimal}[0-9]+"
+        # Two full stops may be a version, and digits in groups an identifier.
+        return rf"{proof}|-?[0-9]{{1,3}}(?:,[0-9]{{3}}){{2,}}" if self.group == "," else proof
+
+    @cached_property
+    def _guessed(self) -> re.Pattern[str]:
+        return re.compile(self.pattern)
+
+    @cached_property
+    def _proved(self) -> re.Pattern[str]:
+        return re.compile(self.proof)
+
+    def reads(self, value: str) -> bool:
+        """Tell whether a guess takes a value for a number of this style."""
+        return self._guessed.fullmatch(value) is not None
+
+    def proves(self, value: str) -> bool:
+        """Tell whether a value shows that its column has this style; one without thousands needs no proof."""
+        return not self.group or self._proved.fullmatch(value) is not None
+
+    def plain(self, value: str) -> str:
+        """Return a number without marks between thousands, and with a decimal point."""
+        for mark in self.group:
+            value = value.replace(mark, "")
+        return value.replace(",", ".") if self.decimal == "," else value
+
+
+POINT, COMMA = Style("", "."), Style("", ",")
+GROUPED: Sequence[Style] = (
+    Style(",", "."), Style(_SPACES, ","), Style(_SPACES, "."), Style(".", ","), Style(_APOSTROPHES, ".")
+)  # fmt: skip
+
+
+def styles(separator: str | None) -> tuple[Style, ...]:
+    """Return the styles that a table's numbers may have, most likely first.
+
+    Args:
+        separator: of its cells: where it is the comma itself, a quoted ``1,234`` may be a thousand.
+    """
+    return (POINT, *(() if separator == "," else (COMMA,)), *GROUPED)
+
+
+_DIGITS = r"[0-9]+(?:_[0-9]+)*"
+_OTHER_BASE = re.compile(r"([+-]?)(0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+)")
+_SPECIAL = re.compile(r"nan|[+-]?inf(?:inity)?", re.IGNORECASE)
+
+
+@lru_cache
+def _chosen(style: Style) -> re.Pattern[str]:
+    """Return what a column that is called a number takes for one of a style."""
+    decimal = re.escape(style.decimal)
+    whole = rf"{_DIGITS}|[0-9]{{1,3}}(?:[{style.group}][0-9]{{3}})+" if style.group else _DIGITS
+    return re.compile(rf"[+-]?(?:(?:{whole})(?:{decimal}(?:{_DIGITS})?)?|{decimal}{_DIGITS})(?:[eE][+-]?{_DIGITS})?")
+
+
+def numeric(value: str, style: Style = POINT) -> str:
+    """Return a number as every PostgreSQL takes it for ``numeric``.
+
+    Underscores and other bases, which PostgreSQL takes since its version 16, are written out for earlier ones.
+
+    Raises:
+        ValueError: it is none, or has more digits than that type keeps.
+    """
+    if _SPECIAL.fullmatch(value):
+        return value
+    if found := _OTHER_BASE.fullmatch(value):
+        return f"{found[1]}{int(found[2], 0)}"
+    plain = style.plain(value).replace("_", "")
+    if not _chosen(style).fullmatch(value) or not _kept(plain):
+        msg = f"{value!r} is no number"
+        raise ValueError(msg)
+    return plain
+
+
+def _kept(plain: str) -> bool:
+    """Tell whether ``numeric`` has room for all digits."""
+    try:
+        number = Decimal(plain)
+    except InvalidOperation:
+        return False
+    exponent = number.as_tuple().exponent
+    return isinstance(exponent, int) and -exponent <= _BEHIND and (not number or number.adjusted() < _BEFORE)
