@@ -27,7 +27,7 @@ from datafab.errors import Fatal
 MAX_NAME = 63
 #: Columns of a PostgreSQL table, less CKAN's own ``_id`` and ``_full_text``.
 MAX_FIELDS = 1598
-#: An integer of so many characters fits into ``bigint`` for sure.
+#: An integer of so many digits fits into ``bigint`` for sure.
 _BIGINT = 18
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,99})")
 #: The format of dates that have words in them, in a Table Schema.
@@ -126,7 +126,7 @@ class Guess:
             return
         if _INTEGER.fullmatch(value):
             # Every style reads it.
-            self._long = self._long or len(value) > _BIGINT
+            self._long = self._long or len(value.lstrip("-")) > _BIGINT
             return
         self._whole = False
         self._styles = [style for style in self._styles if style.reads(value)]
