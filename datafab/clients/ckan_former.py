@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import permutations
+from itertools import islice, permutations
 from typing import Any, Literal
 
 from datafab.clients.ckan import Ckan, encoded
@@ -33,8 +33,8 @@ from datafab.errors import Fatal, Retriable
 FIRST_PAGE, MAX_PAGE, PAGE_BYTES = 1000, 20_000, 4_000_000
 #: Rows that are made and rolled back to reach the next ``_id``; where more are missing, rows are numbered anew.
 MAX_GAP = 10_000
-#: Fields of an index whose order is found by trying.
-MAX_INDEXED = 5
+#: Indexed fields whose order in an index is found by trying.
+MAX_INDEXED = 6
 
 
 class Head(Value):
@@ -242,16 +242,19 @@ def _defined(field: Mapping[str, Any]) -> dict[str, Any]:
 def _indexes(resource: str, fields: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
     """Yield the fields of each index that CKAN made for somebody.
 
-    ``datastore_info`` gives but the name of an index, which is a digest of the resource's id and the fields in order.
+    ``datastore_info`` gives one index of each field, and but its name: a digest of the resource's id and the index's
+    fields in order. One whose fields all belong to others as well is not shown at all.
     """
     by_name: dict[str, list[str]] = {}
     for field in fields:
         about = field.get("schema", {})
         if about.get("is_index") and about.get("index_name"):
             by_name.setdefault(about["index_name"], []).append(field["id"])
+    everywhere = [name for members in by_name.values() for name in members]
     for name, members in by_name.items():
-        some = permutations(members) if len(members) <= MAX_INDEXED else ()
-        yield from (order for order in some if _index_name(resource, order) == name)
+        pool = everywhere if len(everywhere) <= MAX_INDEXED else members[:MAX_INDEXED]
+        orders = (order for size in range(1, len(pool) + 1) for order in permutations(pool, size))
+        yield from islice((order for order in orders if _index_name(resource, order) == name), 1)
 
 
 def _index_name(resource: str, fields: Sequence[str]) -> str:

@@ -80,19 +80,28 @@ class Sender:
 
     def _append(self, rows: Sequence[Row]) -> None:
         """Append rows in one request, or in several where one is too large."""
-        try:
-            last = self.done + len(rows) >= self._total
-            self._ckan.datastore_insert(self._resource, [row.text for row in rows], last=last)
-        except Fatal as error:
-            if error.code == "ckan_413" and len(rows) > 1:
-                self._limit = max(1, sum(len(row.text) for row in rows) // 2)
-                middle = len(rows) // 2
-                self._append(rows[:middle])
-                self._append(rows[middle:])
-                return
-            self._refused(rows, error)
-        self.done += len(rows)
-        self._told(self.done)
+        while rows:
+            some = self._within(rows)
+            try:
+                last = self.done + len(some) >= self._total
+                self._ckan.datastore_insert(self._resource, [row.text for row in some], last=last)
+            except Fatal as error:
+                if error.code != "ckan_413" or len(some) == 1:
+                    self._refused(some, error)
+                self._limit = sum(len(row.text) for row in some) // 2
+                continue
+            rows = rows[len(some) :]
+            self.done += len(some)
+            self._told(self.done)
+
+    def _within(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return as many of the first rows as a request may hold, one at least."""
+        size = 0
+        for count, row in enumerate(rows):
+            size += len(row.text) + 1
+            if count and size > self._limit:
+                return rows[:count]
+        return rows
 
     def _refused(self, rows: Sequence[Row], error: Fatal) -> NoReturn:
         """Raise an error that names the row."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 #: What each type makes of a value; an error means that it is refused.
@@ -31,8 +33,13 @@ _NATIVE = {
     "timestamp": "timestamp without time zone",
     "timestamptz": "timestamp with time zone",
 }
+#: Other names of the same types, as PostgreSQL itself gives them.
+_KNOWN_AS = {shown: kind for names in (_SHOWN, _NATIVE) for kind, shown in names.items()} | {"integer": "int"}
 #: PostgreSQL's limits: characters that CKAN lets a name have, though it means bytes; bytes of a full text.
 MAX_NAME, MAX_TSVECTOR = 63, 1_048_575
+#: How a date may be written that makes a field without a type a timestamp.
+_DATES = ["%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+_DATES += [form for mark in "/-" for form in (f"%d{mark}%m{mark}%Y", f"%m{mark}%d{mark}%Y")]
 _RANGE = {"int": 2**31, "bigint": 2**63}
 
 
@@ -71,10 +78,7 @@ class Table:
         """Add fields that are not there yet, those of the first record as well: ``create_table``, ``alter_table``."""
         names = [one.get("id") for one in fields]
         first = records[0] if records else {}
-        for one in fields:
-            if one.get("type", "text") not in _MAKE:
-                raise invalid("fields", f'"{one.get("type")}" is not a valid field type')
-            _check_name(one.get("id"))
+        fields = [_plain(one) for one in fields]
         if long := [str(name) for name in names if len(str(name)) > MAX_NAME]:
             texts = [f'Column heading "{name}" exceeds limit of 63 characters.' for name in long]
             raise Refused(409, {"fields": texts, "__type": "Validation Error"})
@@ -162,7 +166,7 @@ class Table:
 
 
 def _full_text(row: Mapping[str, Any], last: int) -> None:
-    """Refuse a row whose words are too many for its full text: ``set_permissions.sql``, PostgreSQL's ``to_tsvector``."""
+    """Refuse a row with too many words: ``populate_full_text_trigger`` of ``set_permissions.sql``."""
     if sum(len(value) for value in row.values() if isinstance(value, str)) < MAX_TSVECTOR // 8:
         return
     words = {word.lower() for value in row.values() if value is not None for word in re.findall(r"\w+", str(value))}
@@ -174,13 +178,35 @@ def _full_text(row: Mapping[str, Any], last: int) -> None:
 
 def _guessed(value: Any) -> str:
     """Return the type of a field that is given none: ``_guess_type``."""
-    simple = {int: "int", float: "float", dict: "json", list: "json"}
-    return simple.get(type(value), "text")
+    if isinstance(value, int | float):
+        return "int" if isinstance(value, int) else "float"
+    makes: list[tuple[Callable[[Any], Any], str]] = [
+        (int, "int"),
+        (float, "numeric"),
+        *((partial(_dated, form), "timestamp") for form in _DATES),
+    ]
+    for make, kind in makes:
+        with suppress(TypeError, ValueError):
+            make(value)
+            return kind
+    return "text"
+
+
+def _dated(form: str, value: str) -> datetime:
+    return datetime.strptime(value, form)  # noqa: DTZ007 - as CKAN does
 
 
 def _cut(name: str) -> str:
     """Cut a name as PostgreSQL does, without a word."""
     return name.encode()[:63].decode(errors="ignore")
+
+
+def _plain(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a field with its type under the name that is used here: ``check_fields``."""
+    if "type" in one and _KNOWN_AS.get(one["type"], one["type"]) not in _MAKE:
+        raise invalid("fields", f'"{one["type"]}" is not a valid field type')
+    _check_name(one.get("id"))
+    return dict(one) | ({"type": _KNOWN_AS.get(one["type"], one["type"])} if "type" in one else {})
 
 
 def _check_name(name: Any) -> None:
