@@ -140,7 +140,7 @@ class Ckan:
         try:
             self._ask("datastore_upsert", body)
         except Fatal as error:
-            if error.code != "ckan_404":
+            if error.code in {"ckan_401", "ckan_403"}:
                 raise
 
     def unique_key(self, resource: str, names: Sequence[str]) -> list[str]:
