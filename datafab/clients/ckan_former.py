@@ -8,7 +8,7 @@
 As long as the second is there, what CKAN has is not to be trusted: a load was cut short. So it is also what says that a
 table has to be put back, to whichever attempt, job or worker comes next; and half a load is never taken for the former
 table. CKAN tells nothing that would prove that nobody has changed a row since the last load, so the rows are read from
-CKAN itself, whoever loaded them. That costs about a twentieth of a load.
+CKAN itself, whoever loaded them. That takes about a twelfth of the time of a load.
 """
 
 from __future__ import annotations
