@@ -15,7 +15,9 @@ MAX_ROW = 8160
 _STAYS, _POINTER = 24, 18
 #: Up to so many bytes the length of a value takes one byte, beyond it four.
 _SHORT = 126
-#: Bytes of a row before its values, without the bitmap of nulls; and of CKAN's own columns ``_id`` and ``_full_text``.
+#: A value of so few different characters, and of so many bytes, may be compressed to less than a pointer.
+_MONOTONOUS, _COMPRESSED, _COMPRESSIBLE = 8, 12, 32
+#: Bytes of a row before its values, without the bitmap that it has for nulls; and of CKAN's own ``_id``, ``_full_text``.
 _HEADER, _OWN = 23, 4 + _POINTER
 #: Digits of a numeric that share two bytes.
 _DIGITS = 4
@@ -27,12 +29,14 @@ SURE = (MAX_ROW - _HEADER - _OWN) // (_STAYS + 1)
 
 def row_bytes(cells: Iterable[tuple[str, str | None]]) -> int:
     """Return the bytes that a row takes in its page at least, from the type and the value of each of its cells."""
-    count, total = 2, 0
+    count, nulls, total = 2, 0, 0
     for kind, value in cells:
         count += 1
-        if value is not None:
+        if value is None:
+            nulls += 1
+        else:
             total += _cell_bytes(kind, value)
-    return _HEADER + (count + 7) // 8 + _OWN + total
+    return _HEADER + ((count + 7) // 8 if nulls else 0) + _OWN + total
 
 
 def _cell_bytes(kind: str, value: str) -> int:
@@ -45,4 +49,6 @@ def _cell_bytes(kind: str, value: str) -> int:
         # Zeros at either end are not kept, and take at most half.
         size = 2 + 2 * (len(value.strip("-0.").replace(".", "")) // _DIGITS)
     size += 1 if size <= _SHORT else 4
-    return size if size <= _STAYS else _POINTER
+    if size <= _STAYS:
+        return size
+    return _COMPRESSED if size > _COMPRESSIBLE and len(set(value)) <= _MONOTONOUS else _POINTER

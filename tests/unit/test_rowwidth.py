@@ -10,14 +10,22 @@ from datafab.domain.rowwidth import MAX_ROW, SURE, row_bytes
 @pytest.mark.parametrize(
     ("kind", "value", "columns", "fits"),
     [
-        # Measured on PostgreSQL 15 and 17: the last number of columns that it takes, and the first that it refuses.
-        ("bigint", "1", 980, True),
-        ("bigint", "1", 1020, False),
-        ("text", "x" * 500, 430, True),
-        ("text", "x" * 500, 460, False),
+        # Measured on PostgreSQL 15.18: the most columns that it takes, and where it is certain, one more.
+        ("bigint", "1", 1014, True),
+        ("bigint", "1", 1015, False),
+        ("timestamp", "2020-01-01", 1014, True),
+        ("timestamp", "2020-01-01", 1015, False),
+        ("text", "x" * 23, 338, True),
+        ("text", "x" * 23, 339, False),
+        ("text", "x" * 24, 450, True),
+        ("text", "x" * 24, 451, False),
+        ("text", "é" * 12, 450, True),
+        ("text", "é" * 12, 451, False),
+        ("text", "x" * 500, 507, True),
+        ("text", "x", 1598, True),
         ("text", None, 1598, True),
-        ("text", "x", 1500, True),
-        ("numeric", "1.5", 1300, True),
+        ("numeric", "1.5", 1159, True),
+        ("numeric", "9" * 99, 405, True),
     ],
 )
 def test_a_row_fits_into_a_page_or_not(kind: str, value: str | None, columns: int, fits: bool):
