@@ -17,7 +17,7 @@ _STAYS, _POINTER = 24, 18
 _SHORT = 126
 #: A value of so few different characters, and of so many bytes, may be compressed to less than a pointer.
 _MONOTONOUS, _COMPRESSED, _COMPRESSIBLE = 8, 12, 32
-#: Bytes of a row before its values, without the bitmap that it has for nulls; and of CKAN's own ``_id``, ``_full_text``.
+#: Bytes of a row before its values, without the bitmap of its nulls; and of CKAN's own ``_id`` and ``_full_text``.
 _HEADER, _OWN = 23, 4 + _POINTER
 #: Digits of a numeric that share two bytes.
 _DIGITS = 4
