@@ -100,14 +100,14 @@ FLOWS: dict[str, Flow] = {
             name="push",
             title="Load a CKAN resource's file into its datastore, then call CKAN back",
             source="ckan_request",
-            stages=("ckan_resource", "ckan_fetch", "analyse", "ckan_types", "datastore", "ckan_hash"),
+            stages=("ckan_resource", "ckan_fetch", "analyse", "ckan_types", "datastore", "ckan_restore", "ckan_hash"),
             after="callback",
         ),
         Flow(
             name="callback",
-            title="Tell CKAN how a push has ended, and forget its key",
+            title="Restore the table of a push that was cut short, tell CKAN how it ended, and forget its key",
             source="ended_push",
-            stages=("callback", "forget_key"),
+            stages=("ckan_recover", "callback", "forget_key"),
             requires=frozenset({"of"}),
         ),
     )

@@ -96,6 +96,8 @@ class Stage:
     patience: float = 24 * 3600.0
     #: how often an item may fail with Retriable before it has failed
     retries: int = 3
+    #: the flow that is run whenever a job with this stage has ended, however: its parameter ``of`` is the job's id
+    after: str = ""
 
     @property
     def title(self) -> str:

@@ -20,9 +20,9 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from datafab.clients.ckan import allowed, root
+from datafab.clients.ckan import allowed
 from datafab.clients.jobs import MAX_LINES, after_key
-from datafab.domain.datapusher import JOB_TYPE, id_of, job_dict, key, params, status
+from datafab.domain.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
 from datafab.domain.job import Job
 from datafab.domain.payload import ItemError, Status
 from datafab.errors import DatafabError, NotFound
@@ -231,7 +231,8 @@ def _lost_callback(job: Job) -> ItemError | None:
     following = jobs.with_key(after_key(job.id, job.ended)) if job.ended is not None else None
     if following is None:
         return None
-    failures = [error for error in jobs.failures(following).values() if error.type != Status.SKIPPED]
+    others = {Status.SKIPPED, UNRESTORED}
+    failures = [error for error in jobs.failures(following).values() if error.type not in others]
     return failures[0] if failures else None
 
 

@@ -177,4 +177,6 @@ def accept(
     if secrets:
         services().secrets.put(job.id, secrets)
     names = [stage.name for stage in stages]
-    return ledger().enqueue(job, rows_of(sig)[0], names, after=find(job.flow).following(job.params)), sig
+    following = [find(job.flow).following(job.params), *(stage.after for stage in stages)]
+    after = ",".join(dict.fromkeys(filter(None, following)))
+    return ledger().enqueue(job, rows_of(sig)[0], names, after=after), sig

@@ -110,8 +110,10 @@ def tick() -> int:
             gone = [(row.rid, row.fence) for row in claimed if _send(row, producer)]
         ledger.confirm(gone)
         sent += len(claimed)
-    for ended, flow, key in jobs().to_follow():
-        _follow(ended, flow, key)
+    for ended, flows, key in jobs().to_follow():
+        for place, flow in enumerate(flows):
+            _follow(ended, flow, f"{key}:{flow}" if place else key)
+        jobs().followed(ended)
     return sent
 
 
@@ -134,7 +136,6 @@ def _follow(ended: str, flow: str, key: str) -> None:
         canvas.start(flow, {"of": ended}, key)
     except DatafabError as error:
         log.critical("no flow can follow this job", job=ended, flow=flow, error=error.message)
-    jobs().followed(ended)
 
 
 @app.task(name="datafab.sweep")

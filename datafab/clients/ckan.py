@@ -9,7 +9,9 @@ hold here: a CKAN beside its pusher mostly has a private address.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, NoReturn, Self
 
@@ -18,6 +20,7 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from datafab.clients.refusal import explain, shown
+from datafab.domain.datapusher import root
 from datafab.errors import Fatal, Retriable
 from datafab.settings import Settings
 
@@ -27,13 +30,8 @@ MAX_ANSWER = 16 * 1024**2
 QUOTED = 200
 #: Statuses that pass by themselves.
 _LATER = frozenset({408, 425, 429})
+_JSON = {"Content-Type": "application/json"}
 _RIGHTS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
-
-
-def root(url: str) -> str:
-    """Return a CKAN's root URL in one spelling: with its scheme, without slashes at its end."""
-    url = url.strip().rstrip("/")
-    return url if "://" in url else f"http://{url}"
 
 
 def allowed(url: str, settings: Settings) -> None:
@@ -112,28 +110,90 @@ class Ckan:
             raise
         return True
 
-    def datastore_create(self, resource: str, fields: Sequence[Mapping[str, Any]]) -> None:
-        """Make an empty table: ``fields`` are ``{"id", "type", "info"}``."""
-        self._ask("datastore_create", {"resource_id": resource, "force": True, "fields": list(fields)})
+    def datastore_create(self, resource: str, fields: Sequence[Mapping[str, Any]], **more: Any) -> None:
+        """Make an empty table: ``fields`` are ``{"id", "type", "info"}``.
 
-    def datastore_insert(self, resource: str, records: Sequence[Mapping[str, Any]], *, last: bool) -> None:
-        """Append records; ``last``: have CKAN count the rows, which costs it a scan."""
-        body = {"resource_id": resource, "force": True, "method": "insert", "records": list(records)}
-        self._ask("datastore_upsert", body | {"calculate_record_count": last})
+        ``more``: ``primary_key``, ``indexes`` and ``aliases``, as CKAN wants them.
+        """
+        self._ask("datastore_create", {"resource_id": resource, "force": True, "fields": list(fields)} | more)
 
-    def _ask(self, action: str, body: Mapping[str, Any]) -> Any:
+    def datastore_insert(
+        self, resource: str, records: Sequence[Mapping[str, Any] | bytes], *, last: bool = False, dry_run: bool = False
+    ) -> None:
+        """Append records, given as mappings or as encoded JSON.
+
+        Args:
+            resource: its id.
+            records: what to append.
+            last: have CKAN refresh the row count of its statistics, which costs it a scan.
+            dry_run: roll the rows back; only whether CKAN takes them is of interest.
+        """
+        options = {"resource_id": resource, "force": True, "method": "insert", "calculate_record_count": last}
+        texts = [record if isinstance(record, bytes) else encoded(record) for record in records]
+        head = encoded(options | ({"dry_run": True} if dry_run else {}))[:-1]
+        self._post("datastore_upsert", head + b',"records":[' + b",".join(texts) + b"]}")
+
+    def may_write(self, resource: str) -> None:
+        """Raise Fatal (``ckan_403``) unless the key may change the datastore of a resource; change nothing."""
+        # CKAN checks the key before it looks for the table, and an insert without records does nothing.
+        body = {"resource_id": resource, "force": True, "method": "insert", "dry_run": True}
+        try:
+            self._ask("datastore_upsert", body)
+        except Fatal as error:
+            if error.code in {"ckan_401", "ckan_403"}:
+                raise
+
+    def unique_key(self, resource: str, names: Sequence[str]) -> list[str]:
+        """Return the fields of a table's primary key, which CKAN names only where a record lacks them.
+
+        Args:
+            resource: its id.
+            names: all fields of the table.
+        """
+        body = {"resource_id": resource, "force": True, "method": "upsert", "dry_run": True, "records": [{}]}
+        try:
+            self._ask("datastore_upsert", body)
+        except Fatal as error:
+            if error.code != "ckan_409":
+                raise
+            found = re.search(r'fields "(.*)" are missing', error.message, re.DOTALL)
+            return _named(found[1], names) if found else []
+        return []
+
+    def datastore_rows(self, resource: str, offset: int, limit: int) -> tuple[list[str], list[list[Any]]] | None:
+        """Return field names, ``_id`` first, and rows of a table in the order of ``_id``; None: too long an answer.
+
+        Numbers with a decimal point come as ``Decimal``, so that none loses a digit.
+        """
+        body = {"resource_id": resource, "offset": offset, "limit": limit, "sort": "_id"}
+        body |= {"records_format": "lists", "include_total": False}
+        try:
+            found = self._ask("datastore_search", body, parse_float=Decimal)
+        except Fatal as error:
+            if error.code == "ckan_too_long":
+                return None
+            raise
+        return [field["id"] for field in found["fields"]], found["records"]
+
+    def _ask(self, action: str, body: Mapping[str, Any], **parsing: Any) -> Any:
+        return self._post(action, encoded(body), **parsing)
+
+    def _post(self, action: str, body: bytes, **parsing: Any) -> Any:
         url = f"{self.url}/api/3/action/{action}"
         try:
             with self._session.post(
-                url, json=body, timeout=self._timeouts, allow_redirects=False, stream=True
+                url, data=body, headers=_JSON, timeout=self._timeouts, allow_redirects=False, stream=True
             ) as answer:
-                text = answer.raw.read(MAX_ANSWER, decode_content=True)
+                text = answer.raw.read(MAX_ANSWER + 1, decode_content=True)
         except (RequestException, HTTPError, OSError) as error:
             self._unreachable(error, url)
         if answer.status_code not in {HTTPStatus.OK, HTTPStatus.CREATED}:
             self._refused(answer, text, url)
+        if len(text) > MAX_ANSWER:
+            msg = f"{shown(url)}: the answer is longer than {MAX_ANSWER} bytes"
+            raise Fatal(msg, code="ckan_too_long", field=shown(url))
         try:
-            return json.loads(text)["result"]
+            return json.loads(text, **parsing)["result"]
         except (ValueError, TypeError, KeyError) as error:
             msg = f"{shown(url)}: the answer is not CKAN's: is {shown(self.url)} the root of a CKAN?"
             raise Fatal(msg, code="ckan_answer", field=shown(url)) from error
@@ -159,6 +219,21 @@ class Ckan:
     def _silent(self, text: str) -> str:
         """Return a text without the key, in case a server repeats what it was sent."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def encoded(value: Any) -> bytes:
+    """Return a value as JSON in UTF-8; a lone surrogate, which UTF-8 has not, stays an escape."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def _named(text: str, names: Sequence[str]) -> list[str]:
+    """Return the names in a list that is joined by ``", "``; names may hold that as well."""
+    for name in sorted(names, key=len, reverse=True):
+        if text == name:
+            return [name]
+        if text.startswith(name + ", ") and (rest := _named(text[len(name) + 2 :], names)):
+            return [name, *rest]
+    return []
 
 
 def _said(text: bytes) -> str:

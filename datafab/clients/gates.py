@@ -30,11 +30,17 @@ return false
 )
 
 
+_LEAVE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+
+
 class Gates(Protocol):
     """What stages need of gates."""
 
     def enter(self, name: str, job: str) -> str | None:
         """Enter a gate, or find that this job has; else return the id of the job that holds it."""
+
+    def leave(self, name: str, job: str) -> None:
+        """Leave a gate before the job's end."""
 
 
 class RedisGates:
@@ -42,11 +48,16 @@ class RedisGates:
 
     def __init__(self, client: redis.Redis) -> None:
         self._enter: Any = client.register_script(_ENTER)
+        self._leave: Any = client.register_script(_LEAVE)
 
     def enter(self, name: str, job: str) -> str | None:
         """Enter a gate, or find that this job has; else return the id of the job that holds it."""
         holder: str | None = self._enter(keys=[f"{PREFIX}gate:{name}"], args=[job, KEPT])
         return holder
+
+    def leave(self, name: str, job: str) -> None:
+        """Leave a gate before the job's end."""
+        self._leave(keys=[f"{PREFIX}gate:{name}"], args=[job])
 
 
 class MemoryGates:
@@ -55,3 +66,6 @@ class MemoryGates:
     def enter(self, name: str, job: str) -> str | None:  # noqa: ARG002 - nobody else is there
         """Enter."""
         return None
+
+    def leave(self, name: str, job: str) -> None:
+        """Leave."""

@@ -375,13 +375,14 @@ class RedisJobs:
         text = error.model_dump_json() if error else ""
         return bool(self._end(args=[job, status.value, text, self._retention, *parking]))
 
-    def to_follow(self) -> list[tuple[str, str, str]]:
-        """Return ended jobs that another flow is to follow: (id, flow, a key of this very end)."""
+    def to_follow(self) -> list[tuple[str, list[str], str]]:
+        """Return ended jobs that other flows are to follow: (id, flows, a key of this very end)."""
         ended = self._redis.zrange(PREFIX + "after", 0, 99, withscores=True)
-        return [(job, self._redis.hget(f"{PREFIX}job:{job}", "after") or "", after_key(job, at)) for job, at in ended]
+        flows = {job: (self._redis.hget(f"{PREFIX}job:{job}", "after") or "").split(",") for job, _ in ended}
+        return [(job, flows[job], after_key(job, at)) for job, at in ended]
 
     def followed(self, job: str) -> None:
-        """Say that the flow to follow a job is enqueued."""
+        """Say that the flows to follow a job are enqueued."""
         self._redis.zrem(PREFIX + "after", job)
 
     def overdue(self) -> list[str]:

@@ -6,6 +6,7 @@
 | ``log/YYYY-MM-DD/<endpoint>.json`` | one fetch (``datafab/domain/fetchlog.py``) |
 | ``history/<endpoint>.json`` | how an endpoint was last seen (``datafab/domain/history.py``) |
 | ``analysis/<sha256>/<version>.json`` | one analysis |
+| ``former/<digest>.json``, ``.jsonl.gz`` | a CKAN table that is being replaced (``clients/ckan_former.py``) |
 | ``batch/<sha256>`` | an item list too long for a message |
 | ``tmp/`` | files under way, swept when a day old |
 """

@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from datafab.domain.job import Job, JobStatus
-from datafab.domain.payload import ItemError
+from datafab.domain.payload import CkanFacts, ItemError
+from datafab.errors import FlowError
 
 JOB_TYPE = "push_to_datastore"
 #: A push's dedupe key is this and the id that its submitter chose: an id in use is a key in use.
 KEY = "datapusher:"
+#: The kind of error of the flow that follows a push, where a former table could not be put back.
+UNRESTORED = "restore"
 LOST_CALLBACK = "Process completed but unable to post to result_url"
 
 
@@ -39,6 +42,34 @@ def params(job_id: str, sent: Mapping[str, Any], authorization: str) -> dict[str
     """
     kept = {name: sent[name] for name in ("job_type", "data", "metadata", "result_url") if sent.get(name)}
     return kept | {"job_id": job_id, "authorization": authorization}
+
+
+def root(url: str) -> str:
+    """Return a CKAN's root URL in one spelling: with its scheme, without slashes at its end."""
+    url = url.strip().rstrip("/")
+    return url if "://" in url else f"http://{url}"
+
+
+def wanted(params: Mapping[str, Any]) -> CkanFacts:
+    """Return which resource of which CKAN a job's parameters name.
+
+    Raises:
+        FlowError: something is missing; the messages are those that CKAN's users know.
+    """
+    metadata = params.get("metadata") if "job_type" in params or "metadata" in params else params
+    if not isinstance(metadata, Mapping) or not metadata:
+        raise FlowError("Metadata missing", code="bad_request", field="metadata")
+    texts = {name: str(metadata.get(name) or "") for name in ("resource_id", "ckan_url")}
+    if not texts["resource_id"]:
+        raise FlowError("No id provided.", code="bad_request", field="resource_id")
+    if not texts["ckan_url"]:
+        raise FlowError("No ckan_url provided.", code="bad_request", field="ckan_url")
+    return CkanFacts(
+        url=root(texts["ckan_url"]),
+        resource=texts["resource_id"],
+        ignore_hash=metadata.get("ignore_hash") is True,
+        set_url_type=metadata.get("set_url_type") is True,
+    )
 
 
 def status(job: Job, failures: Mapping[str, ItemError]) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import Any
 
 #: What each type makes of a value; an error means that it is refused.
@@ -23,6 +26,20 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
 }
 #: How ``datastore_info`` calls them afterwards.
 _SHOWN = {"int": "int4", "bigint": "int8", "float": "float8"}
+_NATIVE = {
+    "int": "integer",
+    "float": "double precision",
+    "bool": "boolean",
+    "timestamp": "timestamp without time zone",
+    "timestamptz": "timestamp with time zone",
+}
+#: Other names of the same types, as PostgreSQL itself gives them.
+_KNOWN_AS = {shown: kind for names in (_SHOWN, _NATIVE) for kind, shown in names.items()} | {"integer": "int"}
+#: PostgreSQL's limits: characters that CKAN lets a name have, though it means bytes; bytes of a full text.
+MAX_NAME, MAX_TSVECTOR = 63, 1_048_575
+#: How a date may be written that makes a field without a type a timestamp.
+_DATES = ["%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
+_DATES += [form for mark in "/-" for form in (f"%d{mark}%m{mark}%Y", f"%m{mark}%d{mark}%Y")]
 _RANGE = {"int": 2**31, "bigint": 2**63}
 
 
@@ -42,38 +59,75 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Table:
-    """Fields and rows; a request that is refused leaves nothing behind."""
+    """Fields and rows; a request that is refused leaves nothing behind but numbers that are not given again."""
 
+    #: id of its resource
+    name: str
     fields: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     serial: int = 0
+    primary_key: list[str] = field(default_factory=list)
+    indexes: list[list[str]] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
 
-    def define(self, fields: Sequence[Mapping[str, Any]]) -> None:
-        """Add fields that are not there yet."""
-        for one in fields:
-            _check_name(one.get("id"))
-            if one.get("type", "text") not in _MAKE:
-                raise _invalid("fields", f'"{one.get("type")}" is not a valid field type')
-        names = [one["id"] for one in fields]
+    def copy(self) -> Table:
+        """Return another with the same rows."""
+        return replace(self, fields=list(self.fields), rows=list(self.rows), indexes=list(self.indexes))
+
+    def define(self, fields: Sequence[Mapping[str, Any]], records: Sequence[Any] = ()) -> None:
+        """Add fields that are not there yet, those of the first record as well: ``create_table``, ``alter_table``."""
+        names = [one.get("id") for one in fields]
+        first = records[0] if records else {}
+        fields = [_plain(one) for one in fields]
+        if long := [str(name) for name in names if len(str(name)) > MAX_NAME]:
+            texts = [f'Column heading "{name}" exceeds limit of 63 characters.' for name in long]
+            raise Refused(409, {"fields": texts, "__type": "Validation Error"})
         if len(names) != len(set(names)):
-            raise _invalid("field", "Duplicate column names are not supported")
-        known = {one["id"] for one in self.fields}
-        self.fields += [dict(one) for one in fields if one["id"] not in known]
+            raise invalid("field", "Duplicate column names are not supported")
+        known = {one["id"]: one for one in self.fields}
+        for one in fields:
+            if one["id"] in known:
+                known[one["id"]] |= {"info": one["info"]} if isinstance(one.get("info"), dict) else {}
+            else:
+                self.fields.append({"type": _guessed(first.get(one["id"]))} | dict(one))
+        there = {one["id"] for one in self.fields}
+        self.fields += [{"id": name, "type": _guessed(value)} for name, value in first.items() if name not in there]
 
-    def insert(self, records: Sequence[Mapping[str, Any]], *, strict: bool) -> None:
-        """Insert records; ``strict``: a key that is no field is refused instead of becoming one."""
+    def index(self, primary_key: Any, indexes: Any) -> None:
+        """Note which fields are indexed, in place of those that were: ``create_indexes``."""
+        names = {_cut(one["id"]) for one in self.fields}
+        for members in [primary_key or [], *(indexes or [])]:
+            for name in [members] if isinstance(members, str) else members:
+                if name not in names:
+                    raise invalid("index", f'The field "{members}" is not a valid column name.')
+        if primary_key is not None:
+            self.primary_key = [primary_key] if isinstance(primary_key, str) else list(primary_key)
+        if indexes is not None:
+            self.indexes = [[one] if isinstance(one, str) else list(one) for one in indexes]
+
+    def insert(self, records: Sequence[Any]) -> None:
+        """Insert records: ``upsert_data``."""
         types = {_cut(one["id"]): one.get("type", "text") for one in self.fields}
         made = []
         for number, record in enumerate(records, 1):
+            if not isinstance(record, dict):
+                raise invalid("records", f'row "{number - 1}" is not a json object')
             extra = [key for key in record if key not in types]
-            if extra and strict:
-                raise _invalid("records", f'row "{number}" has extra keys "{", ".join(extra)}"')
-            types |= dict.fromkeys(extra, "text")
+            if extra:
+                raise invalid("records", f'row "{number}" has extra keys "{", ".join(extra)}"')
             made.append({key: self._value(record.get(key), kind, len(records)) for key, kind in types.items()})
-        self.fields += [{"id": key, "type": "text"} for key in types if key not in {_cut(f["id"]) for f in self.fields}]
         for row in made:
             self.serial += 1
+            _full_text(row, len(records))
+            self._unique(row)
             self.rows.append({"_id": self.serial} | row)
+
+    def _unique(self, row: Mapping[str, Any]) -> None:
+        """Refuse a key that is there already: the unique index of ``create_indexes``."""
+        key = [row[name] for name in self.primary_key]
+        if key and None not in key and any([old[name] for name in self.primary_key] == key for old in self.rows):
+            text = "duplicate key value violates unique constraint"
+            raise Refused(409, {"records": [text], "records_row": 0, "__type": "Validation Error"})
 
     def _value(self, value: Any, kind: str, last: int) -> Any:
         if value is None or (value == "" and kind != "text"):
@@ -90,9 +144,56 @@ class Table:
             return int(made) if made == made.to_integral_value() else float(made)
         return made.isoformat() if isinstance(made, date) else made
 
-    def described(self) -> list[dict[str, Any]]:
+    def searched(self, name: str, value: Any) -> Any:
+        """Return a value as ``datastore_search`` shows it: a timestamp without fractions of a second."""
+        kind = next((one.get("type", "text") for one in self.fields if _cut(one["id"]) == name), "")
+        return value[:19] if kind == "timestamp" and value else value
+
+    def shown(self) -> list[dict[str, Any]]:
         """Return the fields as ``datastore_info`` shows them."""
-        return [one | {"type": _SHOWN.get(one.get("type", "text"), one.get("type", "text"))} for one in self.fields]
+        return [
+            one | {"id": _cut(one["id"]), "type": _SHOWN.get(one["type"], one["type"]), "schema": self._schema(one)}
+            for one in self.fields
+        ]
+
+    def _schema(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        name, kind = _cut(one["id"]), one["type"]
+        index = next((each for each in [self.primary_key, *self.indexes] if name in each), None)
+        digest = hashlib.sha1(usedforsecurity=False)
+        digest.update((self.name + ", ".join(f'"{each}"' for each in index or ())).encode())
+        about = {"native_type": _NATIVE.get(kind, kind), "index_name": digest.hexdigest() if index else None}
+        return about | {"is_index": index is not None, "notnull": False, "uniquekey": False}
+
+
+def _full_text(row: Mapping[str, Any], last: int) -> None:
+    """Refuse a row with too many words: ``populate_full_text_trigger`` of ``set_permissions.sql``."""
+    if sum(len(value) for value in row.values() if isinstance(value, str)) < MAX_TSVECTOR // 8:
+        return
+    words = {word.lower() for value in row.values() if value is not None for word in re.findall(r"\w+", str(value))}
+    size = sum(len(word.encode()) + len(word.encode()) % 2 + 4 for word in words)
+    if size > MAX_TSVECTOR:
+        text = f"string is too long for tsvector ({size} bytes, max {MAX_TSVECTOR} bytes)"
+        raise Refused(409, {"records": [text], "records_row": last - 1, "__type": "Validation Error"})
+
+
+def _guessed(value: Any) -> str:
+    """Return the type of a field that is given none: ``_guess_type``."""
+    if isinstance(value, int | float):
+        return "int" if isinstance(value, int) else "float"
+    makes: list[tuple[Callable[[Any], Any], str]] = [
+        (int, "int"),
+        (float, "numeric"),
+        *((partial(_dated, form), "timestamp") for form in _DATES),
+    ]
+    for make, kind in makes:
+        with suppress(TypeError, ValueError):
+            make(value)
+            return kind
+    return "text"
+
+
+def _dated(form: str, value: str) -> datetime:
+    return datetime.strptime(value, form)  # noqa: DTZ007 - as CKAN does
 
 
 def _cut(name: str) -> str:
@@ -100,14 +201,22 @@ def _cut(name: str) -> str:
     return name.encode()[:63].decode(errors="ignore")
 
 
+def _plain(one: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a field with its type under the name that is used here: ``check_fields``."""
+    if "type" in one and _KNOWN_AS.get(one["type"], one["type"]) not in _MAKE:
+        raise invalid("fields", f'"{one["type"]}" is not a valid field type')
+    _check_name(one.get("id"))
+    return dict(one) | ({"type": _KNOWN_AS.get(one["type"], one["type"])} if "type" in one else {})
+
+
 def _check_name(name: Any) -> None:
+    """Refuse what is no field name: ``ckanext/datastore/helpers.py``, ``is_valid_field_name``."""
     if not isinstance(name, str) or not name or name != name.strip() or re.match("_", name) or '"' in name:
-        raise _invalid("fields", f'"{name}" is not a valid field name')
-    if len(name) > 63:  # noqa: PLR2004 - PostgreSQL's, though it means bytes
-        raise _invalid("fields", f'Column heading "{name}" exceeds limit of 63 characters.')
+        raise invalid("fields", f'"{name}" is not a valid field name')
 
 
-def _invalid(key: str, text: str) -> Refused:
+def invalid(key: str, text: str) -> Refused:
+    """Return the refusal of a value, by the field that it was given in."""
     return Refused(409, {key: [text], "__type": "Validation Error"})
 
 

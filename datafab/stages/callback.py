@@ -5,14 +5,17 @@ A flow of its own, run whenever a push has ended, however: so its failures canno
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from datafab.clients.jobs import RedisJobs
-from datafab.domain.datapusher import job_dict
-from datafab.domain.payload import Item, Status
+from datafab.domain.datapusher import job_dict, wanted
+from datafab.domain.payload import CkanFacts, Item, Status
 from datafab.errors import FlowError
 from datafab.stage import Context, Stage
 
+#: CKAN is told even if the former table could not be put back.
+TOLD = frozenset({Status.OK, Status.FAILED})
 #: Log lines that a callback carries: the last ones.
 LINES = 1000
 
@@ -23,7 +26,15 @@ def ended_push(ctx: Context) -> Iterator[Item]:
     job = _jobs(ctx).get(of)
     if not job.final:
         raise FlowError(f"job {of} has not ended: there is nothing to tell yet", code="not_ended", field="of")
-    yield Item(source=f"job:{of}", url=job.params.get("result_url") or None)
+    yield Item(source=f"job:{of}", url=job.params.get("result_url") or None, ckan=_resource(job.params))
+
+
+def _resource(params: Mapping[str, Any]) -> CkanFacts | None:
+    """Return which resource a push was about; None: it did not say."""
+    try:
+        return wanted(params)
+    except FlowError:
+        return None
 
 
 def _jobs(ctx: Context) -> RedisJobs:
@@ -52,8 +63,10 @@ def forget_key(item: Item, ctx: Context) -> Item:
 
 
 STAGES = (
-    Stage(name="ended_push", params=frozenset({"of"}), queue="io", expand=ended_push, provides=frozenset({"url"})),
+    Stage(
+        name="ended_push", params=frozenset({"of"}), queue="io", expand=ended_push, provides=frozenset({"url", "ckan"})
+    ),
     # Ten tries in an hour: as long as it takes to bring a CKAN up again.
-    Stage(name="callback", params=frozenset({"of"}), queue="io", run=callback, retries=9),
+    Stage(name="callback", params=frozenset({"of"}), queue="io", run=callback, wants=TOLD, retries=9),
     Stage(name="forget_key", params=frozenset({"of"}), queue="io", run=forget_key, wants=frozenset(Status)),
 )

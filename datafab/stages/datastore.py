@@ -1,8 +1,9 @@
 """Load a table into the datastore of a CKAN resource: decide the types, replace the table, save the hash.
 
-Nothing is deleted before the whole file has been read and typed. Over HTTP CKAN can neither rename a table nor do two
-things in one transaction, so readers see a growing table while it is loaded; an attempt that is cut short is done
-again from the beginning, and the rows are counted at the end.
+Nothing is deleted before the whole file has been read, typed and checked, and the former table is kept in the store
+(``clients/ckan_former.py``), to be put back by ``ckan_restore`` or ``ckan_recover`` if the load does not end well. Over
+HTTP CKAN can neither rename a table nor do two things in one transaction, so readers see a growing table while it is
+loaded; an attempt that is cut short is done again from the beginning, and the rows are counted at the end.
 """
 
 from __future__ import annotations
@@ -13,22 +14,21 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from datafab.clients.ckan import Ckan
+from datafab.clients.ckan_former import Former, Head
+from datafab.clients.ckan_rows import LONG, Sender, Trial
 from datafab.clients.tablefile import CellsFile, Table, TableFile
 from datafab.domain.chosentypes import Chosen
 from datafab.domain.dayorder import Wish, preferred, settled, warnings, wish
 from datafab.domain.document import analysis_name
 from datafab.domain.loadtypes import Guess, Known, Plan, choices, guess, known, plan
 from datafab.domain.payload import CkanFacts, Item
+from datafab.domain.rowwidth import MAX_ROW, SURE, row_bytes
 from datafab.errors import Fatal, Retriable
 from datafab.stage import Context, Stage
 
-#: Rows of one request, and characters of their values: CKAN's cost is by row, its limit by bytes.
-CHUNK_ROWS = 2000
-CHUNK_CHARS = 2_000_000
 #: ``progress`` hears of the typing every so many rows.
 TELL = 20_000
-
-Record = dict[str, str | None]
 
 
 def ckan_types(item: Item, ctx: Context) -> Item:
@@ -129,39 +129,69 @@ def _types(decided: Plan) -> list[dict[str, str]]:
 def datastore(item: Item, ctx: Context) -> Item:
     """Replace a resource's table by the rows of the file."""
     facts = _facts(item)
+    former = Former(_store(ctx), facts.url, facts.resource)
     if ctx.memo.get("loaded"):
+        former.forget()
         return item
     decided = Plan.model_validate_json(_store(ctx).read_list(str(facts.plan)))
     with _file(item, ctx) as file, _ckan(facts, ctx) as ckan:
-        line = f'Deleting "{facts.resource}" from datastore.'
-        ctx.log.info(line)
-        ckan.datastore_delete(facts.resource)
-        ckan.datastore_create(facts.resource, [field.defined() for field in decided.fields])
-        done = 0
-        for chunk in _chunks(decided.record(cells) for _, cells in file.rows()):
-            done += len(chunk)
-            ctx.check()
-            ckan.datastore_insert(facts.resource, chunk, last=done == decided.rows)
-            ctx.progress(done, decided.rows, "rows")
+        _fits(file, decided, ckan, facts, ctx)
+        _kept(former, ckan, decided, ctx)
+        done = _replaced(file, decided, ckan, facts, ctx)
         _counted(ckan.datastore_info(facts.resource), decided.rows, facts)
     ctx.memo["loaded"] = True
+    former.forget()
     line = f'Successfully pushed {done} entries to "{facts.resource}".'
     ctx.log.info(line)
     return item
 
 
-def _chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Deal records into requests."""
-    chunk: list[Record] = []
-    size = 0
-    for record in records:
-        chunk.append(record)
-        size += sum(len(value) for value in record.values() if value)
-        if len(chunk) == CHUNK_ROWS or size >= CHUNK_CHARS:
-            yield chunk
-            chunk, size = [], 0
-    if chunk:
-        yield chunk
+def _fits(file: Table, decided: Plan, ckan: Ckan, facts: CkanFacts, ctx: Context) -> None:
+    """Refuse a row that the datastore would refuse, as far as can be known before the former table is deleted."""
+    wide = len(decided.fields) > SURE
+    trial = Trial(ckan, facts.resource)
+    for count, (line, cells) in enumerate(file.rows(), 1):
+        if count % TELL == 0:
+            ctx.progress(count, decided.rows, "rows checked")
+        if wide:
+            _narrow(decided, line, cells)
+        if sum(map(len, cells)) > LONG // 4:
+            trial.take(f"line {line}", decided.record(cells))
+
+
+def _narrow(decided: Plan, line: int, cells: Sequence[str]) -> None:
+    """Refuse a row that is wider than a page of PostgreSQL."""
+    record = decided.record(cells)
+    size = row_bytes((field.type.value, record[field.id]) for field in decided.fields)
+    if size > MAX_ROW:
+        msg = (
+            f"line {line}: a row of {len(cells)} columns takes {size} bytes, PostgreSQL keeps {MAX_ROW}: "
+            "publish the table in parts, with fewer columns each"
+        )
+        raise Fatal(msg, code="row_width", field=f"line {line}")
+
+
+def _kept(former: Former, ckan: Ckan, decided: Plan, ctx: Context) -> None:
+    """Keep the former table, unless it is kept from a load of it that was cut short."""
+    head = former.head()
+    if head is not None and former.debris(ckan, head):
+        return
+    ctx.progress(0, decided.rows, "rows; the former ones are kept")
+    shown = ckan.resource_show(former.resource)
+    names = tuple(field.id for field in decided.fields)
+    head = Head(url=former.url, resource=former.resource, job=ctx.job, hash=shown.get("hash") or None)
+    alive = partial(ctx.progress, 0, decided.rows, "rows; the former ones are kept")
+    former.keep(ckan, head.evolve(loading=names, rows=decided.rows), alive)
+
+
+def _replaced(file: Table, decided: Plan, ckan: Ckan, facts: CkanFacts, ctx: Context) -> int:
+    """Delete the table and load the file; return how many rows it had."""
+    line = f'Deleting "{facts.resource}" from datastore.'
+    ctx.log.info(line)
+    ckan.datastore_delete(facts.resource)
+    ckan.datastore_create(facts.resource, [field.defined() for field in decided.fields])
+    sender = Sender(ckan, facts.resource, decided.rows, lambda done: ctx.progress(done, decided.rows, "rows"))
+    return sender.send((f"line {line}", decided.record(cells)) for line, cells in file.rows())
 
 
 def _counted(info: Mapping[str, Any] | None, rows: int, facts: CkanFacts) -> None:
@@ -195,6 +225,7 @@ STAGES = (
         params=frozenset(),
         queue="io",
         run=datastore,
+        after="callback",
         requires=frozenset({"ckan", "store", "sha256", "analysis"}),
     ),
     Stage(name="ckan_hash", params=frozenset(), queue="io", run=ckan_hash, requires=frozenset({"ckan"})),

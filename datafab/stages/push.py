@@ -13,10 +13,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from datafab.clients.ckan import allowed, root
+from datafab.clients.ckan import allowed
+from datafab.clients.ckan_former import Former
 from datafab.clients.fetch import Transform
 from datafab.clients.refusal import shown
 from datafab.domain.address import url_parts
+from datafab.domain.datapusher import wanted
 from datafab.domain.dayorder import wish
 from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CkanFacts, Item, Status
@@ -46,28 +48,6 @@ def _asked(ctx: Context) -> CkanFacts:
     return facts
 
 
-def wanted(params: Mapping[str, Any]) -> CkanFacts:
-    """Return which resource of which CKAN a job's parameters name.
-
-    Raises:
-        FlowError: something is missing; the messages are those that CKAN's users know.
-    """
-    metadata = params.get("metadata") if "job_type" in params or "metadata" in params else params
-    if not isinstance(metadata, Mapping) or not metadata:
-        raise FlowError("Metadata missing", code="bad_request", field="metadata")
-    texts = {name: str(metadata.get(name) or "") for name in ("resource_id", "ckan_url")}
-    if not texts["resource_id"]:
-        raise FlowError("No id provided.", code="bad_request", field="resource_id")
-    if not texts["ckan_url"]:
-        raise FlowError("No ckan_url provided.", code="bad_request", field="ckan_url")
-    return CkanFacts(
-        url=root(texts["ckan_url"]),
-        resource=texts["resource_id"],
-        ignore_hash=metadata.get("ignore_hash") is True,
-        set_url_type=metadata.get("set_url_type") is True,
-    )
-
-
 def ckan_resource(item: Item, ctx: Context) -> Item:
     """Ask CKAN for a resource, once this job is the only one that loads it."""
     facts = item.ckan or _asked(ctx)
@@ -78,7 +58,9 @@ def ckan_resource(item: Item, ctx: Context) -> Item:
     resource = _shown(facts, ctx)
     if resource.get("url_type") == "datastore":
         raise Skippable("Dump files are managed with the Datastore API", code="datastore", field="url_type")
-    known = resource.get("hash") if resource.get("datastore_active", True) else None
+    # Where a load was cut short the hash says nothing of what is in the table.
+    whole = Former(ctx.services.store(ctx.services.settings.store), facts.url, facts.resource).head() is None
+    known = resource.get("hash") if whole and resource.get("datastore_active", True) else None
     # What a stage before found unchanged need not be what CKAN has.
     item = item.evolve(ckan=facts.evolve(hash=known or None), status=Status.OK)
     return item if item.sha256 else _located(item, resource)
@@ -88,12 +70,15 @@ def _shown(facts: CkanFacts, ctx: Context) -> dict[str, Any]:
     key = ctx.services.secrets.get(ctx.job, "api_key")
     with ctx.services.ckan(facts.url, key) as ckan:
         try:
-            return ckan.resource_show(facts.resource)
+            resource = ckan.resource_show(facts.resource)
         except Fatal as error:
             if error.code != "ckan_404" or ctx.memo.get("looked"):
                 raise
             ctx.memo["looked"] = True
             raise Wait(error.message, delay=SLOW, code=error.code) from error
+        # A public resource is shown whatever the key: better told now than after the download.
+        ckan.may_write(facts.resource)
+        return resource
 
 
 def _located(item: Item, resource: Mapping[str, Any]) -> Item:

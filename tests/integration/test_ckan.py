@@ -236,9 +236,11 @@ LONG, LONGER = "é" * 31, "é" * 30 + "_2"
 class Push:
     """The flow without workers: its stages one after the other, here."""
 
-    def __init__(self, site: Site, home: Path) -> None:
+    def __init__(self, site: Site, home: Path, *, behind: Site | None = None) -> None:
         self.site = site
         self.home = home
+        #: the same CKAN without what stands in front of it
+        self.behind = behind or site
 
     def __call__(self, resource: str, **metadata: Any) -> tuple[Counts, MemoryJobs]:
         jobs, secrets = MemoryJobs(), MemorySecrets()

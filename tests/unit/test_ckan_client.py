@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from datafab.clients.callback import Callback
-from datafab.clients.ckan import Ckan, allowed, root
+from datafab.clients.ckan import Ckan, allowed
 from datafab.clients.fetch import Fetcher
 from datafab.clients.store import Store
+from datafab.domain.datapusher import root
 from datafab.domain.payload import MAX_MESSAGE, Batch, CkanFacts, Item
 from datafab.errors import DatafabError, Fatal, Retriable
 from datafab.sandbox.ckan import Sandbox, ckan

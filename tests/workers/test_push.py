@@ -279,14 +279,16 @@ def test_a_workbook_is_pushed_too(bench: Bench, sandbox: Sandbox, portal: Site):
 def test_what_ckan_refuses_fails_the_push_in_its_words(
     bench: Bench, sandbox: Sandbox, portal: Site, planned: tuple[str, int, str], message: str
 ):
-    sandbox.failures.append(planned)
+    # The first insert is empty, and asks but whether the key may write.
+    sandbox.failures += [planned] * (2 if planned[0] == "datastore_upsert" else 1)
     job = bench.end(push(sandbox, sandbox.add(portal.url("/communes.csv"))))
     assert message in failure(job)
     assert f"/api/3/action/{planned[0]}" in failure(job)
 
 
 def test_a_ckan_that_is_ill_for_a_moment_is_asked_again(bench: Bench, sandbox: Sandbox, portal: Site):
-    sandbox.failures += [("datastore_upsert", 503, "<html>maintenance</html>"), ("resource_patch", 500, "oops")]
+    sandbox.failures += [("datastore_upsert", 503, "<html>maintenance</html>"), ("datastore_create", 502, "")]
+    sandbox.failures += [("resource_patch", 500, "oops")]
     resource = sandbox.add(portal.url("/communes.csv"))
     job = bench.end(push(sandbox, resource))
     assert job.status == JobStatus.SUCCEEDED
@@ -334,6 +336,95 @@ def test_a_killed_worker_in_the_middle_of_a_load_costs_no_row_and_doubles_none(
     assert sandbox.calls["datastore_create"] == 2
     assert portal.hits["/long.csv"] == 1
     assert sandbox.resources[resource]["hash"]
+
+
+LONG = b"code;n\n" + b"".join(b"%06d;%d\n" % (n, n) for n in range(9_500))
+SHOWN = [{"_id": 1, "a": "old"}]
+
+
+def loading(sandbox: Sandbox, portal: Site) -> str:
+    """Return a resource with a table from before, whose file takes several slow requests."""
+    portal.answers["/long.csv"] = Answer(LONG)
+    resource = sandbox.add(portal.url("/long.csv"))
+    filled(sandbox, resource)
+    sandbox.delay = 0.3
+    return resource
+
+
+def in_the_middle(sandbox: Sandbox, resource: str) -> bool:
+    table = sandbox.tables.get(resource)
+    return table is not None and len(table.rows) > 1000
+
+
+def restored(sandbox: Sandbox, resource: str) -> bool:
+    table = sandbox.tables.get(resource)
+    return table is not None and table.rows == SHOWN and bool(sandbox.resources[resource]["datastore_active"])
+
+
+def test_a_push_that_is_cancelled_in_its_load_gives_the_former_table_back(
+    bench: Bench, sandbox: Sandbox, portal: Site, pusher: FlaskClient
+):
+    resource = loading(sandbox, portal)
+    sent = pusher.post("/datapusher/job", json=submission(sandbox, resource)).json
+    until(lambda: in_the_middle(sandbox, resource), 30, 0.01)
+    assert jobs().end(sent["aps_job_id"], JobStatus.CANCELLED)
+    told = hook(sandbox)
+    assert (told["status"], told["error"]["message"]) == ("error", "the job was cancelled")
+    assert restored(sandbox, resource)
+    until(lambda: not bench.redis.keys("datafab:1:secret:*"), 10)
+
+
+def test_a_push_within_another_flow_gives_the_former_table_back_too(
+    bench: Bench, sandbox: Sandbox, portal: Site, tmp_path: Path
+):
+    resource = loading(sandbox, portal)
+    (tmp_path / "endpoint.csv").write_text(f"endpoint,endpoint-url\n,{portal.url('/long.csv')}\n", encoding="utf-8")
+    given = {"endpoints": str(tmp_path / "endpoint.csv"), "collection": str(tmp_path), "then": ["analyse", "push"]}
+    given |= {"save_csv": True, "ckan_url": sandbox.url, "resource_id": resource}
+    job, _ = start("collect", given, secrets={"api_key": TOKEN})
+    until(lambda: in_the_middle(sandbox, resource), 30, 0.01)
+    assert jobs().end(job.id, JobStatus.CANCELLED)
+    until(lambda: restored(sandbox, resource), 30)
+    until(lambda: not bench.redis.keys("datafab:1:secret:*"), 10)
+    until((tmp_path / "log.csv").exists, 30)  # what else follows, follows too
+
+
+def test_a_load_that_kills_its_workers_is_parked_and_the_former_table_is_back(
+    bench: Bench, sandbox: Sandbox, portal: Site, pusher: FlaskClient
+):
+    resource = loading(sandbox, portal)
+    job = pusher.post("/datapusher/job", json=submission(sandbox, resource)).json["aps_job_id"]
+    # A death in a process of threads is nobody's fault yet; those after it are.
+    for attempt in range(2, 6):
+        until(lambda attempt=attempt: sandbox.calls["datastore_create"] >= attempt, 60, 0.01)
+        until(lambda: in_the_middle(sandbox, resource) or bench.job(job).final, 60, 0.01)
+        if bench.job(job).final:
+            break
+        for name in ("io", "cpu"):
+            bench.cluster.parts[name].kill()
+            bench.cluster.start(name)
+    until(lambda: bench.job(job).final, 60)
+    assert bench.job(job).status == JobStatus.PARKED
+    assert hook(sandbox)["status"] == "error"
+    assert restored(sandbox, resource)
+
+
+def test_a_worker_killed_while_it_restores_does_it_again(bench: Bench, sandbox: Sandbox, portal: Site):
+    portal.answers["/long.csv"] = Answer(LONG)
+    resource = sandbox.add(portal.url("/long.csv"))
+    create = {"resource_id": resource, "force": True, "fields": OLD}
+    sandbox.answer("datastore_create", create | {"records": [{"a": f"{n}"} for n in range(4000)]}, TOKEN)
+    before = list(sandbox.tables[resource].rows)
+    sandbox.failures.append(("datastore_create", 409, '{"error": {"fields": ["no"]}}'))
+    sandbox.delay = 0.5
+    job = push(sandbox, resource)
+    # The table that grows now is the former one.
+    until(lambda: (table := sandbox.tables.get(resource)) and 0 < len(table.rows) < 4000, 30, 0.01)
+    bench.cluster.parts["io"].kill()
+    bench.cluster.start("io")
+    ended = bench.end(job, 60)
+    assert "answered 409: fields: no; the table was restored: the 4000 rows from before" in failure(ended)
+    assert sandbox.tables[resource].rows == before
 
 
 def test_ckan_submits_and_is_called_back(bench: Bench, sandbox: Sandbox, portal: Site, pusher: FlaskClient):

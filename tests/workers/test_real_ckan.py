@@ -14,6 +14,7 @@ import requests
 from werkzeug.serving import make_server
 
 from datafab.clients.jobs import RedisJobs, connect
+from datafab.domain.job import JobStatus
 from datafab.services import Services
 from tests.servers.celery import Cluster, until
 from tests.servers.ckan import RealCkan, missing, real_ckan
@@ -22,11 +23,12 @@ from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from webhook import create_app
 from workers.canvas import start
+from workers.cluster import jobs
 
 
 @pytest.fixture
-def ckan(tmp_path: Path) -> Iterator[RealCkan]:
-    """A CKAN that submits to our webhook, and workers behind that."""
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """Workers."""
     if why := missing():
         assert os.environ.get("CI") != "true", why
         pytest.skip(why)
@@ -34,15 +36,21 @@ def ckan(tmp_path: Path) -> Iterator[RealCkan]:
         cluster = Cluster(redis.url, tmp_path, app="workers", DATAFAB_ALLOW_PRIVATE_HOSTS="127.0.0.1/32")
         bench = Bench(cluster, redis)
         bench.mend()
-        services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(redis.url)))
-        server = make_server("127.0.0.1", 0, create_app(bench.settings, services, start), threaded=True)
-        Thread(target=server.serve_forever, daemon=True).start()
-        with real_ckan(f"http://127.0.0.1:{server.server_port}/datapusher/") as ckan:
-            yield ckan
-        server.shutdown()
-        server.server_close()
-        services.close()
+        yield bench
         cluster.stop()
+
+
+@pytest.fixture
+def ckan(bench: Bench) -> Iterator[RealCkan]:
+    """A CKAN that submits to our webhook."""
+    services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.server.url)))
+    server = make_server("127.0.0.1", 0, create_app(bench.settings, services, start), threaded=True)
+    Thread(target=server.serve_forever, daemon=True).start()
+    with real_ckan(f"http://127.0.0.1:{server.server_port}/datapusher/") as ckan:
+        yield ckan
+    server.shutdown()
+    server.server_close()
+    services.close()
 
 
 def ask(ckan: RealCkan, action: str, **given: Any) -> Any:
@@ -80,3 +88,30 @@ def test_ckan_submits_by_itself_is_called_back_and_shows_the_log(ckan: RealCkan)
         gone = ask(ckan, "resource_create", package_id=package, url=portal.url("/gone.csv"), format="CSV")
         told = ended(ckan, gone["id"], "error")
         assert "the server answered 404" in told["task_info"]["error"]["message"]
+
+
+def rows(ckan: RealCkan, resource: str) -> list[dict[str, Any]]:
+    answer = requests.get(f"{ckan.url}/api/3/action/datastore_search", {"resource_id": resource}, timeout=60)
+    return answer.json()["result"]["records"] if answer.status_code == 200 else []
+
+
+def test_a_worker_is_killed_and_the_push_cancelled_in_its_load(ckan: RealCkan, bench: Bench):
+    lines = b"".join(b"%06d;%d\n" % (n, n) for n in range(30_000))
+    # No name that CKAN takes for a CSV, or it would submit the resource itself.
+    with Site({"/long": Answer(b"code;n\n" + lines)}) as portal:
+        package = ask(ckan, "package_create", name=f"p-{uuid.uuid4().hex}")["id"]
+        made = ask(ckan, "resource_create", package_id=package, url=portal.url("/long"), format="")["id"]
+        given = {"resource_id": made, "force": True, "fields": [{"id": "a", "type": "text", "info": {"label": "A"}}]}
+        ask(ckan, "datastore_create", **given, records=[{"a": "old"}, {"a": None}], primary_key=["a"])
+        params = {"ckan_url": ckan.url, "resource_id": made}
+        job, _ = start("push", {"metadata": params}, secrets={"api_key": ckan.token})
+        until(lambda: any("code" in row for row in rows(ckan, made)), 30, 0.02)
+        bench.cluster.parts["io"].kill()
+        bench.cluster.start("io")
+        until(lambda: not any("code" in row for row in rows(ckan, made)), 60, 0.02)
+        until(lambda: any("code" in row for row in rows(ckan, made)), 60, 0.02)
+        assert jobs().end(job.id, JobStatus.CANCELLED)
+        until(lambda: [row.get("a") for row in rows(ckan, made)] == ["old", None], 60)
+        assert ask(ckan, "resource_show", id=made)["datastore_active"]
+        (field,) = ask(ckan, "datastore_info", id=made)["fields"]
+        assert (field["type"], field["info"]) == ("text", {"label": "A"})
