@@ -7,6 +7,7 @@ from datafab.stages import (
     again,
     analyse,
     archive,
+    archive_deliver,
     archive_plan,
     callback,
     catalogue,
@@ -39,6 +40,7 @@ STAGES: dict[str, Stage] = {
         datastore,
         callback,
         archive_plan,
+        archive_deliver,
         archive,
         publish,
     )
