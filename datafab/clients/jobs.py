@@ -8,7 +8,7 @@ Keys, all below ``datafab:1:``
 | ``job:<id>`` | hash | the job; ``n:<stage>:<status>`` and ``b:<stage>`` count, ``s:`` and ``l:`` say since when |
 | ``job:<id>:log`` | list | its last log lines, JSON |
 | ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
-| ``job:<id>:done:<stage>:<batch>`` | hash | what is done of a batch: item index -> item; ``m:<index>``, ``r:<index>``: notes on it |
+| ``job:<id>:done:<stage>:<batch>`` | hash | what is done of it: index -> item; ``m:<index>``, ``r:<index>``: notes |
 | ``job:<id>:rows`` | set | the job's ledger rows that are alive (``workers/ledger.py``) |
 | ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
 | ``parked`` | sorted set | ids of parked jobs, by the time at which they are forgotten |
