@@ -18,8 +18,8 @@ ARCHIVE = "ARCHIVE"
 class Claims:
     """The things of one integration: its upload, its stored data, and the execution between them.
 
-    An entity is ours when it bears the mark. One without any mark becomes ours, and is tagged, only where it is certain
-    that datafab created it and died before it could tag it.
+    An entity is ours when it bears the mark. One without any mark is ours only where it is certain that datafab created
+    it and died before it could tag it.
     """
 
     store: Datastore
@@ -36,7 +36,7 @@ class Claims:
             whole = self.store.upload(str(listed["_id"]))
             if whole is not None:
                 if self._bears(whole) or self._signed(whole):
-                    return self._tagged("uploads", whole)
+                    return whole
                 others.append(whole)
         if others:
             raise foreign_upload(others[0], self.mark)
@@ -49,9 +49,9 @@ class Claims:
             Fatal: it does not bear the mark.
         """
         whole = self.store.upload(upload)
-        if whole is None or self._bears(whole):
+        if whole is None or self._bears(whole) or self._signed(whole):
             return whole
-        if self._signed(whole) or self._filled(whole):
+        if self._filled(whole):
             return self._tagged("uploads", whole)
         raise foreign_upload(whole, self.mark)
 
@@ -64,7 +64,7 @@ class Claims:
         return self._tagged("uploads", whole, content)
 
     def tag_content(self, upload: str, content: str) -> None:
-        """Note which content our upload is filled with from here on."""
+        """Tag our upload, with the content that it is filled with from here on."""
         self.store.tag("uploads", upload, self.mark.tags(content))
 
     def output(self, name: str) -> Document | None:

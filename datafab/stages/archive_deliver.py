@@ -64,6 +64,8 @@ def _closed(upload: Mapping[str, Any], files: _Files, claims: Claims, ctx: Conte
     """
     store, name, status = claims.store, str(upload["_id"]), str(upload.get("status"))
     what = f"{files.integration.name}: checks"
+    if status in {"OPEN", "CREATED"} or (status == "UNSTABLE" and not ctx.memo.get("closed")):
+        _without_lists_of_others(upload, store)
     if status == "UNSTABLE" and not ctx.memo.get("closed"):
         # By a job before this one: what was wrong may have been mended, and may be any of its files.
         ctx.memo["anew"] = True
@@ -92,20 +94,20 @@ def _closed(upload: Mapping[str, Any], files: _Files, claims: Claims, ctx: Conte
 
 
 def _filled(upload: Mapping[str, Any], files: _Files, claims: Claims, ctx: Context) -> None:
-    """Fill our open upload with this content; what an earlier run has sent of it stays.
-
-    Raises:
-        Fatal: somebody else has put a list of md5 sums there.
-    """
+    """Fill our open upload with this content; what an earlier run has sent of it stays."""
     store, name, content = claims.store, str(upload["_id"]), files.content
-    lists = foreign_lists(store.tree(name))
-    if lists:
-        raise _other_files(upload, f"holds the md5 list {lists[0]!r}, which datafab did not send")
     if ctx.memo.get("anew") or content_of(upload) != content.digest:
         empty(store, name)
         claims.tag_content(name, content.digest)
         ctx.memo["anew"] = False
     fill(store, name, content, files.sources, lambda done: ctx.progress(done, len(content.parts), "files"))
+
+
+def _without_lists_of_others(upload: Mapping[str, Any], store: Datastore) -> None:
+    """Raise if somebody else has put a list of md5 sums into our upload: the files may be theirs, too."""
+    lists = foreign_lists(store.tree(str(upload["_id"])))
+    if lists:
+        raise _other_files(upload, f"holds the md5 list {lists[0]!r}, which datafab did not send")
 
 
 def _recognised(upload: Mapping[str, Any], files: _Files, store: Datastore) -> None:

@@ -509,7 +509,7 @@ def test_files_of_before_are_no_part_of_an_open_upload(bench: Bench, sandbox: Sa
     assert made(sandbox)["POST uploads"] == 1
 
 
-@pytest.mark.parametrize("state", ["OPEN", "CLOSED"])
+@pytest.mark.parametrize("state", ["OPEN", "CLOSED", "UNSTABLE"])
 def test_an_upload_of_ours_with_the_md5_list_of_somebody_else_is_left_as_it_is(
     bench: Bench, sandbox: Sandbox, tmp_path: Path, state: str
 ):
@@ -517,9 +517,11 @@ def test_an_upload_of_ours_with_the_md5_list_of_somebody_else_is_left_as_it_is(
     assert bench.end(begun(planned(tmp_path))).counts.failed == 1
     sandbox.control.forget()
     (upload,) = sandbox.uploads.values()
-    upload["md5"] = {"CANTON.md5": "0  data/CANTON.zip\n"}
+    ((_, digest),) = upload["files"].values()
+    upload["md5"] = {"CANTON.md5": f"{digest if state == 'CLOSED' else 0}  data/CANTON.zip\n"}
     if state == "OPEN":
         upload["state"] = "OPEN"
+    assert sandbox.state(upload) == state
     before = copy.deepcopy(upload)
     sandbox.stored.clear()
     code, said = failure(bench.end(begun(planned(tmp_path))))
