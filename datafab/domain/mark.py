@@ -69,13 +69,13 @@ def content_of(entity: Mapping[str, Any]) -> str:
 
 def foreign_upload(upload: Mapping[str, Any], mark: Mark) -> Fatal:
     """Return the refusal of an upload that is not ours."""
-    msg = f"an upload called {_stated(upload, mark)}: delete it, or give this integration another name"
+    msg = f"an upload called {_stated(upload, mark, 'is')}: delete it, or give this integration another name"
     return Fatal(msg, code="entrepot_upload", field="name")
 
 
 def foreign_output(stored: Mapping[str, Any], mark: Mark) -> Fatal:
     """Return the refusal of stored data that are not ours."""
-    msg = f"stored data called {_stated(stored, mark)}: delete them, or give this output another name"
+    msg = f"stored data called {_stated(stored, mark, 'are')}: delete them, or give this output another name"
     return Fatal(msg, code="entrepot_output", field="output.name")
 
 
@@ -88,10 +88,10 @@ def earlier_output(stored: Mapping[str, Any]) -> Fatal:
     return Fatal(msg, code="entrepot_output", field="output.name")
 
 
-def _stated(entity: Mapping[str, Any], mark: Mark) -> str:
+def _stated(entity: Mapping[str, Any], mark: Mark, verb: str) -> str:
     """Return an entity's name, id, type and status, and what is known of its maker."""
     bears = tags_of(entity).get(TAG)
-    maker = f"its tag {TAG} is {bears!r}, that of another plan" if bears else f"it has no tag {TAG}={mark.key}"
+    tag = f"the tag {TAG}={bears} is that of another plan" if bears else f"there is no tag {TAG}={mark.key}"
     facts = ", ".join(str(entity[key]) for key in ("_id", "type", "status") if entity.get(key))
-    said = f"this plan did not make it ({maker}), so it was left unchanged"
-    return f"{entity.get('name')!r} is there already ({facts}), and {said}"
+    name = entity.get("name")
+    return f"{name!r} {verb} there already ({facts}), not made by this plan ({tag}), and left unchanged"

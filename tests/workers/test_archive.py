@@ -345,7 +345,7 @@ def test_an_output_of_that_name_is_not_overwritten(bench: Bench, sandbox: Sandbo
     sandbox.control.forget()
     code, said = failure(bench.end(begun(planned(tmp_path, name="CANTON_2027"))))
     (stored,) = sandbox.stored.values()
-    assert (code, stored["_id"] in said, "that of another plan" in said) == ("entrepot_output", True, True), said
+    assert (code, stored["_id"] in said, "is that of another plan" in said) == ("entrepot_output", True, True), said
     assert not made(sandbox)
 
 
