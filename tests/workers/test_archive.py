@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from datafab.sandbox.archives import COPY, Sandbox, Timings
 from datafab.sandbox.control import Control, Fault, serving
 from datafab.sandbox.entrepot import deliver, entrepot
 from datafab.services import Services
-from datafab.settings import child_environment
+from datafab.settings import PREFIX, child_environment
 from tests.servers.celery import Cluster, until
 from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
@@ -299,6 +300,30 @@ def test_an_execution_that_hangs_is_aborted_in_time(bench: Bench, sandbox: Sandb
     code, said = failure(job)
     assert (code, "WAITING CREATED for more than 1 s; aborted: " in said) == ("timed_out", True), said
     assert [sandbox.status(each) for each in sandbox.executions.values()] == ["ABORTED"]
+
+
+def test_notes_of_the_version_before_are_read_from_redis(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    """It kept the runner's notes among the stage's own: here an item whose time has not come, after five failures."""
+    sandbox.ends = "WAITING"
+    job = begun(planned(tmp_path))
+    until(lambda: any("launched" in each for each in list(sandbox.executions.values())), 30)
+    bench.cluster.parts["io"].kill()
+    key = f"{PREFIX}job:{job}:done:execute:-"
+    until(lambda: bench.redis.hexists(key, "m:0"), 10)
+    memo = json.loads(bench.redis.hget(key, "m:0"))
+    former = {"_since": time.time(), "_due": time.time() + 0.5, "_failures": 5, "_why": "busy"}
+    bench.redis.hset(key, "m:0", json.dumps(memo | former))
+    bench.redis.hdel(key, "r:0")
+    ((kept, waiting),) = jobs().memo(job, "execute", None).values()
+    assert (kept, waiting) == (memo | former, None)
+    bench.mend()
+    until(lambda: bench.redis.hexists(key, "r:0"), 60)
+    ((kept, waiting),) = jobs().memo(job, "execute", None).values()
+    assert not former.keys() & kept.keys()
+    assert waiting
+    assert waiting["since"] == former["_since"]
+    sandbox.ends = "SUCCESS"
+    finished(sandbox, bench.end(job, 60))
 
 
 def test_a_callback_is_a_hint_to_look_now(bench: Bench, sandbox: Sandbox, tmp_path: Path):
