@@ -3,8 +3,8 @@
 The raiser chooses the family, one place (the runner) acts on it::
 
     DatafabError
-    ├── Wait         not ready yet: no failure, costs nothing, looked at again after a delay
-    ├── Retriable    failed, may work later: costs retry budget, then the item fails
+    ├── Wait         not ready yet: no failure, costs nothing, looked at again after a delay; ends a row of failures
+    ├── Retriable    failed, may work later: too many of these in a row, and the item fails
     ├── Skippable    this item, on purpose
     ├── Fatal        this item will never work
     ├── FlowError    the whole job: bad parameters, a service that is not configured
@@ -57,17 +57,34 @@ class _Later(DatafabError):
 
 
 class Wait(_Later):
-    """Not ready yet; look again after ``delay`` seconds (default 5). No failure, no cost."""
+    """Not ready yet; look again after ``delay`` seconds (default 5). No failure, no cost.
+
+    Attributes:
+        looked: whether what is waited for has answered, so that failures before this no longer count. False where
+            nothing was asked, as for a turn or a gate, or where this stands for a failure that is counted elsewhere.
+    """
 
     default_delay = 5.0
     delay: float
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        delay: float | None = None,
+        looked: bool = True,
+        code: str | None = None,
+        field: str | None = None,
+    ) -> None:
+        super().__init__(message, delay=delay, code=code, field=field)
+        self.looked = looked
 
 
 class Retriable(_Later):
     """Failed now, may work later; ``delay`` in seconds, or None for the usual backoff.
 
     Attributes:
-        budget: failures after which this one is final, where its raiser knows better than the stage.
+        budget: failures in a row after which this one is final, where its raiser knows better than the stage.
     """
 
     def __init__(

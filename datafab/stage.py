@@ -43,7 +43,7 @@ class Context:
     log: FilteringBoundLogger
     #: raises Lost when the job was cancelled or this attempt no longer counts
     check: Callable[[], None]
-    #: progress(done, total, unit), for an item that takes long
+    #: progress(done, total, unit), for an item that takes long; coming further than ever ends a row of failures
     progress: Callable[[int, int | None, str], None]
     #: this stage's and item's own notes, kept over restarts of the same job; JSON values
     memo: MutableMapping[str, Any]
@@ -94,8 +94,8 @@ class Stage:
     deadline: float = 3600.0
     #: seconds that an item may wait in this stage, all its Waits and retries together
     patience: float = 24 * 3600.0
-    #: how often an item may fail with Retriable before it has failed
-    retries: int = 3
+    #: how often an item may fail with Retriable in a row before it has failed; None: as long as its patience lasts
+    retries: int | None = 3
     #: the flow that is run whenever a job with this stage has ended, however: its parameter ``of`` is the job's id
     after: str = ""
 

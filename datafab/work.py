@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import UserDict
+from collections import UserDict, defaultdict
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from datafab.clients.jobs import AWAY, Record
 from datafab.domain.backoff import next_delay
 from datafab.domain.payload import Batch, Item, Status
+from datafab.domain.waiting import Waiting
 from datafab.errors import DatafabError, Fatal, FlowError, Lost, Parked, Retriable, Skippable, Wait
 from datafab.services import Services
 from datafab.stage import Context, Outcome, Stage, no_cluster
@@ -74,6 +76,9 @@ class Work:
     items: list[Item]
     done: dict[int, Item] = field(default_factory=dict)
     memos: dict[int, dict[str, Any]] = field(default_factory=dict)
+    waiting: defaultdict[int, Waiting] = field(default_factory=lambda: defaultdict(Waiting))
+    #: items that have come further in this attempt than in any before
+    advanced: set[int] = field(default_factory=set)
     records: list[Record] = field(default_factory=list)
     lines: list[dict[str, Any]] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
@@ -82,7 +87,11 @@ class Work:
     def __post_init__(self) -> None:
         if self.attempt.again:
             key = (self.batch.job, self.stage.name, self.batch.number)
-            self.done, self.memos = self.services.jobs.done(*key), self.services.jobs.memo(*key)
+            self.done = self.services.jobs.done(*key)
+            for index, (memo, waiting) in self.services.jobs.memo(*key).items():
+                whole = index == WHOLE
+                self.waiting[index] = Waiting.split(memo, whole=whole) if waiting is None else Waiting.load(waiting)
+                self.memos[index] = memo
 
     def context(self, index: int = WHOLE) -> Context:
         """Return what the stage sees, for one item or for all."""
@@ -101,37 +110,40 @@ class Work:
             created=self.attempt.created,
             log=log,
             check=self.attempt.check,
-            progress=self._progress,
+            progress=partial(self._progress, index),
             memo=self.memo(index),
             enqueue=self.attempt.enqueue,
         )
 
     def memo(self, index: int) -> Memo:
         """Return an item's notes; what is put into them is kept at once, while this attempt counts."""
-        return Memo(self.memos.setdefault(index, {}), lambda notes: self._keep(index, notes))
+        return Memo(self.memos.setdefault(index, {}), lambda _: self._keep(index))
 
-    def _keep(self, index: int, notes: dict[str, Any]) -> None:
-        batch, holder = self.batch, self.attempt.holder
-        if not self.services.jobs.keep_memo(batch.job, self.stage.name, batch.number, index, notes, holder=holder):
+    def _keep(self, index: int) -> None:
+        """Keep what is noted of an item, by its stage and by the runner."""
+        key = (self.batch.job, self.stage.name, self.batch.number, index)
+        memo, waiting = self.memos.setdefault(index, {}), self.waiting[index].dump()
+        if not self.services.jobs.keep_memo(*key, memo, waiting=waiting, holder=self.attempt.holder):
             raise Lost("this attempt no longer counts")
 
     @property
     def in_hand(self) -> int | None:
         """The item that was worked on when the last attempt died, if that is known."""
-        return self.memos.get(WHOLE, {}).get("at")
+        return self.waiting[WHOLE].at
 
     def take(self, index: int) -> None:
         """Note which item is in hand, should it kill this process; what is done before it is kept when one did."""
-        self.memo(WHOLE)["at"] = index
+        self.waiting[WHOLE].at = index
+        self._keep(WHOLE)
         if self.attempt.suspect:
             self.flush()
 
     def resting(self, index: int) -> bool:
         """Say whether an item's time has not come yet; it waits with the others then."""
-        notes = self.memos.get(index, {})
-        left = 0.0 if self.attempt.hastened else float(notes.get("_due", 0)) - time.time()
+        waiting = self.waiting[index]
+        left = 0.0 if self.attempt.hastened else waiting.due - time.time()
         if left > 0:
-            self.waits.append(Wait(notes.get("_why", ""), delay=left))
+            self.waits.append(Wait(waiting.why, delay=left))
         return left > 0
 
     def settle(self, index: int, outcome: Outcome, *, touched: bool = True) -> None:
@@ -165,22 +177,37 @@ class Work:
 
     def later(self, index: int, outcome: Wait | Retriable) -> Wait | Fatal:
         """Turn a Wait or a failure into the next look, or into a failure when patience or budget are spent."""
-        notes = self.memos.setdefault(index, {})
-        since = notes.setdefault("_since", time.time())
+        waiting, now = self.waiting[index], time.time()
+        waiting.since = now if waiting.since is None else waiting.since
         delay = outcome.delay
         if isinstance(outcome, Retriable):
-            notes["_failures"] = failures = notes.get("_failures", 0) + 1
-            budget = self.stage.retries if outcome.budget is None else outcome.budget
-            backoff = next_delay(failures, budget, self.services.settings.retry_delay)
+            backoff = self._failed_again(index, outcome)
             if backoff is None:
-                return Fatal(f"{outcome.message} ({failures} tries)", code=outcome.code, field=outcome.field)
+                return Fatal(f"{outcome.message} ({waiting.failures} tries)", code=outcome.code, field=outcome.field)
             delay = backoff if delay is None else delay
             self.say("info", f"{outcome.message}; again in {delay:.0f} s", **self._source(index))
+        elif outcome.looked:
+            waiting.failures = 0
         assert delay is not None
-        if time.time() + delay > since + self.stage.patience:
-            return Fatal(f"{outcome.message}: given up after {self.stage.patience:.0f} s", code=outcome.code)
-        self._keep(index, notes | {"_due": time.time() + delay, "_why": outcome.message})
+        if now + delay > waiting.since + self.stage.patience:
+            return Fatal(f"{outcome.message}: {self._given_up(outcome)}", code=outcome.code)
+        waiting.due, waiting.why = now + delay, outcome.message
+        self._keep(index)
         return Wait(outcome.message, delay=delay, code=outcome.code)
+
+    def _failed_again(self, index: int, outcome: Retriable) -> float | None:
+        """Count a failure; return the seconds until the next try, None when there were too many in a row."""
+        waiting = self.waiting[index]
+        waiting.failures = 1 if index in self.advanced else waiting.failures + 1
+        budget = self.stage.retries if outcome.budget is None else outcome.budget
+        return next_delay(waiting.failures, budget, self.services.settings.retry_delay)
+
+    def _given_up(self, outcome: Wait | Retriable) -> str:
+        """Say why there is no next look: patience is spent, or a server asks for a longer break than it lasts."""
+        patience = self.stage.patience
+        if isinstance(outcome, Retriable) and outcome.delay is not None and outcome.delay > patience:
+            return f"given up, as it asks to wait {outcome.delay:.0f} s and the patience here is {patience:.0f} s"
+        return f"given up after {patience:.0f} s"
 
     def say(self, level: str, event: str, **facts: Any) -> None:
         """Add a line to the job's log."""
@@ -206,7 +233,9 @@ class Work:
         self.say(event["level"], str(event["event"]), **facts)
         return ((), dict(event))
 
-    def _progress(self, done: int, total: int | None, unit: str) -> None:
+    def _progress(self, index: int, done: int, total: int | None, unit: str) -> None:
+        if self.waiting[index].advance(done, unit):
+            self.advanced.add(index)
         self.attempt.check()
         self.attempt.alive()
         if time.monotonic() - self.flushed > FLUSH_SECONDS:

@@ -227,7 +227,7 @@ class Bucket:
         except ClientError as error:
             self._refused(name, error)
         except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
-            raise Wait(f"{self._url(name)}: {error}", delay=AWAY, code="store") from error
+            raise Wait(f"{self._url(name)}: {error}", delay=AWAY, looked=False, code="store") from error
         except (NoCredentialsError, PartialCredentialsError) as error:
             msg = f"{self._url(name)}: {error}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             raise FlowError(msg, code="store", field="store") from error
@@ -241,7 +241,7 @@ class Bucket:
         if code == "NoSuchKey" or (status == HTTPStatus.NOT_FOUND and code not in _SAYS):
             raise FileNotFoundError(self._url(name)) from error
         if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR or code == "SlowDown":
-            raise Wait(f"{self._url(name)}: {error}", delay=AWAY, code="store") from error
+            raise Wait(f"{self._url(name)}: {error}", delay=AWAY, looked=False, code="store") from error
         says = _SAYS.get(code) or (_FORBIDDEN if status == HTTPStatus.FORBIDDEN else str(error))
         raise FlowError(f"{self._url(name)}: {says}", code="store", field="store") from error
 

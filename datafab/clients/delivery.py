@@ -11,6 +11,8 @@ from datafab.domain.delivery import Content, Part, Steps
 from datafab.errors import Retriable
 
 BLOCK = 1024 * 1024
+#: How often files are sent that do not arrive whole.
+TRIES = 5
 Open = Callable[[], BinaryIO]
 
 
@@ -51,7 +53,7 @@ def fill(
     tree = datastore.tree(upload)
     for part in content.missing(tree):
         msg = f"{part.path} has {tree.get(part.path, 0)} bytes in the upload, {part.size} were sent"
-        raise Retriable(msg, code="entrepot_size", field="files")
+        raise Retriable(msg, budget=TRIES, code="entrepot_size", field="files")
 
 
 def _remove(datastore: Datastore, upload: str, steps: Steps) -> None:

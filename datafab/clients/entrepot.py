@@ -16,13 +16,15 @@ from urllib.parse import quote
 from datafab.clients.multipart import Multipart
 from datafab.clients.rest import Reply, Rest
 from datafab.clients.tokens import Tokens
-from datafab.errors import Fatal, SettingError
+from datafab.errors import Fatal, Retriable, SettingError
 from datafab.settings import Settings
 
 #: Entries of a page.
 PAGE = 100
 #: Lines of a log asked for at once, and pages of a list that are followed.
 LINES, PAGES = 200, 1000
+#: Answers in a row that lack something, after which waiting no longer helps.
+ODD = 5
 _ANY = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT})
 _LOOK = _ANY | {HTTPStatus.NOT_FOUND}
 _RANGE = re.compile(r"(\d+)-(\d+)/(\d+)\s*$")
@@ -104,7 +106,7 @@ class Datastore:
     def create_upload(self, name: str, description: str, srs: str, kind: str = "ARCHIVE") -> Document:
         """Create an upload; it is OPEN."""
         body = {"name": name, "description": description, "srs": srs, "type": kind}
-        return self._ask("POST", "/uploads", body=body).document()
+        return _identified(self._ask("POST", "/uploads", body=body))
 
     def upload(self, upload: str) -> Document | None:
         """Return an upload."""
@@ -140,10 +142,18 @@ class Datastore:
         """Delete an upload; one that is gone is deleted."""
         self._ask("DELETE", f"/uploads/{upload}", answers=_LOOK)
 
+    def tag(self, kind: Literal["uploads", "stored_data"], entity: str, tags: Mapping[str, str]) -> None:
+        """Add tags to an entity; those of the same names are replaced."""
+        self._ask("POST", f"/{kind}/{entity}/tags", body=dict(tags))
+
     def checks(self, upload: str) -> dict[str, list[Document]]:
         """Return an upload's checks by what they have come to: asked, in_progress, passed, failed."""
-        answer = self._ask("GET", f"/uploads/{upload}/checks").document()
-        return {key: list(answer.get(key) or ()) for key in ("asked", "in_progress", "passed", "failed")}
+        reply = self._ask("GET", f"/uploads/{upload}/checks")
+        answer = reply.document()
+        return {
+            key: [_whole(each, reply) for each in answer.get(key) or ()]
+            for key in ("asked", "in_progress", "passed", "failed")
+        }
 
     def check_log(self, check: str) -> list[str]:
         """Return the end of a check's log."""
@@ -164,11 +174,11 @@ class Datastore:
     def executions_of(self, stored_data: str) -> list[Document]:
         """Return the executions that have made stored data, whole."""
         found = self._list("/processings/executions", {"output_stored_data": stored_data})
-        return [whole for each in found if (whole := self.execution(str(each.get("_id"))))]
+        return [whole for each in found if (whole := self.execution(str(each["_id"])))]
 
     def create_execution(self, body: Mapping[str, Any]) -> Document:
         """Create an execution; its output is there at once."""
-        return self._ask("POST", "/processings/executions", body=body).document()
+        return _with_output(self._ask("POST", "/processings/executions", body=body))
 
     def launch(self, execution: str) -> None:
         """Launch an execution."""
@@ -180,7 +190,7 @@ class Datastore:
 
     def execution(self, execution: str) -> Document | None:
         """Return an execution."""
-        return self._one("processings/executions", execution)
+        return self._one("processings/executions", execution, _with_output)
 
     def execution_log(self, execution: str) -> list[str]:
         """Return the end of an execution's log."""
@@ -189,9 +199,9 @@ class Datastore:
     def _ask(self, method: str, path: str, **given: Any) -> Reply:
         return self._entrepot.ask(method, self._path + path, **given)
 
-    def _one(self, kind: str, name: str) -> Document | None:
+    def _one(self, kind: str, name: str, read: Callable[[Reply], Document] | None = None) -> Document | None:
         reply = self._ask("GET", f"/{kind}/{quote(name, safe='')}", answers=_LOOK)
-        found = None if reply.status == HTTPStatus.NOT_FOUND else reply.document()
+        found = None if reply.status == HTTPStatus.NOT_FOUND else (read or _identified)(reply)
         return None if found is None or found.get("status") == "DELETED" else found
 
     def _named(self, path: str, name: str) -> list[Document]:
@@ -204,7 +214,7 @@ class Datastore:
         found: list[Any] = []
         for page in range(1, PAGES + 1):
             reply = self._ask("GET", path, params={**params, "page": str(page), "limit": str(limit)})
-            entries = reply.documents()
+            entries = _entries(reply)
             found += entries
             if not entries or len(found) >= (_total(reply) or 0):
                 break
@@ -218,6 +228,42 @@ class Datastore:
         for page in range(max(2, last - 1), last + 1):
             lines += self._ask("GET", path, params={"page": str(page), "limit": str(LINES)}).documents()
         return [str(line) for line in lines[-LINES:]]
+
+
+def _identified(reply: Reply) -> Document:
+    """Return an entity that an answer describes."""
+    return _whole(reply.document(), reply)
+
+
+def _with_output(reply: Reply) -> Document:
+    """Return an execution that makes stored data."""
+    found = _identified(reply)
+    try:
+        _whole(found["output"]["stored_data"], reply)
+    except (KeyError, TypeError) as error:
+        raise _lacks("output.stored_data", reply) from error
+    return found
+
+
+def _entries(reply: Reply) -> list[Document]:
+    return [_whole(each, reply) for each in reply.documents()]
+
+
+def _whole(entity: Any, reply: Reply) -> Document:
+    """Return an entity that has an id.
+
+    Raises:
+        Retriable: it has none; what was asked for may be done or not.
+    """
+    if not isinstance(entity, dict) or not entity.get("_id"):
+        raise _lacks("_id", reply)
+    return entity
+
+
+def _lacks(key: str, reply: Reply) -> Retriable:
+    error = reply.garbage(f"the answer lacks `{key}`")
+    error.budget = ODD
+    return error
 
 
 def _total(reply: Reply) -> int | None:

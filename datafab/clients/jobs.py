@@ -8,7 +8,7 @@ Keys, all below ``datafab:1:``
 | ``job:<id>`` | hash | the job; ``n:<stage>:<status>`` and ``b:<stage>`` count, ``s:`` and ``l:`` say since when |
 | ``job:<id>:log`` | list | its last log lines, JSON |
 | ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
-| ``job:<id>:done:<stage>:<batch>`` | hash | what is done of a batch: item index -> item; ``m:<index>``: its memo |
+| ``job:<id>:done:<stage>:<batch>`` | hash | what is done of it: index -> item; ``m:<index>``, ``r:<index>``: notes |
 | ``job:<id>:rows`` | set | the job's ledger rows that are alive (``workers/ledger.py``) |
 | ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
 | ``parked`` | sorted set | ids of parked jobs, by the time at which they are forgotten |
@@ -21,7 +21,8 @@ Keys, all below ``datafab:1:``
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import redis
@@ -39,6 +40,9 @@ from datafab.settings import PREFIX, Settings
 AWAY = (RedisConnectionError, RedisTimeoutError)
 
 MAX_LINES = 1000
+#: The notes on an item: its stage's, and the runner's; None: kept by a version that put both into one.
+Notes = tuple[dict[str, Any], dict[str, Any] | None]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 MAX_FAILURES = 1000
 
 
@@ -75,8 +79,8 @@ class Jobs(Protocol):
     ) -> bool:
         """Keep items as done, count each of them once, and append log lines; False: the holder has lost its row."""
 
-    def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
-        """Return the memos of a batch's items."""
+    def memo(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
+        """Return the notes on a batch's items."""
 
     def keep_memo(
         self,
@@ -86,9 +90,10 @@ class Jobs(Protocol):
         index: int,
         memo: dict[str, Any],
         *,
+        waiting: Mapping[str, Any] = NOTHING,
         holder: tuple[str, str] = ("", ""),
     ) -> bool:
-        """Keep one item's memo; False: the holder has lost its row."""
+        """Keep one item's notes, those of its stage and those of the runner; False: the holder has lost its row."""
 
     def set_total(self, job: str, total: int) -> None:
         """Say how many items the job has."""
@@ -143,7 +148,7 @@ _MEMO = (
     + _HOLDS
     + """
 if not holds(ARGV[5], ARGV[6]) then return 0 end
-redis.call('HSET', P .. ARGV[1], ARGV[2], ARGV[3])
+redis.call('HSET', P .. ARGV[1], 'm:' .. ARGV[2], ARGV[3], 'r:' .. ARGV[2], ARGV[7])
 redis.call('EXPIRE', P .. ARGV[1], ARGV[4])
 return 1
 """
@@ -338,10 +343,10 @@ class RedisJobs:
         args: list[Any] = [job, stage, _number(number), text, MAX_FAILURES, MAX_LINES, self._retention, *holder]
         return bool(self._record(args=args))
 
-    def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
-        """Return the memos of a batch's items."""
-        fields = self._hgetall(_done(job, stage, number))
-        return {int(key[2:]): json.loads(value) for key, value in fields.items() if key.startswith("m:")}
+    def memo(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
+        """Return the notes on a batch's items."""
+        kept = {key: json.loads(value) for key, value in self._hgetall(_done(job, stage, number)).items() if ":" in key}
+        return {int(key[2:]): (memo, kept.get(f"r:{key[2:]}")) for key, memo in kept.items() if key.startswith("m:")}
 
     def keep_memo(
         self,
@@ -351,11 +356,12 @@ class RedisJobs:
         index: int,
         memo: dict[str, Any],
         *,
+        waiting: Mapping[str, Any] = NOTHING,
         holder: tuple[str, str] = ("", ""),
     ) -> bool:
-        """Keep one item's memo; False: the holder has lost its row."""
-        args: list[Any] = [_done(job, stage, number), f"m:{index}", json.dumps(memo), self._retention, *holder]
-        return bool(self._memo(args=args))
+        """Keep one item's notes, those of its stage and those of the runner; False: the holder has lost its row."""
+        args: list[Any] = [_done(job, stage, number), index, json.dumps(memo), self._retention, *holder]
+        return bool(self._memo(args=[*args, json.dumps(dict(waiting))]))
 
     def set_total(self, job: str, total: int) -> None:
         """Say how many items the job has."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datafab.clients.jobs import Record
+from datafab.clients.jobs import NOTHING, Notes, Record
 from datafab.domain.job import Progress
 from datafab.domain.payload import Item, ItemError, Status
 
@@ -17,7 +17,7 @@ class MemoryJobs:
 
     def __init__(self) -> None:
         self._done: defaultdict[tuple[str, str, int | None], dict[int, Item]] = defaultdict(dict)
-        self._memo: defaultdict[tuple[str, str, int | None], dict[int, dict[str, Any]]] = defaultdict(dict)
+        self._memo: defaultdict[tuple[str, str, int | None], dict[int, Notes]] = defaultdict(dict)
         self._failed: dict[str, ItemError] = {}
         self._lines: list[dict[str, Any]] = []
         self._times: dict[str, tuple[float, float]] = {}
@@ -55,8 +55,8 @@ class MemoryJobs:
         self._times[stage], self._since = (began, now), now
         return True
 
-    def memo(self, job: str, stage: str, number: int | None) -> dict[int, dict[str, Any]]:
-        """Return the memos of a batch's items."""
+    def memo(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
+        """Return the notes on a batch's items."""
         return self._memo[job, stage, number]
 
     def keep_memo(
@@ -67,10 +67,11 @@ class MemoryJobs:
         index: int,
         memo: dict[str, Any],
         *,
+        waiting: Mapping[str, Any] = NOTHING,
         holder: tuple[str, str] = ("", ""),  # noqa: ARG002 - nobody else holds anything
     ) -> bool:
-        """Keep one item's memo."""
-        self._memo[job, stage, number][index] = dict(memo)
+        """Keep one item's notes."""
+        self._memo[job, stage, number][index] = (dict(memo), dict(waiting))
         return True
 
     def set_doing(self, job: str, text: str) -> None:

@@ -11,14 +11,14 @@ CAP = 600.0
 GROWTH, ENOUGH = 1.5, 60
 
 
-def next_delay(failures: int, budget: int, first: float = 2.0) -> float | None:
-    """Return the seconds until the next try after this many failures; None once the budget is spent.
+def next_delay(failures: int, budget: int | None, first: float = 2.0) -> float | None:
+    """Return the seconds until the next try after this many failures in a row; None once the budget is spent.
 
-    Grows by a factor of three from the ``first`` seconds up to ten minutes.
+    Grows by a factor of three from the ``first`` seconds up to ten minutes. Without a budget there is always one.
     """
-    if failures > budget:
+    if budget is not None and failures > budget:
         return None
-    return min(first * FACTOR ** (failures - 1), CAP)
+    return min(first * FACTOR ** min(failures - 1, ENOUGH), CAP)
 
 
 def pause(looks: int, first: float, most: float) -> float:

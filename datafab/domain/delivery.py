@@ -1,7 +1,7 @@
 """What an upload is to hold, and what must be removed and sent for that.
 
-An entrepôt tells of a file its size only. So the list of md5 sums has a name that says of which content it is: beside
-another content's list no file is trusted, whatever its size.
+An entrepôt tells only the size of a file. So the upload's tag names the content that its files belong to, and so does
+the name of the list of md5 sums: beside another content's tag or list no file is trusted, whatever its size.
 """
 
 from __future__ import annotations
@@ -52,20 +52,23 @@ class Content:
         return [f"{part.md5}  {part.path}" for part in self.parts]
 
     @property
+    def digest(self) -> str:
+        """What names this content: it depends on the paths and the bytes of all files."""
+        return hashlib.sha256("\n".join(sorted(self.lines)).encode()).hexdigest()[:16]
+
+    @property
     def sums(self) -> str:
         """The name of the list of md5 sums."""
-        digest = hashlib.sha256("\n".join(sorted(self.lines)).encode()).hexdigest()
-        return f"{OURS}{digest[:16]}.md5"
+        return f"{OURS}{self.digest}.md5"
 
     def missing(self, tree: Mapping[str, int]) -> list[Part]:
         """Return the files that are not there, or not in their size."""
         return [part for part in self.parts if tree.get(part.path) != part.size]
 
     def held(self, tree: Mapping[str, int]) -> bool:
-        """Say whether this is what an upload holds, as far as it tells."""
+        """Say whether an upload has these files in their sizes, and no other file or list of md5 sums."""
         files, lists = _sorted(tree)
-        others = [name for name in lists if name.startswith(OURS) and name != self.sums]
-        return not (self.missing(tree) or others or files - {part.path for part in self.parts})
+        return not (self.missing(tree) or lists - {self.sums} or files - {part.path for part in self.parts})
 
     def steps(self, tree: Mapping[str, int]) -> Steps:
         """Return what is to be done."""
@@ -79,6 +82,16 @@ class Content:
             push=push,
             push_sums=self.sums not in lists,
         )
+
+
+def foreign_lists(tree: Mapping[str, int]) -> list[str]:
+    """Return the lists of md5 sums that datafab did not send."""
+    return sorted(name for name in _sorted(tree)[1] if not name.startswith(OURS))
+
+
+def filled(tree: Mapping[str, int]) -> bool:
+    """Say whether datafab filled an upload: it has lists of md5 sums, and all of them are ours."""
+    return bool(_sorted(tree)[1]) and not foreign_lists(tree)
 
 
 def _sorted(tree: Mapping[str, int]) -> tuple[set[str], set[str]]:

@@ -9,14 +9,23 @@ import hashlib
 import posixpath
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from datafab.sandbox.control import Control
 
-#: The archive processing of the real one.
+#: The archive processing of the real one, and its checks (cartes.gouv.fr-documentation, content/fr/fr.11tydata.js).
 COPY = "12cdc646-3976-4f18-b273-f34fca37e2a6"
-CHECKS = ("Vérification standard", "Vérification archive")
+CHECKS = {
+    "Vérification standard": "ecb00ba0-eb42-427e-8418-f5d8a30e84ec",
+    "Vérification archive": "f4f79b5e-7056-4b56-981d-34043b4925ab",
+}
+#: Types of uploads, and what may be changed of entities (cartes.gouv.fr, assets/@types/entrepot.ts).
+TYPES = frozenset(
+    {"VECTOR", "RASTER", "ARCHIVE", "ROK4-PYRAMID", "INDEX", "HISTORIC-IMAGERY", "POINT-CLOUD", "PYRAMID-3D"}
+)
+UPLOAD_FIELDS = frozenset({"description", "name", "open", "srs", "extent", "extra"})
+STORED_FIELDS = frozenset({"name", "open", "description", "edition", "extent", "extra", "public_activity"})
 POINTS = 5000
 
 
@@ -49,6 +58,7 @@ class Sandbox:
         url: root of its API.
         token_url: where tokens come from.
         datastore: its id.
+        user: the id of the one user.
         login, password, client_id, client_secret: what gets a token.
         failing: names of checks that fail whatever is in the upload.
         ends: what executions come to; ``WAITING`` or ``PROGRESS`` last for ever.
@@ -60,6 +70,7 @@ class Sandbox:
     url: str = ""
     token_url: str = ""
     datastore: str = field(default_factory=lambda: str(uuid.uuid4()))
+    user: str = field(default_factory=lambda: str(uuid.uuid4()))
     login: str = "maire"
     password: str = "sandbox-password"  # noqa: S105 - it opens nothing but this
     client_id: str = "datafab"
@@ -91,10 +102,26 @@ class Sandbox:
         for key in ("name", "description", "type", "srs"):
             if not given.get(key):
                 raise Refused(400, f"{key} must not be empty")
+        if given["type"] not in TYPES:
+            raise Refused(400, f"type must be one of {', '.join(sorted(TYPES))}")
         name = str(uuid.uuid4())
-        upload = {"_id": name, "state": "OPEN", "files": {}, "md5": {}, "tags": {}, "comments": []}
+        upload = {"_id": name, "state": "OPEN", "files": {}, "md5": {}, "open": False, **self._new("Création")}
         self.uploads[name] = upload | {key: given[key] for key in ("name", "description", "type", "srs")}
         return self.uploads[name]
+
+    def _new(self, event: str) -> dict[str, Any]:
+        """Return what every new entity has."""
+        now = self.control.clock.now().isoformat()
+        by = {"_id": self.user, "first_name": "Ada", "last_name": "M"}
+        last = {"title": event, "date": now, "initiator": by}
+        return {
+            "tags": {},
+            "comments": [],
+            "creation": now,
+            "update": now,
+            "contact": "contact@example.org",
+            "last_event": last,
+        }
 
     def state(self, upload: dict[str, Any]) -> str:
         """Return an upload's status."""
@@ -129,8 +156,9 @@ class Sandbox:
         told = {path.strip(): digest for digest, path in lines}
         files = {path: digest for path, (_, digest) in upload["files"].items() if not _ignored(path)}
         bases = [posixpath.basename(path) for path in files]
-        wrong = {CHECKS[0]} if any(told.get(path) != digest for path, digest in files.items()) else set()
-        return wrong | ({CHECKS[1]} if len(set(bases)) < len(bases) else set()) | self.failing
+        standard, archive = CHECKS
+        wrong = {standard} if any(told.get(path) != digest for path, digest in files.items()) else set()
+        return wrong | ({archive} if len(set(bases)) < len(bases) else set()) | self.failing
 
     def checks(self, upload: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         """Return the checks by what they have come to."""
@@ -142,7 +170,7 @@ class Sandbox:
             done = gone >= self.timings.ask + self.timings.check
             begun = "in_progress" if gone >= self.timings.ask else "asked"
             key = ("failed" if name in failed else "passed") if done else begun
-            found[key].append({"_id": number, "check": {"_id": name, "name": name}})
+            found[key].append({"_id": number, "check": {"_id": CHECKS[name], "name": name}})
         return found
 
     def delete_upload(self, upload: dict[str, Any]) -> None:
@@ -162,11 +190,17 @@ class Sandbox:
             raise Refused(400, "processing, inputs.upload and output.stored_data.name are needed")
         if any(self.state(upload) != "CLOSED" for upload in uploads):
             raise Refused(409, "an upload is not closed, or its checks have not passed")
-        output = {"_id": str(uuid.uuid4()), "name": wanted["name"], "tags": {}, "comments": [], "type": "ARCHIVE"}
-        output["storage_tags"] = wanted.get("storage_tags", [])
+        if any(upload["type"] != "ARCHIVE" for upload in uploads):
+            raise Refused(400, "this processing takes uploads of the type ARCHIVE")
+        output = {"_id": str(uuid.uuid4()), "name": wanted["name"], "type": "ARCHIVE", "open": False}
+        output |= {"storage": {"type": "S3", "labels": wanted.get("storage_tags", [])}, **self._new("Génération")}
         self.stored[output["_id"]] = output
         name = str(uuid.uuid4())
-        execution = {"_id": name, "inputs": {"upload": [each["_id"] for each in uploads]}}
+        execution = {
+            "_id": name,
+            "inputs": {"upload": [each["_id"] for each in uploads]},
+            "creation": output["creation"],
+        }
         self.executions[name] = execution | {"output": output["_id"], "callback": given.get("callback")}
         output["execution"] = name
         return self.executions[name]
@@ -196,6 +230,23 @@ class Sandbox:
             return "PROGRESS"
         return self.ends
 
+    def times(self, execution: dict[str, Any]) -> dict[str, str]:
+        """Return when an execution was created, launched, started and finished, as far as it has come."""
+        times = {"creation": execution["creation"], "update": execution["creation"]}
+        if "launched" not in execution:
+            return times
+        start = execution["launched"] + timedelta(seconds=self.timings.wait)
+        status = self.status(execution)
+        return times | {
+            name: at.isoformat()
+            for name, at, there in (
+                ("launch", execution["launched"], True),
+                ("start", start, status != "WAITING"),
+                ("finish", start + timedelta(seconds=self.timings.run), status in {"SUCCESS", "FAILURE", "ABORTED"}),
+            )
+            if there
+        }
+
     def stored_status(self, stored: dict[str, Any]) -> str:
         """Return the status of stored data."""
         execution = self.executions[stored["execution"]]
@@ -214,7 +265,12 @@ class Sandbox:
         """Change stored data."""
         if _points(given.get("extent")) > POINTS:
             raise Refused(400, f"extent has more than {POINTS} points")
-        stored |= {key: value for key, value in given.items() if key not in {"_id", "status"}}
+        self.change(stored, given, STORED_FIELDS)
+
+    def change(self, entity: dict[str, Any], given: dict[str, Any], fields: frozenset[str]) -> None:
+        """Change those fields of an entity that may be changed."""
+        entity |= {key: value for key, value in given.items() if key in fields}
+        entity["update"] = self.control.clock.now().isoformat()
 
 
 def _ignored(path: str) -> bool:

@@ -1,89 +1,33 @@
 """A small Géoplateforme entrepôt on 127.0.0.1, over HTTP; what it does stands in ``archives``.
 
-Status codes that no documentation states are assumed: they stand in ``archives.Refused``'s uses and below.
+Each route's docstring names where it is from:
+
+- guide: IGNF/cartes.gouv.fr-documentation, content/fr/guides-developpeur/tutoriels/gestion-des-donnees-archive/…
+- note: the same repository's change notes (guides-utilisateur/…/changements-evolutions/…)
+- SDK: Geoplateforme/sdk-entrepot, sdk_entrepot_gpf/…; its routes are keys of _conf/default.ini
+- APP: IGNF/cartes.gouv.fr, src/Services/EntrepotApi/… and assets/@types/entrepot.ts
+
+Status codes that none of them states are assumed: they stand in ``archives.Refused``'s uses and below.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import requests
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from datafab.sandbox.archives import COPY, Refused, Sandbox
+from datafab.sandbox.archives import CHECKS, COPY, UPLOAD_FIELDS, Refused, Sandbox
 from datafab.sandbox.control import Control, Operation, serving
-
-Entity = dict[str, Any]
-
-
-def _page(entries: list[Any]) -> Response:
-    """Answer with a page of a list."""
-    page, limit = int(request.args.get("page", 1)), int(request.args.get("limit", 10))
-    mine = entries[(page - 1) * limit : page * limit]
-    response = jsonify(mine)
-    first = (page - 1) * limit + 1
-    response.headers["Content-Range"] = f"{min(first, len(entries))}-{first + len(mine) - 1}/{len(entries)}"
-    response.status_code = 200 if len(mine) == len(entries) else 206
-    return response
-
-
-class _Shown:
-    """Entities as the API shows them."""
-
-    def __init__(self, sandbox: Sandbox) -> None:
-        self._sandbox = sandbox
-
-    def upload(self, upload: Entity) -> Entity:
-        size = sum(size for size, _ in upload["files"].values())
-        shown = {key: upload[key] for key in ("_id", "name", "description", "type", "srs", "tags")}
-        return shown | {"status": self._sandbox.state(upload), "size": size, "open": upload["state"] == "OPEN"}
-
-    def execution(self, execution: Entity) -> Entity:
-        sandbox = self._sandbox
-        uploads = [self.upload(sandbox.uploads[name]) for name in execution["inputs"]["upload"]]
-        return {
-            "_id": execution["_id"],
-            "status": sandbox.status(execution),
-            "processing": {"_id": COPY, "name": "Recopie d'une archive livrée"},
-            "inputs": {"upload": uploads, "stored_data": []},
-            "output": {"stored_data": self.stored(sandbox.stored[execution["output"]])},
-            "parameters": {},
-        }
-
-    def stored(self, stored: Entity) -> Entity:
-        sandbox = self._sandbox
-        shown = {key: value for key, value in stored.items() if key not in {"execution", "comments"}}
-        shown["status"] = sandbox.stored_status(stored)
-        if shown["status"] == "GENERATED":
-            uploads = [sandbox.uploads[name] for name in sandbox.executions[stored["execution"]]["inputs"]["upload"]]
-            files = [size for upload in uploads for size, _ in upload["files"].values()]
-            shown |= {"size": sum(files), "srs": uploads[0]["srs"], "type_infos": {"files_number": len(files)}}
-        return shown
-
-
-def _tree(upload: Entity) -> list[Entity]:
-    """Return files in their folders, the md5 lists at the root."""
-    root: list[Entity] = []
-    for path, (size, _) in upload["files"].items():
-        *folders, name = path.split("/")
-        level = root
-        for folder in folders:
-            there = next((each for each in level if each["name"] == folder), None)
-            if there is None:
-                there = {"type": "DIRECTORY", "name": folder, "size": 0, "children": []}
-                level.append(there)
-            level = there["children"]
-        level.append({"type": "FILE", "name": name, "size": size})
-    return root + [{"type": "FILE", "name": name, "size": len(text)} for name, text in upload["md5"].items()]
+from datafab.sandbox.entrepot_views import Entity, Shown, named, page, tree
 
 
 def _app(sandbox: Sandbox) -> Flask:
     app = Flask("sandbox-entrepot", static_folder=None)
-    shown = _Shown(sandbox)
+    shown = Shown(sandbox)
     sandbox.control.operations |= _operations(sandbox)
     sandbox.control.into(app)
 
@@ -104,6 +48,7 @@ def _app(sandbox: Sandbox) -> Flask:
 
     @app.get(root)
     def datastore() -> Entity:
+        """SDK: store/Datastore.py."""
         return {"_id": sandbox.datastore, "name": "bac à sable", "processings": [], "endpoints": []}
 
     groups = {"uploads": _uploads, "checks": _checks, "files": _files, "runs": _runs, "stored": _stored}
@@ -117,6 +62,7 @@ def _app(sandbox: Sandbox) -> Flask:
 def _access(app: Flask, sandbox: Sandbox) -> None:
     @app.post("/token")
     def token() -> tuple[Response, int]:
+        """SDK: auth/Authentifier.py; the real one is Keycloak's."""
         given = request.form.to_dict()
         wanted = {"client_id": sandbox.client_id, "client_secret": sandbox.client_secret}
         if given.get("grant_type") == "password":
@@ -129,38 +75,51 @@ def _access(app: Flask, sandbox: Sandbox) -> None:
 
     @app.get("/api/users/me")
     def me() -> Entity:
+        """SDK: store/User.py; APP: ``UserDto``."""
         community = {"community": {"datastore": sandbox.datastore}, "rights": ["UPLOAD", "PROCESSING"]}
-        return {"_id": str(uuid.uuid4()), "first_name": "Ada", "last_name": "M", "communities_member": [community]}
+        return {"_id": sandbox.user, "first_name": "Ada", "last_name": "M", "communities_member": [community]}
 
 
-def _uploads(routes: Blueprint, sandbox: Sandbox, shown: _Shown) -> None:
+def _uploads(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
     def upload(name: str) -> Entity:
         return sandbox.find(sandbox.uploads, name)
 
     @routes.post("/uploads")
     def create() -> tuple[Entity, int]:
+        """Guide: livraison.md, "Déclarer la livraison"; APP: ``UploadCreateDto``."""
         return shown.upload(sandbox.create_upload(request.get_json())), 201
 
     @routes.get("/uploads")
     def listed() -> Response:
-        return _page(_named(sandbox.uploads, shown.upload))
+        """SDK: store/StoreEntity.py, ``api_list``."""
+        return page(named(sandbox.uploads, shown.upload, ("type", "name", "srs", "description", "status")))
 
     @routes.get("/uploads/<name>")
     def one(name: str) -> Entity:
+        """APP: ``UploadPrivateDetailResponseDto``."""
+        return shown.upload(upload(name))
+
+    @routes.patch("/uploads/<name>")
+    def patch(name: str) -> Entity:
+        """Note: champ-extra-sur-les-entites.md; APP: ``UploadUpdateDto``."""
+        sandbox.change(upload(name), request.get_json(), UPLOAD_FIELDS)
         return shown.upload(upload(name))
 
     @routes.delete("/uploads/<name>")
     def delete(name: str) -> tuple[str, int]:
+        """Guide: integration.md, "Nettoyage de la livraison"."""
         sandbox.delete_upload(upload(name))
         return "", 204
 
     @routes.post("/uploads/<name>/close")
     def close(name: str) -> tuple[str, int]:
+        """Guide: livraison.md, "Fermeture"."""
         sandbox.close(upload(name))
         return "", 204
 
     @routes.post("/uploads/<name>/open")
     def reopen(name: str) -> tuple[str, int]:
+        """SDK: store/Upload.py, ``api_open``."""
         if sandbox.state(upload(name)) not in {"CLOSED", "UNSTABLE"}:
             raise Refused(409, f"the upload is {sandbox.state(upload(name))}")
         upload(name)["state"] = "OPEN"
@@ -169,31 +128,36 @@ def _uploads(routes: Blueprint, sandbox: Sandbox, shown: _Shown) -> None:
     _notes(routes, "/uploads", upload)
 
 
-def _checks(routes: Blueprint, sandbox: Sandbox, _shown: _Shown) -> None:
+def _checks(routes: Blueprint, sandbox: Sandbox, _shown: Shown) -> None:
     @routes.get("/uploads/<name>/checks")
     def checks(name: str) -> Response:
+        """Guide: livraison.md, "Consultation des vérifications sur ma livraison"."""
         return jsonify(sandbox.checks(sandbox.find(sandbox.uploads, name)))
 
     @routes.get("/checks/executions/<_name>/logs")
     def check_logs(_name: str) -> Response:
-        return _page(["contrôle commencé", "contrôle terminé"])
+        """SDK: ``check_execution_logs``."""
+        return page(["contrôle commencé", "contrôle terminé"])
 
 
-def _files(routes: Blueprint, sandbox: Sandbox, _shown: _Shown) -> None:
+def _files(routes: Blueprint, sandbox: Sandbox, _shown: Shown) -> None:
     def upload(name: str) -> Entity:
         return sandbox.find(sandbox.uploads, name)
 
     @routes.get("/uploads/<name>/tree")
-    def tree(name: str) -> Response:
-        return jsonify(_tree(upload(name)))
+    def files(name: str) -> Response:
+        """Guide: livraison.md, "Contrôler le contenu"."""
+        return jsonify(tree(upload(name)))
 
     @routes.post("/uploads/<name>/data")
     def data(name: str) -> tuple[str, int]:
+        """Guide: livraison.md, "Téléverser un fichier"."""
         sandbox.put(upload(name), request.args["path"], request.files["file"].read())
         return "", 204
 
     @routes.delete("/uploads/<name>/<any(data, md5):kind>")
     def remove(name: str, kind: str) -> tuple[str, int]:
+        """SDK: store/Upload.py, ``api_delete_data_file`` and ``api_delete_md5_file``."""
         there = sandbox.writable(upload(name))["files" if kind == "data" else "md5"]
         if there.pop(request.args["path"], None) is None:
             raise Refused(404, "no such file")
@@ -201,71 +165,95 @@ def _files(routes: Blueprint, sandbox: Sandbox, _shown: _Shown) -> None:
 
     @routes.post("/uploads/<name>/md5")
     def md5(name: str) -> tuple[str, int]:
+        """SDK: store/Upload.py, ``api_push_md5_file``; APP: UploadApiService.php, ``uploadFile``."""
         file = request.files["file"]
         sandbox.writable(upload(name))["md5"][file.filename or "md5"] = file.read().decode()
         return "", 204
 
 
-def _runs(routes: Blueprint, sandbox: Sandbox, shown: _Shown) -> None:
-    copy = {"_id": COPY, "name": "Recopie d'une archive livrée", "description": "", "required_checks": []}
-    kinds = {"input_types": {"upload": ["ARCHIVE"], "stored_data": []}, "output_type": {"stored_data": "ARCHIVE"}}
+def _runs(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
+    copy = {"_id": COPY, "name": "Recopie d'une archive livrée", "description": ""}
+    kinds = {
+        "priority": "STANDARD",
+        "input_types": {"upload": ["ARCHIVE"], "stored_data": []},
+        "output_type": {"stored_data": "ARCHIVE", "storage": ["S3"]},
+        "parameters": [],
+        "required_checks": [{"_id": number, "name": name} for name, number in CHECKS.items()],
+    }
 
     def execution(name: str) -> Entity:
         return sandbox.find(sandbox.executions, name)
 
     @routes.get("/processings")
     def processings() -> Response:
-        return _page([copy] if request.args.get("name", copy["name"]) == copy["name"] else [])
+        """Guide: integration.md, "Consultation des traitements disponibles"."""
+        return page([copy] if request.args.get("name", copy["name"]) == copy["name"] else [])
 
     @routes.get("/processings/<name>")
     def processing(name: str) -> Entity:
+        """Guide: integration.md, "Consultation du traitement qui nous intéresse"."""
         if name != COPY:
             raise Refused(404, f"{name} not found")
-        return {**copy, **kinds, "parameters": []}
+        return copy | kinds
 
     @routes.post("/processings/executions")
     def create() -> tuple[Entity, int]:
+        """Guide: integration.md, "Configuration d'une exécution de ce traitement"."""
         return shown.execution(sandbox.create_execution(request.get_json())), 201
 
     @routes.get("/processings/executions")
     def listed() -> Response:
-        wanted = request.args.get("output_stored_data")
-        found = [each for each in sandbox.executions.values() if wanted in {None, each["output"]}]
-        return _page([{"_id": each["_id"], "status": sandbox.status(each)} for each in found])
+        """SDK: workflow/action/ProcessingExecutionAction.py, its filters."""
+        output, given = request.args.get("output_stored_data"), request.args.get("input_upload")
+        found = [
+            each
+            for each in sandbox.executions.values()
+            if output in {None, each["output"]}
+            and (given is None or given in each["inputs"]["upload"])
+            and request.args.get("processing", COPY) == COPY
+        ]
+        return page([{"_id": each["_id"], "status": sandbox.status(each)} for each in found])
 
     @routes.get("/processings/executions/<name>")
     def one(name: str) -> Entity:
+        """Guide: integration.md, "Consultation de l'état de l'exécution"."""
         return shown.execution(execution(name))
 
     @routes.post("/processings/executions/<name>/<any(launch, abort):what>")
     def act(name: str, what: str) -> tuple[str, int]:
+        """Guide: integration.md, "Déclenchement de cette exécution"; SDK: ``processing_execution_abort``."""
         {"launch": sandbox.launch, "abort": sandbox.abort}[what](execution(name))
         return "", 204
 
     @routes.get("/processings/executions/<name>/logs")
     def logs(name: str) -> Response:
-        return _page(sandbox.logs if "launched" in execution(name) else [])
+        """SDK: store/interface/LogsInterface.py."""
+        return page(sandbox.logs if "launched" in execution(name) else [])
 
 
-def _stored(routes: Blueprint, sandbox: Sandbox, shown: _Shown) -> None:
+def _stored(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
     def stored(name: str) -> Entity:
         return sandbox.find(sandbox.stored, name)
 
     @routes.get("/stored_data")
     def listed() -> Response:
-        return _page(_named(sandbox.stored, shown.stored))
+        """SDK: store/StoreEntity.py, ``api_list``; its usual fields lack the status (note: parametre-fields-…md)."""
+        return page(named(sandbox.stored, shown.stored, ("name", "type", "srs")))
 
     @routes.get("/stored_data/<name>")
     def one(name: str) -> Entity:
+        """APP: ``StoredDataPrivateDetailResponseDto``."""
         return shown.stored(stored(name))
 
     @routes.patch("/stored_data/<name>")
     def patch(name: str) -> Entity:
+        """Guide: integration.md, "Ajout d'informations sur la donnée stockée"; APP: ``StoredDataUpdateDto``."""
         sandbox.patch(stored(name), request.get_json())
         return shown.stored(stored(name))
 
     @routes.delete("/stored_data/<name>")
     def delete(name: str) -> tuple[str, int]:
+        """SDK: ``stored_data_delete``."""
         stored(name)["deleted"] = True
         return "", 204
 
@@ -273,29 +261,35 @@ def _stored(routes: Blueprint, sandbox: Sandbox, shown: _Shown) -> None:
 
 
 def _notes(routes: Blueprint, base: str, find: Callable[[str], Entity]) -> None:
-    """Add tags and comments."""
+    """Add tags and comments: of uploads and stored data, not of executions (SDK: _conf/default.ini)."""
 
     def tag(name: str) -> tuple[str, int]:
+        """SDK: store/interface/TagInterface.py, ``api_add_tags``; APP: UploadApiService.php, ``addTags``."""
         find(name)["tags"] |= request.get_json()
         return "", 204
 
+    def untag(name: str) -> tuple[str, int]:
+        """SDK: TagInterface.py sends ``tags[]`` for each; APP: UploadApiService.php sends ``tags``, with commas."""
+        for key in [*request.args.getlist("tags[]"), *request.args.get("tags", "").split(",")]:
+            find(name)["tags"].pop(key, None)
+        return "", 204
+
     def comments(name: str) -> Response:
-        return _page(find(name)["comments"])
+        """SDK: store/interface/CommentInterface.py, ``api_list_comments``."""
+        return page(find(name)["comments"])
 
     def comment(name: str) -> tuple[str, int]:
+        """SDK: store/interface/CommentInterface.py, ``api_add_comment``."""
         find(name)["comments"].append({"_id": str(uuid.uuid4()), "text": request.get_json()["text"]})
         return "", 201
 
-    routes.add_url_rule(f"{base}/<name>/tags", "tag", tag, methods=["POST"])
-    routes.add_url_rule(f"{base}/<name>/comments", "comments", comments, methods=["GET"])
-    routes.add_url_rule(f"{base}/<name>/comments", "comment", comment, methods=["POST"])
-
-
-def _named(kind: Mapping[str, Entity], show: Callable[[Entity], Entity]) -> list[Entity]:
-    """Return what a list shows; its filter takes any name that begins so, as LIKE may."""
-    wanted = request.args.get("name", "")
-    found = [each for each in kind.values() if each["name"].startswith(wanted) and not each.get("deleted")]
-    return [{key: show(each)[key] for key in ("_id", "name", "status", "type") if key in show(each)} for each in found]
+    for path, name, function, method in (
+        ("tags", "tag", tag, "POST"),
+        ("tags", "untag", untag, "DELETE"),
+        ("comments", "comments", comments, "GET"),
+        ("comments", "comment", comment, "POST"),
+    ):
+        routes.add_url_rule(f"{base}/<name>/{path}", name, function, methods=[method])
 
 
 def _operations(sandbox: Sandbox) -> dict[str, Operation]:
@@ -317,12 +311,17 @@ def _operations(sandbox: Sandbox) -> dict[str, Operation]:
 
 
 def deliver(sandbox: Sandbox) -> list[int]:
-    """Send the callbacks of all executions that have ended, as often as this is asked for; return the answers."""
+    """Send the callbacks of all executions that have ended, as often as this is asked for; return the answers.
+
+    Note: nouveau-service-validateurs-changements-sur-lapi-entrepot.md, "Définition d'un callback".
+    """
     answers = []
     for execution in list(sandbox.executions.values()):
         callback, status = execution["callback"], sandbox.status(execution)
         if callback and status in {"SUCCESS", "FAILURE", "ABORTED"}:
+            url = f"{sandbox.url}/datastores/{sandbox.datastore}/processings/executions/{execution['_id']}"
             told = {"type": "PROCESSING", "id": execution["_id"], "status": status}
+            told |= {"execution_url": url, "log_url": f"{url}/logs"}
             headers = callback.get("headers") or {}
             answers.append(
                 requests.request(callback["method"], callback["url"], json=told, headers=headers, timeout=10)

@@ -7,6 +7,7 @@ from datafab.stages import (
     again,
     analyse,
     archive,
+    archive_deliver,
     archive_plan,
     callback,
     catalogue,
@@ -41,6 +42,7 @@ STAGES: dict[str, Stage] = {
         ckan_restore,
         callback,
         archive_plan,
+        archive_deliver,
         archive,
         publish,
     )

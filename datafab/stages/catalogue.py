@@ -110,7 +110,7 @@ class _Pass:
         jobs = self.ctx.services.jobs
         waiting = jobs.unended() if isinstance(jobs, RedisJobs) else 0
         if waiting >= self.ctx.services.settings.catalogue_backlog:
-            raise Wait(f"{waiting} jobs have not ended (DATAFAB_CATALOGUE_BACKLOG)", delay=PAUSE)
+            raise Wait(f"{waiting} jobs have not ended (DATAFAB_CATALOGUE_BACKLOG)", delay=PAUSE, looked=False)
 
     def _pages(self) -> Iterator[tuple[list[Raw], dict[str, Any]]]:
         """Yield what is on each page of the API, and where the next one is."""

@@ -52,7 +52,7 @@ def check(item: Item, ctx: Context) -> Item:
     except (Retriable, Fatal) as error:
         away = ctx.memo["away"] = ctx.memo.get("away", 0) + 1
         if "link" in ctx.memo and isinstance(error, Retriable) and away < MAX_AWAY:
-            raise Wait(error.message, delay=_delay(away - 1), code=error.code) from error
+            raise Wait(error.message, delay=_delay(away - 1), looked=False, code=error.code) from error
         ctx.log.warning("fetched without link-proxy", reason=error.message)
         done = item
     if "link" in ctx.memo:
@@ -192,7 +192,7 @@ def _take_turn(url: str, ctx: Context) -> None:
         turn = ctx.memo["turn"] = time.time() + ctx.services.turns.take(url, urgent=urgent)
     left = turn - time.time()
     if left > 0:
-        raise Wait("its server has others to serve first", delay=left, code="turn")
+        raise Wait("its server has others to serve first", delay=left, looked=False, code="turn")
 
 
 def _asked(item: Item, url: str, known: Facts, size: int | None, ctx: Context) -> Fetched:
@@ -216,7 +216,7 @@ def _asked(item: Item, url: str, known: Facts, size: int | None, ctx: Context) -
     ctx.memo["turn"] = None
     if fetched.status == HTTPStatus.TOO_MANY_REQUESTS and refused <= MAX_REFUSED:
         delay = ctx.services.turns.take(url, urgent=True)
-        raise Wait(f"{shown(url)}: its server asks for a pause", delay=delay, code="host_rests")
+        raise Wait(f"{shown(url)}: its server asks for a pause", delay=delay, looked=False, code="host_rests")
     return fetched
 
 

@@ -126,7 +126,7 @@ class _Endpoint:
         """Log that the server rests, should it never answer again, and come back later."""
         outcome = self._fetched(Fetched(url=self.url, elapsed=0.0, refusal=resting(self.url, ENOUGH, asked=asked)))
         if asked and isinstance(outcome, Retriable):
-            return Wait(outcome.message, delay=rest, code=outcome.code)
+            return Wait(outcome.message, delay=rest, looked=False, code=outcome.code)
         if isinstance(outcome, Retriable):
             outcome.delay, outcome.budget = rest, RESTS
         return outcome

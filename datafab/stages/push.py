@@ -54,7 +54,7 @@ def ckan_resource(item: Item, ctx: Context) -> Item:
     # From here to the job's end: what is fetched first must not be loaded last.
     holder = ctx.services.gates.enter(f"ckan:{facts.resource}", ctx.job)
     if holder is not None:
-        raise Wait(f"job {holder} is loading the resource {facts.resource}", delay=BUSY)
+        raise Wait(f"job {holder} is loading the resource {facts.resource}", delay=BUSY, looked=False)
     resource = _shown(facts, ctx)
     if resource.get("url_type") == "datastore":
         raise Skippable("Dump files are managed with the Datastore API", code="datastore", field="url_type")

@@ -133,6 +133,7 @@ def test_what_is_there_is_not_sent_again(tree, remove, remove_sums, push, push_s
         (WHOLE | {"data/c.zip": 1}, False),
         ({"data/a.zip": 3}, False),
         ({"data/a.zip": 3, "data/b.zip": 5, OTHER: 30}, False),
+        (WHOLE | {"CANTON.md5": 30}, False),
         ({}, False),
     ],
 )

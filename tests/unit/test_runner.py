@@ -164,6 +164,98 @@ def test_retries_cost_budget_then_the_item_fails(services):
     assert good.status == Status.OK
 
 
+def looks(services, the_stage: Stage, times: int, names: tuple[str, ...] = ("bad",)) -> list[Item]:
+    """Look again and again, at once; return the items if an attempt ended them."""
+    for _ in range(times):
+        with suppress(Wait):
+            return run(the_stage, batch(*names), services, again=True, hastened=True)
+    return []
+
+
+def outcomes(*errors: Exception | None):
+    """Return a stage's function that raises these, one at each look."""
+    coming = iter(errors)
+
+    def one(item: Item, ctx: Context) -> Item:
+        if error := next(coming):
+            raise error
+        return item.evolve(filename="done")
+
+    return one
+
+
+@pytest.mark.parametrize("kind", ["run", "run_many"])
+def test_failures_count_in_a_row_and_not_in_sum(services, kind):
+    def many(items: list[Item], ctx: Context) -> Iterator[Item]:
+        for item in items:
+            yield one(item, ctx)
+
+    one = outcomes(*[Retriable("busy", delay=0), Wait("not yet", delay=0)] * 40, None)
+    the_stage = Stage(name="toy", queue="io", retries=1, **{kind: {"run": one, "run_many": many}[kind]})
+    assert [item.filename for item in looks(services, the_stage, 81)] == ["done"]
+
+
+def test_a_row_of_failures_is_ended_by_coming_further_than_ever(services):
+    def loading(*reached: int):
+        coming = iter(reached)
+
+        def one(item: Item, ctx: Context) -> Item:
+            ctx.progress(next(coming), 9, "rows")
+            raise Retriable("broken off", delay=0)
+
+        return stage(one, retries=2)
+
+    assert not looks(services, loading(1, 1, 2, 2, 3, 4, 5), 7)
+    (bad,) = looks(services, loading(5, 2, 5), 3)
+    assert bad.error.message == "broken off (3 tries)"
+
+
+def test_a_wait_in_which_nothing_was_asked_ends_no_row_of_failures(services):
+    turn = Wait("its server has others to serve first", delay=0, looked=False)
+    the_stage = stage(outcomes(*[Retriable("busy", delay=0), turn] * 9), retries=2)
+    (bad,) = looks(services, the_stage, 9)
+    assert bad.error.message == "busy (3 tries)"
+
+
+def test_an_outage_is_waited_for_as_long_as_patience_lasts(services):
+    patient = stage(outcomes(*[Retriable("busy", delay=0)] * 2000, None), retries=None)
+    assert [item.filename for item in looks(services, patient, 2001)] == ["done"]
+
+
+def test_without_a_budget_an_outage_ends_with_patience(services):
+    (bad,) = looks(services, stage(failing(Retriable("busy")), retries=None, patience=7), 3)
+    assert bad.error.message == "busy: given up after 7 s"
+    assert services.settings.retry_delay == 2  # so looks came after 2 and 6 seconds
+
+
+def test_a_server_that_asks_for_more_than_there_is_patience_is_not_said_to_have_had_it(services):
+    (bad,) = looks(services, stage(failing(Retriable("busy", delay=86_400)), patience=60), 1)
+    assert bad.error.message == "busy: given up, as it asks to wait 86400 s and the patience here is 60 s"
+
+
+def test_a_stage_may_call_its_notes_what_it_likes(services):
+    def one(item: Item, ctx: Context) -> Item:
+        ctx.memo.update({"_failures": 99, "_due": time.time() + 3600, "_since": 0, "_why": "x", "at": 99})
+        raise Retriable("busy", delay=0)
+
+    assert not looks(services, stage(one, retries=3), 3, ("a", "b"))
+    (memo, waiting) = services.jobs.memo("j", "toy", None)[0]
+    assert (memo["_failures"], waiting["failures"]) == (99, 3)
+
+
+def test_notes_of_the_version_before_are_read(services):
+    """It kept the runner's notes among the stage's own, and no second record."""
+    now = time.time()
+    former = {"seen": 1, "_due": now + 3600, "_since": now - 10, "_failures": 2, "_why": "busy"}
+    services.jobs._memo["j", "toy", None].update({0: (dict(former), None), -1: ({"at": 1}, None)})
+    with pytest.raises(Wait, match="busy") as wait:
+        run(stage(failing(Fatal("not before its time"))), batch("bad", "good"), services, again=True)
+    assert 3500 < wait.value.delay <= 3600
+    services.jobs._memo["j", "toy", None][0] = (dict(former), None)
+    (bad,) = looks(services, stage(failing(Retriable("busy")), retries=2), 1)
+    assert bad.error.message == "busy (3 tries)"
+
+
 def test_a_retry_has_its_own_backoff(services):
     with pytest.raises(Wait) as wait:
         run(stage(failing(Retriable("busy"))), batch("bad"), services)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +18,11 @@ import requests
 
 from datafab.domain.job import Job, JobStatus
 from datafab.flows import localised
-from datafab.sandbox.archives import Sandbox, Timings
+from datafab.sandbox.archives import COPY, Sandbox, Timings
 from datafab.sandbox.control import Control, Fault, serving
 from datafab.sandbox.entrepot import deliver, entrepot
 from datafab.services import Services
-from datafab.settings import child_environment
+from datafab.settings import PREFIX, child_environment
 from tests.servers.celery import Cluster, until
 from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
@@ -119,7 +122,7 @@ def made(sandbox: Sandbox) -> Counter[str]:
 #: What is asked for in a whole archive's life.
 ONCE = dict.fromkeys(
     ("POST uploads", "POST data", "POST md5", "POST close", "POST executions", "POST launch", "PATCH", "DELETE"), 1
-)
+) | {"POST tags": 2}
 
 
 def finished(sandbox: Sandbox, job: Job) -> None:
@@ -132,6 +135,8 @@ def finished(sandbox: Sandbox, job: Job) -> None:
     assert list(upload["files"]) == ["data/CANTON.zip"]
     assert (stored["name"], stored["description"]) == ("CANTON", "cantons, édition 2026")
     assert (stored["edition"], stored["extent"]) == ({"from": "2026-01-01", "to": "2026-12-31"}, EXTENT)
+    assert stored["tags"] == upload["tags"]
+    assert set(stored["tags"]) == {"datafab", "datafab_content"}
 
 
 def test_an_archive_is_delivered_made_described_and_tidied_up(bench: Bench, sandbox: Sandbox, tmp_path: Path):
@@ -156,6 +161,7 @@ def test_a_file_at_a_url_is_fetched_and_an_upload_may_be_kept(bench: Bench, sand
     ("method", "path"),
     [
         ("POST", "uploads"),
+        ("POST", "tags"),
         ("POST", "data"),
         ("POST", "md5"),
         ("POST", "close"),
@@ -213,6 +219,26 @@ def test_a_worker_that_is_killed_makes_nothing_twice(
     # What the killed one has asked for stands in the journal when it was answered, or not at all.
     counts = made(sandbox)
     assert {what: count for what, count in counts.items() if count > ONCE[what]} == {}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_worker_that_is_killed_while_it_tags_leaves_nothing_unclaimed(
+    bench: Bench, sandbox: Sandbox, tmp_path: Path, which: int, *, after: bool
+):
+    """The first tag is the upload's, the second that of the stored data; it was set when the worker died, or not."""
+    fault = Fault(method="POST", ends="tags", skip=which, status=503, delay=3, after=after)
+    sandbox.control.faults.append(fault)
+    job = begun(planned(tmp_path))
+    until(lambda: fault.times == 0, 30)
+    bench.cluster.parts["io"].kill()
+    bench.mend()
+    finished(sandbox, bench.end(job, 60))
+    counts = made(sandbox)
+    assert {what: counts[what] for what in ("POST uploads", "POST executions")} == {
+        "POST uploads": 1,
+        "POST executions": 1,
+    }
 
 
 def _has(sandbox: Sandbox, path: str) -> bool:
@@ -276,6 +302,30 @@ def test_an_execution_that_hangs_is_aborted_in_time(bench: Bench, sandbox: Sandb
     assert [sandbox.status(each) for each in sandbox.executions.values()] == ["ABORTED"]
 
 
+def test_notes_of_the_version_before_are_read_from_redis(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    """It kept the runner's notes among the stage's own: here an item whose time has not come, after five failures."""
+    sandbox.ends = "WAITING"
+    job = begun(planned(tmp_path))
+    until(lambda: any("launched" in each for each in list(sandbox.executions.values())), 30)
+    bench.cluster.parts["io"].kill()
+    key = f"{PREFIX}job:{job}:done:execute:-"
+    until(lambda: bench.redis.hexists(key, "m:0"), 10)
+    memo = json.loads(bench.redis.hget(key, "m:0"))
+    former = {"_since": time.time(), "_due": time.time() + 0.5, "_failures": 5, "_why": "busy"}
+    bench.redis.hset(key, "m:0", json.dumps(memo | former))
+    bench.redis.hdel(key, "r:0")
+    ((kept, waiting),) = jobs().memo(job, "execute", None).values()
+    assert (kept, waiting) == (memo | former, None)
+    bench.mend()
+    until(lambda: bench.redis.hexists(key, "r:0"), 60)
+    ((kept, waiting),) = jobs().memo(job, "execute", None).values()
+    assert not former.keys() & kept.keys()
+    assert waiting
+    assert waiting["since"] == former["_since"]
+    sandbox.ends = "SUCCESS"
+    finished(sandbox, bench.end(job, 60))
+
+
 def test_a_callback_is_a_hint_to_look_now(bench: Bench, sandbox: Sandbox, tmp_path: Path):
     # Looks are an hour apart: without the callback it would not end.
     settings = bench.settings.model_copy(update={"public_url": "http://127.0.0.1:1", "poll_delay": 0.2})
@@ -317,9 +367,142 @@ def test_a_status_that_nobody_knows_is_waited_for(bench: Bench, sandbox: Sandbox
 
 def test_an_output_of_that_name_is_not_overwritten(bench: Bench, sandbox: Sandbox, tmp_path: Path):
     assert bench.end(begun(planned(tmp_path))).counts.ok == 1
-    job = bench.end(begun(planned(tmp_path, name="CANTON_2027")))
-    assert failure(job)[0] == "entrepot_output"
-    assert len(sandbox.executions) == 1
+    sandbox.control.forget()
+    code, said = failure(bench.end(begun(planned(tmp_path, name="CANTON_2027"))))
+    (stored,) = sandbox.stored.values()
+    assert (code, stored["_id"] in said, "is that of another plan" in said) == ("entrepot_output", True, True), said
+    assert not made(sandbox)
+
+
+def test_a_plan_that_has_succeeded_sends_nothing_again(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    finished(sandbox, bench.end(begun(planned(tmp_path))))
+    sandbox.control.forget()
+    assert bench.end(begun(planned(tmp_path))).counts.ok == 1
+    assert not made(sandbox)
+    # Its files have changed since: nothing is written over, and nothing sent either.
+    plan = planned(tmp_path)
+    (tmp_path / "CANTON.zip").write_bytes(b"PK CANTON")
+    code, said = failure(bench.end(begun(plan)))
+    assert (code, "by an earlier run of this plan from other files: delete them" in said) == ("entrepot_output", True)
+    assert not made(sandbox)
+
+
+def test_a_description_is_mended_by_another_run(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    assert bench.end(begun(planned(tmp_path, description="cantns"))).counts.ok == 1
+    sandbox.control.forget()
+    finished(sandbox, bench.end(begun(planned(tmp_path))))
+    assert made(sandbox) == {"PATCH": 1}
+
+
+def others(sandbox: Sandbox, state: str, kind: str = "ARCHIVE", **tags: str) -> dict:
+    """Put an upload there that somebody else has made, of the plan's name and with its description."""
+    given = {"name": "CANTON_2026", "description": "cantons, édition 2026", "type": kind, "srs": "EPSG:2154"}
+    upload = sandbox.create_upload(given)
+    upload["tags"] |= tags
+    if state != "empty":
+        digest = hashlib.md5(b"PK CANTON", usedforsecurity=False).hexdigest()
+        upload["files"] = {"data/CANTON.zip": (len(b"PK CANTON"), digest)}
+        upload["md5"] = {"CANTON.md5": f"{digest if state != 'UNSTABLE' else 0}  data/CANTON.zip\n"}
+    if state in {"CLOSED", "UNSTABLE"}:
+        sandbox.close(upload)
+        sandbox.control.clock.advance(60)
+        assert sandbox.state(upload) == state
+    return upload
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "tags"),
+    [
+        ("empty", "ARCHIVE", {}),
+        ("empty", "VECTOR", {}),
+        ("OPEN", "ARCHIVE", {}),
+        ("OPEN", "VECTOR", {}),
+        ("CLOSED", "ARCHIVE", {}),
+        ("UNSTABLE", "ARCHIVE", {}),
+        ("UNSTABLE", "VECTOR", {}),
+        ("OPEN", "ARCHIVE", {"datafab": "another-plan", "datafab_content": "x"}),
+        ("OPEN", "ARCHIVE", {"datafab_content": "x", "tuto": "oui"}),
+    ],
+)
+def test_an_upload_of_somebody_else_is_left_as_it_is(
+    bench: Bench, sandbox: Sandbox, tmp_path: Path, *, state: str, kind: str, tags: dict
+):
+    upload = others(sandbox, state, kind, **tags)
+    before = copy.deepcopy(upload)
+    code, said = failure(bench.end(begun(planned(tmp_path))))
+    assert code == "entrepot_upload", said
+    for part in ("'CANTON_2026'", upload["_id"], kind, sandbox.state(upload), "delete it, or give this integration"):
+        assert part in said
+    assert upload == before
+    assert not made(sandbox)
+
+
+@pytest.mark.parametrize("launched", [False, True])
+def test_stored_data_of_somebody_else_are_left_as_they_are(
+    bench: Bench, sandbox: Sandbox, tmp_path: Path, *, launched: bool
+):
+    upload = others(sandbox, "CLOSED")
+    upload["name"] = "another"
+    output = {"stored_data": {"name": "CANTON"}}
+    execution = sandbox.create_execution({"processing": COPY, "inputs": {"upload": [upload["_id"]]}, "output": output})
+    if launched:
+        sandbox.launch(execution)
+        sandbox.control.clock.advance(60)
+    before = copy.deepcopy((upload, execution, sandbox.stored))
+    code, said = failure(bench.end(begun(planned(tmp_path))))
+    status = "GENERATED" if launched else "CREATED"
+    assert (code, execution["output"] in said, status in said) == ("entrepot_output", True, True), said
+    assert (upload, execution, sandbox.stored) == before
+    assert not made(sandbox)
+
+
+def test_an_upload_whose_mark_somebody_takes_off_is_kept(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    sandbox.timings.run = 1.0
+    job = begun(planned(tmp_path))
+    until(lambda: any("launched" in each for each in list(sandbox.executions.values())), 30)
+    (upload,) = sandbox.uploads.values()
+    upload["tags"].clear()
+    assert bench.end(job).counts.ok == 1
+    assert sandbox.state(upload) == "CLOSED"
+    assert any("the upload is kept" in line["event"] for line in jobs().logs(job))
+
+
+def test_jobs_of_one_plan_make_one_archive(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    """Both have two integrations, in the opposite order: neither waits for what the other holds."""
+    plan = json.loads(planned(tmp_path).read_text(encoding="utf-8"))
+    (first,) = plan["integrations"]
+    second = first | {"name": "A_2026", "output": {"name": "A"}}
+    begun_jobs = []
+    for number in range(4):
+        path = tmp_path / f"plan-{number}.json"
+        path.write_text(json.dumps({"integrations": [first, second][:: 1 if number % 2 else -1]}), encoding="utf-8")
+        begun_jobs.append(begun(path))
+    assert [bench.end(job, 120).counts.ok for job in begun_jobs] == [2, 2, 2, 2]
+    assert made(sandbox) == {what: 2 * count for what, count in ONCE.items()}
+
+
+SCATTERED = 40
+
+
+@pytest.mark.parametrize("scattered", [True, False])
+def test_failed_looks_do_not_add_up(bench: Bench, sandbox: Sandbox, tmp_path: Path, *, scattered: bool):
+    """Every other look at an execution fails, or all of them for a while."""
+    sandbox.ends = "WAITING"
+    at_once = {"Retry-After": "0"}
+    faults = [
+        Fault(path=f"/api/datastores/{sandbox.datastore}/processings/executions/", method="GET", status=503)
+        for _ in range(SCATTERED)
+    ]
+    for number, fault in enumerate(faults, 1):
+        fault.headers, fault.skip = at_once, number if scattered else 1
+    job = begun(planned(tmp_path))
+    until(lambda: any("launched" in each for each in list(sandbox.executions.values())), 30)
+    sandbox.control.faults += faults
+    until(lambda: bench.ledger.hasten(job) is not None and not any(fault.times for fault in faults), 120)
+    assert not bench.job(job).final
+    sandbox.ends = "SUCCESS"
+    until(lambda: (bench.ledger.hasten(job), bench.job(job).final)[1], 60)
+    finished(sandbox, bench.end(job, 60))
 
 
 @pytest.mark.parametrize("file", [(3, "half"), (9, "another of its size")])
@@ -334,13 +517,42 @@ def test_what_was_broken_off_is_gone_on_with(bench: Bench, sandbox: Sandbox, tmp
     assert made(sandbox)["POST uploads"] == 1
 
 
-def test_files_of_before_are_no_part_of_an_open_upload(bench: Bench, sandbox: Sandbox, tmp_path: Path):
-    """A job before this one was cancelled, and its file had another content of the same size."""
-    given = {"name": "CANTON_2026", "description": "x", "type": "ARCHIVE", "srs": "EPSG:2154"}
-    upload = sandbox.create_upload(given)
-    upload["files"] = {"data/CANTON.zip": (len(b"PK canton"), "another"), "data/formerly.zip": (1, "x")}
-    upload["md5"] = {"datafab-0123456789abcdef.md5": "another  data/CANTON.zip\n"}
+@pytest.mark.parametrize("listed", [True, False])
+def test_files_of_before_are_no_part_of_an_open_upload(bench: Bench, sandbox: Sandbox, tmp_path: Path, *, listed: bool):
+    """A job before this one was cancelled, with or without its md5 list; its file had the same size."""
+    plan = planned(tmp_path)
+    (tmp_path / "CANTON.zip").write_bytes(b"PK CANTON")
+    sandbox.failing.add("Vérification archive")
+    assert bench.end(begun(plan)).counts.failed == 1
+    sandbox.failing.clear()
+    (upload,) = sandbox.uploads.values()
+    upload["state"] = "OPEN"
+    upload["files"]["data/formerly.zip"] = (1, "x")
+    if not listed:
+        upload["md5"].clear()
     finished(sandbox, bench.end(begun(planned(tmp_path))))
+    assert made(sandbox)["POST uploads"] == 1
+
+
+@pytest.mark.parametrize("state", ["OPEN", "CLOSED", "UNSTABLE"])
+def test_an_upload_of_ours_with_the_md5_list_of_somebody_else_is_left_as_it_is(
+    bench: Bench, sandbox: Sandbox, tmp_path: Path, state: str
+):
+    sandbox.ends = "FAILURE"
+    assert bench.end(begun(planned(tmp_path))).counts.failed == 1
+    sandbox.control.forget()
+    (upload,) = sandbox.uploads.values()
+    ((_, digest),) = upload["files"].values()
+    upload["md5"] = {"CANTON.md5": f"{digest if state == 'CLOSED' else 0}  data/CANTON.zip\n"}
+    if state == "OPEN":
+        upload["state"] = "OPEN"
+    assert sandbox.state(upload) == state
+    before = copy.deepcopy(upload)
+    sandbox.stored.clear()
+    code, said = failure(bench.end(begun(planned(tmp_path))))
+    assert (code, "delete it, or give this integration" in said) == ("entrepot_upload", True), said
+    assert upload == before
+    assert not made(sandbox)
 
 
 def test_an_upload_that_was_closed_with_other_files_is_not_taken_for_this_one(
