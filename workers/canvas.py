@@ -18,7 +18,7 @@ from datafab.clients.jobs import AWAY
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_INLINE, Batch
 from datafab.errors import FlowError
-from datafab.flows import begun, complete, find
+from datafab.flows import asked, begun, complete, find
 from datafab.stage import Stage
 from workers.cluster import app, jobs, ledger, services, settings
 from workers.ledger import Row
@@ -177,4 +177,5 @@ def accept(
     if secrets:
         services().secrets.put(job.id, secrets)
     names = [stage.name for stage in stages]
-    return ledger().enqueue(job, rows_of(sig)[0], names, after=find(job.flow).following(job.params)), sig
+    following = find(job.flow).following(job.params)
+    return ledger().enqueue(job, rows_of(sig)[0], names, after=following, asked=asked(job.flow)), sig

@@ -194,5 +194,5 @@ def test_the_command_line_asks_for_changes_and_looks_less_often(collection, site
         run = CliRunner().invoke(main, [*command, *options], env=environment, catch_exceptions=False)
         assert run.exit_code == 0, run.output
         said.append(run.output)
-    assert ["1 ok" in said[0], "1 unchanged" in said[1], "1 unchanged" in said[2]] == [True] * 3
+    assert ["1 endpoint: 1 collected" in said[0], "1 unchanged" in said[1], "1 unchanged" in said[2]] == [True] * 3
     assert site.hits["/a.csv"] == 2
