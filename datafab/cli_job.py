@@ -17,7 +17,7 @@ from datafab.clients.secrets import MemorySecrets
 from datafab.domain.job import Job, JobStatus
 from datafab.domain.payload import Counts, ItemError
 from datafab.embedded import CORE, Cluster, running
-from datafab.flows import begun, localised
+from datafab.flows import asked, begun, later, localised
 from datafab.runner import run_inline
 from datafab.services import Services
 from datafab.settings import load
@@ -55,7 +55,7 @@ class Ended:
             for line in self.log if with_log else ():
                 show.out.print(line["event"], highlight=False, soft_wrap=True, markup=False)
             show.failed(self.failures)
-            show.counts(self.counts)
+            show.summary(self.job, self.counts)
 
     def exit(self) -> None:
         """End the command with the code for failed items, where there are some."""
@@ -135,11 +135,12 @@ def _inline(flow: str, params: Mapping[str, Any], secrets: Mapping[str, str]) ->
         params = localised(flow, params, services)
         source, stages = begun(flow, params)
         now = time.time()
-        job = Job(id=uuid.uuid4().hex, flow=flow, params=params, created=now, deadline=now + settings.job_deadline)
+        limit = now + settings.job_deadline
+        job = Job(id=uuid.uuid4().hex, flow=flow, params=params, created=now, deadline=limit, asked=asked(flow))
         kept.put(job.id, secrets)
         with show.following() as told:
             look = lambda: told(job.evolve(total=memory.total, progress=memory.progress()))  # noqa: E731
-            counts = run_inline(stages, source, job, services, look)
+            counts = run_inline(stages, source, job, services, look, later=later(flow, params))
     finally:
         services.close()
     job = job.evolve(status=JobStatus.SUCCEEDED, ended=time.time(), total=memory.total, progress=memory.progress())

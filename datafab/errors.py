@@ -7,6 +7,7 @@ The raiser chooses the family, one place (the runner) acts on it::
     ├── Retriable    failed, may work later: too many of these in a row, and the item fails
     ├── Skippable    this item, on purpose
     ├── Fatal        this item will never work
+    │   └── Unsuitable     its content is not what this stage works on: a PDF, or a damaged table
     ├── FlowError    the whole job: bad parameters, a service that is not configured
     │   ├── SettingError   a setting that cannot be used, by name
     │   └── NotFound       a job, flow or file that does not exist
@@ -106,6 +107,24 @@ class Skippable(DatafabError):
 
 class Fatal(DatafabError):
     """This item will never work."""
+
+
+class Unsuitable(Fatal):
+    """The content is not what this stage works on.
+
+    It fails an item whose job asked for this stage. Where the stage only follows what was asked for, the item keeps
+    its status, and the refusal is counted for the stage.
+
+    Attributes:
+        another_kind: the content is no fault: it is of another kind, such as a PDF where a table is needed. Otherwise
+            it is damaged, and the reason is listed with the job's failures.
+    """
+
+    def __init__(
+        self, message: str = "", *, another_kind: bool = False, code: str | None = None, field: str | None = None
+    ) -> None:
+        super().__init__(message, code=code, field=field)
+        self.another_kind = another_kind
 
 
 class FlowError(DatafabError):

@@ -17,7 +17,7 @@ from datafab.settings import load
 from datafab.stage import Stage
 from datafab.stages import STAGES, archive_plan, endpoints
 
-__all__ = ["FLOWS", "Flow", "begun", "check", "complete", "find", "flows", "localised", "plan", "use"]
+__all__ = ["FLOWS", "Flow", "asked", "begun", "check", "complete", "find", "flows", "later", "localised", "plan", "use"]
 
 #: Parameters that every job may have.
 COMMON = frozenset({"then", "when", "priority"})
@@ -225,6 +225,20 @@ def _then(flow: Flow, params: Mapping[str, Any]) -> tuple[str, ...]:
     if not (isinstance(then, list | tuple) and all(isinstance(stage, str) for stage in then)):
         raise FlowError(f"then: a list of stages is needed, not {then!r}", field="then")
     return spread(then, flow.stages, STAGES, flows())
+
+
+def later(name: str, params: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the stages that follow what a job asks for: the flow's ``then``, or the job's.
+
+    None of a flow that is not there any more: its job goes on as it began.
+    """
+    flow = flows().get(name)
+    return frozenset(_then(flow, params)) if flow else frozenset()
+
+
+def asked(name: str) -> str:
+    """Return the last of the stages that a flow's jobs ask for; empty: none."""
+    return (find(name).stages or ("",))[-1]
 
 
 def localised(flow: str, params: Mapping[str, Any], services: Services) -> dict[str, Any]:

@@ -179,7 +179,6 @@ def _fetched(source: str, log: FetchLog, root: str, services: Services) -> Item:
         size = services.store(root).size(log.resource)
         kind = log.response_headers.get("Content-Type", "").partition(";")[0].strip().lower()
         return _judged(item.evolve(sha256=log.resource, size=size, media_type=kind or None), services)
-    answered = f"the server answered {log.status}" if log.status else "there was no answer"
-    reason = log.reason or (f"http_{log.status}" if log.status else log.exception or "failed")
-    error = ItemError(type=reason, message=log.message or f"{log.url}: {answered}")
+    reason, message = log.failure
+    error = ItemError(type=reason, message=message or f"{log.url}: {log.answered}")
     return item.evolve(status=Status.FAILED, error=error)

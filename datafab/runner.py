@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -53,6 +54,7 @@ def run_stage(stage: Stage, batch: Batch, services: Services, attempt: Attempt) 
 
 def _wanted(work: Work, item: Item) -> bool | DatafabError:
     """Say whether the stage takes an item, by its status and the job's condition for it; or why not known."""
+    item = item.standing()
     text = work.batch.params.get("when", {}).get(work.stage.name)
     if item.status not in work.stage.wants or text is None:
         return item.status in work.stage.wants
@@ -167,15 +169,31 @@ def _yielded(yielded: list[Item] | DatafabError, work: Work) -> list[Item]:
 
 
 def run_inline(
-    stages: Sequence[Stage], source: Stage, job: Job, services: Services, told: Callable[[], None]
+    stages: Sequence[Stage],
+    source: Stage,
+    job: Job,
+    services: Services,
+    told: Callable[[], None],
+    *,
+    later: Container[str] = (),
 ) -> Counts:
-    """Run a whole flow in this process; ``told`` is called whenever a stage has ended a batch."""
+    """Run a whole flow in this process.
+
+    Args:
+        stages: the flow's.
+        source: the stage that yields the items.
+        job: the run.
+        services: what the stages use.
+        told: called whenever a stage has ended a batch.
+        later: names of the stages that follow what was asked for.
+    """
     attempt = Attempt(created=job.created)
     total = Counts(job=job.id)
     for batch in expand(source, Batch(job=job.id, flow=job.flow, params=job.params), services, attempt):
         items = load_items(batch, services)
         for stage in stages:
-            items = _until_ready(stage, batch.evolve(items=tuple(items)), services, attempt)
+            mine = replace(attempt, follows=stage.name in later)
+            items = _until_ready(stage, batch.evolve(items=tuple(items)), services, mine)
             told()
         total = total.plus(Counts.of(batch, items))
     return total
@@ -188,4 +206,4 @@ def _until_ready(stage: Stage, batch: Batch, services: Services, attempt: Attemp
             return run_stage(stage, batch, services, attempt)
         except Wait as wait:
             time.sleep(wait.delay)
-            attempt = Attempt(created=attempt.created, again=True)
+            attempt = replace(attempt, again=True)

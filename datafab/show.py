@@ -28,6 +28,8 @@ out = Terminal()
 KILO = 1000
 #: Characters that a terminal may obey, and that JSON need not escape.
 _CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+#: What the items are, and what they are once it is done, by the last stage that was asked for.
+WORDS = {"collect": ("endpoints", "collected")}
 #: Columns of a table that are named.
 COLUMNS = 8
 
@@ -103,9 +105,10 @@ def starting() -> Iterator[Any]:
 def jobs(found: Sequence[Job]) -> None:
     """Print jobs, a line each, and below it why it failed."""
     for job in found:
-        last = job.progress[-1] if job.progress else None
-        items = f"{last.done if last else 0}/{'?' if job.total is None else job.total}"
-        failed = f", {last.failed} failed" if last and last.failed else ""
+        main = job.main
+        items = f"{main.done if main else 0}/{'?' if job.total is None else job.total}"
+        bad = job.counts.failed if job.counts else main.failed if main else 0
+        failed = f", {bad} failed" if bad else ""
         status = f"[{COLOURS.get(job.status, 'default')}]{job.status.value:<9}[/]"
         began = _time(job.created)
         out.print(f"{job.id}  {job.flow}  {status}  {items + failed:<14}  {began}", highlight=False, soft_wrap=True)
@@ -119,9 +122,9 @@ def job(one: Job, failures: Mapping[str, ItemError], log: Sequence[Mapping[str, 
     """Print one job with everything that is known of it."""
     jobs([one])
     if one.progress:
-        table = Table("stage", "ok", "unchanged", "skipped", "failed", "bytes", "a second", "left")
+        table = Table("stage", "ok", "unchanged", "skipped", "failed", "not taken", "bytes", "a second", "left")
         for stage in one.progress:
-            counts = (stage.ok, stage.unchanged, stage.skipped, stage.failed)
+            counts = (stage.ok, stage.unchanged, stage.skipped, stage.failed, stage.passed or 0)
             rate = f"{stage.items_per_second or 0:.1f}, {_size(stage.bytes_per_second or 0)}"
             left = "" if stage.eta is None else str(timedelta(seconds=stage.eta))
             table.add_row(stage.stage, *map(str, counts), _size(stage.bytes), rate, left)
@@ -134,18 +137,50 @@ def job(one: Job, failures: Mapping[str, ItemError], log: Sequence[Mapping[str, 
 
 
 def failed(failures: Mapping[str, ItemError]) -> None:
-    """Print why items failed."""
-    if failures:
-        table = Table("failed", Column("kind", no_wrap=True))
-        for error in failures.values():
-            table.add_row(escape(error.message), error.type)
-        out.print(table)
+    """Print why items failed, then what stages that follow could not use."""
+    for stage in dict.fromkeys([None, *(error.stage for error in failures.values())]):
+        mine = [error for error in failures.values() if error.stage == stage]
+        if mine:
+            table = Table(f"refused by {stage}" if stage else "failed", Column("kind", no_wrap=True))
+            for error in mine:
+                table.add_row(escape(error.message), error.type)
+            out.print(table)
 
 
 def counts(sums: Counts) -> None:
     """Print the sums of a job."""
-    said = [f"{getattr(sums, name)} {name}" for name in ("ok", "unchanged", "skipped", "failed") if getattr(sums, name)]
-    out.print(", ".join(said or ["no items"]) + f" · {_size(sums.bytes)}", highlight=False)
+    out.print(f"{_sums(sums, 'ok')} · {_size(sums.bytes)}", highlight=False)
+
+
+def summary(one: Job, sums: Counts) -> None:
+    """Print what became of what was asked for, then what the stages that follow did."""
+    main = one.main
+    if main is None or main.stage not in WORDS or not main.done:
+        counts(sums)
+        return
+    items, collected = WORDS[main.stage]
+    said = [f"{main.done} {items if main.done > 1 else items[:-1]}: {_sums(main, collected)}"]
+    said += filter(None, map(_followed, one.progress[one.progress.index(main) + 1 :]))
+    out.print(f"{'; '.join(said)} · {_size(main.bytes)}", highlight=False, soft_wrap=True)
+
+
+def _sums(sums: Counts | Stage, ok: str) -> str:
+    names = {"ok": ok, "unchanged": "unchanged", "skipped": "skipped", "failed": "failed"}
+    said = [f"{getattr(sums, name)} {word}" for name, word in names.items() if getattr(sums, name)]
+    return ", ".join(said or ["no items"])
+
+
+def _followed(stage: Stage) -> str:
+    """Return what a stage did that follows what was asked for; of others than `analyse`, what failed."""
+    done, other, bad = stage.ok + stage.unchanged, stage.skipped, stage.failed
+    if stage.stage != "analyse":
+        return f"{stage.stage}: {bad} failed" if bad else ""
+    said = [f"analysed {done}"]
+    if other:
+        said.append("1 is no table" if other == 1 else f"{other} are no tables")
+    if bad:
+        said.append(f"{bad} could not be analysed")
+    return ", ".join(said)
 
 
 def files(found: Results) -> None:

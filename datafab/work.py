@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 
 import structlog
 
-from datafab.clients.jobs import AWAY, Record
+from datafab.clients.jobs import AWAY, PASSED, Record
 from datafab.domain.backoff import next_delay
-from datafab.domain.payload import Batch, Item, Status
+from datafab.domain.payload import Batch, Item, Status, Stopped
 from datafab.domain.waiting import Waiting
-from datafab.errors import DatafabError, Fatal, FlowError, Lost, Parked, Retriable, Skippable, Wait
+from datafab.errors import DatafabError, Fatal, FlowError, Lost, Parked, Retriable, Skippable, Unsuitable, Wait
 from datafab.services import Services
 from datafab.stage import Context, Outcome, Stage, no_cluster
 
@@ -40,6 +40,8 @@ class Attempt:
     suspect: bool = False
     #: whether items are to be looked at before their time
     hastened: bool = False
+    #: whether the stage comes after what the job asked for
+    follows: bool = False
     #: said when that has happened too often: the item in hand then is given up
     condemned: Parked | None = None
     #: its row in the ledger and its own name there: what it keeps counts only while it holds that row
@@ -159,18 +161,33 @@ class Work:
                     self.attempt.alive()
                     return
                 item = self._failed(item, later)
+            case Skippable() | Unsuitable() if self.attempt.follows:
+                item = item.evolve(stopped=Stopped.by(self.stage.name, outcome))
             case Skippable():
                 item = item.failed(outcome, Status.SKIPPED)
             case _:
                 item = self._failed(item, outcome)
         self.done[index] = item
         changed = touched and item != before
-        self.records.append(Record(index, item, changed))
-        if changed and item.error and item.status in {Status.FAILED, Status.SKIPPED}:
-            self.say("warning", item.error.message, source=item.source, error=item.error.type)
+        self.records.append(Record(index, item, changed, self._counted(before, item, touched=touched)))
+        seen = item.standing()
+        if changed and seen.error and seen.status in {Status.FAILED, Status.SKIPPED}:
+            self.say("warning", seen.error.message, source=item.source, error=seen.error.type)
         self.attempt.alive()
         if len(self.records) >= FLUSH_ITEMS or time.monotonic() - self.flushed > FLUSH_SECONDS:
             self.flush()
+
+    def _counted(self, before: Item, item: Item, *, touched: bool) -> str:
+        """Return what the stage counts an item as: the item's status, unless it only follows what was asked for."""
+        if not self.attempt.follows:
+            return item.status
+        if not touched:
+            return PASSED
+        if item.stopped is not None and item.stopped.stage == self.stage.name:
+            return item.stopped.outcome
+        # It has done its part for an item that had failed before, as `index` does.
+        failed_before = item.status is before.status is Status.FAILED and item.error == before.error
+        return Status.OK if failed_before else item.status
 
     def _failed(self, item: Item, error: DatafabError) -> Item:
         return self.stage.failed(item, error) if self.stage.failed else item.failed(error)

@@ -18,7 +18,7 @@ from datafab.clients.jobs import AWAY
 from datafab.domain.job import Job
 from datafab.domain.payload import MAX_INLINE, Batch
 from datafab.errors import FlowError
-from datafab.flows import begun, complete, find
+from datafab.flows import asked, begun, complete, find
 from datafab.stage import Stage
 from workers.cluster import app, jobs, ledger, services, settings
 from workers.ledger import Row
@@ -179,4 +179,4 @@ def accept(
     names = [stage.name for stage in stages]
     following = [find(job.flow).following(job.params), *(stage.after for stage in stages)]
     after = ",".join(dict.fromkeys(filter(None, following)))
-    return ledger().enqueue(job, rows_of(sig)[0], names, after=after), sig
+    return ledger().enqueue(job, rows_of(sig)[0], names, after=after, asked=asked(job.flow)), sig

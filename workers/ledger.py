@@ -108,6 +108,7 @@ end
 redis.call('HSET', job, 'flow', ARGV[8], 'params', ARGV[9], 'stages', ARGV[10],
            'status', 'queued', 'busy', 0, 'waits', 0, 'created', now, 'deadline', now + limit)
 if ARGV[11] ~= '' then redis.call('HSET', job, 'after', ARGV[11]) end
+if ARGV[12] ~= '' then redis.call('HSET', job, 'asked', ARGV[12]) end
 redis.call('ZADD', P .. 'jobs', now, id)
 redis.call('ZADD', P .. 'deadlines', now + limit, id)
 tally('made ' .. ARGV[8])
@@ -288,7 +289,7 @@ for _, rid in ipairs(rids) do
   redis.call('HSET', row_key(rid), 'deaths', 0)
   if redis.call('HDEL', row_key(rid), 'next') == 1 then
     for _, name in ipairs(redis.call('HKEYS', job)) do
-      if string.match(name, '^[nb]:') then redis.call('HDEL', job, name) end
+      if string.match(name, '^[nbd]:') then redis.call('HDEL', job, name) end
     end
   end
   move(rid, 'wait')
@@ -359,12 +360,20 @@ class Ledger:
         """Return a ledger that rides out a Redis restart of ``patience`` seconds."""
         return cls(settings, connect(str(settings.redis_url), patience=patience))
 
-    def enqueue(self, job: Job, row: Row, stages: Iterable[str], *, after: str = "") -> str:
-        """Write job, dedupe key and first row together; return the id of the job that has the key."""
+    def enqueue(self, job: Job, row: Row, stages: Iterable[str], *, after: str = "", asked: str = "") -> str:
+        """Write job, dedupe key and first row together; return the id of the job that has the key.
+
+        Args:
+            job: to be written.
+            row: of its first task.
+            stages: the names of its stages.
+            after: the flow that follows the job.
+            asked: the last of its stages that was asked for.
+        """
         params = json.dumps(job.params, ensure_ascii=False)
         limit = min(self.job_limit, job.deadline - job.created)
         args: list[Any] = [job.id, job.key or "", row.rid, row.queue, row.sig, self.handover, limit]
-        args += [job.flow, params, ",".join(stages), after]
+        args += [job.flow, params, ",".join(stages), after, asked]
         return str(self._run("enqueue", *args))
 
     def take(self, rid: str, fence: int, by: str, *, lease: float, pool: str, stage: str) -> Taken | None:

@@ -14,7 +14,7 @@ from datafab import runner
 from datafab.domain.job import JobStatus
 from datafab.domain.payload import Batch, Counts, ItemError, received
 from datafab.errors import DatafabError, FlowError, Parked
-from datafab.flows import plan
+from datafab.flows import later, plan
 from datafab.stage import Stage
 from datafab.stages import STAGES
 from workers import canvas
@@ -59,6 +59,7 @@ def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dic
     held: Held = self.request.held
     held.batch_name = "-" if batch.number is None else str(batch.number)
     attempt = self.attempt(held)
+    attempt.follows = self.stage.name in later(batch.flow, batch.params)
     if held.park:
         attempt.condemned = Parked(held.park)
         if batch.number is None and len(runner.load_items(batch, services())) == 1:

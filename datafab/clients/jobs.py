@@ -5,7 +5,7 @@ Keys, all below ``datafab:1:``
 | key | type | holds |
 | --- | --- | --- |
 | ``jobs`` | sorted set | job ids by creation time |
-| ``job:<id>`` | hash | the job; ``n:<stage>:<status>`` and ``b:<stage>`` count, ``s:`` and ``l:`` say since when |
+| ``job:<id>`` | hash | the job; ``n:``, ``d:``, ``b:``, ``s:`` and ``l:`` with a stage: see below |
 | ``job:<id>:log`` | list | its last log lines, JSON |
 | ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
 | ``job:<id>:done:<stage>:<batch>`` | hash | what is done of it: index -> item; ``m:<index>``, ``r:<index>``: notes |
@@ -16,12 +16,17 @@ Keys, all below ``datafab:1:``
 | ``after`` | sorted set | ids of ended jobs whose flow has another to be run after it |
 | ``secret:<id>`` | hash | the job's secrets (``clients/secrets.py``) |
 | ``key:<key>`` | string | dedupe key -> job id |
+
+``n:<stage>:<status>`` counts the items by their status after the stage, ``d:<stage>:<status>:<outcome>`` those of them
+that the stage counts as something else, since it only follows what was asked for, and ``b:<stage>`` the bytes of their
+resources. ``s:<stage>`` and ``l:<stage>`` are the stage's first and last time.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -31,13 +36,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from datafab.domain.job import FINAL, Job, JobStatus, Progress
-from datafab.domain.payload import Counts, Item, ItemError, Status, received
+from datafab.domain.job import FINAL, Job, JobStatus, StageSums, counts_of
+from datafab.domain.payload import Item, ItemError, received
 from datafab.errors import NotFound
 from datafab.settings import PREFIX, Settings
 
 #: Redis cannot be reached: no verdict on whatever asked for it.
 AWAY = (RedisConnectionError, RedisTimeoutError)
+
+#: What a stage that follows counts the items as that it does not take.
+PASSED = "passed"
 
 MAX_LINES = 1000
 #: The notes on an item: its stage's, and the runner's; None: kept by a version that put both into one.
@@ -53,6 +61,8 @@ class Record(NamedTuple):
     item: Item
     #: whether the stage had it in hand, or let it pass through
     touched: bool
+    #: what the stage counts it as: a status, or ``PASSED``; empty: the item's status
+    outcome: str = ""
 
 
 class Jobs(Protocol):
@@ -167,10 +177,11 @@ local items, bytes = {}, {}
 for _, r in ipairs(work.records) do
   if redis.call('HSETNX', done, r[1], r[2]) == 1 then
     redis.call('HINCRBY', job, 'n:' .. stage .. ':' .. r[3], 1)
+    if r[6] ~= r[3] then redis.call('HINCRBY', job, 'd:' .. stage .. ':' .. r[3] .. ':' .. r[6], 1) end
     if r[4] > 0 then redis.call('HINCRBY', job, 'b:' .. stage, r[4]) end
-    if r[5] then items[r[3]] = (items[r[3]] or 0) + 1; bytes[r[3]] = (bytes[r[3]] or 0) + r[4] end
-    if r[6] and redis.call('HLEN', job .. ':failed') < tonumber(ARGV[5]) then
-      redis.call('HSET', job .. ':failed', r[6], r[7])
+    if r[5] then items[r[6]] = (items[r[6]] or 0) + 1; bytes[r[6]] = (bytes[r[6]] or 0) + r[4] end
+    if r[7] and redis.call('HLEN', job .. ':failed') < tonumber(ARGV[5]) then
+      redis.call('HSET', job .. ':failed', r[7], r[8])
     end
   end
 end
@@ -428,16 +439,18 @@ def _done(job: str, stage: str, number: int | None) -> str:
 def _row(record: Record) -> list[Any]:
     item = record.item
     text = item.model_dump_json(exclude_none=True)
-    row: list[Any] = [record.position, text, item.status.value, item.size or 0, record.touched]
-    if record.touched and item.status is Status.FAILED and item.error:
-        row += [item.source, item.error.model_dump_json(exclude_none=True)]
+    status = item.status.value
+    row: list[Any] = [record.position, text, status, item.size or 0, record.touched, str(record.outcome or status)]
+    if record.touched and item.told:
+        row += [item.source, item.told.model_dump_json(exclude_none=True)]
     return row
 
 
 def _job(job: str, fields: dict[str, str]) -> Job:
     numbers = {name: float(fields[name]) for name in ("created", "started", "ended", "deadline") if name in fields}
     total = int(fields["total"]) if "total" in fields else None
-    progress = _progress(fields, total)
+    sums = _sums(fields)
+    paces = {name: float(fields.get(f"l:{name}", 0)) - float(fields.get(f"s:{name}", 0)) for name in sums}
     status = JobStatus(fields["status"])
     return Job(
         id=job,
@@ -446,35 +459,27 @@ def _job(job: str, fields: dict[str, str]) -> Job:
         key=fields.get("key"),
         status=status,
         stage=fields.get("stage"),
+        asked=fields.get("asked"),
         doing=fields.get("doing"),
         total=total,
-        progress=progress,
+        progress=tuple(one.progress(name).paced(paces[name], total) for name, one in sums.items()),
         error=ItemError.model_validate_json(fields["error"]) if "error" in fields else None,
-        counts=_counts(job, progress) if status in FINAL and progress else None,
+        counts=counts_of(job, sums, fields.get("asked")) if status in FINAL and sums else None,
         **numbers,
     )
 
 
-def _progress(fields: dict[str, str], total: int | None) -> tuple[Progress, ...]:
-    stages: dict[str, dict[str, int]] = {}
+def _sums(fields: dict[str, str]) -> dict[str, StageSums]:
+    """Return what each stage has counted, in the order of the stages."""
+    stages: defaultdict[str, StageSums] = defaultdict(StageSums)
     for name, value in fields.items():
-        kind, _, rest = name.partition(":")
-        if kind == "n":
-            stage, _, status = rest.rpartition(":")
-            stages.setdefault(stage, {})[status] = int(value)
-        elif kind == "b":
-            stages.setdefault(rest, {})["bytes"] = int(value)
+        match name.split(":"):
+            case ["n", stage, status]:
+                stages[stage].items[status] = int(value)
+            case ["d", stage, status, outcome]:
+                stages[stage].moved[status, outcome] = int(value)
+            case ["b", stage]:
+                stages[stage].bytes = int(value)
     order = fields.get("stages", "").split(",")
-    names: Iterable[str] = sorted(stages, key=lambda name: order.index(name) if name in order else len(order))
-    return tuple(
-        Progress(stage=name, **stages[name]).paced(
-            float(fields.get(f"l:{name}", 0)) - float(fields.get(f"s:{name}", 0)), total
-        )
-        for name in names
-    )
-
-
-def _counts(job: str, progress: tuple[Progress, ...]) -> Counts:
-    """Every item passes through every stage, so the last stage's sums are the job's."""
-    last = progress[-1]
-    return Counts(job=job, **last.model_dump(include=set(Counts.model_fields)))
+    names = sorted(stages, key=lambda name: order.index(name) if name in order else len(order))
+    return {name: stages[name] for name in names}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datafab.clients.jobs import NOTHING, Notes, Record
-from datafab.domain.job import Progress
-from datafab.domain.payload import Item, ItemError, Status
+from datafab.domain.job import Progress, StageSums
+from datafab.domain.payload import Item, ItemError
 
 
 class MemoryJobs:
@@ -18,6 +18,7 @@ class MemoryJobs:
     def __init__(self) -> None:
         self._done: defaultdict[tuple[str, str, int | None], dict[int, Item]] = defaultdict(dict)
         self._memo: defaultdict[tuple[str, str, int | None], dict[int, Notes]] = defaultdict(dict)
+        self._sums: defaultdict[str, StageSums] = defaultdict(StageSums)
         self._failed: dict[str, ItemError] = {}
         self._lines: list[dict[str, Any]] = []
         self._times: dict[str, tuple[float, float]] = {}
@@ -45,10 +46,13 @@ class MemoryJobs:
         holder: tuple[str, str] = ("", ""),  # noqa: ARG002 - nobody else holds anything
     ) -> bool:
         """Keep items as done and append log lines."""
-        self._done[job, stage, number].update({record.position: record.item for record in records})
-        for record in records:
-            if record.touched and record.item.status is Status.FAILED and record.item.error:
-                self._failed[record.item.source] = record.item.error
+        done = self._done[job, stage, number]
+        for position, item, touched, outcome in records:
+            if position not in done:
+                self._sums[stage].add(item.status.value, str(outcome or item.status), item.size or 0)
+            done[position] = item
+            if touched and item.told:
+                self._failed[item.source] = item.told
         self._lines += lines
         now = time.time()
         began, _ = self._times.get(stage, (self._since, now))
@@ -91,13 +95,7 @@ class MemoryJobs:
 
     def progress(self) -> tuple[Progress, ...]:
         """Return how far each stage is."""
-        sums: dict[str, Counter[str]] = {}
-        for (_, stage, _), done in self._done.items():
-            counts = sums.setdefault(stage, Counter())
-            for item in done.values():
-                counts[item.status.value] += 1
-                counts["bytes"] += item.size or 0
         return tuple(
-            Progress(stage=stage, **counts).paced(self._times[stage][1] - self._times[stage][0], self.total)
-            for stage, counts in sums.items()
+            sums.progress(stage).paced(self._times[stage][1] - self._times[stage][0], self.total)
+            for stage, sums in self._sums.items()
         )

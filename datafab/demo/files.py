@@ -20,7 +20,7 @@ def play(scene: Scene) -> None:
     ended = scene.run("collect", {"endpoints": endpoints, "collection": scene.folder / "collection"})
     show.files(cluster.services().index.search("", 20))
     if ended.counts:
-        show.counts(ended.counts)
+        show.summary(ended, ended.counts)
     for query in SEARCHES:
         headline(f"datafab search '{query}'")
         answer = requests.get(f"http://{scene.settings.bind}/api/search", params={"q": query}, timeout=10).json()

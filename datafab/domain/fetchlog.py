@@ -103,6 +103,16 @@ class FetchLog:
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
+    @property
+    def failure(self) -> tuple[str, str | None]:
+        """The kind of a failure, and its message where the log has one."""
+        return self.reason or (f"http_{self.status}" if self.status else self.exception or "failed"), self.message
+
+    @property
+    def answered(self) -> str:
+        """What came instead of a resource, in words."""
+        return f"the server answered {self.status}" if self.status else "there was no answer"
+
     def since(self, unix: float) -> bool:
         """Tell whether the fetch began at or after this Unix time."""
         return self.at.replace(tzinfo=UTC).timestamp() >= unix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, Self
@@ -26,13 +27,19 @@ FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.PARKED, JobS
 
 
 class Progress(Value):
-    """How far one stage of a job is: items by status, and the bytes of their resources; how fast, and how long yet."""
+    """How far one stage of a job is: items by status, and the bytes of their resources; how fast, and how long yet.
+
+    For a stage that follows what was asked for, the statuses are those of its own work. ``skipped`` counts contents
+    of another kind then (a PDF is no table), ``failed`` damaged contents too.
+    """
 
     stage: str
     ok: int = 0
     unchanged: int = 0
     skipped: int = 0
     failed: int = 0
+    #: items that it did not take, since they had failed before, or by the job's condition
+    passed: int | None = None
     bytes: int = 0
     #: from its beginning to the item that it last finished with
     items_per_second: float | None = None
@@ -59,7 +66,56 @@ class Progress(Value):
     @property
     def done(self) -> int:
         """Items that this stage has finished with."""
-        return self.ok + self.unchanged + self.skipped + self.failed
+        return self.ok + self.unchanged + self.skipped + self.failed + (self.passed or 0)
+
+
+class StageSums:
+    """What one stage has counted.
+
+    Attributes:
+        items: by their status after it.
+        moved: (status, outcome) -> those that it counts as something else than their status.
+        bytes: of their resources.
+    """
+
+    def __init__(self) -> None:
+        self.items: Counter[str] = Counter()
+        self.moved: Counter[tuple[str, str]] = Counter()
+        self.bytes = 0
+
+    def add(self, status: str, outcome: str, size: int) -> None:
+        """Count an item."""
+        self.items[status] += 1
+        self.bytes += size
+        if outcome != status:
+            self.moved[status, outcome] += 1
+
+    def progress(self, stage: str) -> Progress:
+        """Return what the stage did."""
+        outcomes = Counter(self.items)
+        for (status, outcome), number in self.moved.items():
+            outcomes[status] -= number
+            outcomes[outcome] += number
+        return Progress(stage=stage, bytes=self.bytes, **outcomes)
+
+    def counts(self, job: str) -> Counts:
+        """Return the items by their status after it."""
+        return Counts(job=job, bytes=self.bytes, **self.items)
+
+
+def counts_of(job: str, sums: Mapping[str, StageSums], asked: str | None) -> Counts:
+    """Return a job's sums: those of its last stage, through which every item passes.
+
+    A job that ended before is counted by the last stage that was asked for, if that came further.
+
+    Args:
+        job: its id.
+        sums: by stage, in the order of the stages.
+        asked: name of the last stage that was asked for, if that is known.
+    """
+    last = list(sums.values())[-1]
+    wanted = sums.get(asked or "", last)
+    return (wanted if wanted.items.total() > last.items.total() else last).counts(job)
 
 
 class Job(Value):
@@ -74,6 +130,8 @@ class Job(Value):
     status: JobStatus = JobStatus.QUEUED
     #: the stage that last began
     stage: str | None = None
+    #: the last of the stages that were asked for; those after it follow, and leave the items' statuses alone
+    asked: str | None = None
     #: how far the item in hand is, where it takes long: "12 of 30 MB"
     doing: str | None = None
     #: items, once the source stage has counted them
@@ -92,3 +150,10 @@ class Job(Value):
     def final(self) -> bool:
         """Whether it has ended."""
         return self.status in FINAL
+
+    @property
+    def main(self) -> Progress | None:
+        """How far what was asked for is; None: nothing of it is done."""
+        if self.asked is None:
+            return self.progress[-1] if self.progress else None
+        return next((stage for stage in self.progress if stage.stage == self.asked), None)

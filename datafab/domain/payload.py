@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from datafab.errors import DatafabError, FlowError
+from datafab.errors import DatafabError, FlowError, Unsuitable
 
 #: What crosses the queue stays below this many bytes.
 MAX_MESSAGE = 8 * 1024
@@ -64,6 +64,8 @@ class ItemError(Value):
     type: str
     message: str
     field: str | None = None
+    #: the stage that refused the content of an item that has not failed
+    stage: str | None = None
 
     @classmethod
     def of(cls, error: DatafabError) -> Self:
@@ -71,6 +73,29 @@ class ItemError(Value):
         # A file name that is no UTF-8 must not make the whole message unwritable.
         message = error.message.encode(errors="backslashreplace").decode()
         return cls(type=error.code, message=message, field=error.field)
+
+
+class Stopped(Value):
+    """The stage that could do nothing with an item after what was asked for was done, and why."""
+
+    stage: str
+    #: what the item counts as for the stages after it, and in the index
+    status: Status
+    error: ItemError
+    #: see ``errors.Unsuitable``
+    another_kind: bool = False
+
+    @classmethod
+    def by(cls, stage: str, error: DatafabError) -> Self:
+        """Make the value of what a stage raised."""
+        status = Status.FAILED if isinstance(error, Unsuitable) else Status.SKIPPED
+        other = isinstance(error, Unsuitable) and error.another_kind
+        return cls(stage=stage, status=status, error=ItemError.of(error), another_kind=other)
+
+    @property
+    def outcome(self) -> Status:
+        """What the stage counts it as."""
+        return Status.SKIPPED if self.another_kind else self.status
 
 
 class Dataset(Value):
@@ -195,8 +220,10 @@ class Item(Value):
     dataset: Dataset | None = None
     #: sha256 of the analysed resource's analysis document (``analysis/<sha256>/<version>.json``)
     analysis: str | None = None
+    #: of what its job asked for; stages that follow are counted apart
     status: Status = Status.OK
     error: ItemError | None = None
+    stopped: Stopped | None = None
     collect: CollectFacts | None = None
     catalogue: CatalogueFacts | None = None
     ckan: CkanFacts | None = None
@@ -206,6 +233,21 @@ class Item(Value):
     def failed(self, error: DatafabError, status: Status = Status.FAILED) -> Self:
         """Return the item with this error and status."""
         return self.evolve(status=status, error=ItemError.of(error))
+
+    def standing(self) -> Self:
+        """Return the item as the next stage and the index see it: with the status and error of what stopped it."""
+        if self.stopped is None or self.status not in {Status.OK, Status.UNCHANGED}:
+            return self
+        return self.evolve(status=self.stopped.status, error=self.stopped.error)
+
+    @property
+    def told(self) -> ItemError | None:
+        """The error that is listed with the job's failures; None: there is none, or the content is of another kind."""
+        if self.status is Status.FAILED:
+            return self.error
+        if self.stopped is not None and self.stopped.outcome is Status.FAILED:
+            return self.stopped.error.evolve(stage=self.stopped.stage)
+        return None
 
 
 class Batch(Value):

@@ -16,9 +16,9 @@ GEOJSON, GML, CSV = "application/geo+json", "application/gml+xml", "text/csv"
 
 
 class ArcgisParameters(BaseModel):
-    """How a layer is read."""
+    """How a layer is read. ``"20"`` and ``20.0`` are 20, as in the original's model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: features asked for at once, where the server allows more than it can give
     max_page_size: int | None = Field(default=None, gt=0)
@@ -32,7 +32,7 @@ class ArcgisParameters(BaseModel):
 class WfsParameters(BaseModel):
     """How a WFS server is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     #: features asked for at once; None: all in one answer
     page_size: int | None = Field(default=None, gt=0)

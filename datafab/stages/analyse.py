@@ -9,15 +9,18 @@ from typing import Any
 
 from datafab.domain.document import VERSION, analysis_name, filename
 from datafab.domain.payload import Item, ItemError, Status
-from datafab.errors import Fatal
+from datafab.errors import Fatal, Unsuitable
 from datafab.stage import Context, Stage
+
+#: Codes of contents that are something else than a table. What is damaged, empty or a web page in place of one is told.
+NO_TABLE = frozenset({"not_tabular", "unsupported"})
 
 
 def analyse(item: Item, ctx: Context) -> Item:
     """Find out what a table's columns hold, unless that is known of this content.
 
     Raises:
-        Fatal: the resource is no table that can be analysed. That is kept too, and not tried again.
+        Unsuitable: the resource is no table that can be analysed. That is kept too, and not tried again.
     """
     if item.sha256 is None or item.store is None:
         return item
@@ -33,7 +36,8 @@ def analyse(item: Item, ctx: Context) -> Item:
         store.write(name, kept)
     if found["status"] != "ok":
         error = ItemError.model_validate(found["error"])
-        raise Fatal(f"{filename(item)}: {error.message}", code=error.type, field=error.field)
+        message, other = f"{filename(item)}: {error.message}", error.type in NO_TABLE
+        raise Unsuitable(message, code=error.type, field=error.field, another_kind=other)
     return item.evolve(analysis=hashlib.sha256(kept).hexdigest())
 
 
@@ -50,14 +54,14 @@ def _examine(path: Path, ctx: Context) -> dict[str, Any]:
     """Return the analysis document, of success or of failure: the content alone decides which.
 
     Raises:
-        Fatal: ``too_large``, which says nothing about the content.
+        Unsuitable: ``too_large``, which says nothing about the content.
     """
     try:
         return ctx.services.detective.analyse(path, progress=ctx.progress, check=ctx.check)
     except Fatal as error:
         # Limits are those of today's settings.
         if error.code == "too_large":
-            raise
+            raise Unsuitable(error.message, code=error.code, field=error.field) from error
         failure = ItemError.of(error).dump()
         return {"v": 1, "status": "failed", "analyser": VERSION, "error": failure}
 

@@ -27,7 +27,7 @@ from http import HTTPStatus
 from datafab.clients.fetch import Fetched, Session
 from datafab.clients.localfile import is_file, read_file
 from datafab.clients.plugins import Making, making
-from datafab.clients.refusal import resting
+from datafab.clients.refusal import resting, shown
 from datafab.clients.store import Store
 from datafab.domain.endpoint import FetchStatus, decided, endpoint_hash, settled, unfetchable
 from datafab.domain.fetchlog import FetchLog, log_name
@@ -174,7 +174,16 @@ class _Endpoint:
             return self._kept(log, self.url) if kept else None
         if ctx.params.get("refill_todays_logs") or (ctx.params.get("retry_failed") and not kept):
             return None
+        if log is not None and log.resource is None:
+            return self._still_failed(log)
         return settled(kept or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+
+    def _still_failed(self, log: FetchLog) -> Item:
+        """Return an endpoint whose fetch has failed today: a second run must not take that for a success."""
+        code, message = log.failure
+        when = f"today at {log.at:%H:%M} UTC; --retry-failed asks again"
+        error = Fatal(f"{message or f'{shown(self.url)}: {log.answered}'} ({when})", code=code, field="endpoint-url")
+        return settled(self.item, FetchStatus.ALREADY_FETCHED, error, http_status=log.status)
 
     def _resting(self, ctx: Context) -> Item | None:
         """Return what the last look gave, if it was not long ago for an endpoint that changes as seldom as this one."""
@@ -185,6 +194,13 @@ class _Endpoint:
         settings = ctx.services.settings
         if history.due(self.now, settings.adaptive_least, settings.adaptive_most):
             return None
+        if history.failed:
+            if ctx.params.get("retry_failed"):
+                return None
+            msg = (
+                f"{shown(self.url)}: the last fetch failed ({history.at:%Y-%m-%d %H:%M} UTC; --retry-failed asks again)"
+            )
+            return settled(self.item, FetchStatus.ALREADY_FETCHED, Fatal(msg, code="failed", field="endpoint-url"))
         return settled(self._known() or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
 
     @cached_property

@@ -17,7 +17,7 @@ def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
         "siren (siren)",
         "the server answered 404 Not Found",
         "a web page (text/html) instead of data",
-        "5 ok, 3 failed",
+        "8 endpoints: 6 collected, 2 failed; analysed 5, 1 could not be analysed",
         "entreprises.csv  200 rows",
         "bornes.csv.gz  500 rows",
         "collect > analyse > index > push > publish, as one job",

@@ -1,8 +1,14 @@
-"""A layer of an ArcGIS service, with the habits that real ones have."""
+"""A layer of an ArcGIS service, with the habits that real ones have.
+
+Source: the ArcGIS REST API, "Layer / Table" and "Query (Feature Service/Layer)" on developers.arcgis.com: ``f=json``,
+``returnCountOnly``, ``returnIdsOnly`` (``objectIds`` is null where nothing is found), ``resultOffset`` and
+``resultRecordCount``, ``orderByFields``, ``exceededTransferLimit``, errors under HTTP 200.
+"""
 
 from __future__ import annotations
 
 import json
+import random
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +29,14 @@ class Layer:
         counts: whether it counts.
         silent: whether it keeps quiet about what it left out.
         lost: features at the end that it counts but never gives.
+        count: its whole answer to ``returnCountOnly``, where that is not the right one.
+        ids: its whole answer to ``returnIdsOnly``, where that is not the right one.
+        offsets: whether it knows ``resultOffset``.
+        order: what it makes of ``orderByFields``: ``kept``, ``refused`` or ``ignored``.
+        stable: whether pages without an order have one.
+        where: whether it knows ``where``.
+        named: whether it names the field of its object ids.
+        cuts: whether it says that it left something out, where it has given nothing.
     """
 
     features: list[dict[str, Any]]
@@ -32,6 +46,14 @@ class Layer:
     counts: bool = True
     silent: bool = False
     lost: int = 0
+    count: dict[str, Any] | None = None
+    ids: dict[str, Any] | None = None
+    offsets: bool = True
+    order: str = "kept"
+    stable: bool = True
+    where: bool = True
+    named: bool = True
+    cuts: bool = False
     queries: list[dict[str, str]] = field(default_factory=list)
 
     def __call__(self, path: str, _headers: dict[str, str]) -> Answer:
@@ -41,7 +63,8 @@ class Layer:
         if parts.path == "/layer":
             return _json({"layers": [{"id": 0, "name": "Zones"}, {"id": 1, "name": "Arbres"}]})
         if parts.path == "/layer/0":
-            fields = [{"name": "OBJECTID", "type": "esriFieldTypeOID"}, {"name": "nom", "type": "esriFieldTypeString"}]
+            kind = "esriFieldTypeOID" if self.named else "esriFieldTypeInteger"
+            fields = [{"name": "OBJECTID", "type": kind}, {"name": "nom", "type": "esriFieldTypeString"}]
             abilities = {"advancedQueryCapabilities": {"supportsPagination": self.pages}}
             return _json({"type": "Feature Layer", "maxRecordCount": self.says, "fields": fields, **abilities})
         if parts.path == "/layer/0/query":
@@ -51,20 +74,35 @@ class Layer:
 
     def answer(self, query: dict[str, str]) -> dict[str, Any]:
         if "returnCountOnly" in query:
-            count = {"count": len(self.features)}
-            return count if self.counts else {"error": {"code": 400, "message": "Invalid", "details": []}}
+            right = {"count": len(self.features)} if self.counts else _error(400, "Invalid")
+            return right if self.count is None else self.count
         if "returnIdsOnly" in query:
             ids = [feature["attributes"]["OBJECTID"] for feature in self.features]
-            return {"objectIdFieldName": "OBJECTID", "objectIds": ids[::-1] or None}
+            right = {"objectIdFieldName": "OBJECTID", "objectIds": ids[::-1] or None}
+            return right if self.ids is None else self.ids
+        ordered = "orderByFields" in query
+        if ordered and self.order == "refused":
+            return _error(400, "'Invalid URL' Parameters: orderByFields")
+        found = self._selected(query["where"] if self.where else "1=1")
+        if not self.stable and not (ordered and self.order == "kept"):
+            random.Random(len(self.queries)).shuffle(found)
+        size = self.gives
+        if "resultRecordCount" in query:
+            start = int(query["resultOffset"]) if self.offsets else 0
+            found, size = found[start:], min(size, int(query["resultRecordCount"]))
+        cut = (len(found) > size and not self.silent) or (self.cuts and not found)
+        return {"features": found[:size]} | ({"exceededTransferLimit": True} if cut else {})
+
+    def _selected(self, where: str) -> list[dict[str, Any]]:
         found = self.features[: len(self.features) - self.lost]
-        if "resultOffset" in query:
-            start = int(query["resultOffset"])
-            found = found[start : start + int(query["resultRecordCount"])]
-        elif ends := re.fullmatch(r"OBJECTID >= (\d+) AND OBJECTID <= (\d+)", query["where"]):
-            first, last = map(int, ends.groups())
-            found = [feature for feature in found if first <= feature["attributes"]["OBJECTID"] <= last]
-        cut = len(found) > self.gives and not self.silent
-        return {"features": found[: self.gives]} | ({"exceededTransferLimit": True} if cut else {})
+        for sign, number in re.findall(r"OBJECTID (>=|<=|>) (\d+)", where):
+            holds = {">=": int.__ge__, "<=": int.__le__, ">": int.__gt__}[sign]
+            found = [feature for feature in found if holds(feature["attributes"]["OBJECTID"], int(number))]
+        return list(found)
+
+
+def _error(code: int, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message, "details": []}}
 
 
 def _json(value: dict[str, Any]) -> Answer:

@@ -497,19 +497,44 @@ class TestOncePerDay:
         assert collection.one(refill_todays_logs=True).status is Status.OK
 
     def test_a_failure_stays_one_that_day(self, collection, site):
-        """Defect 9 is the original's rule, and the default; ``retry_failed`` asks failures only again."""
+        """The original asks once a day (defect 9); ``retry_failed`` asks failures only again.
+
+        A second run, such as a scheduler's retry, must not turn green.
+        """
         site.answers["/late"] = Answer(b"not yet", 500)
         rows = (row(site.url("/late")), row(site.url("/a.csv")))
         assert [item.status for item in collection.run(*rows)] == [Status.FAILED, Status.OK]
         site.answers["/late"] = Answer(CSV)
-        late, _ = collection.run()
+        late, other = collection.run()
         assert late.collect is not None
-        assert (late.status, late.collect.status, late.sha256) == (Status.UNCHANGED, "ALREADY_FETCHED", None)
+        assert (late.status, late.collect.status, late.sha256) == (Status.FAILED, "ALREADY_FETCHED", None)
+        assert late.error is not None
+        assert (late.error.type, late.collect.http_status, other.status) == ("http_500", 500, Status.UNCHANGED)
+        assert "/late: the server answered 500" in late.error.message
+        assert "--retry-failed asks again" in late.error.message
+        assert list(collection.jobs.failures()) == [late.source]
         assert collection.log(site.url("/late"))["status"] == "500"
         late, other = collection.run(retry_failed=True)
         assert (late.status, other.status) == (Status.OK, Status.UNCHANGED)
         assert collection.log(site.url("/late"))["status"] == "200"
         assert len(collection.logs()) == 2
+
+    @pytest.mark.parametrize(
+        ("log", "code", "said"),
+        [
+            ({"status": 404}, "http_404", "the server answered 404 (today at "),
+            ({"status": 200}, "http_200", "the server answered 200 (today at "),
+            ({"exception": "SSLError"}, "SSLError", "there was no answer (today at "),
+        ],
+    )
+    def test_a_failure_that_the_original_logged_stays_one(self, collection, site, log, code, said):
+        before = site.hits["/a.csv"]
+        collection.put_log(FetchLog(url=site.url("/a.csv"), at=now() - timedelta(milliseconds=1), **log))
+        item = collection.one(row(site.url("/a.csv")))
+        assert item.error is not None
+        assert (item.status, item.error.type) == (Status.FAILED, code)
+        assert said in item.error.message
+        assert site.hits["/a.csv"] == before
 
     def test_another_day_is_another_fetch(self, collection, site):
         """Defect 1: the original's clock stood still from import on; ours is read for every fetch."""

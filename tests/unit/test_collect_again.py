@@ -158,7 +158,21 @@ def test_what_failed_is_looked_at_soon(collection, portal, site):
     portal.status = 404
     assert look(collection, url, 48 + 168, adaptive=True).status is Status.FAILED
     portal.status = 200
+    resting = look(collection, url, 48 + 168 + 1, adaptive=True)
+    assert (resting.status, resting.collect.status) == (Status.FAILED, "ALREADY_FETCHED")
     assert look(collection, url, 48 + 168 + 24, adaptive=True).collect.status == "OK"
+
+
+def test_what_failed_before_midnight_stays_failed_while_it_rests(collection, portal, site):
+    """Nothing was logged on the new day: what is known of the endpoint says that it failed."""
+    url = site.url("/a.csv")
+    portal.status = 404
+    look(collection, url, 20, adaptive=True)
+    portal.status = 200
+    resting = look(collection, url, 22, adaptive=True)
+    assert (resting.status, resting.error.type, site.hits["/a.csv"]) == (Status.FAILED, "failed", 1)
+    assert "the last fetch failed (2026-" in resting.error.message
+    assert look(collection, url, 23, adaptive=True, retry_failed=True).status is Status.OK
 
 
 def test_refilling_wins_over_resting_and_resting_over_retrying(collection, site):
@@ -194,5 +208,5 @@ def test_the_command_line_asks_for_changes_and_looks_less_often(collection, site
         run = CliRunner().invoke(main, [*command, *options], env=environment, catch_exceptions=False)
         assert run.exit_code == 0, run.output
         said.append(run.output)
-    assert ["1 ok" in said[0], "1 unchanged" in said[1], "1 unchanged" in said[2]] == [True] * 3
+    assert ["1 endpoint: 1 collected" in said[0], "1 unchanged" in said[1], "1 unchanged" in said[2]] == [True] * 3
     assert site.hits["/a.csv"] == 2

@@ -58,7 +58,7 @@ def test_a_refill_writes_over_a_failure_and_nothing_else_does(collection):
         url = site.url("/a")
         assert collection.one(row(url)).status is Status.FAILED
         site.answers["/a"] = Answer(CSV)
-        assert collection.one().status is Status.UNCHANGED
+        assert collection.one().status is Status.FAILED
         assert (collection.log(url)["status"], len(collection.logs())) == ("404", 1)
         assert collection.one(refill_todays_logs=True).status is Status.OK
         assert (collection.log(url)["status"], len(collection.logs())) == ("200", 1)

@@ -129,6 +129,76 @@ def test_a_layer_comes_whole_whatever_its_habits(dump, habits, max_page_size, re
     assert all(query["outSR"] == "4326" for query in asked)
 
 
+SILENT = {"error": {"code": 400, "message": "Invalid", "details": []}}
+SMALL = {"says": 10, "gives": 10}
+
+
+@pytest.mark.parametrize(
+    "habits",
+    [
+        pytest.param({"offsets": False}, id="ignores the offset"),
+        pytest.param({"offsets": False, "ids": SILENT}, id="ignores the offset, lists no ids"),
+        pytest.param({"stable": False}, id="orders when it is asked to"),
+        pytest.param({"stable": False, "order": "ignored"}, id="has no order"),
+        pytest.param({"stable": False, "order": "refused"}, id="refuses an order"),
+        pytest.param({"order": "refused"}, id="refuses an order, and has one"),
+        pytest.param({"count": SILENT, "ids": SILENT}, id="neither counts nor lists"),
+        pytest.param({"count": {"count": None}}, id="null features"),
+        pytest.param({"count": {"count": 0}}, id="counts none"),
+        pytest.param({"count": {"count": 0}, "ids": {"objectIds": None}}, id="counts and lists none"),
+        pytest.param({"count": {"count": True}}, id="a count that is none"),
+        pytest.param({"count": {"count": 3}}, id="counts too few"),
+        pytest.param({"count": {}, "ids": {}, "order": "refused"}, id="answers nothing to either, in its own order"),
+        pytest.param({"ids": SILENT, "pages": False}, id="counts, neither pages nor lists"),
+        pytest.param({"ids": {"objectIds": None}, "pages": False}, id="counts, and lists none"),
+    ],
+)
+def test_each_feature_comes_once_whatever_the_server_cannot_do(dump, habits):
+    collection = json.loads(dump(Layer(features(25), **SMALL, **habits)))
+    assert sorted(each["properties"]["OBJECTID"] for each in collection["features"]) == [3 * n for n in range(25)]
+
+
+@pytest.mark.parametrize(
+    ("count", "habits", "code"),
+    [
+        pytest.param(0, {"count": SILENT, "ids": SILENT}, "no_count", id="neither counts nor lists, gives none"),
+        pytest.param(0, {"count": {"count": None}, "ids": {}}, "no_count", id="null, and no ids"),
+        pytest.param(0, {"count": SILENT, "cuts": True}, "no_count", id="gives none and says that there are more"),
+        pytest.param(0, {"count": {"count": 0}, "cuts": True}, "no_count", id="counts none and says so too"),
+        pytest.param(0, {"count": {"count": 5}}, "incomplete", id="counts some, gives none"),
+        pytest.param(25, {"offsets": False, "where": False}, "incomplete", id="ignores offset and where"),
+        pytest.param(25, {"count": SILENT, "where": False}, "incomplete", id="lists ids and ignores where"),
+        pytest.param(25, {"count": SILENT, "ids": SILENT, "where": False}, "no_paging", id="the same again"),
+        pytest.param(
+            25, {"count": SILENT, "ids": SILENT, "stable": False, "order": "ignored"}, "no_paging", id="no order"
+        ),
+        pytest.param(25, {"offsets": False, "named": False}, "incomplete", id="ignores the offset, names no ids"),
+        pytest.param(25, {"count": SILENT, "lost": 3}, "incomplete", id="lists ids that it does not give"),
+    ],
+)
+def test_a_layer_that_cannot_be_read_whole_is_refused(dump, count, habits, code):
+    refusal = dump(Layer(features(count), **SMALL, **habits))
+    assert getattr(refusal, "code", refusal) == code
+
+
+@pytest.mark.parametrize(
+    "habits",
+    [
+        pytest.param({}, id="counts and lists none"),
+        pytest.param({"ids": SILENT}, id="counts none"),
+        pytest.param({"count": SILENT}, id="lists none"),
+        pytest.param({"count": {"count": 0}, "ids": {}, "pages": False}, id="counts none, cannot page"),
+    ],
+)
+def test_a_server_that_says_that_there_is_nothing_is_believed(dump, habits):
+    assert json.loads(dump(Layer([], **habits))) == {"type": "FeatureCollection", "features": []}
+
+
+def test_rows_of_a_join_that_share_an_object_id_all_come(dump):
+    rows = [{"attributes": {"OBJECTID": n // 2, "nom": f"é{n}"}, "geometry": {"x": n, "y": 1}} for n in range(25)]
+    assert len(json.loads(dump(Layer(rows, **SMALL)))["features"]) == 25
+
+
 def test_what_the_endpoint_itself_asks_for_goes_along(dump):
     layer = Layer(features(2))
     assert json.loads(dump(layer, "/layer/0/query?token=abc&f=html&where=nom+is+not+null#part"))["features"]
@@ -179,7 +249,12 @@ def test_a_page_that_takes_too_long_is_given_up(dump):
         (None, None, None),
         ({"max_page_size": 100, "timeout": 5}, 100, None),
         ({"max_page_size": 0}, None, "'max_page_size' is no good"),
-        ({"max_page_size": "100"}, None, "'max_page_size' is no good"),
+        ({"max_page_size": "20", "timeout": 300}, 20, None),
+        ({"max_page_size": 500.0}, 500, None),
+        ({"max_page_size": " 10 "}, 10, None),
+        ({"max_page_size": "0"}, None, "'max_page_size' is no good"),
+        ({"max_page_size": 1.5}, None, "'max_page_size' is no good"),
+        ({"max_page_size": "ten"}, None, "'max_page_size' is no good"),
         ({"maxpagesize": 1}, None, "'maxpagesize' is no good"),
     ],
 )

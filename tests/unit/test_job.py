@@ -8,7 +8,7 @@ from datafab.clients.jobs import _job
 from datafab.clients.memory_jobs import MemoryJobs, Record
 from datafab.domain.job import Progress
 from datafab.domain.payload import Counts, Item
-from datafab.show import pace
+from datafab.show import pace, summary
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,61 @@ def test_a_job_of_this_process_tells_it_too():
 )
 def test_what_stands_beside_a_bar(stage, said):
     assert pace(stage) == said
+
+
+def fields(**more: str) -> dict[str, str]:
+    """Return what stands in Redis of a collection that analyses."""
+    counted = {"n:collect:ok": "530", "n:collect:failed": "3", "b:collect": "1000", "n:analyse:ok": "530"}
+    counted |= {"n:analyse:failed": "3", "d:analyse:ok:skipped": "118", "d:analyse:failed:passed": "3"}
+    known = {"flow": "collect", "status": "succeeded", "created": "90", "deadline": "999", "total": "533"}
+    return known | {"stages": "collect,analyse,index", "asked": "collect"} | counted | more
+
+
+def test_a_stage_that_follows_is_counted_apart():
+    job = _job("j", fields())
+    assert job.counts == Counts(job="j", ok=530, failed=3)
+    collect, analyse = job.progress
+    assert job.main == collect
+    assert (analyse.ok, analyse.skipped, analyse.failed, analyse.passed, analyse.done) == (412, 118, 0, 3, 533)
+
+
+def test_a_job_that_was_cancelled_is_counted_by_what_was_asked_for():
+    partly = fields(status="cancelled") | {"n:analyse:ok": "100", "n:analyse:failed": "0"}
+    assert _job("j", partly).counts == Counts(job="j", ok=530, failed=3, bytes=1000)
+
+
+def test_a_job_of_the_version_before_is_read_as_it_was_counted():
+    old = {name: value for name, value in fields().items() if not name.startswith("d:") and name != "asked"}
+    job = _job("j", old | {"n:analyse:ok": "412", "n:analyse:failed": "121"})
+    assert job.counts == Counts(job="j", ok=412, failed=121)
+    assert job.main == job.progress[-1]
+    assert (job.progress[1].ok, job.progress[1].failed, job.progress[1].passed) == (412, 121, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "533 endpoints: 530 collected, 3 failed; analysed 412, 118 are no tables · 1.0 KB"),
+        (
+            {"d:analyse:ok:skipped": "1", "d:analyse:ok:failed": "2"},
+            "533 endpoints: 530 collected, 3 failed; analysed 527, 1 is no table, 2 could not be analysed · 1.0 KB",
+        ),
+        (
+            {"n:index:failed": "533"},
+            "533 endpoints: 530 collected, 3 failed; analysed 412, 118 are no tables; index: 533 failed · 1.0 KB",
+        ),
+        ({"asked": "analyse"}, "530 ok, 3 failed · 0 B"),
+    ],
+)
+def test_the_summary_tells_of_endpoints(capsys, changes, said):
+    job = _job("j", fields(**changes))
+    assert job.counts is not None
+    summary(job, job.counts)
+    assert capsys.readouterr().out.strip() == said
+
+
+def test_the_summary_of_one(capsys):
+    one = {"n:collect:ok": "1", "flow": "collect", "status": "succeeded", "created": "9", "deadline": "9"}
+    job = _job("j", one | {"asked": "collect"})
+    summary(job, job.counts or Counts(job="j"))
+    assert capsys.readouterr().out.strip() == "1 endpoint: 1 collected · 0 B"

@@ -12,8 +12,8 @@ import pytest
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.domain.document import analysis_name
 from datafab.domain.job import Job
-from datafab.domain.payload import MAX_MESSAGE, Batch, Counts, Item, Status
-from datafab.errors import Fatal, FlowError, Lost, Parked, Retriable, Skippable, Wait
+from datafab.domain.payload import MAX_MESSAGE, Batch, Counts, Item, Status, Stopped
+from datafab.errors import Fatal, FlowError, Lost, Parked, Retriable, Skippable, Unsuitable, Wait
 from datafab.runner import Attempt, expand, load_items, pack, run_inline, run_stage
 from datafab.services import Services
 from datafab.settings import load
@@ -507,3 +507,78 @@ def test_inline_waits_where_a_stage_says_so(services):
 
     job = Job(id="j", flow="f", created=time.time(), deadline=0)
     assert run_inline([stage(one)], source(2), job, services, lambda: None).ok == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "shown", "counted"),
+    [
+        (Unsuitable("a PDF", another_kind=True, code="not_tabular"), Status.FAILED, "skipped"),
+        (Unsuitable("half a workbook", code="corrupt_archive"), Status.FAILED, "failed"),
+        (Skippable("not this one"), Status.SKIPPED, "skipped"),
+    ],
+)
+@pytest.mark.parametrize("status", [Status.OK, Status.UNCHANGED])
+def test_what_a_stage_that_follows_refuses_keeps_its_status(services, error, shown, counted, status):
+    wants = frozenset({Status.OK, Status.UNCHANGED})
+    (bad,) = run(stage(failing(error), wants=wants), batch("bad", status=status), services, follows=True)
+    assert (bad.status, bad.error) == (status, None)
+    assert (bad.standing().status, bad.standing().error.message) == (shown, error.message)
+    (progress,) = services.jobs.progress()
+    assert (getattr(progress, counted), progress.done) == (1, 1)
+    failures = services.jobs.failures()
+    assert [(one.message, one.stage) for one in failures.values()] == [(error.message, "toy")] * (counted == "failed")
+    assert [line["event"] for line in services.jobs.logs()] == [error.message]
+    assert Item.model_validate_json(bad.model_dump_json(exclude_none=True)) == bad
+
+
+def test_content_that_a_stage_refuses_fails_where_the_stage_was_asked_for(services):
+    refusal = Unsuitable("a PDF", another_kind=True, code="not_tabular")
+    (bad,) = run(stage(failing(refusal)), batch("bad"), services)
+    assert (bad.status, bad.error.type, bad.stopped) == (Status.FAILED, "not_tabular", None)
+
+
+def test_a_fault_in_a_stage_that_follows_fails_the_item(services):
+    (bad,) = run(stage(failing(KeyError("x"))), batch("bad"), services, follows=True)
+    assert (bad.status, bad.error.type, bad.stopped) == (Status.FAILED, "internal", None)
+
+
+def test_stages_after_a_refusal_take_the_item_as_a_failure(services):
+    """As `index` does, and `publish` does not."""
+
+    def refusing(item: Item, _: Context) -> Item:
+        raise Unsuitable("half a workbook", code="corrupt_archive")
+
+    def taking(item: Item, _: Context) -> Item:
+        seen.append((item.source, item.standing().error.type))
+        return item
+
+    seen: list[tuple[str, str]] = []
+    stages = [
+        Stage(name="fetch", queue="io", run=failing(Fatal("gone", code="http_404"))),
+        Stage(name="refuse", queue="io", run=refusing),
+        Stage(name="announce", queue="io", run=taking),
+        Stage(name="index", queue="io", run=taking, wants=frozenset(Status)),
+    ]
+    items = Stage(name="items", queue="io", expand=lambda _: iter([Item(source="good"), Item(source="bad")]))
+    job = Job(id="j", flow="f", created=time.time(), deadline=0)
+    later = {"refuse", "announce", "index"}
+    assert run_inline(stages, items, job, services, lambda: None, later=later) == Counts(job="j", ok=1, failed=1)
+    assert sorted(seen) == [("bad", "http_404"), ("good", "corrupt_archive")]
+    assert {one.stage: (one.ok, one.failed, one.passed) for one in services.jobs.progress()} == {
+        "fetch": (1, 1, None),
+        "refuse": (0, 1, 1),
+        "announce": (0, 0, 2),
+        "index": (2, 0, None),
+    }
+    assert {source: error.stage for source, error in services.jobs.failures().items()} == {
+        "bad": None,
+        "good": "refuse",
+    }
+
+
+def test_a_condition_sees_what_stopped_an_item(services):
+    refusal = Unsuitable("a PDF", another_kind=True, code="not_tabular")
+    stopped = Item(source="x").evolve(stopped=Stopped.by("analyse", refusal))
+    told = Batch(job="j", flow="f", params={"when": {"toy": "error.type = 'not_tabular'"}}, items=(stopped,))
+    taken = stage(lambda item, _: item.evolve(filename="taken"), wants=frozenset(Status))
+    assert run(taken, told, services, follows=True)[0].filename == "taken"

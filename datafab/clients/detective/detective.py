@@ -115,7 +115,8 @@ class Detective:
 
         Raises:
             Fatal: the file cannot be analysed, now or ever. ``code``: ``empty``, ``html``, ``not_tabular``,
-                ``encoding``, ``quote``, ``ragged``, ``header``, ``corrupt_archive``, ``too_large``, ``unsupported``.
+                ``bad_json``, ``encoding``, ``quote``, ``ragged``, ``header``, ``corrupt_archive``,
+                ``too_large``, ``unsupported``.
         """
         started = time.perf_counter()
         file = TextFile(path=path, max_unpacked=self._max_unpacked, check=check)

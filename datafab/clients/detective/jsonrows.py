@@ -20,12 +20,12 @@ def rows(text: str) -> Iterator[dict[str, Any]]:
     """Yield the records of a list, of a text with one after the other, or the features of a GeoJSON collection.
 
     Raises:
-        Fatal: ``not_tabular``, it is none of these, or no JSON at its end either.
+        Fatal: ``not_tabular``, it is none of these; ``bad_json``, it is no JSON, at its end at the latest.
     """
     try:
         yield from _rows(text)
     except (ValueError, RecursionError) as error:
-        raise Fatal(f"is JSON that cannot be read ({error}): export it anew", code="not_tabular") from error
+        raise Fatal(f"is JSON that cannot be read ({error}): export it anew", code="bad_json") from error
 
 
 def _rows(text: str) -> Iterator[dict[str, Any]]:
