@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 
 from datafab.clients.claims import Claims
@@ -41,7 +40,7 @@ def next_look(ctx: Context, status: str, what: str, most: float) -> Wait:
         Fatal: it has had this status for too long.
     """
     seen = ctx.memo.get("seen") or {}
-    now = time.time()
+    now = ctx.services.clock.now()
     if seen.get("status") != status:
         seen = {"status": status, "since": now, "looks": 0}
     patience = float(ctx.params.get("patience") or PATIENCE)

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from datafab.clients.callback import Callback
 from datafab.clients.ckan import Ckan
+from datafab.clients.clock import Clock
 from datafab.clients.cors import Cors
 from datafab.clients.datagouv import Datagouv
 from datafab.clients.entrepot import Entrepot
@@ -89,6 +90,13 @@ class Services:
     def secrets(self) -> Secrets:
         """The secrets of jobs."""
         return RedisSecrets(self.settings, connect(self._redis_url, patience=self.patience))
+
+    @cached_property
+    def clock(self) -> Clock:
+        """The time of the cluster, for all that is kept or compared with what other hosts have kept."""
+        if self.settings.redis_url is None:
+            return Clock()
+        return Clock(connect(self.settings.redis_url, patience=self.patience))
 
     @cached_property
     def gates(self) -> Gates:
@@ -239,7 +247,7 @@ class Services:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("jobs", "fetcher", "mqtt", "publications", "sources", "turns", "index"):
+        for name in ("jobs", "clock", "fetcher", "mqtt", "publications", "sources", "turns", "index"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
         if owner := self.__dict__.pop("index_owner", None):

@@ -143,7 +143,7 @@ class Work:
     def resting(self, index: int) -> bool:
         """Say whether an item's time has not come yet; it waits with the others then."""
         waiting = self.waiting[index]
-        left = 0.0 if self.attempt.hastened else waiting.due - time.time()
+        left = 0.0 if self.attempt.hastened else waiting.due - self.services.clock.now()
         if left > 0:
             self.waits.append(Wait(waiting.why, delay=left))
         return left > 0
@@ -194,7 +194,7 @@ class Work:
 
     def later(self, index: int, outcome: Wait | Retriable) -> Wait | Fatal:
         """Turn a Wait or a failure into the next look, or into a failure when patience or budget are spent."""
-        waiting, now = self.waiting[index], time.time()
+        waiting, now = self.waiting[index], self.services.clock.now()
         waiting.since = now if waiting.since is None else waiting.since
         delay = outcome.delay
         if isinstance(outcome, Retriable):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import time
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -107,7 +106,7 @@ def _look(told: Pushed) -> str:
     params |= {"title": resource.title[:MAX_TITLE]} if resource.title else {}
     params |= {"dated": resource.last_modified.isoformat()} if resource.last_modified else {}
     # So that a full pass sees that it has vanished, should nobody push that.
-    services.sources.saw(services.datagouv.url, [source], time.time())
+    services.sources.saw(services.datagouv.url, [source], services.clock.now())
     key = f"push:{resource.id}:{hashlib.sha256(url.encode()).hexdigest()[:16]}:{seen}"
     job, new = site().start("source", params, key)
     if not new and site().jobs.get(job.id).final:

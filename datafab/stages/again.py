@@ -5,7 +5,6 @@ Parameter of a job of the flow ``again``: ``limit``, so many files at most.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +33,7 @@ def due_sources(ctx: Context) -> Iterator[Item]:
     room = ctx.services.settings.catalogue_backlog - (jobs.unended() if isinstance(jobs, RedisJobs) else 0)
     if room < limit:
         ctx.log.info("there are enough jobs already", room=max(room, 0))
-    for source in ctx.services.sources.due(time.time(), max(0, min(limit, room))):
+    for source in ctx.services.sources.due(ctx.services.clock.now(), max(0, min(limit, room))):
         yield Item(source=source)
 
 
@@ -42,7 +41,7 @@ def look_again(item: Item, ctx: Context) -> Item:
     """Enqueue a look at a file, unless there has been one meanwhile."""
     sources = ctx.services.sources
     due = sources.due_at(item.source)
-    if due is None or due > time.time():
+    if due is None or due > ctx.services.clock.now():
         return item.evolve(status=Status.UNCHANGED)
     known = ctx.services.index.get(item.source)
     if known is None or known.resource_url is None:
@@ -55,7 +54,7 @@ def look_again(item: Item, ctx: Context) -> Item:
     params |= {"catalogue": catalogue} if catalogue else {}
     ctx.enqueue("source", params | {"force": True, "again": True, "priority": PRIORITY}, f"again:{item.source}:{due!r}")
     # The job says when the next look is; should it come to no end, there is one nevertheless.
-    sources.look_at(item.source, time.time() + ctx.services.settings.job_deadline)
+    sources.look_at(item.source, ctx.services.clock.now() + ctx.services.settings.job_deadline)
     return item
 
 

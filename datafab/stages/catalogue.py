@@ -15,7 +15,6 @@ Parameters of a job of the flow ``catalogue``:
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -216,7 +215,7 @@ def _withdraw(ctx: Context, root: str, share: float, since: float) -> None:
         msg = f"{gone} of {all_of_them} sources are no longer in the catalogue: is that so? withdraw=1 lets them go"
         raise FlowError(msg, code="many_vanished", field="withdraw")
     # Jobs on them may have been made since this pass began; those that come later have been seen since.
-    while (at := time.time()) and (some := sources.some_vanished(root, since)):
+    while (at := ctx.services.clock.now()) and (some := sources.some_vanished(root, since)):
         ctx.check()
         withdraw(sources, ctx.services.written_index, root, some, at)
     if gone:

@@ -8,9 +8,7 @@ file is fetched from its own address.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import PurePosixPath
 
@@ -78,7 +76,7 @@ def _looked(item: Item, url: str, ctx: Context) -> Item:
         ctx.memo["away"] = 0
     latest, before = Check.of(found or {}), Check.of(ctx.memo["before"])
     if latest is None or not latest.after(before) or latest.outcome is Outcome.WAIT:
-        if time.time() - ctx.memo["since"] > ENOUGH:
+        if ctx.services.clock.now() - ctx.memo["since"] > ENOUGH:
             raise Fatal(f"{url}: link-proxy has not checked it for {ENOUGH:.0f} s", code="linkproxy_slow", field=url)
         looks = ctx.memo["looks"] = ctx.memo.get("looks", 0) + 1
         raise Wait("link-proxy has not checked it yet", delay=_delay(looks - 1))
@@ -94,7 +92,7 @@ def _submitted(url: str, ctx: Context) -> str:
     memo = ctx.memo
     if "before" not in memo:
         known = ctx.services.linkproxy.find(url)
-        memo["since"] = time.time()
+        memo["since"] = ctx.services.clock.now()
         memo["before"] = (ctx.services.linkproxy.latest(known) if known else None) or {}
     if "link" not in memo:
         # Where the catalogue says that it has changed, that link-proxy has looked some days ago is no answer.
@@ -189,8 +187,8 @@ def _take_turn(url: str, ctx: Context) -> None:
     turn = ctx.memo.get("turn")
     if turn is None:
         urgent = not ctx.params.get("priority", 0)
-        turn = ctx.memo["turn"] = time.time() + ctx.services.turns.take(url, urgent=urgent)
-    left = turn - time.time()
+        turn = ctx.memo["turn"] = ctx.services.clock.now() + ctx.services.turns.take(url, urgent=urgent)
+    left = turn - ctx.services.clock.now()
     if left > 0:
         raise Wait("its server has others to serve first", delay=left, looked=False, code="turn")
 
@@ -208,7 +206,7 @@ def _asked(item: Item, url: str, known: Facts, size: int | None, ctx: Context) -
     )
     if fetched.status not in RESTS:
         return fetched
-    pause = retry_after(fetched.header("retry-after"), datetime.now(UTC))
+    pause = retry_after(fetched.header("retry-after"), ctx.services.clock.utc())
     if pause is None and fetched.status != HTTPStatus.TOO_MANY_REQUESTS:
         return fetched
     ctx.services.turns.rest(url, PAUSE if pause is None else pause)

@@ -17,13 +17,13 @@ Parameters of a job:
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from http import HTTPStatus
 
+from datafab.clients.clock import Clock
 from datafab.clients.fetch import Fetched, Session
 from datafab.clients.localfile import is_file, read_file
 from datafab.clients.plugins import Making, making
@@ -44,9 +44,9 @@ from datafab.stage import Context, Outcome, Stage
 BREAKS = frozenset({"http_429", "http_503"})
 
 
-def _now() -> datetime:
-    """Return the time in UTC without a zone, as the logs have it."""
-    return datetime.now(UTC).replace(tzinfo=None)
+def _now(clock: Clock) -> datetime:
+    """Return the cluster's time in UTC without a zone, as the logs have it."""
+    return clock.utc().replace(tzinfo=None)
 
 
 def _query(ctx: Context, facts: CollectFacts) -> str | None:
@@ -56,11 +56,12 @@ def _query(ctx: Context, facts: CollectFacts) -> str | None:
     return ctx.services.store(ctx.services.settings.store).read_list(facts.query).decode(errors="replace")
 
 
-def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = _now) -> Iterator[Outcome]:
+def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] | None = None) -> Iterator[Outcome]:
     """Fetch endpoints, keep what came as resources and log each fetch."""
     for root in {item.store for item in items if item.store}:
         # By `endpoints`: the logs in a folder of this host alone would be found by no other.
         ctx.services.store(root).begun()
+    now = clock or partial(_now, ctx.services.clock)
     hosts = Hosts(ctx.memo, REST * ctx.services.settings.retry_delay)
     with ctx.services.fetcher.session() as session:
         for item in items:
@@ -69,7 +70,8 @@ def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] = 
             if facts is None or item.url is None or item.store is None:
                 yield Fatal("an item without collect, url and store is no endpoint", code="not_an_endpoint")
                 continue
-            endpoint = _Endpoint(item, facts, item.url, ctx.services.store(item.store), now=clock(), hosts=hosts)
+            endpoint = _Endpoint(item, facts, item.url, ctx.services.store(item.store), now=now(), hosts=hosts)
+            endpoint.clock = ctx.services.clock
             endpoint.log_facts = bool(ctx.params.get("log_facts"))
             endpoint.conditional = bool(ctx.params.get("conditional"))
             endpoint.adaptive = bool(ctx.params.get("adaptive"))
@@ -84,6 +86,8 @@ class _Endpoint:
     #: whether the server is asked only for what has changed, and whether it is asked less often where little does
     conditional = False
     adaptive = False
+    #: when a server rests is kept for the next attempt, maybe on another host
+    clock = Clock()
 
     def __init__(self, item: Item, facts: CollectFacts, url: str, store: Store, *, now: datetime, hosts: Hosts) -> None:
         self.item = item
@@ -112,7 +116,7 @@ class _Endpoint:
         error = unfetchable(self.facts, self.url)
         if error is not None:
             return self._unfetched(error)
-        rest = self.hosts.rests(self.url, time.time())
+        rest = self.hosts.rests(self.url, self.clock.now())
         if rest is not None:
             return self._unasked(*rest)
         try:
@@ -149,7 +153,7 @@ class _Endpoint:
     def _note(self, fetched: Fetched) -> None:
         """Note what the fetch tells about the server."""
         code = fetched.refusal.code if fetched.refusal else None
-        self.hosts.note(self.url, code, time.time(), fetched.pause if code in BREAKS else None)
+        self.hosts.note(self.url, code, self.clock.now(), fetched.pause if code in BREAKS else None)
 
     def _made(self, made: Making, session: Session) -> Outcome:
         """Let the plugin make the resource."""

@@ -6,7 +6,6 @@ A flow of its own, run whenever such a job has ended, however: what was logged u
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from datafab.clients.collectioncsv import save_csv as save
 from datafab.clients.jobs import RedisJobs
@@ -31,7 +30,7 @@ def save_csv(item: Item, ctx: Context) -> Item:
     """Bring log.csv and resource.csv of a collection up to date with its logs."""
     if item.store is None:
         raise Fatal("an item without a store has no tables", code="not_a_collection")
-    today = datetime.now(UTC).date()
+    today = ctx.services.clock.utc().date()
     told = lambda count: ctx.progress(count, None, "logs")  # noqa: E731
     saved = save(ctx.services.store(item.store), today, warn=ctx.log.warning, told=told)
     ctx.log.info("saved log.csv and resource.csv", logs=saved.logs, resources=saved.resources, read=saved.read)

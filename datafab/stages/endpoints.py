@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -26,7 +26,7 @@ def endpoints(ctx: Context) -> Iterator[Item]:
     store.ping()
     store.sweep()
     name = str(ctx.params.get("endpoints") or "")
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = ctx.services.clock.utc().replace(tzinfo=None)
     seen: set[str] = set()
     queries = _queries(ctx.params, ctx.services)
     for row in read_rows(_read(name, ctx.services), name.partition("#")[2] or name):

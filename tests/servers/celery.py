@@ -32,7 +32,7 @@ class Process:
         self.name = name
         self.log = log / f"{name}.log"
         with self.log.open("ab") as out:
-            start = nursery().start if self.forks else start_anew
+            start = nursery().start if self.forks and "LD_PRELOAD" not in env else start_anew
             self._process = start(arguments, env={**os.environ, **env}, cwd=ROOT, stdout=out, stderr=out)
 
     @property
@@ -116,11 +116,16 @@ class Cluster:
         self._app = app
         self.parts: dict[str, Process] = {}
 
-    def start(self, name: str) -> Process:
-        """Start ``io``, ``cpu``, ``control`` or ``beat``; a digit at the end makes it another host of that kind."""
+    def start(self, name: str, **env: str) -> Process:
+        """Start ``io``, ``cpu``, ``control`` or ``beat``; a digit at the end makes it another host of that kind.
+
+        Args:
+            name: which.
+            env: variables of this one; with ``LD_PRELOAD`` it is started anew, not forked.
+        """
         assert name not in self.parts or not self.parts[name].alive, f"{name} runs"
         kind = name.rstrip("0123456789")
-        common = {"app": self._app, "env": self.env, "log": self.folder}
+        common = {"app": self._app, "env": self.env | env, "log": self.folder}
         if kind == "beat":
             process = beat(name, **common)
         else:

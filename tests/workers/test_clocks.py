@@ -1,0 +1,100 @@
+"""Hosts whose clocks differ by hours: Redis's clock is the one that counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from datafab.clients.clock import Clock
+from datafab.services import Services
+from tests.servers.celery import Cluster
+from tests.servers.clocks import clock_ahead
+from tests.servers.http import Answer, Site
+from tests.servers.redis import RedisServer
+from tests.workers.conftest import Bench
+from tests.workers.toys import app
+from workers.cluster import settings, use
+
+HOURS = 3 * 3600
+#: whose clock is right, ahead and behind
+HOSTS = {"io": 0, "io2": HOURS, "io3": -HOURS, "cpu": HOURS, "cpu2": -HOURS}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        cluster = Cluster(
+            server.url,
+            Path(tmp_path_factory.mktemp("cluster")),
+            DATAFAB_ALLOW_PRIVATE_HOSTS="127.0.0.1/32",
+            DATAFAB_RETRY_DELAY="0.1",
+        )
+        bench = Bench(cluster, server)
+        if settings() != bench.settings:
+            use(bench.settings)
+        for name, ahead in HOSTS.items():
+            cluster.start(name, **(clock_ahead(ahead) if ahead else {}))
+        cluster.start("control", **clock_ahead(HOURS))
+        cluster.start("beat", **clock_ahead(-HOURS))
+        cluster.ready(app, *HOSTS, "control", timeout=60)
+        yield bench
+        cluster.stop()
+
+
+def test_a_wait_is_as_long_on_every_host(bench: Bench):
+    job = bench.run("waiting", n=30)
+    assert job.counts
+    assert job.counts.ok == 30
+    assert set(bench.told(job.id, "end").values()) == {2}  # before the waits and after them
+    started = [json.loads(line)["at"] for line in bench.redis.lrange(f"datafab:1:job:{job.id}:log", 0, -1)]
+    assert job.ended
+    assert job.started
+    assert job.ended - job.started < HOURS / 2, started
+
+
+def test_logs_are_of_redis_day_whichever_host_fetches(bench: Bench, tmp_path: Path):
+    with Site({f"/{n}.csv": Answer(b"a;b\n1;2\n") for n in range(12)}) as site:
+        urls = [f"{site.url}/{n}.csv" for n in range(12)]
+        lines = ["endpoint,endpoint-url", *(f"{hashlib.sha256(url.encode()).hexdigest()},{url}" for url in urls)]
+        (tmp_path / "endpoint.csv").write_text("\n".join(lines) + "\n")
+        before = redis_time(bench)
+        store = tmp_path / "collection"
+        params = {"endpoints": str(tmp_path / "endpoint.csv"), "collection": str(store), "then": []}
+        job = bench.run("collect", **params)
+        after = redis_time(bench)
+    assert job.counts
+    assert job.counts.ok == 12
+    dates = [json.loads(log.read_text())["entry-date"] for log in store.glob("log/*/*.json")]
+    assert len(dates) == 12
+    moments = [datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp() for date in dates]
+    # The clock is read from Redis once in a while, and is a round trip off at most.
+    assert before - 5 <= min(moments) <= max(moments) <= after + 5
+
+
+def test_clock_is_redis_clock_and_goes_on_without_it(tmp_path: Path):
+    with RedisServer(tmp_path / "redis") as server, server.client() as client:
+        clock = Clock(client)
+        seconds, micros = client.time()
+        read = clock.now()
+        later, _ = client.time()
+        assert seconds + micros / 1e6 - 5 <= read <= later + 6
+        server.kill()
+        first = clock.now()
+        time.sleep(0.05)
+        assert clock.now() > first >= read
+
+
+def test_clock_of_one_process_is_its_hosts():
+    alone = Services(settings().model_copy(update={"redis_url": None}))
+    assert abs(alone.clock.now() - time.time()) < HOURS
+
+
+def redis_time(bench: Bench) -> float:
+    seconds, micros = bench.redis.time()
+    return float(seconds + micros / 1e6)
