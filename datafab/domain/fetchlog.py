@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Self
 
 # What canonicaljson does: sorted keys, no blanks, nothing escaped that need not be.
@@ -106,12 +107,25 @@ class FetchLog:
     @property
     def failure(self) -> tuple[str, str | None]:
         """The kind of a failure, and its message where the log has one."""
-        return self.reason or (f"http_{self.status}" if self.status else self.exception or "failed"), self.message
+        if self.reason is None and self._page:
+            return "html", self.message
+        refused = self.status is not None and self.status != HTTPStatus.OK
+        return self.reason or (f"http_{self.status}" if refused else self.exception or "failed"), self.message
 
     @property
     def answered(self) -> str:
         """What came instead of a resource, in words."""
+        if self._page:
+            return "the server answered with a web page instead of data"
+        if self.status == HTTPStatus.OK:
+            return "the server answered 200, but nothing that could be kept"
         return f"the server answered {self.status}" if self.status else "there was no answer"
+
+    @property
+    def _page(self) -> bool:
+        """Whether a web page came under 200, which is no resource and which the original logs without a reason."""
+        kinds = (value.lower() for name, value in self.response_headers.items() if name.lower() == "content-type")
+        return self.status == HTTPStatus.OK and any(kind.lstrip().startswith("text/html") for kind in kinds)
 
     def since(self, unix: float) -> bool:
         """Tell whether the fetch began at or after this Unix time."""

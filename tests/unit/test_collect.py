@@ -523,7 +523,21 @@ class TestOncePerDay:
         ("log", "code", "said"),
         [
             ({"status": 404}, "http_404", "the server answered 404 (today at "),
-            ({"status": 200}, "http_200", "the server answered 200 (today at "),
+            ({"status": 200}, "failed", "the server answered 200, but nothing that could be kept (today at "),
+            (
+                {
+                    "status": 200,
+                    "request_headers": {"Accept": "*/*"},
+                    "response_headers": {"Content-Type": "text/html"},
+                },
+                "html",
+                "the server answered with a web page instead of data (today at ",
+            ),
+            (
+                {"status": 200, "exception": "ChunkedEncodingError"},
+                "ChunkedEncodingError",
+                "nothing that could be kept",
+            ),
             ({"exception": "SSLError"}, "SSLError", "there was no answer (today at "),
         ],
     )
