@@ -20,6 +20,10 @@ from datafab.version import __version__
 
 #: Every key in Redis begins with this; the number is the version of what stands there.
 PREFIX = "datafab:1:"
+#: A part of DATAFAB_PUBLIC_URL: a URL without login and query, or a host name alone.
+_PUBLIC = re.compile(
+    r"https?://(?:[\w.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?(?:/[^?#\s]*)?|[\w.-]+", re.IGNORECASE | re.ASCII
+)
 
 
 def _default_home() -> Path:
@@ -174,7 +178,9 @@ class Settings(BaseSettings):
     entrepot_password: str | None = Field(default=None, repr=False)
     """The user's password."""
     public_url: str | None = None
-    """URL under which others reach the webhook (``https://data.example.org``); unset: nobody is asked to call."""
+    """Where others reach the webhook and Flower, separated by commas: URLs and bare host names
+    (``https://data.example.org,webhook``). Requests for other host names are refused, but for ``localhost`` and IP
+    addresses. The first URL is given to services that call back; without one, none is asked to."""
     poll_delay: float = Field(default=2.0, gt=0)
     """Seconds before a second look at what an outside system is working on; they grow up to a minute."""
     user_agent: str = f"datafab/{__version__} (+https://github.com/datafab/datafab)"
@@ -244,6 +250,15 @@ class Settings(BaseSettings):
             raise ValueError(msg)
         return value and value.rstrip("/")
 
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str | None) -> str | None:
+        for part in (value or "").split(","):
+            if part.strip() and not _PUBLIC.fullmatch(part.strip()):
+                msg = f"{part.strip()!r} is neither a URL (https://data.example.org) nor a host name (webhook)"
+                raise ValueError(msg)
+        return value
+
     @field_validator("config", "file_root")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
@@ -274,6 +289,11 @@ class Settings(BaseSettings):
     def catalogue_largest(self) -> dict[str, int]:
         """Largest files of a catalogue, by format."""
         return {name: int(size) for name, _, size in (part.partition("=") for part in self.catalogue_sizes)}
+
+    @cached_property
+    def still_after(self) -> float:
+        """Seconds after which a queue with messages that nobody takes is out of order."""
+        return 2 * self.lease
 
     @cached_property
     def beat_every(self) -> float:
