@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     day first (``dmy``), month first (``mdy``), or not at all (``none``): then they are kept as text."""
     max_redirects: int = Field(default=10, ge=0)
     """Redirects followed."""
+    collections: str | None = None
+    """Where callers over HTTP may name files and collections, a folder or ``s3://bucket/prefix``; unset:
+    ``<home>/collections``. The command line and the Python API may name any."""
     file_root: Path | None = None
     """Folder whose files may be collected by ``file:`` URLs, which count from it on; unset: none may."""
     adaptive_least: float = Field(default=12.0, gt=0)
@@ -227,7 +230,7 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return value
 
-    @field_validator("store_url")
+    @field_validator("store_url", "collections")
     @classmethod
     def _folder(cls, value: str | None) -> str | None:
         """Processes of one host may work in several folders."""
@@ -279,6 +282,12 @@ class Settings(BaseSettings):
     def store(self) -> str:
         """Root URL of the default store."""
         return self.store_url or (self.home / "store").absolute().as_uri()
+
+    @cached_property
+    def collection_root(self) -> str:
+        """Root URL of what callers over HTTP may name."""
+        root = self.collections or str(self.home / "collections")
+        return root if "://" in root else Path(root).absolute().as_uri()
 
     @cached_property
     def index(self) -> str:

@@ -390,13 +390,20 @@ def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
             lambda: {"worker-io", "webhook"} <= {name for name, pid in cluster.pids.items() if pid != before[name]}
         )
         assert until(lambda: answer(found.webhook + "/health")[0] == 200, 30)
-        status, job = answer(
-            found.webhook + "/api/jobs",
-            {"flow": "collect", "params": {"endpoints": "/no/file.csv", "collection": str(tmp_path / "collection")}},
-        )
+        (tmp_path / "collections").mkdir()
+        (tmp_path / "collections" / "endpoint.csv").write_text("of no use\n")
+        params = {"endpoints": "endpoint.csv", "collection": "new"}
+        status, job = answer(found.webhook + "/api/jobs", {"flow": "collect", "params": params})
         assert status == 202
         assert until(lambda: answer(job["url"])[1]["status"] == "failed", 30)
-        assert "/no/file.csv" in answer(job["url"])[1]["error"]["message"]
+        message = answer(job["url"])[1]["error"]["message"]
+        assert "endpoint.csv has no column 'endpoint-url'" in message
+        assert "of no use" not in message
+        for path in ("/no/file.csv", "/proc/self/environ"):
+            status, told = answer(
+                found.webhook + "/api/jobs", {"flow": "collect", "params": params | {"endpoints": path}}
+            )
+            assert (status, told["error"]["field"]) == (400, "endpoints")
     assert until(lambda: not processes(tmp_path), 2)
     assert told.names(State.STOPPED)[-1] == "redis"
 
