@@ -95,7 +95,7 @@ def _check_columns(there: Sequence[str], name: str) -> None:
     for column in REQUIRED:
         if column not in there:
             # Not what is there: this may be another file than was meant, with what nobody is to see.
-            msg = f"{name} has no column {column!r} in its first line, which has {len(there)} columns"
+            msg = f"{name} has no column {column!r}; its first line must name {' and '.join(REQUIRED)}"
             raise FlowError(msg, code="missing_column", field=column)
 
 

@@ -52,7 +52,7 @@ def _document(path: Path) -> Any:
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}", field="plan") from error
     except ValueError as error:
-        raise FlowError(f"{path}: not JSON: {error}", code="bad_plan", field="plan") from error
+        raise FlowError(f"{path}: no JSON: {error}", code="bad_plan", field="plan") from error
 
 
 def _integrations(document: Any, folder: Path, services: Services) -> None:

@@ -397,7 +397,7 @@ def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
         assert status == 202
         assert until(lambda: answer(job["url"])[1]["status"] == "failed", 30)
         message = answer(job["url"])[1]["error"]["message"]
-        assert "endpoint.csv has no column 'endpoint-url'" in message
+        assert "endpoint.csv has no column 'endpoint'" in message
         assert "of no use" not in message
         for path in ("/no/file.csv", "/proc/self/environ"):
             status, told = answer(
