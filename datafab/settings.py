@@ -128,6 +128,8 @@ class Settings(BaseSettings):
     """Private addresses that may be fetched: networks separated by commas (``10.0.0.0/8,127.0.0.1``), or ``*``."""
     ckan_urls: Annotated[tuple[str, ...], NoDecode] = ()
     """Roots of the CKANs that may be pushed to and called back, separated by commas; empty: any that a job names."""
+    ckan_key_headers: Annotated[tuple[str, ...], NoDecode] = ("Authorization", "X-CKAN-API-Key")
+    """Headers that a submitted key may ask to be sent in with callbacks (``Header:key``), separated by commas."""
     ckan_api_key: str | None = Field(default=None, repr=False)
     """API key for ``datafab push``; unset: it is asked for. Only that command sees it, not the cluster's processes."""
     catalogue_url: str = "https://www.data.gouv.fr/api/1"
@@ -202,6 +204,7 @@ class Settings(BaseSettings):
     @field_validator(
         "allow_private_hosts",
         "ckan_urls",
+        "ckan_key_headers",
         "event_topic",
         "catalogue_exclude",
         "catalogue_hosts_free",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Collection
-from typing import Any
+from typing import Any, cast
 
 from flower.app import Flower
 from flower.command import apply_env_options, apply_options, extract_settings, setup_logging, sigterm_handler
@@ -60,8 +60,8 @@ class GuardedFlower(Flower):
     def find_handler(self, request: HTTPServerRequest, **known: Any) -> HTTPMessageDelegate | None:
         """Return what answers a request."""
         if not answered(request.headers.get("Host"), self._names):
-            return self.get_handler_delegate(request, ForeignHost)
-        return super().find_handler(request, **known)
+            return cast("HTTPMessageDelegate", self.get_handler_delegate(request, ForeignHost))
+        return cast("HTTPMessageDelegate | None", super().find_handler(request, **known))
 
 
 def main(arguments: list[str]) -> None:

@@ -380,7 +380,7 @@ def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
         assert answer(found.webhook + "/health") == (200, {"status": "ok"})
         assert answer(found.webhook + "/ready")[0] == 200
         user, _, password = flower_login(tmp_path).partition(":")
-        workers, node = found.flower + "/api/workers", f"cpu@{socket.gethostname()}"
+        workers, node = found.flower + "/api/workers?refresh=1", f"cpu@{socket.gethostname()}"
         assert until(lambda: node in requests.get(workers, auth=(user, password), timeout=20).json(), 30)
         assert requests.get(workers, timeout=20).status_code == 401
         before = dict(cluster.pids)
