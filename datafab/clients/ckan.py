@@ -29,6 +29,8 @@ MAX_ANSWER = 16 * 1024**2
 #: Statuses that pass by themselves.
 _LATER = frozenset({408, 425, 429})
 _JSON = {"Content-Type": "application/json"}
+#: How the texts begin that CKAN answers instead of an object (``_finish_bad_request`` of its ``ckan/views/api.py``, …).
+_BARE = ("Bad request", "Not found", "Access denied")
 _RIGHTS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
@@ -252,7 +254,10 @@ def _said(text: bytes) -> str:
     An answer that is not CKAN's is not quoted: whoever submits a push chooses who is asked, and reads what was said.
     """
     try:
-        error = json.loads(text)["error"]
+        found = json.loads(text)
+        if isinstance(found, str):
+            return found if found.startswith(_BARE) else ""
+        error = found["error"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return ""
     if not isinstance(error, dict):

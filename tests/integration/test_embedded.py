@@ -403,7 +403,7 @@ def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
             status, told = answer(
                 found.webhook + "/api/jobs", {"flow": "collect", "params": params | {"endpoints": path}}
             )
-            assert (status, told["error"]["field"]) == (400, "endpoints")
+            assert (status, refused["error"]["field"]) == (400, "endpoints")
     assert until(lambda: not processes(tmp_path), 2)
     assert told.names(State.STOPPED)[-1] == "redis"
 

@@ -52,6 +52,8 @@ def show(url: str, **settings: object) -> DatafabError:
         ((403, "<html>login</html>"), Fatal, "ckan_403", "answered 403: FORBIDDEN"),
         ((404, '{"error": {"message": "Not found: x"}}'), Fatal, "ckan_404", "answered 404: Not found: x"),
         ((409, '{"error": {"a": ["b", "c"], "__type": "V"}}'), Fatal, "ckan_409", "answered 409: a: b, c"),
+        ((400, '"Bad request - JSON Error: x"'), Fatal, "ckan_400", "answered 400: Bad request - JSON Error: x"),
+        ((400, '"PASSWORD=geheim"'), Fatal, "ckan_400", "answered 400: BAD REQUEST"),
         ((409, '{"error": "text"}'), Fatal, "ckan_409", "answered 409: text"),
         ((429, "slow down"), Retriable, "ckan_429", "answered 429: TOO MANY REQUESTS"),
         ((500, "x" * 1000), Retriable, "ckan_500", "answered 500: INTERNAL SERVER ERROR"),
