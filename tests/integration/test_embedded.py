@@ -400,7 +400,7 @@ def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
         assert "endpoint.csv has no column 'endpoint'" in message
         assert "of no use" not in message
         for path in ("/no/file.csv", "/proc/self/environ"):
-            status, told = answer(
+            status, refused = answer(
                 found.webhook + "/api/jobs", {"flow": "collect", "params": params | {"endpoints": path}}
             )
             assert (status, refused["error"]["field"]) == (400, "endpoints")
