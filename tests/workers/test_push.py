@@ -277,7 +277,7 @@ def test_a_workbook_is_pushed_too(bench: Bench, sandbox: Sandbox, portal: Site):
         (("datastore_delete", 409, '{"error": {"read-only": ["Cannot edit"]}}'), "answered 409: read-only: Cannot"),
         (("datastore_create", 409, '{"error": {"fields": ["x is not"]}}'), "answered 409: fields: x is not"),
         (("datastore_upsert", 409, '{"error": {"records": ["no"], "records_row": 4}}'), "answered 409: records: no"),
-        (("resource_patch", 400, "Bad request"), "answered 400: Bad request"),
+        (("resource_patch", 400, '"Bad request"'), "answered 400: Bad request"),
     ],
 )
 def test_what_ckan_refuses_fails_the_push_in_its_words(
