@@ -32,7 +32,7 @@ from datafab import (
 )
 from datafab.cli_job import SOME_FAILED, as_json_option, inline_option, run
 from datafab.domain.job import JobStatus
-from datafab.embedded import ALL, Cluster
+from datafab.embedded import ALL, Cluster, flower_login
 from datafab.errors import DatafabError
 from datafab.flows import flows
 from datafab.settings import load
@@ -85,7 +85,8 @@ def up() -> None:
     lines = {"webhook": f"http://{settings.bind}/ready", "flower": f"http://{settings.flower_bind}"}
     if "broker" in here.pids:
         lines["mqtt"] = str(settings.mqtt_url)
-    for name, where in (lines | {"home": settings.home}).items():
+    lines |= {"home": str(settings.home), "login": f"{flower_login(settings.home)} (user:password of Flower)"}
+    for name, where in lines.items():
         show.out.print(f"{name:<9}{where}", highlight=False, soft_wrap=True, markup=False)
     show.out.print("Ctrl-C stops it")
     here.serve_forever()

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from datafab import show
 from datafab.cli_job import as_json_option
+from datafab.clients.regularfile import open_regular
 from datafab.clients.store import Store
 from datafab.clients.workfolder import work_folder
 from datafab.domain.dayorder import ORDER_HELP, ORDERS, warnings
@@ -71,8 +72,11 @@ def _local(what: str, services: Services) -> Iterator[Path]:
     """Have a file, or what is at a URL, on this disk."""
     if not what.lower().startswith(("http://", "https://")):
         path = Path(what)
-        if not path.is_file():
-            raise Fatal("no such file", code="missing_file")
+        try:
+            open_regular(path).close()
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            raise Fatal("no such file" if missing else str(error.strerror), code="missing_file") from error
         yield path
         return
     with work_folder() as folder:

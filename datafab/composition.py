@@ -156,6 +156,7 @@ class Composer:
             requires=base.requires,
             files=base.files,
             folders=base.folders,
+            documents=base.documents,
             given={**base.given, **self._located(table.with_, base)},
             when={name: text for name, text in base.when.items() if name in (*stages, *then)} | table.when,
             schedule=table.schedule or "",
@@ -217,6 +218,7 @@ def _bare(source: str, alike: list[Flow]) -> Flow:
         requires=frozenset.intersection(*(flow.requires for flow in alike)) if alike else frozenset(),
         files=frozenset[str]().union(*(flow.files for flow in alike)),
         folders=frozenset[str]().union(*(flow.folders for flow in alike)),
+        documents=frozenset[str]().union(*(flow.documents for flow in alike)),
     )
 
 

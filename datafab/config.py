@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datafab.clients.regularfile import read_regular
 from datafab.composition import Composer
 from datafab.domain.crontab import Cron
 from datafab.domain.tomllines import Lines
@@ -85,7 +86,7 @@ def examine(path: Path, known: Mapping[str, Flow], cron: Cron = str) -> tuple[di
 
 
 def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8-sig")
+    return read_regular(path).decode("utf-8-sig")
 
 
 def _line(error: tomllib.TOMLDecodeError, text: str) -> int:

@@ -59,6 +59,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from diagnosis.agreement(facts.here([]), workers)
     services = Services(settings, jobs=RedisJobs(settings, client))
     yield diagnosis.tick(services.measures.read().overdue)
+    for queue, one in services.measures.still(settings.still_after).items():
+        yield diagnosis.still(queue, one.seconds, one.messages)
     yield from _pings(settings, services)
     services.close()
 

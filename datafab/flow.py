@@ -41,6 +41,8 @@ class Flow:
     files: frozenset[str] = frozenset()
     #: parameters that name a folder: made absolute
     folders: frozenset[str] = frozenset()
+    #: parameters that are a JSON document, which may name files and stores itself
+    documents: frozenset[str] = frozenset()
     #: makes the other parameters mean the same on every host, before a job is enqueued
     localise: Callable[[Mapping[str, Any], Services], dict[str, Any]] | None = None
     #: parameters that it brings along; a job's own win over them

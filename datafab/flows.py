@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from datafab.clients.regularfile import read_regular
 from datafab.config import read
 from datafab.domain.condition import Condition, parse
 from datafab.errors import FlowError, NotFound
@@ -86,6 +87,7 @@ FLOWS: dict[str, Flow] = {
             source="integrations",
             stages=("deliver", "execute", "describe", "tidy"),
             requires=frozenset({"plan"}),
+            documents=frozenset({"plan"}),
             localise=archive_plan.localised,
         ),
         Flow(
@@ -95,6 +97,7 @@ FLOWS: dict[str, Flow] = {
             stages=("receive", "publish"),
             requires=frozenset({"event"}),
             files=frozenset({"event"}),
+            documents=frozenset({"event"}),
         ),
         Flow(
             name="push",
@@ -254,12 +257,19 @@ def localised(flow: str, params: Mapping[str, Any], services: Services) -> dict[
     for name, path in paths.items():
         if name in known.folders:
             mine[name] = str(path.absolute())
-        elif path.is_file():
-            store = services.store(services.settings.store)
-            mine[name] = f"list:{store.write_list(path.read_bytes())}#{path}"
         else:
-            raise NotFound(f"{path}: no such file", field=name)
+            store = services.store(services.settings.store)
+            mine[name] = f"list:{store.write_list(_read(path, name))}#{path.absolute()}"
     return known.localise(mine, services) if known.localise else mine
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        return read_regular(path)
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file", field=name) from error
+    except OSError as error:
+        raise FlowError(f"{path}: {error.strerror}", code="not_a_file", field=name) from error
 
 
 def _is_local(text: str) -> bool:

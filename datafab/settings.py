@@ -20,6 +20,10 @@ from datafab.version import __version__
 
 #: Every key in Redis begins with this; the number is the version of what stands there.
 PREFIX = "datafab:1:"
+#: A part of DATAFAB_PUBLIC_URL: a URL without login and query, or a host name alone.
+_PUBLIC = re.compile(
+    r"https?://(?:[\w.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?(?:/[^?#\s]*)?|[\w.-]+", re.IGNORECASE | re.ASCII
+)
 
 
 def _default_home() -> Path:
@@ -109,6 +113,9 @@ class Settings(BaseSettings):
     day first (``dmy``), month first (``mdy``), or not at all (``none``): then they are kept as text."""
     max_redirects: int = Field(default=10, ge=0)
     """Redirects followed."""
+    collections: str | None = None
+    """Where callers over HTTP may name files and collections, a folder or ``s3://bucket/prefix``; unset:
+    ``<home>/collections``. The command line and the Python API may name any."""
     file_root: Path | None = None
     """Folder whose files may be collected by ``file:`` URLs, which count from it on; unset: none may."""
     adaptive_least: float = Field(default=12.0, gt=0)
@@ -121,6 +128,8 @@ class Settings(BaseSettings):
     """Private addresses that may be fetched: networks separated by commas (``10.0.0.0/8,127.0.0.1``), or ``*``."""
     ckan_urls: Annotated[tuple[str, ...], NoDecode] = ()
     """Roots of the CKANs that may be pushed to and called back, separated by commas; empty: any that a job names."""
+    ckan_key_headers: Annotated[tuple[str, ...], NoDecode] = ("Authorization", "X-CKAN-API-Key")
+    """Headers that a submitted key may ask to be sent in with callbacks (``Header:key``), separated by commas."""
     ckan_api_key: str | None = Field(default=None, repr=False)
     """API key for ``datafab push``; unset: it is asked for. Only that command sees it, not the cluster's processes."""
     catalogue_url: str = "https://www.data.gouv.fr/api/1"
@@ -174,7 +183,9 @@ class Settings(BaseSettings):
     entrepot_password: str | None = Field(default=None, repr=False)
     """The user's password."""
     public_url: str | None = None
-    """URL under which others reach the webhook (``https://data.example.org``); unset: nobody is asked to call."""
+    """Where others reach the webhook and Flower, separated by commas: URLs and bare host names
+    (``https://data.example.org,webhook``). Requests for other host names are refused, but for ``localhost`` and IP
+    addresses. The first URL is given to services that call back; without one, none is asked to."""
     poll_delay: float = Field(default=2.0, gt=0)
     """Seconds before a second look at what an outside system is working on; they grow up to a minute."""
     user_agent: str = f"datafab/{__version__} (+https://github.com/datafab/datafab)"
@@ -193,6 +204,7 @@ class Settings(BaseSettings):
     @field_validator(
         "allow_private_hosts",
         "ckan_urls",
+        "ckan_key_headers",
         "event_topic",
         "catalogue_exclude",
         "catalogue_hosts_free",
@@ -221,7 +233,7 @@ class Settings(BaseSettings):
                 raise ValueError(msg)
         return value
 
-    @field_validator("store_url")
+    @field_validator("store_url", "collections")
     @classmethod
     def _folder(cls, value: str | None) -> str | None:
         """Processes of one host may work in several folders."""
@@ -243,6 +255,15 @@ class Settings(BaseSettings):
             msg = "must begin with http:// or https://"
             raise ValueError(msg)
         return value and value.rstrip("/")
+
+    @field_validator("public_url")
+    @classmethod
+    def _public(cls, value: str | None) -> str | None:
+        for part in (value or "").split(","):
+            if part.strip() and not _PUBLIC.fullmatch(part.strip()):
+                msg = f"{part.strip()!r} is neither a URL (https://data.example.org) nor a host name (webhook)"
+                raise ValueError(msg)
+        return value
 
     @field_validator("config", "file_root")
     @classmethod
@@ -266,6 +287,12 @@ class Settings(BaseSettings):
         return self.store_url or (self.home / "store").absolute().as_uri()
 
     @cached_property
+    def collection_root(self) -> str:
+        """Root URL of what callers over HTTP may name."""
+        root = self.collections or str(self.home / "collections")
+        return root if "://" in root else Path(root).absolute().as_uri()
+
+    @cached_property
     def index(self) -> str:
         """URL of the index."""
         return self.index_url or f"sqlite:///{(self.home / 'index.db').absolute()}"
@@ -274,6 +301,11 @@ class Settings(BaseSettings):
     def catalogue_largest(self) -> dict[str, int]:
         """Largest files of a catalogue, by format."""
         return {name: int(size) for name, _, size in (part.partition("=") for part in self.catalogue_sizes)}
+
+    @cached_property
+    def still_after(self) -> float:
+        """Seconds after which a queue with messages that nobody takes is out of order."""
+        return 2 * self.lease
 
     @cached_property
     def beat_every(self) -> float:

@@ -1,8 +1,8 @@
 """The HTTP API: enqueue flows, follow jobs, search what was indexed.
 
-It listens on 127.0.0.1 unless DATAFAB_BIND says otherwise, and asks nobody who they are: whoever reaches it may start
-jobs and read all of them. A web page in a browser on this host cannot: POST needs ``Content-Type: application/json``,
-which a foreign page may not send without being asked for, and no answer allows it.
+It listens on 127.0.0.1 unless DATAFAB_BIND says otherwise, and has no login: every program that reaches it may start
+jobs and read all of them. A web page in a browser on this host may not (``doors.py``), and nobody may name files
+outside the folder of ``DATAFAB_COLLECTIONS`` (``paths.py``).
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
 from datafab import flows
+from datafab.domain.hosts_allowed import Public
 from datafab.errors import SettingError
 from datafab.services import Services
 from datafab.settings import Settings, load
-from webhook import datapusher, failures, health, hooks, hydra, metrics, openapi, views
+from webhook import datapusher, doors, failures, health, hooks, hydra, metrics, openapi, views
 from webhook.site import Hasten, Site, Start
 
 #: the largest body that is read, in bytes
@@ -56,6 +57,7 @@ def create_app(
     provider = cast("DefaultJSONProvider", app.json)
     provider.ensure_ascii, provider.sort_keys = False, False
     Site(services, start, hasten or _hasten).belongs_to(app)
+    doors.close(app, Public.of(settings.public_url))
     app.register_blueprint(health.routes)
     app.register_blueprint(metrics.routes)
     app.register_blueprint(openapi.routes)

@@ -12,7 +12,7 @@ import json
 import secrets
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
 from itertools import islice
 from typing import Any, cast
@@ -20,7 +20,8 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from datafab.clients.ckan import allowed
+from datafab.clients.callback import key_header
+from datafab.clients.ckan import allowed, named
 from datafab.clients.jobs import MAX_LINES, after_key
 from datafab.domain.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
 from datafab.domain.job import Job
@@ -103,11 +104,16 @@ def _refusals(sent: Any) -> Iterator[str]:
 
 
 def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the addresses, where only some CKANs are allowed."""
-    for url in (sent.get("result_url"), sent.get("metadata", {}).get("ckan_url")):
+    """Yield what is wrong with the addresses and with the header of the key."""
+    settings, ckan = site().services.settings, sent.get("metadata", {}).get("ckan_url")
+    checks: list[Callable[[], object]] = [lambda: key_header(sent["api_key"], settings)]
+    if sent.get("result_url"):
+        checks.append(lambda: allowed(root(str(sent["result_url"])), settings))
+    if ckan:
+        checks.append(lambda: allowed(named(str(ckan)), settings))
+    for check in checks:
         try:
-            if url:
-                allowed(root(str(url)), site().services.settings)
+            check()
         except DatafabError as error:
             yield error.message
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from flask import Blueprint
 
+from datafab.domain.diagnosis import still
+from datafab.services import Services
 from webhook.site import site
 
 routes = Blueprint("health", __name__)
@@ -20,8 +22,18 @@ def health() -> dict[str, str]:
 
 @routes.get("/ready")
 def ready() -> tuple[dict[str, Any], HTTPStatus]:
-    """200 when every service answers, else 503; ``services`` says what is wrong with each, or null."""
-    answers = site().services.pings()
+    """200 when every service answers and every queue moves, else 503; ``services`` says what is wrong, or null."""
+    services = site().services
+    answers = services.pings()
+    if answers["redis"] is None:
+        answers |= _queues(services)
     if any(answers.values()):
         return {"status": "unavailable", "services": answers}, HTTPStatus.SERVICE_UNAVAILABLE
     return {"status": "ok", "services": answers}, HTTPStatus.OK
+
+
+def _queues(services: Services) -> dict[str, str]:
+    """Return what is wrong with the queues that do not move."""
+    found = services.measures.still(services.settings.still_after)
+    checks = [still(queue, one.seconds, one.messages) for queue, one in found.items()]
+    return {check.name: f"{check.found}: {check.fix}" for check in checks}

@@ -34,6 +34,8 @@ class Operation:
     answers: Mapping[int, type[BaseModel] | str] = field(default_factory=dict)
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
+    #: parameters of the body's job that may come as files of a form, whose part ``job`` is the body
+    uploads: tuple[str, ...] = ()
     security: Security | None = None
     failure: type[BaseModel] = ErrorAnswer
 
@@ -57,7 +59,9 @@ OPERATIONS: Mapping[str, Operation] = {
     "health.ready": Operation(answers={200: answers.Health, 503: answers.Health}),
     "metrics.metrics": Operation(answers={200: CONTENT_TYPE_LATEST}),
     "openapi.described": Operation(answers={200: JSON}),
-    "api.enqueue": Operation(answers={200: answers.Accepted, 202: answers.Accepted}, body=views.NewJob),
+    "api.enqueue": Operation(
+        answers={200: answers.Accepted, 202: answers.Accepted}, body=views.NewJob, uploads=("endpoints", "event")
+    ),
     "api.listing": Operation(answers={200: answers.JobsPage}, query=views.JobsQuery),
     "api.one": Operation(answers={200: answers.ShownJob}, query=views.JobQuery),
     "api.source": Operation(answers={200: answers.ShownSource}, query=views.SourceQuery),
@@ -154,6 +158,10 @@ def _operation(
     found["responses"]["default"] = {"description": "not done", **_content(told.failure, known)}
     if told.body is not None:
         found["requestBody"] = {"required": True, **_content(told.body, known)}
+    if told.body is not None and told.uploads:
+        files = {name: {"type": "string", "format": "binary"} for name in told.uploads}
+        form = {"type": "object", "required": ["job"], "properties": {"job": known[told.body], **files}}
+        found["requestBody"]["content"]["multipart/form-data"] = {"schema": form}
     if told.security is not None:
         found["security"] = [{told.security: []}]
     return found

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response, jsonify, request, url_for
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from werkzeug.exceptions import UnsupportedMediaType
 
 from datafab.clients.jobs import MAX_LINES
 from datafab.domain.job import JobStatus
@@ -18,6 +19,7 @@ from datafab.flows import flows
 from datafab.stages import STAGES
 from datafab.stages.checkurl import finding_name
 from webhook.body import M, body, refusal
+from webhook.paths import confined, uploaded
 from webhook.site import site
 
 
@@ -26,6 +28,9 @@ def _finite(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
     json.dumps(params, allow_nan=False)
     return params
 
+
+#: The largest upload, in bytes.
+MAX_UPLOAD = 64 * 1024**2
 
 routes = Blueprint("api", __name__, url_prefix="/api")
 
@@ -91,9 +96,9 @@ class SearchQuery(_Input):
 
 @routes.post("/jobs")
 def enqueue() -> Response:
-    """Enqueue a job: 202, or 200 with the job that has the key already."""
-    wanted = body(NewJob)
-    job, created = site().start(wanted.flow, dict(wanted.params), wanted.key)
+    """Enqueue a job: 202, or 200 with the job that has the key already. Files may be uploaded with it, as a form."""
+    wanted, params = _new_job()
+    job, created = site().start(wanted.flow, params, wanted.key)
     # Of a job that was there before, `start` knows the id only.
     status = job.status if created else site().jobs.get(job.id).status
     url = url_for("api.one", job_id=job.id, _external=True)
@@ -101,6 +106,25 @@ def enqueue() -> Response:
     answer.status_code = HTTPStatus.ACCEPTED if created else HTTPStatus.OK
     answer.headers["Location"] = url
     return answer
+
+
+def _new_job() -> tuple[NewJob, dict[str, Any]]:
+    """Return what was posted, and the parameters as the job gets them."""
+    services = site().services
+    if request.mimetype != "multipart/form-data":
+        wanted = body(NewJob)
+        return wanted, confined(wanted.flow, wanted.params, services)
+    request.max_content_length = MAX_UPLOAD
+    if "job" not in request.form:
+        raise UnsupportedMediaType("the form has no part `job`, which is the JSON that is sent without files")
+    try:
+        wanted = NewJob.model_validate_json(request.form["job"])
+    except ValidationError as error:
+        raise refusal(error) from error
+    files = {field: (file.filename or field, file.read()) for field, file in request.files.items()}
+    given = {name: value for name, value in wanted.params.items() if name not in files}
+    kept = confined(wanted.flow, given, services)
+    return wanted, kept | uploaded(wanted.flow, files, services)
 
 
 @routes.get("/jobs")

@@ -20,10 +20,11 @@ COMMAND = "datafab_facts"
 @inspect_command(name=COMMAND)
 def _facts(state: Any, **_: Any) -> dict[str, Any]:
     """Tell what this worker is and serves, and where it keeps things."""
-    return here([queue.name for queue in state.consumer.task_consumer.queues]).dump()
+    slots = state.consumer.pool.num_processes
+    return here([queue.name for queue in state.consumer.task_consumer.queues], slots).dump()
 
 
-def here(queues: list[str]) -> Worker:
+def here(queues: list[str], slots: int | None = None) -> Worker:
     """Return what is to be told of this process."""
     mine, host = settings(), Host.this()
     return Worker(
@@ -33,6 +34,7 @@ def here(queues: list[str]) -> Worker:
         store=shown(mine.store),
         index=shown(mine.index),
         queues=tuple(queues),
+        slots=slots,
     )
 
 

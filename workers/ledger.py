@@ -37,6 +37,11 @@ _HELPERS = (
     + """
 local function row_key(rid) return P .. 'row:' .. rid end
 
+-- A queue moves when a task of it is taken, and while one is worked on; `queue` may be the list of a priority.
+local function moves(queue)
+  if queue then redis.call('HSET', P .. 'moved', string.match(queue, '^%w+'), now) end
+end
+
 -- Every change of a row's state goes through here: it keeps the job's status and its count of busy rows right.
 local function move(rid, state)
   local key = row_key(rid)
@@ -60,7 +65,8 @@ end
 
 local function put(rid, job, state, queue, sig, delay)
   if redis.call('EXISTS', row_key(rid)) == 1 then return end
-  redis.call('HSET', row_key(rid), 'job', job, 'fence', 0, 'state', state, 'deaths', 0, 'queue', queue, 'sig', sig)
+  redis.call('HSET', row_key(rid), 'job', job, 'fence', 0, 'state', state, 'deaths', 0, 'queue', queue, 'sig', sig,
+             'at', now)
   redis.call('SADD', P .. 'job:' .. job .. ':rows', rid)
   if state == 'sent' then redis.call('ZADD', P .. 'due', now + delay, rid) end
 end
@@ -88,7 +94,7 @@ local function wake_join(job, delay)
   if redis.call('SCARD', rows) ~= 1 then return end
   local rid = redis.call('SRANDMEMBER', rows)
   if redis.call('HGET', row_key(rid), 'state') == 'held' then
-    redis.call('HSET', row_key(rid), 'state', 'sent')
+    redis.call('HSET', row_key(rid), 'state', 'sent', 'at', now)
     redis.call('ZADD', P .. 'due', now + delay, rid)
   end
 end
@@ -130,6 +136,7 @@ if not mine(rid, by) then
   local status = redis.call('HGET', job, 'status')
   if not status or FINAL[status] then move(rid, false); tally('stale ' .. stage); return false end
   move(rid, 'run')
+  moves(redis.call('HGET', key, 'queue'))
   redis.call('HSET', key, 'by', by, 'pool', pool, 'stage', stage, 'since', now)
   redis.call('HSET', job, 'stage', stage)
   redis.call('HSETNX', job, 's:' .. stage, now)
@@ -142,7 +149,9 @@ return {row[3], row[4], redis.call('HGET', job, 'created'), redis.call('HDEL', k
 _RENEW = """
 local lost = {}
 for i = 2, #ARGV, 2 do
-  if mine(ARGV[i], ARGV[i + 1]) then redis.call('ZADD', P .. 'due', now + ARGV[1], ARGV[i])
+  if mine(ARGV[i], ARGV[i + 1]) then
+    redis.call('ZADD', P .. 'due', now + ARGV[1], ARGV[i])
+    moves(redis.call('HGET', row_key(ARGV[i]), 'queue'))
   else lost[#lost + 1] = ARGV[i + 1] end
 end
 return lost
@@ -237,6 +246,7 @@ return ARGV[4]
 # queue has a backlog it is most likely still in there, and sending it again would only make the backlog longer.
 _CLAIM = """
 local out = {}
+moves('control')  -- the tick's own
 for _, rid in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local key = row_key(rid)
   local row = redis.call('HMGET', key, 'state', 'fence', 'deaths', 'sig', 'pool', 'reason', 'queue', 'left')
@@ -254,7 +264,7 @@ for _, rid in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT
     end
     tally('sent_again ' .. row[1])
     local fence = redis.call('HINCRBY', key, 'fence', 1)
-    redis.call('HSET', key, 'left', 0)
+    redis.call('HSET', key, 'left', 0, 'at', now)
     move(rid, 'sent')
     redis.call('ZADD', P .. 'due', now + ARGV[2], rid)
     out[#out + 1] = {rid, fence, row[4], deaths, queue, row[6] or ''}

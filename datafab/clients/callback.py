@@ -18,6 +18,21 @@ from datafab.settings import Settings
 _LATER = frozenset({408, 425, 429})
 
 
+def key_header(key: str, settings: Settings) -> dict[str, str]:
+    """Return the header that shows a key: ``Authorization``, or the one that the key names as ``Header:key``.
+
+    Raises:
+        Fatal: the settings do not know that header; with any, a submit could set what it likes in our requests.
+    """
+    header, colon, value = key.partition(":")
+    if not colon:
+        return {"Authorization": key}
+    if header.lower() not in {name.lower() for name in settings.ckan_key_headers}:
+        msg = "api_key names a header that DATAFAB_CKAN_KEY_HEADERS does not list: send the key alone, or add it there"
+        raise Fatal(msg, code="header_not_allowed", field="api_key")
+    return {header: value}
+
+
 class Callback:
     """Sends callbacks, within the CKANs that ``DATAFAB_CKAN_URLS`` allows."""
 
@@ -36,10 +51,9 @@ class Callback:
             Fatal: the address is not allowed, or it refused.
             Retriable: it may be taken later.
         """
-        allowed(url, self._settings)
-        header, colon, value = key.partition(":")
-        headers = {header: value} if colon else {"Authorization": key}
         settings = self._settings
+        allowed(url, settings)
+        headers = key_header(key, settings)
         try:
             with requests.Session() as session:
                 session.trust_env = False

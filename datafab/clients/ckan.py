@@ -26,12 +26,24 @@ from datafab.settings import Settings
 
 #: Bytes of an answer that are read: the longest is the data dictionary of a wide table.
 MAX_ANSWER = 16 * 1024**2
-#: Characters of an answer that is not CKAN's JSON which a message quotes.
-QUOTED = 200
 #: Statuses that pass by themselves.
 _LATER = frozenset({408, 425, 429})
 _JSON = {"Content-Type": "application/json"}
+#: How the texts begin that CKAN answers instead of an object (``_finish_bad_request`` of its ``ckan/views/api.py``, …).
+_BARE = ("Bad request", "Not found", "Access denied")
 _RIGHTS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+
+def named(url: str) -> str:
+    """Return the root URL that somebody gives for a CKAN.
+
+    Raises:
+        Fatal: it has a query or a fragment, which would take the place of the action's path.
+    """
+    if "?" in url or "#" in url:
+        msg = f"{shown(url)}: the URL of a CKAN has no query and no fragment: give its root"
+        raise Fatal(msg, code="invalid_url", field="ckan_url")
+    return root(url)
 
 
 def allowed(url: str, settings: Settings) -> None:
@@ -54,7 +66,7 @@ class Ckan:
     """
 
     def __init__(self, url: str, key: str | None, settings: Settings) -> None:
-        self.url = root(url)
+        self.url = named(url)
         allowed(self.url, settings)
         self._key = key or ""
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
@@ -237,11 +249,17 @@ def _named(text: str, names: Sequence[str]) -> list[str]:
 
 
 def _said(text: bytes) -> str:
-    """Return what an answer says went wrong: CKAN's message, its fields' messages, or its beginning."""
+    """Return what an answer says went wrong: CKAN's message, or its fields' messages.
+
+    An answer that is not CKAN's is not quoted: whoever submits a push chooses who is asked, and reads what was said.
+    """
     try:
-        error = json.loads(text)["error"]
-    except (ValueError, TypeError, KeyError):
-        return text.decode("utf-8", "replace").strip()[:QUOTED]
+        found = json.loads(text)
+        if isinstance(found, str):
+            return found if found.startswith(_BARE) else ""
+        error = found["error"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
     if not isinstance(error, dict):
         return str(error)
     if isinstance(error.get("message"), str):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -19,6 +20,7 @@ from typing import BinaryIO, NoReturn, Protocol
 from urllib.parse import unquote
 from uuid import uuid4
 
+from datafab.clients.regularfile import NotRegular
 from datafab.domain.address import url_parts, usable
 from datafab.errors import FlowError, SettingError
 
@@ -118,7 +120,12 @@ class Folder:
         """Open a file for reading; FileNotFoundError when there is none."""
         path = f"{self._root}/{name}"
         try:
-            return open(path, "rb")
+            # A pipe that somebody put there must not hold us.
+            number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                os.close(number)
+                raise NotRegular("is no regular file", path)
+            return open(number, "rb")
         except FileNotFoundError:
             raise
         except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import formatdate
@@ -15,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 from datafab.clients.fetch import Fetched, Transform
 from datafab.clients.peer import BUFFER, TooLarge
 from datafab.clients.refusal import Refusal, bad_status, empty, explain, shown
+from datafab.clients.regularfile import open_regular
 from datafab.clients.store import Store
 from datafab.settings import Settings
 
@@ -95,13 +95,7 @@ def _opened(url: str, root: Path | None) -> BinaryIO:
     path = root if tricky else (root / "/".join(names)).resolve()
     if tricky or not path.is_relative_to(root.resolve()):
         raise FileNotFoundError(2, "No such file or directory")
-    # A pipe that nobody writes to must not hold us.
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    # Asked before it becomes a file of Python's, which would not close that of a folder.
-    if not stat.S_ISREG(os.fstat(number).st_mode):
-        os.close(number)
-        raise OSError(22, "Not a file")
-    return os.fdopen(number, "rb")
+    return open_regular(path)
 
 
 def _keep(file: BinaryIO, store: Store, limit: int, transform: Transform | None) -> tuple[str, int] | None:

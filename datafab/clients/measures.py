@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -56,6 +56,28 @@ return {tostring(first[2] and math.max(0, now - tonumber(first[2])) or 0),
 )
 
 
+# A message without a row is a tick, or a copy that nobody needs: how long it has lain there is not known.
+_STILL = (
+    PREAMBLE
+    + """
+local found = {}
+for i = 1, #ARGV, 2 do
+  local queue, list = ARGV[i], P .. ARGV[i + 1]
+  local oldest = redis.call('LINDEX', list, -1)
+  if oldest then
+    local ok, message = pcall(cjson.decode, oldest)
+    local headers = ok and type(message) == 'table' and message.headers or {}
+    local rid = tostring(headers.task) .. ':' .. tostring(headers.id)
+    local since = math.max(tonumber(redis.call('HGET', P .. 'row:' .. rid, 'at') or 0),
+                           tonumber(redis.call('HGET', P .. 'moved', queue) or 0))
+    found[#found + 1] = {queue, tostring(now - since), redis.call('LLEN', list)}
+  end
+end
+return found
+"""
+)
+
+
 @dataclass(slots=True)
 class Measured:
     """The numbers of one look. Labels that hold a flow have it last."""
@@ -78,6 +100,13 @@ class Measured:
     unacknowledged: int = 0
 
 
+class Still(NamedTuple):
+    """A queue with messages from which nobody has taken one for a while."""
+
+    seconds: float
+    messages: int
+
+
 class Measures:
     """The numbers of one Redis."""
 
@@ -85,6 +114,7 @@ class Measures:
         self._redis: Any = client  # its types do not know that answers are decoded
         self._look = client.register_script(_LOOK)
         self._overdue = client.register_script(_OVERDUE)
+        self._still = client.register_script(_STILL)
 
     def read(self) -> Measured:
         """Look at everything. Jobs that move meanwhile may be counted before or after."""
@@ -111,6 +141,19 @@ class Measures:
         width = len(STEPS)
         found.queues = {queue: sum(lengths[at * width :][:width]) for at, queue in enumerate(QUEUES)}
         return found
+
+    def still(self, limit: float) -> dict[str, Still]:
+        """Return the queues with messages that have not moved for longer than ``limit`` seconds, by name.
+
+        A queue moves whenever a worker takes a task of it or renews the lease of one, so that one whose workers are all
+        busy is not still. Few keys are looked at, however many jobs there are.
+        """
+        lists = [name for queue in QUEUES for step in STEPS for name in (queue, queue + step)]
+        found: dict[str, Still] = {}
+        for queue, seconds, messages in self._still(args=lists):
+            known = found.get(queue, Still(0.0, 0))
+            found[queue] = Still(max(known.seconds, float(seconds)), known.messages + int(messages))
+        return {queue: one for queue, one in found.items() if one.seconds > limit}
 
     def _counts(self) -> dict[tuple[str, ...], float]:
         return {_labels(name): float(value) for name, value in self._redis.hgetall(PREFIX + "counts").items()}

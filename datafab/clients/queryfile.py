@@ -6,7 +6,9 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
+from datafab.clients.regularfile import read_regular
 from datafab.clients.store import Store
 from datafab.errors import FlowError
 
@@ -58,7 +60,7 @@ def _below(folder: Path, name: str) -> bytes | None:
     try:
         path = (folder / name).resolve()
         inside = path.is_relative_to(folder.resolve()) and path.suffix in ENDINGS
-        return path.read_bytes() if inside else None
+        return read_regular(path, LONGEST) if inside else None
     except (OSError, ValueError):
         return None
 
@@ -66,6 +68,9 @@ def _below(folder: Path, name: str) -> bytes | None:
 def _kept(collection: Store, name: str) -> bytes | None:
     if not name or name.startswith("/") or ".." in PurePosixPath(name).parts:
         return None
+    url = urlsplit(collection.root)
+    if url.scheme in {"", "file"}:
+        return _below(Path(unquote(url.path)), name)
     try:
         return collection.read(name)
     except (FlowError, ValueError):  # a folder, or no name at all

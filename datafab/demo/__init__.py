@@ -17,7 +17,7 @@ import requests
 from datafab import show
 from datafab.demo import archive, catalogue, files, trail
 from datafab.demo.scene import Scene, headline
-from datafab.embedded import ALL, Cluster, free_port
+from datafab.embedded import ALL, Cluster, flower_login, free_port
 from datafab.sandbox.archives import Sandbox as Entrepot
 from datafab.sandbox.entrepot import entrepot
 from datafab.sandbox.linkproxy import linkproxy
@@ -84,7 +84,8 @@ def _settings(folder: Path, linkproxy_url: str, geo: Entrepot) -> Settings:
 def _watch(settings: Settings) -> None:
     """Say what Flower saw."""
     flower = f"http://{settings.flower_bind}"
-    tasks = requests.get(f"{flower}/api/tasks", timeout=10).json()
+    user, _, password = flower_login(settings.home).partition(":")
+    tasks = requests.get(f"{flower}/api/tasks", auth=(user, password), timeout=10).json()
     # It knows no name of a task whose message it has not seen, as it was starting then.
     names = sorted({task["name"].removeprefix("datafab.") for task in tasks.values() if task["name"]} - {"tick"})
     show.out.print(f"\n[bold]Flower[/] at {flower} saw the tasks {', '.join(names)}", highlight=False)
@@ -92,4 +93,5 @@ def _watch(settings: Settings) -> None:
 
 def _invite(settings: Settings) -> None:
     show.out.print(f"\nIt runs on: webhook http://{settings.bind}/ready, Flower http://{settings.flower_bind}/")
+    show.out.print(f"Flower's login is {flower_login(settings.home)}", highlight=False, soft_wrap=True)
     show.out.print(f"With DATAFAB_HOME={settings.home} other datafab commands join it. Ctrl-C stops it.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
@@ -53,6 +52,8 @@ class Worker(Value):
     store: str
     index: str
     queues: tuple[str, ...] = ()
+    #: processes or threads of its pool; None: a worker of a version that does not say
+    slots: int | None = None
 
 
 def ok(name: str, found: str) -> Check:
@@ -132,16 +133,40 @@ def disk(name: str, place: str, free: int, largest: int) -> Check:
 
 
 def queues(workers: Mapping[str, Worker | None]) -> Iterator[Check]:
-    """Judge the workers by how many of them serve each queue."""
-    served = Counter(queue for worker in workers.values() if worker for queue in worker.queues)
+    """Judge the workers by how many of them serve each queue, and by their processes or threads."""
+    told = {name: worker for name, worker in workers.items() if worker}
     for name in ("io", "cpu", "control"):
-        if served[name]:
-            yield ok(f"queue {name}", f"{served[name]} worker{'s' if served[name] > 1 else ''}")
+        mine = {node: worker.slots for node, worker in told.items() if name in worker.queues}
+        idle = sorted(node for node, slots in mine.items() if slots == 0)
+        if idle:
+            fix = "restart these workers: their pools were shrunk, and they take no task"
+            yield broken(f"queue {name}", f"no process or thread in the pool of {', '.join(idle)}", fix)
+        elif mine:
+            yield ok(f"queue {name}", f"{_number(len(mine), 'worker')}{_slots(list(mine.values()))}")
         else:
-            pool = "prefork" if name == "cpu" else "threads"
-            fix = f"start one: `datafab up`, or `python -m workers worker -Q {name} -P {pool}`"
             whose = "" if all(workers.values()) else " of this version"
-            yield warning(f"queue {name}", f"no worker{whose} answers", fix)
+            yield warning(f"queue {name}", f"no worker{whose} answers", _start(name))
+
+
+def _start(queue: str) -> str:
+    pool = "prefork" if queue == "cpu" else "threads"
+    return f"start one: `datafab up`, or `python -m workers worker -Q {queue} -P {pool}`"
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _slots(slots: Sequence[int | None]) -> str:
+    known = [number for number in slots if number is not None]
+    return f" with {_number(sum(known), 'slot')}" if known and len(known) == len(slots) else ""
+
+
+def still(queue: str, seconds: float, messages: int) -> Check:
+    """Judge a queue with messages that nobody takes."""
+    waits = f"{_number(messages, 'message')}, and none was taken for {seconds:.0f} s"
+    fix = f"restart the workers of the queue {queue}, or {_start(queue)}"
+    return broken(f"backlog of {queue}", waits, fix)
 
 
 def agreement(here: Worker, workers: Mapping[str, Worker | None]) -> Iterator[Check]:

@@ -94,7 +94,8 @@ def _decoded(data: bytes, name: str) -> str:
 def _check_columns(there: Sequence[str], name: str) -> None:
     for column in REQUIRED:
         if column not in there:
-            msg = f"{name} has no column {column!r}; it has {', '.join(map(repr, there)) or 'none'}"
+            # Not what is there: this may be another file than was meant, with what nobody is to see.
+            msg = f"{name} has no column {column!r}; its first line must name {' and '.join(REQUIRED)}"
             raise FlowError(msg, code="missing_column", field=column)
 
 

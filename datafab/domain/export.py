@@ -36,7 +36,7 @@ def _rows(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
     reader = csv.DictReader(_lines(chunks), delimiter=";")
     missing = NEEDED - set(reader.fieldnames or ())
     if missing:
-        msg = f"no list of resources: the column {min(missing)!r} is missing, among {reader.fieldnames}"[:500]
+        msg = f"no list of resources: its first line has no column {min(missing)!r}"
         raise Fatal(msg, code="catalogue_export", field=min(missing))
     for row in reader:
         if row["id"] and row["dataset.id"] and not _hidden(row):

@@ -2,6 +2,7 @@
 
 from datafab.embedded.address import free_port
 from datafab.embedded.cluster import ALL, CORE, Cluster, ClusterFile, running
+from datafab.embedded.login import flower_login
 from datafab.embedded.redis_server import find_redis, redis_command
 from datafab.embedded.supervisor import State, tail
 
@@ -12,6 +13,7 @@ __all__ = [
     "ClusterFile",
     "State",
     "find_redis",
+    "flower_login",
     "free_port",
     "redis_command",
     "running",

@@ -16,11 +16,11 @@ from redis.exceptions import RedisError
 
 from datafab.embedded.address import Address
 from datafab.embedded.broker import broker_command, find_mosquitto
+from datafab.embedded.login import flower_login
 from datafab.embedded.redis_server import find_redis, redis_answers, redis_command
 from datafab.embedded.supervisor import Part
 from datafab.settings import Settings, child_environment
 
-CELERY = (sys.executable, "-m", "celery", "-A", "workers")
 WORKERS = (sys.executable, "-m", "workers")
 
 
@@ -170,13 +170,14 @@ class Blueprint:
         )
 
     def flower(self) -> Part:
-        """The tasks, to look at. Its API is open to this host only."""
+        """The tasks, to look at, for whoever has the password of this home."""
         address = Address.of(self.settings.flower_bind, "DATAFAB_FLOWER_BIND")
-        access = {"FLOWER_UNAUTHENTICATED_API": "true"} if address.loopback else {}
+        # In the environment, which other users cannot read as they can a command.
+        login = {"FLOWER_BASIC_AUTH": flower_login(self.home), "FLOWER_UNAUTHENTICATED_API": "false"}
         return Part(
             name="flower",
-            command=(*CELERY, "flower", f"--address={address.host}", f"--port={address.port}"),
-            environment=self._environment | access,
+            command=(sys.executable, "-m", "workers.flower", f"--address={address.host}", f"--port={address.port}"),
+            environment=self._environment | login,
             ready=address.listening,
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 from datafab.archiving import EXECUTIONS, QUOTED, archive_stage, next_look, planned
 from datafab.clients.claims import Claims
 from datafab.clients.entrepot import Datastore
+from datafab.domain.hosts_allowed import Public
 from datafab.domain.integration import HOOK_KEY, Integration, Outcome, description, executed
 from datafab.domain.mark import content_of, foreign_output
 from datafab.domain.payload import EntrepotFacts, Item
@@ -107,7 +108,7 @@ def _wanted(integration: Integration, facts: EntrepotFacts) -> dict[str, Any]:
 
 def _called_back(ctx: Context) -> dict[str, Any]:
     """Return how the entrepôt may say that it is ready, where it can reach us; nothing depends on it."""
-    public = ctx.services.settings.public_url
+    public = Public.of(ctx.services.settings.public_url).root
     if public is None:
         return {}
     try:
@@ -115,7 +116,7 @@ def _called_back(ctx: Context) -> dict[str, Any]:
     except FlowError:
         key = secrets.token_urlsafe(32)
         ctx.services.secrets.put(ctx.job, {HOOK_KEY: key})
-    url = f"{public.rstrip('/')}/hooks/entrepot/{ctx.job}"
+    url = f"{public}/hooks/entrepot/{ctx.job}"
     return {"callback": {"type": "api", "method": "POST", "url": url, "headers": {"X-Datafab-Key": key}}}
 
 

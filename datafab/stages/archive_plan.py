@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from datafab.clients.regularfile import open_regular, read_regular
 from datafab.domain.extent import simplified
 from datafab.domain.integration import Plan, read_plan
 from datafab.domain.payload import EntrepotFacts, Item
@@ -47,7 +48,7 @@ def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
 
 def _document(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path))
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}", field="plan") from error
     except ValueError as error:
@@ -67,9 +68,12 @@ def _integrations(document: Any, folder: Path, services: Services) -> None:
 def _stored(path: Path, services: Services) -> dict[str, Any]:
     root = services.settings.store
     try:
-        with path.open("rb") as file, services.store(root).incoming() as incoming:
+        with open_regular(path) as file, services.store(root).incoming() as incoming:
             while block := file.read(BLOCK):
                 incoming.write(block)
+                if incoming.size > services.settings.max_bytes:
+                    msg = f"{path}: has more than {services.settings.max_bytes} bytes (DATAFAB_MAX_BYTES)"
+                    raise FlowError(msg, code="too_large", field="files")
             sha256, size = incoming.commit()
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}", field="files") from error

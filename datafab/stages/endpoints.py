@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from datafab.clients.queryfile import Queries
+from datafab.clients.regularfile import read_regular
 from datafab.clients.store import root_of
 from datafab.domain.batching import by_host
 from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, settled
@@ -25,11 +26,11 @@ def endpoints(ctx: Context) -> Iterator[Item]:
     store = ctx.services.store(root)
     store.ping()
     store.sweep()
-    name = str(ctx.params.get("endpoints") or "")
+    name = _name(ctx.params)
     now = ctx.services.clock.utc().replace(tzinfo=None)
     seen: set[str] = set()
     queries = _queries(ctx.params, ctx.services)
-    for row in read_rows(_read(name, ctx.services), name.partition("#")[2] or name):
+    for row in read_rows(_read(name, ctx.services, ctx.check), name.partition("#")[2] or name):
         if row.warning:
             ctx.log.warning(row.warning, endpoint=row.facts.endpoint)
         item = _item(row, root, now, seen)
@@ -52,21 +53,28 @@ def _item(row: Row, root: str, now: datetime, seen: set[str]) -> Item:
 
 def _root(params: Mapping[str, Any]) -> str:
     """Return the URL of the collection's store."""
-    root = str(params.get("collection") or "")
-    if not root:
+    root = params.get("collection") or ""
+    if not root or not isinstance(root, str | Path):
         msg = "no collection: give the folder or URL that gets resource/ and log/"
         raise FlowError(msg, code="missing_parameter", field="collection")
-    return root_of(root)
+    return root_of(str(root))
 
 
-def _read(name: str, services: Services) -> bytes:
+def _name(params: Mapping[str, Any]) -> str:
+    """Return the parameter ``endpoints``; empty where it is no text."""
+    name = params.get("endpoints")
+    return str(name) if isinstance(name, str | Path) else ""
+
+
+def _read(name: str, services: Services, check: Callable[[], None] = lambda: None) -> bytes:
     """Return the endpoint.csv."""
     if name.startswith("list:"):
         return services.store(services.settings.store).read_list(name.removeprefix("list:").partition("#")[0])
     try:
-        return _path(name).read_bytes()
-    except OSError as error:
-        msg = f"{name or 'no file'}: {error.strerror}; `endpoints` names the endpoint.csv"
+        return read_regular(_path(name), check=check)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not a usable path"
+        msg = f"{name or 'no file'}: {why}; `endpoints` names the endpoint.csv"
         raise FlowError(msg, code="missing_file", field="endpoints") from error
 
 
@@ -76,7 +84,7 @@ def _path(name: str) -> Path:
 
 def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
     """Let the query files that endpoints name travel with the job: its workers may be on other hosts."""
-    name = str(params.get("endpoints") or "")
+    name = _name(params)
     if not (name and params.get("collection")):
         return dict(params)
     data = _read(name, services)
@@ -88,9 +96,11 @@ def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
 
 def _queries(params: Mapping[str, Any], services: Services) -> Queries:
     """Return the query files of a job: those that travel with it, else those that this host has."""
-    name = str(params.get("endpoints") or "")
-    path = name.partition("#")[2] if name.startswith("list:") else name
-    folder = _path(path).parent if path else None
+    name = _name(params)
+    listed = name.startswith("list:")
+    path = _path(name.partition("#")[2] if listed else name)
+    # A list without a folder is an upload: there are no files beside it.
+    folder = path.parent if path.name and (path.is_absolute() or not listed) else None
     lists = services.store(services.settings.store)
     return Queries(params.get("queries"), folder, services.store(_root(params)), lists)
 

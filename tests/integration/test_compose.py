@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import requests
 
+from datafab.domain.hosts_allowed import Public, answered
 from datafab.embedded import free_port
 from datafab.embedded.broker import find_mosquitto
 from datafab.embedded.supervisor import lifeline
-from datafab.settings import Settings
+from datafab.settings import Settings, load
 from datafab.version import __version__
 from tests.servers.celery import until
 from tests.servers.compose import ROOT, Unset, compose, variables
@@ -124,6 +125,21 @@ def test_no_service_waits_for_itself(services: dict[str, Any]):
 def test_nothing_starts_without_the_passwords(missing: str):
     with pytest.raises(Unset, match=missing):
         compose(variables() | {missing: ""})
+
+
+def test_no_password_has_a_default():
+    text = (ROOT / "deploy" / "env.example").read_text(encoding="utf-8")
+    given = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+    assert given == {"FLOWER_BASIC_AUTH": "", "DATAFAB_INDEX_PASSWORD": ""}
+
+
+def test_the_webhook_is_called_by_its_name_and_by_those_of_the_setting():
+    named = compose(variables() | {"DATAFAB_PUBLIC_URL": "https://data.example.org"})["services"]
+    for services, root in ((compose(variables())["services"], None), (named, "https://data.example.org")):
+        public = Public.of(load(services["webhook"]["environment"]).public_url)
+        assert "webhook" in public.names
+        assert public.root == root
+        assert answered("webhook:8800", public.names)
 
 
 @pytest.mark.parametrize("name", [*OURS, *THEIRS])
@@ -311,10 +327,11 @@ def test_the_services_become_healthy_by_their_own_checks(host: Host):
 
 
 def flower_asks_who_it_is(host: Host) -> None:
-    page = f"http://127.0.0.1:{host.ports['5555']}/workers"
+    root = f"http://127.0.0.1:{host.ports['5555']}"
     name, _, password = variables()["FLOWER_BASIC_AUTH"].partition(":")
     shown = {None: 401, (name, password): 200, (name, "wrong"): 401}
-    assert {auth: requests.get(page, auth=auth, timeout=20).status_code for auth in shown} == shown
+    for path in ("/workers", "/metrics", "/api/workers"):
+        assert {auth: requests.get(root + path, auth=auth, timeout=20).status_code for auth in shown} == shown
 
 
 def what_is_asked_to_end_does_and_is_not_healthy_then(host: Host) -> None:

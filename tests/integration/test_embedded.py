@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import redis
+import requests
 
-from datafab.embedded import ALL, Cluster, State, find_redis, free_port, running, tail
+from datafab.embedded import ALL, Cluster, State, find_redis, flower_login, free_port, running, tail
 from datafab.embedded.address import Address
 from datafab.embedded.redis_server import redis_answers, redis_version
 from datafab.embedded.supervisor import MAX_LOG, Part, Supervisor, restart_delay
@@ -378,7 +379,10 @@ def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
         assert found is not None
         assert answer(found.webhook + "/health") == (200, {"status": "ok"})
         assert answer(found.webhook + "/ready")[0] == 200
-        assert answer(found.flower + "/api/workers")[0] == 200
+        user, _, password = flower_login(tmp_path).partition(":")
+        workers, node = found.flower + "/api/workers?refresh=1", f"cpu@{socket.gethostname()}"
+        assert until(lambda: node in requests.get(workers, auth=(user, password), timeout=20).json(), 30)
+        assert requests.get(workers, timeout=20).status_code == 401
         before = dict(cluster.pids)
         for name in ("worker-io", "webhook"):
             os.kill(before[name], signal.SIGKILL)
@@ -386,13 +390,20 @@ def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
             lambda: {"worker-io", "webhook"} <= {name for name, pid in cluster.pids.items() if pid != before[name]}
         )
         assert until(lambda: answer(found.webhook + "/health")[0] == 200, 30)
-        status, job = answer(
-            found.webhook + "/api/jobs",
-            {"flow": "collect", "params": {"endpoints": "/no/file.csv", "collection": str(tmp_path / "collection")}},
-        )
+        (tmp_path / "collections").mkdir()
+        (tmp_path / "collections" / "endpoint.csv").write_text("of no use\n")
+        params = {"endpoints": "endpoint.csv", "collection": "new"}
+        status, job = answer(found.webhook + "/api/jobs", {"flow": "collect", "params": params})
         assert status == 202
         assert until(lambda: answer(job["url"])[1]["status"] == "failed", 30)
-        assert "/no/file.csv" in answer(job["url"])[1]["error"]["message"]
+        message = answer(job["url"])[1]["error"]["message"]
+        assert "endpoint.csv has no column 'endpoint'" in message
+        assert "of no use" not in message
+        for path in ("/no/file.csv", "/proc/self/environ"):
+            status, refused = answer(
+                found.webhook + "/api/jobs", {"flow": "collect", "params": params | {"endpoints": path}}
+            )
+            assert (status, refused["error"]["field"]) == (400, "endpoints")
     assert until(lambda: not processes(tmp_path), 2)
     assert told.names(State.STOPPED)[-1] == "redis"
 

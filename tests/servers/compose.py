@@ -47,6 +47,7 @@ def compose(variables: Mapping[str, str]) -> dict[str, Any]:
 
 
 def variables() -> dict[str, str]:
-    """Return what the example of ``.env`` sets."""
+    """Return what the example of ``.env`` sets, with the passwords that it leaves to be chosen."""
     lines = (ROOT / "deploy" / "env.example").read_text(encoding="utf-8").splitlines()
-    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    given = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    return given | {"FLOWER_BASIC_AUTH": "operator:of the tests", "DATAFAB_INDEX_PASSWORD": "of the tests too"}

@@ -231,7 +231,7 @@ class TestFilesOfThisHost:
 
     @pytest.mark.parametrize(
         ("name", "error", "said"),
-        [("absent.zip", NotFound, "absent.zip: No such file"), (".", NotFound, "Is a directory")],
+        [("absent.zip", NotFound, "absent.zip: No such file"), (".", NotFound, "is a folder, not a regular file")],
     )
     def test_must_be_there(self, services: Services, tmp_path: Path, name, error, said):
         with pytest.raises(error, match=said):

@@ -108,6 +108,24 @@ def test_a_bad_submit_is_refused_in_the_original_order_and_words(pusher, body, t
     assert not pusher.calls
 
 
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"metadata": {"ckan_url": "http://ckan.example/secret?x="}}, "has no query and no fragment"),
+        ({"metadata": {"ckan_url": "http://ckan.example/secret#"}}, "has no query and no fragment"),
+        ({"api_key": "X-Any:v"}, "DATAFAB_CKAN_KEY_HEADERS"),
+        ({"api_key": "Host:v"}, "DATAFAB_CKAN_KEY_HEADERS"),
+        ({"api_key": "X-CKAN-API-Key\r\nX-Any:v"}, "DATAFAB_CKAN_KEY_HEADERS"),
+        ({"api_key": ":v"}, "DATAFAB_CKAN_KEY_HEADERS"),
+    ],
+)
+def test_a_submit_chooses_neither_the_path_nor_the_headers_of_a_request(pusher, change, text):
+    answer = pusher.http.post("/datapusher/job", json=GOOD | change)
+    assert answer.status_code == 409
+    assert text in answer.json["error"]
+    assert not pusher.calls
+
+
 def test_another_content_type_is_refused(pusher):
     answer = pusher.http.post("/datapusher/job", data=json.dumps(GOOD), content_type="text/plain")
     assert (answer.status_code, answer.json["error"][:22]) == (409, "Not recognised as json")

@@ -9,11 +9,17 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli import main
+from datafab.clients.jobs import RedisJobs, connect
+from datafab.clients.measures import Measures
 from datafab.doctor import examine
 from datafab.domain.diagnosis import Level
+from datafab.services import Services
 from tests.servers.celery import until
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
+from tests.workers.toys import app
+from webhook import create_app
+from workers.canvas import start
 
 
 @pytest.fixture
@@ -39,6 +45,48 @@ def test_a_cluster_that_runs_is_well(bench: Bench):
         return {check.name for check in examine(bench.settings) if check.level is not Level.OK} <= beside
 
     until(well, 20)
+
+
+def test_a_pool_that_was_shrunk_to_nothing_and_its_backlog_are_not_well(bench: Bench):
+    services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.server.url)))
+    site = create_app(bench.settings, services, start).test_client()
+    assert until(lambda: site.get("/ready").status_code == 200, 20)
+    cpu = bench.cluster.parts["cpu"]
+    app.control.pool_shrink(2, destination=["cpu@test"])
+    jobs = [bench.start("long") for _ in range(3)]
+    try:
+        broken = until(lambda: len(told := not_well(bench)) == 2 and told, 40)
+        assert "cpu@test" in broken["queue cpu"].found
+        assert "restart" in broken["queue cpu"].fix
+        assert "none was taken for" in broken["backlog of cpu"].found
+        answer = site.get("/ready")
+        assert answer.status_code == 503
+        assert "restart the workers of the queue cpu" in answer.json["services"]["backlog of cpu"]
+        assert answer.json["services"]["redis"] is None
+    finally:
+        cpu.kill()
+        bench.mend()
+    assert {bench.end(job).status for job in jobs} == {"succeeded"}
+    assert until(lambda: site.get("/ready").status_code == 200, 20)
+
+
+def not_well(bench: Bench):
+    """Return the checks of queues that found something broken."""
+    names = {"queue cpu", "backlog of cpu"}
+    return {one.name: one for one in examine(bench.settings) if one.level is Level.BROKEN and one.name in names}
+
+
+def test_a_queue_whose_workers_are_all_busy_moves(bench: Bench):
+    """Longer than the time after which a queue is still: two slots, each with a task, and others that wait."""
+    jobs = [bench.start("long", seconds=4 * bench.settings.lease) for _ in range(4)]
+    for job in jobs[:2]:
+        bench.until_told(job, "start")
+    measures, ended = Measures(bench.redis), []
+    while not ended:
+        assert measures.still(bench.settings.still_after) == {}
+        ended = [job for job in jobs if bench.job(job).final]
+    for job in jobs:
+        bench.end(job, 60)
 
 
 def test_what_is_wrong_with_a_redis_is_told_with_what_to_do(own_redis, tmp_path):

@@ -1,0 +1,144 @@
+"""What callers over HTTP may name: files and folders below ``DATAFAB_COLLECTIONS``, and the files that they upload.
+
+A job's parameters may name any path of the host, which is right for the operator at the command line and wrong for
+everybody who reaches the webhook. So the paths among a caller's parameters are looked at here, before a job is made:
+relative ones count from the root, absolute ones and ``file:`` URLs must be below it once links are followed. What a
+flow itself brings along is the operator's, and is not looked at. A file is copied to the store at once, so that no
+worker opens a path that has changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from datafab.clients.regularfile import read_regular
+from datafab.domain.address import url_parts
+from datafab.errors import FlowError, NotFound
+from datafab.flows import find
+from datafab.services import Services
+
+#: How a parameter begins that names bytes in the store: made here and at the command line, not by callers.
+LISTED = "list:"
+
+
+def confined(name: str, params: Mapping[str, Any], services: Services) -> dict[str, Any]:
+    """Return a caller's parameters with its files in the store and its folders absolute.
+
+    Raises:
+        NotFound: no such flow or file.
+        FlowError: a path is not below the root; names the parameter.
+    """
+    flow, found = find(name), deepcopy(dict(params))
+    root = services.settings.collection_root
+    for field in sorted((flow.files | flow.documents) & found.keys()):
+        if field in flow.documents and isinstance(found[field], dict):
+            _confine_stores(found[field], services, field)
+        elif field in flow.files:
+            found[field] = _file(found[field], root, services, field)
+        else:
+            raise _refused(field, "send the document itself, as a JSON object")
+    for field in sorted(flow.folders & found.keys()):
+        found[field] = _folder(found[field], root, field)
+    return found
+
+
+def uploaded(name: str, files: Mapping[str, tuple[str, bytes]], services: Services) -> dict[str, str]:
+    """Keep the files of an upload; return the parameters that name them.
+
+    Args:
+        name: of the flow.
+        files: parameter -> the file's name and bytes.
+        services: with the store that keeps them.
+
+    Raises:
+        NotFound: no such flow.
+        FlowError: the flow takes no file there.
+    """
+    flow, store = find(name), services.store(services.settings.store)
+    for field in sorted(files.keys() - flow.files):
+        takes = ", ".join(sorted(flow.files)) or "none"
+        raise FlowError(f"flow {name!r} takes no file as {field!r}; it takes {takes}", code="bad_request", field=field)
+    return {
+        field: f"{LISTED}{store.write_list(data)}#{PurePosixPath(shown.replace(chr(92), '/')).name}"
+        for field, (shown, data) in files.items()
+    }
+
+
+def _file(given: Any, root: str, services: Services, field: str) -> str:
+    """Return where the store keeps the bytes of a file below the root."""
+    path = _below(given, root, field)
+    try:
+        data = read_regular(path)
+    except FileNotFoundError as error:
+        raise NotFound(f"{field}: no such file below {root}", field=field) from error
+    except OSError as error:
+        raise FlowError(f"{field}: {given!r} {error.strerror}", code="not_a_file", field=field) from error
+    return f"{LISTED}{services.store(services.settings.store).write_list(data)}#{path}"
+
+
+def _folder(given: Any, root: str, field: str) -> str:
+    """Return a folder below the root, absolute."""
+    if not root.startswith("s3://"):
+        return str(_below(given, root, field))
+    if not isinstance(given, str):
+        raise _refused(field, "a text is needed")
+    rest = given.removeprefix(root.rstrip("/") + "/") if "://" in given else given
+    steps = rest.split("/")
+    if "://" in rest or not all(step.strip(".") and step.isprintable() for step in steps) or set("?#") & set(rest):
+        raise _outside(field, root)
+    return f"{root.rstrip('/')}/{rest}"
+
+
+def _below(given: Any, root: str, field: str) -> Path:
+    """Return a path below the root, with all links followed."""
+    if not isinstance(given, str) or not given:
+        raise _refused(field, "a path is needed")
+    if root.startswith("s3://"):
+        raise _refused(field, f"files are not read from {root}: upload this one (docs/http.md)")
+    top = Path(unquote(urlsplit(root).path))
+    try:
+        real, path = top.resolve(), (top / _path(given, field)).resolve()
+    except (OSError, ValueError, RuntimeError) as error:  # NUL, half a surrogate pair, a loop of links
+        raise _refused(field, "this is no usable path") from error
+    if not path.is_relative_to(real):
+        raise _outside(field, root)
+    return path
+
+
+def _path(given: str, field: str) -> str:
+    """Return the path of a path or ``file:`` URL."""
+    if given.startswith(LISTED):
+        raise _refused(field, "upload the file, or name one below DATAFAB_COLLECTIONS")
+    if not given.lower().startswith("file:"):
+        if "://" in given:
+            raise _refused(field, "a path below DATAFAB_COLLECTIONS is needed, or an upload")
+        return given
+    url = url_parts(given)
+    if url.netloc not in {"", "localhost"}:
+        raise _refused(field, "a file of another host")
+    return unquote(url.path)
+
+
+def _confine_stores(document: Any, services: Services, field: str) -> None:
+    """Make the stores that a document names ours, at any depth: they would be read, and what they hold be sent on."""
+    rest = [document]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            if one.get("store") is not None and one["store"] != services.settings.store:
+                one["store"] = _folder(one["store"], services.settings.collection_root, f"{field}.store")
+            rest += one.values()
+        elif isinstance(one, list):
+            rest += one
+
+
+def _outside(field: str, root: str) -> FlowError:
+    return _refused(field, f"over HTTP only what is below {root} can be named (DATAFAB_COLLECTIONS), or uploaded")
+
+
+def _refused(field: str, why: str) -> FlowError:
+    return FlowError(f"{field}: {why}", code="not_allowed", field=field)
