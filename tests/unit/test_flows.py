@@ -14,7 +14,7 @@ from datafab.settings import load
 from datafab.stage import Stage
 from datafab.stages import STAGES
 
-PUSH = ["ckan_resource", "ckan_fetch", "ckan_types", "datastore", "ckan_hash"]
+PUSH = ["ckan_resource", "ckan_fetch", "ckan_types", "datastore", "ckan_restore", "ckan_hash"]
 GIVEN = {"endpoints": "endpoint.csv", "collection": "collection"}
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,6 @@ from datafab.clients.clock import Clock
 from datafab.services import Services
 from tests.servers.celery import Cluster
 from tests.servers.clocks import clock_ahead
-from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
@@ -58,25 +55,6 @@ def test_a_wait_is_as_long_on_every_host(bench: Bench):
     assert job.ended - job.started < HOURS / 2, started
 
 
-def test_logs_are_of_redis_day_whichever_host_fetches(bench: Bench, tmp_path: Path):
-    with Site({f"/{n}.csv": Answer(b"a;b\n1;2\n") for n in range(12)}) as site:
-        urls = [f"{site.url}/{n}.csv" for n in range(12)]
-        lines = ["endpoint,endpoint-url", *(f"{hashlib.sha256(url.encode()).hexdigest()},{url}" for url in urls)]
-        (tmp_path / "endpoint.csv").write_text("\n".join(lines) + "\n")
-        before = redis_time(bench)
-        store = tmp_path / "collection"
-        params = {"endpoints": str(tmp_path / "endpoint.csv"), "collection": str(store), "then": []}
-        job = bench.run("collect", **params)
-        after = redis_time(bench)
-    assert job.counts
-    assert job.counts.ok == 12
-    dates = [json.loads(log.read_text())["entry-date"] for log in store.glob("log/*/*.json")]
-    assert len(dates) == 12
-    moments = [datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp() for date in dates]
-    # The clock is read from Redis once in a while, and is a round trip off at most.
-    assert before - 5 <= min(moments) <= max(moments) <= after + 5
-
-
 def test_clock_is_redis_clock_and_goes_on_without_it(tmp_path: Path):
     with RedisServer(tmp_path / "redis") as server, server.client() as client:
         clock = Clock(client)
@@ -93,8 +71,3 @@ def test_clock_is_redis_clock_and_goes_on_without_it(tmp_path: Path):
 def test_clock_of_one_process_is_its_hosts():
     alone = Services(settings().model_copy(update={"redis_url": None}))
     assert abs(alone.clock.now() - time.time()) < HOURS
-
-
-def redis_time(bench: Bench) -> float:
-    seconds, micros = bench.redis.time()
-    return float(seconds + micros / 1e6)
