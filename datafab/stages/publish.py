@@ -23,8 +23,10 @@ from hmac import compare_digest
 from typing import Any
 
 from datafab.clients.fetch import Fetched
+from datafab.clients.publications import Claim
 from datafab.clients.refusal import shown
 from datafab.domain import notification as wnm
+from datafab.domain.dataid import address_digest, data_id, former
 from datafab.domain.event import HASHLIB, Checksum, assets, envelope, geometry, multihash, times
 from datafab.domain.filename import filename, media_type
 from datafab.domain.finding import Finding, errors
@@ -32,7 +34,7 @@ from datafab.domain.notification import Frozen, Subject
 from datafab.domain.notification_rules import check
 from datafab.domain.payload import Item, Status, Wis2Facts
 from datafab.domain.topic import check_topic
-from datafab.errors import Fatal, FlowError, Retriable, Skippable
+from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable
 from datafab.stage import Context, Stage
 
 
@@ -50,7 +52,7 @@ def event(ctx: Context) -> Iterator[Item]:
             url=asset.href,
             store=ctx.services.settings.store,
             media_type=asset.media_type,
-            wis2=facts.evolve(checksum=asset.checksum, size=asset.size),
+            wis2=facts.evolve(checksum=asset.checksum, size=asset.size, named=asset.data_id),
         )
 
 
@@ -107,24 +109,66 @@ def _compare(url: str, facts: Wis2Facts, fetched: Fetched, expected: Checksum | 
 
 def publish(item: Item, ctx: Context) -> Item:
     """Announce a file over WIS2, once for each state of it."""
-    broker, topic = ctx.services.mqtt, _topic(ctx)
+    topic = _topic(ctx)
     subject = _subject(item, ctx, topic)
     data = _inline(item, ctx)
     suites = _checked(subject, topic, data, ctx)
-    facts = (item.wis2 or Wis2Facts()).evolve(topic=topic, data_id=subject.data_id, suites=suites)
-    frozen, sent = _frozen(subject, ctx)
-    mine = "frozen" in ctx.memo
+    mine = ctx.memo.get("frozen", {}).get("id", "")
+    claim, new = _claimed(item, subject, topic, mine, ctx)
+    frozen = claim.frozen
+    facts = (item.wis2 or Wis2Facts()).evolve(topic=topic, data_id=claim.data_id or subject.data_id, suites=suites)
     item = item.evolve(wis2=facts.evolve(message=frozen.id, rel=frozen.rel), status=Status.OK)
-    line = f"{'Announced before' if sent else 'Announcing'}: {shown(subject.href)} on {topic}, {frozen.rel} {frozen.id}"
+    told = "Announced before" if claim.sent else "Announcing"
+    line = f"{told}: {shown(subject.href)} on {topic}, {frozen.rel} {frozen.id}"
     ctx.log.info(line)
-    if sent:
+    if claim.sent:
         # By an attempt of this job that died before it could tell, or for an event before this one.
-        return item if mine else item.evolve(status=Status.UNCHANGED)
-    ctx.memo["frozen"] = frozen.dump()
-    ctx.check()
-    broker.publish(topic, wnm.encoded(wnm.message(frozen, subject, data)))
-    ctx.services.publications.sent(subject.data_id, frozen.id)
+        return item if frozen.id == mine else item.evolve(status=Status.UNCHANGED)
+    _send(subject.evolve(data_id=facts.data_id), frozen, topic, data, ctx, key=subject.data_id, new=new)
     return item
+
+
+def _claimed(item: Item, subject: Subject, topic: str, mine: str, ctx: Context) -> tuple[Claim, bool]:
+    """Return the one message for this state of the file, and whether it is a new one.
+
+    Raises:
+        Skippable: a later state of the file was announced while this job waited.
+    """
+    new = _new()
+    claim = ctx.services.publications.claim(
+        subject.data_id,
+        str(subject.sha256),
+        new.id,
+        new.pubtime,
+        address=address_digest(subject.href),
+        former=None if item.wis2 and item.wis2.named else former(topic, subject.href),
+        frozen=mine,
+    )
+    if claim is None:
+        msg = f"{subject.data_id}: a later state of it was announced meanwhile"
+        raise Skippable(msg, code="superseded")
+    return claim, claim.frozen.id == new.id
+
+
+def _send(
+    subject: Subject, frozen: Frozen, topic: str, data: bytes | None, ctx: Context, *, key: str, new: bool
+) -> None:
+    """Send a message. One that has certainly not gone out is forgotten; where that is unknown, it is sent again."""
+    broker, publications = ctx.services.mqtt, ctx.services.publications
+    try:
+        ctx.check()
+        broker.ping()
+    except (Lost, Retriable):
+        if new:
+            publications.forget(key, frozen.id)
+        raise
+    ctx.memo["frozen"] = frozen.dump()
+    try:
+        broker.publish(topic, wnm.encoded(wnm.message(frozen, subject, data)))
+    except Fatal:  # the broker has answered that it does not take it
+        publications.forget(key, frozen.id)
+        raise
+    publications.sent(key, frozen.id)
 
 
 def _topic(ctx: Context) -> str:
@@ -147,7 +191,7 @@ def _subject(item: Item, ctx: Context, topic: str) -> Subject:
         raise Fatal("a file without url and sha256 cannot be announced: fetch it first", code="not_fetched")
     facts = item.wis2 or Wis2Facts()
     return Subject(
-        data_id=wnm.data_id(topic, item.url),
+        data_id=facts.named or data_id(topic, item.url),
         href=item.url,
         metadata_id=ctx.params.get("metadata_id") or ctx.services.settings.wis2_metadata_id,
         sha256=item.sha256,
@@ -187,24 +231,6 @@ def _refuse(findings: list[Finding], kind: type[Fatal | FlowError], what: str) -
     if findings:
         msg = f"{shown(what)} cannot be announced: {'. '.join(map(str, findings))}"
         raise kind(msg, code=f"wis2_{findings[0].rule.replace(' ', '_')}".lower(), field=findings[0].field)
-
-
-def _frozen(subject: Subject, ctx: Context) -> tuple[Frozen, bool]:
-    """Return the identity of the one message for this state of the file, and whether it was sent.
-
-    Raises:
-        Skippable: a later state of the file was announced while this job waited.
-    """
-    publications = ctx.services.publications
-    if "frozen" not in ctx.memo:
-        new = _new()
-        return publications.claim(subject.data_id, str(subject.sha256), new.id, new.pubtime)
-    frozen = Frozen.model_validate(ctx.memo["frozen"])
-    known = publications.last(subject.data_id)
-    if known is not None and known.frozen.id != frozen.id:
-        msg = f"{subject.data_id}: a later state of it was announced meanwhile"
-        raise Skippable(msg, code="superseded")
-    return frozen, known is not None and known.sent
 
 
 def _new() -> Frozen:

@@ -8,14 +8,16 @@ import gzip
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datafab.domain.dataid import address_digest, data_id, former
 from datafab.domain.event import assets, envelope, geometry, multihash, times
 from datafab.domain.finding import errors
-from datafab.domain.notification import Frozen, Subject, content, data_id, encoded, message, pubtime
+from datafab.domain.notification import Frozen, Subject, content, encoded, message, pubtime
 from datafab.domain.notification_rules import check
 from datafab.domain.topic import check_topic, data_topic, metadata_topic
 from datafab.errors import Fatal, FlowError
@@ -56,7 +58,7 @@ def test_a_message_says_what_its_file_is():
     made = message(FROZEN, SUBJECT)
     assert check(made, topic=TOPIC) == []
     assert made["properties"] == {
-        "data_id": f"wis2/fr-ifremer-argo/data/core/{CATEGORY}/7901113/profiles/R7901113_022.nc",
+        "data_id": data_id(TOPIC, URL),
         "metadata_id": "urn:wmo:md:fr-ifremer-argo:cor:msg:argo",
         "pubtime": "2025-03-28T14:31:00.250Z",
         "integrity": {"method": "sha256", "value": base64.b64encode(hashlib.sha256(DATA).digest()).decode()},
@@ -246,15 +248,88 @@ def test_the_topic_of_the_original_chain_is_corrected():
 
 
 @pytest.mark.parametrize(
-    ("url", "end"),
+    ("url", "shown"),
     [
-        (URL, "7901113/profiles/R7901113_022.nc"),
-        ("https://e.org/a.nc?x=1", "a.nc"),
+        (URL, "dac/coriolis/7901113/profiles/R7901113_022.nc"),
+        ("https://e.org/a.nc?x=1", "a.nc?x=1"),
+        ("https://e.org/dl/?x=1", "dl?x=1"),
         ("https://e.org/../..//x/./a.nc", "x/a.nc"),
+        (f"https://e.org/{'long/' * 60}a.nc", f"{'long/' * 39}a.nc"),
+        (f"https://e.org/a.nc?signature={'f' * 300}", "a.nc"),
+        (f"https://e.org/{'x' * 300}.nc", f"{'x' * 197}.nc"),
     ],
 )
-def test_a_data_id_is_its_topic_and_the_end_of_the_url(url: str, end: str):
-    assert data_id(TOPIC, url) == f"wis2/fr-ifremer-argo/data/core/{CATEGORY}/{end}"
+def test_a_data_id_is_its_topic_a_digest_of_the_address_and_its_path(url: str, shown: str):
+    made = data_id(TOPIC, url)
+    scope = f"wis2/fr-ifremer-argo/data/core/{CATEGORY}"
+    assert re.fullmatch(rf"{scope}/[0-9a-f]{{16}}/{re.escape(shown)}", made)
+    assert made == data_id(TOPIC, url)
+
+
+@pytest.mark.parametrize("url", ["https://e.org", "https://e.org/?", "ftp:x", "http://[::1/x", "", "https://e.org:x/a"])
+def test_an_odd_address_has_a_data_id_too(url: str):
+    assert re.fullmatch(r"wis2/.*/[0-9a-f]{16}(/[^/]+)?", data_id(TOPIC, url))
+
+
+ADDRESSES = [
+    "https://e.org/dl/get?id=1",
+    "https://e.org/dl/get?id=2",
+    "https://e.org/dl/get",
+    "https://e.org/2026-11-28/a/b/c/d.nc",
+    "https://e.org/2026-11-29/a/b/c/d.nc",
+    "https://f.org/2026-11-29/a/b/c/d.nc",
+    "https://e.org:8443/2026-11-29/a/b/c/d.nc",
+    "http://e.org/2026-11-29/a/b/c/d.nc",
+    "https://e.org/a/b.nc",
+    "https://e.org/a%2Fb.nc",
+    "https://e.org/a//b.nc",
+    "https://e.org/A/b.nc",
+    "https://e.org/a/b.nc/",
+    "https://e.org/x/../a/b.nc",
+    "https://e.org/a%20b.nc",
+    "https://e.org/a+b.nc",
+    "https://e.org/é.nc",
+    "https://e.org/e.nc",
+    "https://e.org/",
+    f"https://e.org/{'p/' * 3000}1.nc",
+    f"https://e.org/{'p/' * 3001}1.nc",
+    f"https://e.org/{'x' * 3000}1.nc",
+    f"https://e.org/{'x' * 3000}2.nc",
+    f"https://e.org/get?token={'x' * 3000}&id=1",
+    f"https://e.org/get?token={'x' * 3000}&id=2",
+]
+
+
+def test_two_addresses_are_two_data_ids():
+    assert len({data_id(TOPIC, url) for url in ADDRESSES}) == len(ADDRESSES)
+    assert max(len(data_id(TOPIC, url)) for url in ADDRESSES) < 400
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("HTTPS://E.org:443/a/b.nc", "https://e.org/a/b.nc"),
+        ("http://e.org:80", "http://e.org/"),
+        ("https://e.org/%7eargo/%c3%a9.nc", "https://e.org/~argo/é.nc"),
+        ("https://e.org/a.nc#part", "https://e.org/a.nc"),
+        ("https://argo:secret@e.org/a.nc", "https://argo:other@e.org/a.nc"),
+    ],
+)
+def test_spellings_of_one_address_have_one_digest(one: str, other: str):
+    assert address_digest(one) == address_digest(other)
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "whole"),
+    [
+        (URL, "7901113/profiles/R7901113_022.nc", False),
+        ("https://e.org/a.nc?x=1", "a.nc", False),
+        ("https://e.org/x/a.nc", "x/a.nc", True),
+        ("https://e.org/x//a.nc", "x/a.nc", False),
+    ],
+)
+def test_an_earlier_version_named_a_file_by_the_end_of_its_path(url: str, named: str, whole: bool):
+    assert former(TOPIC, url) == (f"wis2/fr-ifremer-argo/data/core/{CATEGORY}/{named}", whole)
 
 
 EVENT = {
