@@ -86,8 +86,12 @@ def envelope(event: Any) -> Envelope:
         raise _malformed("specversion", f"specversion is {event.get('specversion')!r}, not '1.0'")
     if not isinstance(event.get("data"), dict):
         raise _malformed("data", f"the event {event['id']} has no data: it must carry a STAC item")
-    text = json.dumps(event, sort_keys=True, ensure_ascii=False)
-    return Envelope(id=event["id"], source=event["source"], digest=hashlib.sha256(text.encode()).hexdigest())
+    try:
+        text = json.dumps(event, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        msg = f"the event holds half of a surrogate pair, {error.object[error.start]!a}, which is no character"
+        raise _malformed("", msg) from error
+    return Envelope(id=event["id"], source=event["source"], digest=hashlib.sha256(text).hexdigest())
 
 
 def announcement(url: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from datafab.domain.topic import check_topic
 MEMBERS = ("id", "type", "geometry", "properties", "links")
 SCHEMES = ("http", "https", "ftp", "sftp")
 STATES = ("canonical", "update", "deletion")
+ENCODINGS = ("utf-8", "base64", "gzip")
 TIMES = ("datetime", "start_datetime", "end_datetime")
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
@@ -128,7 +129,7 @@ def _integrity(message: dict[str, Any]) -> Found:
             yield Finding(rule="W17", field="properties.integrity", problem="there is none", fix=fix, level="advice")
         return
     method, value = (integrity.get("method"), integrity.get("value")) if isinstance(integrity, dict) else (None, None)
-    if method not in HASHLIB:
+    if not isinstance(method, str) or method not in HASHLIB:
         fix = f"use one of {', '.join(HASHLIB)}"
         yield Finding(rule="W17", field="properties.integrity.method", problem=f"it is {method!r}", fix=fix)
         return
@@ -158,7 +159,7 @@ def _content(message: dict[str, Any]) -> Found:
         f"inline only what has at most {MAX_CONTENT} bytes when encoded; else leave it out",
     )
     encoding, value = (inline.get("encoding"), inline.get("value")) if isinstance(inline, dict) else (None, None)
-    if encoding not in {"utf-8", "base64", "gzip"} or not isinstance(value, str):
+    if encoding not in ENCODINGS or not isinstance(value, str):
         fix = "give encoding (utf-8, base64 or gzip), value and size"
         yield Finding(rule="W18", field=field, problem=f"encoding {encoding!r} or no value", fix=fix)
     elif len(value.encode()) > MAX_CONTENT:
@@ -202,7 +203,7 @@ def _about(message: dict[str, Any], topic: str | None) -> Found:
             yield Finding(rule="W12", field=field, problem="there is none", fix=fix, level="advice")
     policy = (topic or "").split("/")[5:6]
     for number, link in enumerate(_links(message)):
-        if policy == ["core"] and link.get("rel") in {"canonical", "update"} and link.get("security"):
+        if policy == ["core"] and link.get("rel") in ("canonical", "update") and link.get("security"):
             fix = "open it to everybody, or publish it as recommended data"
             problem = "core data must be downloadable without further action"
             yield Finding(rule="W20", field=f"links[{number}].security", problem=problem, fix=fix)

@@ -9,13 +9,14 @@ Parameters of a job:
 | ``metadata_id`` | the WCMP2 record of the files; unset: DATAFAB_WIS2_METADATA_ID |
 | ``inline`` | put files of at most 4096 bytes into their messages (default false) |
 
+On the ``metadata`` topic of a centre only its WCMP2 records are announced, again each time that they are published.
+
 ``publish`` alone announces whatever has an address and bytes in a store: what ``collect`` has brought, for instance.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -25,7 +26,9 @@ from typing import Any
 from datafab.clients.fetch import Fetched
 from datafab.clients.publications import Claim
 from datafab.clients.refusal import shown
+from datafab.clients.wis2record import MAX_RECORD, judge_file
 from datafab.domain import notification as wnm
+from datafab.domain import strictjson
 from datafab.domain.dataid import address_digest, data_id, former
 from datafab.domain.event import HASHLIB, Checksum, assets, envelope, geometry, multihash, times
 from datafab.domain.filename import filename, media_type
@@ -33,7 +36,7 @@ from datafab.domain.finding import Finding, errors
 from datafab.domain.notification import Frozen, Subject
 from datafab.domain.notification_rules import check
 from datafab.domain.payload import Item, Status, Wis2Facts
-from datafab.domain.topic import check_topic
+from datafab.domain.topic import check_topic, is_metadata
 from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable
 from datafab.stage import Context, Stage
 
@@ -63,7 +66,7 @@ def _document(ctx: Context) -> Any:
         return given
     name = given.removeprefix("list:").partition("#")[0]
     try:
-        return json.loads(ctx.services.store(ctx.services.settings.store).read_list(name))
+        return strictjson.loads(ctx.services.store(ctx.services.settings.store).read_list(name))
     except ValueError as error:
         msg = f"{given}: no JSON ({error}); `event` is a CloudEvents document"
         raise FlowError(msg, code="bad_event", field="event") from error
@@ -110,9 +113,9 @@ def _compare(url: str, facts: Wis2Facts, fetched: Fetched, expected: Checksum | 
 def publish(item: Item, ctx: Context) -> Item:
     """Announce a file over WIS2, once for each state of it."""
     topic = _topic(ctx)
-    subject = _subject(item, ctx, topic)
+    subject, missing = _subject(item, ctx, topic)
     data = _inline(item, ctx)
-    suites = _checked(subject, topic, data, ctx)
+    suites = _checked(subject, topic, data, missing, ctx)
     mine = ctx.memo.get("frozen", {}).get("id", "")
     claim, new = _claimed(item, subject, topic, mine, ctx)
     frozen = claim.frozen
@@ -143,6 +146,7 @@ def _claimed(item: Item, subject: Subject, topic: str, mine: str, ctx: Context) 
         address=address_digest(subject.href),
         former=None if item.wis2 and item.wis2.named else former(topic, subject.href),
         frozen=mine,
+        again=is_metadata(topic),  # records are announced daily, changed or not (WIS2 guide, 1.3.2)
     )
     if claim is None:
         msg = f"{subject.data_id}: a later state of it was announced meanwhile"
@@ -185,21 +189,47 @@ def _topic(ctx: Context) -> str:
     return str(topic)
 
 
-def _subject(item: Item, ctx: Context, topic: str) -> Subject:
-    """Return what the message is about."""
+def _subject(item: Item, ctx: Context, topic: str) -> tuple[Subject, str]:
+    """Return what the message is about, and why WMO's suite did not judge a metadata record; empty where it did."""
     if item.url is None or item.sha256 is None:
         raise Fatal("a file without url and sha256 cannot be announced: fetch it first", code="not_fetched")
-    facts = item.wis2 or Wis2Facts()
-    return Subject(
+    facts, missing = item.wis2 or Wis2Facts(), ""
+    metadata_id = ctx.params.get("metadata_id") or ctx.services.settings.wis2_metadata_id
+    if is_metadata(topic):
+        metadata_id, missing = _record(item, topic, ctx)
+    made = Subject(
         data_id=facts.named or data_id(topic, item.url),
         href=item.url,
-        metadata_id=ctx.params.get("metadata_id") or ctx.services.settings.wis2_metadata_id,
+        metadata_id=metadata_id,
         sha256=item.sha256,
         size=item.size,
         media_type=item.media_type,
         geometry=facts.geometry,
         times=dict(facts.times or {}),
     )
+    return made, missing
+
+
+def _record(item: Item, topic: str, ctx: Context) -> tuple[str, str]:
+    """Check that a file is a WCMP2 record of the topic's centre; return its id, and why WMO's suite did not run.
+
+    Raises:
+        Fatal: it is none, or breaks a rule; names rule, member and fix.
+    """
+    url = str(item.url)
+    if (item.size or 0) > MAX_RECORD:
+        msg = (
+            f"{shown(url)} has {item.size} bytes, more than the {MAX_RECORD} of a WCMP2 record: only such are metadata"
+        )
+        raise Fatal(msg, code="wis2_record_size", field="file:size")
+    with ctx.services.store(str(item.store)).open(str(item.sha256)) as file:
+        record, verdict = judge_file(file.read(), ctx.services.wis2suite, topic=topic)
+    _refuse(errors(verdict.findings), Fatal, url)
+    given = ctx.params.get("metadata_id")
+    if given and given != record["id"]:
+        msg = f"{shown(url)} is the record {record['id']}, not {given}: leave the parameter metadata_id out"
+        raise Fatal(msg, code="wis2_w12", field="metadata_id")
+    return str(record["id"]), verdict.missing
 
 
 def _inline(item: Item, ctx: Context) -> bytes | None:
@@ -210,8 +240,10 @@ def _inline(item: Item, ctx: Context) -> bytes | None:
         return file.read()
 
 
-def _checked(subject: Subject, topic: str, data: bytes | None, ctx: Context) -> str:
+def _checked(subject: Subject, topic: str, data: bytes | None, missing: str, ctx: Context) -> str:
     """Check the message by our rules and by the libraries' suites; return what became of these.
+
+    ``missing`` says why the one for records did not run.
 
     Raises:
         Fatal: it breaks a rule; names rule, field and fix.
@@ -220,7 +252,7 @@ def _checked(subject: Subject, topic: str, data: bytes | None, ctx: Context) -> 
     _refuse(errors(check(draft, topic=topic)), Fatal, subject.href)
     verdicts = [ctx.services.wis2suite.notification(draft), ctx.services.wis2suite.topic(topic)]
     _refuse(errors([finding for verdict in verdicts for finding in verdict.findings]), Fatal, subject.href)
-    missing = "; ".join(verdict.missing for verdict in verdicts if verdict.missing)
+    missing = "; ".join(filter(None, [missing, *(verdict.missing for verdict in verdicts)]))
     if not missing:
         return "passed"
     ctx.log.info("checked by our own rules only", missing=missing)

@@ -19,6 +19,7 @@ from datafab.clients.mqtt import Broker, Mqtt
 from datafab.clients.publications import Publications
 from datafab.clients.wis2suite import Wis2Suite
 from datafab.domain.dataid import address_digest, data_id, former
+from datafab.domain.finding import errors
 from datafab.domain.notification import Frozen, pubtime
 from datafab.domain.notification_rules import check
 from datafab.domain.payload import Batch, Item, Status
@@ -27,6 +28,7 @@ from datafab.runner import Attempt, expand, load_items, run_stage
 from datafab.services import Services
 from datafab.settings import Settings, load
 from datafab.stages import STAGES
+from tests.records import METADATA, RECORD_ID, record
 from tests.servers.celery import until
 from tests.servers.http import Answer, Site
 from tests.servers.mosquitto import Mosquitto, Subscriber
@@ -296,13 +298,87 @@ def test_a_deletion_is_not_taken_for_something_else(services: Services, site: Si
     assert (caught.value.code, caught.value.field) == ("not_supported", "type")
 
 
-def test_a_metadata_record_is_announced_on_its_topic(services: Services, broker: Mosquitto, site: Site):
-    topic = "origin/a/wis2/fr-ifremer-argo/metadata"
-    with Subscriber(broker.url, topic) as subscriber:
-        run(services, event(site), "metadata", topic=topic)
-        (document,) = subscriber.wait(1)
-    assert document["properties"]["data_id"].startswith("wis2/fr-ifremer-argo/metadata/")
-    assert check(document, topic=topic) == []
+def metadata(services: Services, site: Site, body: Any, job: str, **params: Any) -> Item:
+    """Publish a file on the centre's metadata topic."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    site.answers["/rec.json"] = Answer(data, content_type="application/json")
+    (item,) = run(services, event(site, "/rec.json", data=data), job, **{"topic": METADATA} | params)
+    return item
+
+
+def test_a_metadata_record_is_announced_each_time_that_it_is_published(
+    services: Services, broker: Mosquitto, site: Site
+):
+    with Subscriber(broker.url, METADATA) as subscriber:
+        first = metadata(services, site, record(), "first")
+        second = metadata(services, site, record(), "second")
+        changed = metadata(services, site, record(title="Profiles"), "changed")
+        documents = subscriber.wait(3)
+    assert [item.status for item in (first, second, changed)] == [Status.OK] * 3
+    assert [document["links"][0]["rel"] for document in documents] == ["canonical", "update", "update"]
+    assert [document["properties"]["metadata_id"] for document in documents] == [RECORD_ID] * 3
+    assert len({document["properties"]["data_id"] for document in documents}) == 1
+    assert len({document["id"] for document in documents}) == 3
+    times = [document["properties"]["pubtime"] for document in documents]
+    assert times == sorted(times)
+    assert documents[0]["properties"]["data_id"].startswith("wis2/fr-ifremer-argo/metadata/")
+    assert errors(check(documents[0], topic=METADATA)) == []
+
+
+def test_a_record_that_a_killed_attempt_has_announced_is_not_announced_again(
+    services: Services, broker: Mosquitto, site: Site
+):
+    item = metadata(services, site, record(), "killed")
+    services.jobs._done.clear()  # as if the worker had died before it could tell
+    with Subscriber(broker.url, METADATA) as subscriber:
+        again = metadata(services, site, record(), "killed")
+        services.mqtt.publish(METADATA, b'"end"')
+        assert subscriber.wait(1) == ["end"]
+    assert again == item
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "field"),
+    [
+        (b"id;nom\n1;Brest\n", "wis2_c3", ""),
+        (b'{"id": "urn:wmo:md:fr-ifremer-argo:a", "id": "urn:wmo:md:fr-ifremer-argo:b"}', "wis2_c3", ""),
+        (record(title=""), "wis2_c4", "properties.title"),
+        (record(conformsTo=[]), "wis2_c2", "conformsTo"),
+        (record(id="urn:wmo:md:de-dwd:floats", links=[{"rel": "items", "href": "https://e.org/"}]), "wis2_c1", "id"),
+        (b"[" + b" " * 5_000_000 + b"]", "wis2_record_size", "file:size"),
+    ],
+)
+def test_what_is_no_record_is_not_announced_as_metadata(
+    services: Services, broker: Mosquitto, site: Site, *, body: Any, kind: str, field: str
+):
+    with Subscriber(broker.url, METADATA) as subscriber:
+        item = metadata(services, site, body, "wrong")
+        services.mqtt.publish(METADATA, b'"end"')
+        assert subscriber.wait(1) == ["end"]
+    assert item.error
+    assert (item.status, item.error.type, item.error.field or "") == (Status.FAILED, kind, field)
+    assert site.url("/rec.json") in item.error.message
+
+
+def test_a_record_is_announced_as_no_other_record(services: Services, site: Site):
+    item = metadata(services, site, record(), "other", metadata_id="urn:wmo:md:fr-ifremer-argo:other")
+    assert item.error
+    assert (item.status, item.error.type, item.error.field) == (Status.FAILED, "wis2_w12", "metadata_id")
+
+
+@pytest.mark.skipif(not BUNDLE.is_dir(), reason="the suites' data are not here")
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")  # pywis-pubsub and pywcmp, when imported
+def test_a_record_that_the_suite_refuses_is_not_announced(services: Services, settings: Settings, site: Site):
+    for name in ("pywis-pubsub", "pywcmp", "pywis-topics"):
+        (settings.home / f".{name}").symlink_to(BUNDLE / name)
+    right = metadata(services, site, record(), "right")
+    links = [{"rel": "no-such-relation", "href": "https://example.org/"}]
+    wrong = metadata(services, site, record(links=links), "wrong")
+    assert right.wis2
+    assert (right.status, right.wis2.suites) == (Status.OK, "passed")
+    assert wrong.error
+    assert (wrong.status, wrong.error.type) == (Status.FAILED, "wis2_wcmp2_links")
+    assert "invalid link relation no-such-relation" in wrong.error.message
 
 
 def test_without_their_data_the_suites_say_that_they_did_not_run(services: Services, site: Site, tmp_path: Path):
@@ -338,10 +414,10 @@ def announced_by_an_earlier_version(
 ) -> str:
     """Write the record that an earlier version kept of a file, and the item of its job; return the message's id."""
     named, message = former(TOPIC, url).data_id, "31e9d66a-cd83-4174-9429-b932f1abe1be"
-    record = {"hash": hashlib.sha256(data).hexdigest(), "id": message, "pubtime": "2025-03-28T14:31:00.250Z"}
-    record |= {"rel": "canonical", "sent": "1743172260.5"} | changes
+    kept = {"hash": hashlib.sha256(data).hexdigest(), "id": message, "pubtime": "2025-03-28T14:31:00.250Z"}
+    kept |= {"rel": "canonical", "sent": "1743172260.5"} | changes
     with server.client() as client:
-        client.hset(f"datafab:1:wis2:{hashlib.sha256(named.encode()).hexdigest()}", mapping=record)
+        client.hset(f"datafab:1:wis2:{hashlib.sha256(named.encode()).hexdigest()}", mapping=kept)
         if told_by_job:
             facts = {"data_id": named, "message": message, "topic": TOPIC, "rel": "canonical"}
             item = {"v": 1, "source": f"file:{url}", "url": url, "status": "ok", "wis2": facts}
