@@ -7,10 +7,10 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from datafab.domain.payload import Value
+from datafab.domain.rfc3339 import moment
 from datafab.errors import Fatal, FlowError
 
 #: Codes of multihash -> names of the WNM. Digests that it does not know are not here.
@@ -113,8 +113,8 @@ def assets(event: Mapping[str, Any]) -> list[Asset]:
     made = [_asset(name, facts) for name, facts in found.items()]
     if len(made) == 1 and made[0].data_id is None:
         made = [made[0].evolve(data_id=_data_id(event["data"].get("properties"), "data.properties"))]
-    named = Counter(asset.data_id for asset in made if asset.data_id)
-    twice = next((asset for asset in made if named[asset.data_id] > 1), None)
+    named = Counter(asset.data_id for asset in made)
+    twice = next((asset for asset in made if asset.data_id and named[asset.data_id] > 1), None)
     if twice is not None:
         raise _malformed(f"data.assets.{twice.name}.data_id", f"two assets have the data_id {twice.data_id!r}")
     return made
@@ -172,14 +172,11 @@ def times(event: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _utc(value: Any, field: str) -> str:
-    """Return a time in UTC; one that is already is left as it was written."""
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise _malformed(field, f"{value!r} is no RFC 3339 time") from None
-    if moment.tzinfo is None:
-        raise _malformed(field, f"{value!r} does not say its time zone: write 2024-11-09T21:08:00Z")
-    return str(value) if value.endswith("Z") else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    """Return a time in UTC."""
+    read = moment(value)
+    if read is None:
+        raise _malformed(field, f"{value!r} is no RFC 3339 time with its zone: write 2024-11-09T21:08:00Z")
+    return str(read)
 
 
 def multihash(text: str) -> Checksum:
