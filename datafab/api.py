@@ -19,7 +19,7 @@ from typing import Any
 from datafab.clients.jobs import MAX_LINES, after_key
 from datafab.clients.jobs import connect as redis_at
 from datafab.domain.document import Results
-from datafab.domain.job import Job, JobStatus
+from datafab.domain.job import Job, JobStatus, outcome
 from datafab.domain.payload import Counts, ItemError
 from datafab.domain.query import facets_named, sort_named
 from datafab.embedded import running
@@ -39,12 +39,14 @@ class JobFailed(DatafabError):
 
     Attributes:
         job: as it ended.
+        by_items: whether it has been through all stages, and failed because each of its items did.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, *, by_items: bool = False) -> None:
         reason = job.error.message if job.error else job.status.value
-        super().__init__(f"job {job.id} {job.status.value} in stage {job.stage}: {reason}", code=job.status.value)
+        super().__init__(f"job {job.id} {job.status.value} in stage {job.failed_in}: {reason}", code=job.status.value)
         self.job = job
+        self.by_items = by_items
 
 
 class JobHandle:
@@ -91,7 +93,7 @@ class JobHandle:
             told: called with the job as it is.
 
         Raises:
-            JobFailed: it failed, was parked or cancelled.
+            JobFailed: it failed, with each of its items or as a whole, was parked or cancelled.
             TimeoutError: it has not ended by then; it goes on.
         """
         end = None if timeout is None else time.monotonic() + timeout
@@ -105,8 +107,22 @@ class JobHandle:
                 raise TimeoutError(msg)
             time.sleep(LOOK_EVERY)
         if job.status != JobStatus.SUCCEEDED:
-            raise JobFailed(job)
+            ending = outcome(job.counts, self.failures)
+            raise JobFailed(job, by_items=ending == (job.status, job.error))
         return job
+
+    def through(self, told: Callable[[Job], None] = lambda _: None) -> Job:
+        """Wait until it has been through its stages, whatever became of its items: they may all have failed.
+
+        Raises:
+            JobFailed: it failed as a whole, was parked or cancelled.
+        """
+        try:
+            return self.wait(told=told)
+        except JobFailed as failed:
+            if not failed.by_items:
+                raise
+            return failed.job
 
     def settle(self, limit: float) -> Job | None:
         """Wait until what follows this job, such as a push's callback, has ended too, and return that job.

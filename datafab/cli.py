@@ -140,7 +140,7 @@ def enqueue(flow: str, params: tuple[str, ...], then: str | None, key: str | Non
     api.connect()
     given = dict(_param(text) for text in params) | ({} if then is None else {"then": _stages(then)})
     handle = api.enqueue(flow, key=key, **given)
-    job = handle.wait() if wait else handle.job
+    job = handle.through() if wait else handle.job
     show.lines([job])
     if wait and job.counts and job.counts.failed:
         click.get_current_context().exit(SOME_FAILED)

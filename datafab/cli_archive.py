@@ -33,7 +33,7 @@ def watch(job: str, as_json: bool) -> None:
     """Follow JOB, as `archive run` or `jobs list` names it, to its end."""
     handle = api.JobHandle(job)
     with show.following() as told:
-        ended = handle.wait(told=told)
+        ended = handle.through(told=told)
     if as_json:
         show.lines([ended])
     else:

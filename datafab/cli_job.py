@@ -14,7 +14,7 @@ import click
 from datafab import api, show
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.secrets import MemorySecrets
-from datafab.domain.job import Job, JobStatus
+from datafab.domain.job import Job, outcome
 from datafab.domain.payload import Counts, ItemError
 from datafab.embedded import CORE, Cluster, running
 from datafab.flows import asked, begun, later, localised
@@ -82,7 +82,7 @@ def run(
 
     Raises:
         FlowError: it cannot be enqueued, or failed inline.
-        JobFailed: it did not succeed.
+        JobFailed: it did not succeed, for another reason than its items.
     """
     if inline:
         return _inline(flow, params, secrets or {})
@@ -120,7 +120,7 @@ def _wait(handle: api.JobHandle) -> Ended:
     """Follow a job to its end; Ctrl-C leaves it running where the cluster goes on."""
     try:
         with show.following() as told:
-            job = handle.wait(told=told)
+            job = handle.through(told=told)
     except KeyboardInterrupt:
         show.error(f"job {handle.id} goes on where its cluster does; `datafab jobs cancel {handle.id}` ends it")
         raise
@@ -143,5 +143,7 @@ def _inline(flow: str, params: Mapping[str, Any], secrets: Mapping[str, str]) ->
             counts = run_inline(stages, source, job, services, look, later=later(flow, params))
     finally:
         services.close()
-    job = job.evolve(status=JobStatus.SUCCEEDED, ended=time.time(), total=memory.total, progress=memory.progress())
+    job = job.evolve(ended=time.time(), total=memory.total, progress=memory.progress())
+    status, error = outcome(counts, memory.failures())
+    job = job.evolve(status=status, error=error)
     return Ended(job=job.evolve(counts=counts), failures=memory.failures(), log=memory.logs())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,11 +13,14 @@ from datafab.cli_job import as_json_option, run
 from datafab.clients.fetch import Fetcher
 from datafab.clients.refusal import shown
 from datafab.clients.wis2bundle import Wis2Bundle
+from datafab.clients.wis2record import judge
 from datafab.clients.wis2suite import Verdict, Wis2Suite
+from datafab.domain import strictjson
 from datafab.domain.event import announcement, assets, envelope
 from datafab.domain.finding import Finding, errors
 from datafab.domain.notification_rules import check as check_message
-from datafab.errors import Fatal, FlowError, NotFound
+from datafab.domain.record_rules import is_record
+from datafab.errors import Fatal, NotFound
 from datafab.settings import load
 
 NOT_DONE = 1
@@ -48,6 +50,9 @@ def _event(file: Path) -> Path:
     except OSError as error:
         msg = f"{file}: {error.strerror}; name the file of an event, or the URL of a file to announce"
         raise NotFound(msg, field="EVENT") from error
+    if is_record(event):
+        msg = f"{file} is a WCMP2 record, not an event: put it on a web server, and publish its URL on …/metadata"
+        raise Fatal(msg, code="bad_event", field="EVENT")
     envelope(event)
     assets(event)
     return file
@@ -68,7 +73,7 @@ def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
     Exit code 1 when it breaks a rule; advice alone does not. A message's size is that of its JSON without blanks.
     """
     document = _read(file)
-    verdict = _record(document) if _is_record(document) else _message(document, topic)
+    verdict = judge(document, Wis2Suite(load().home), topic=topic) if is_record(document) else _message(document, topic)
     if as_json:
         show.lines(verdict.findings)
     else:
@@ -98,18 +103,9 @@ def sync(mirror: str | None) -> None:
 
 def _read(file: BinaryIO) -> Any:
     try:
-        return json.loads(file.read())
-    except (ValueError, RecursionError) as error:
+        return strictjson.loads(file.read())
+    except ValueError as error:
         raise Fatal(f"{file.name}: no JSON: {error}", code="not_json", field="file") from error
-
-
-def _is_record(document: Any) -> bool:
-    """Tell a WCMP2 record from a message, by what it conforms to and by its id."""
-    if not isinstance(document, dict):
-        return False
-    conforms = document.get("conformsTo")
-    named = isinstance(conforms, list) and any("/spec/wcmp/" in str(one) for one in conforms)
-    return named or str(document.get("id")).startswith("urn:wmo:md:")
 
 
 def _message(document: Any, topic: str | None) -> Verdict:
@@ -120,15 +116,6 @@ def _message(document: Any, topic: str | None) -> Verdict:
         verdicts.append(suite.topic(topic))
     missing = "; ".join(verdict.missing for verdict in verdicts if verdict.missing)
     return Verdict([*found, *(finding for verdict in verdicts for finding in verdict.findings)], missing)
-
-
-def _record(document: dict[str, Any]) -> Verdict:
-    """Return what pywcmp finds: we have no rules of our own for records yet."""
-    verdict = Wis2Suite(load().home).record(document)
-    if verdict.missing:
-        msg = f"checking a WCMP2 record without pywcmp's files is not supported yet: {verdict.missing}; {_SYNC}"
-        raise FlowError(msg, code="not_supported", field="DATAFAB_HOME")
-    return verdict
 
 
 def _print(name: str, findings: list[Finding]) -> None:

@@ -113,7 +113,7 @@ def jobs(found: Sequence[Job]) -> None:
         began = _time(job.created)
         out.print(f"{job.id}  {job.flow}  {status}  {items + failed:<14}  {began}", highlight=False, soft_wrap=True)
         if job.error:
-            out.print(f"    {job.stage}: {escape(job.error.message)}", highlight=False, soft_wrap=True)
+            out.print(f"    {job.failed_in}: {escape(job.error.message)}", highlight=False, soft_wrap=True)
     if not found:
         out.print("no jobs")
 

@@ -7,7 +7,6 @@ others wait in the broker.
 
 from __future__ import annotations
 
-import json
 import queue
 import signal
 import sys
@@ -24,6 +23,7 @@ from datafab import log as logging
 from datafab.clients.deadletters import DeadLetters
 from datafab.clients.jobs import connect
 from datafab.clients.mqtt import Broker
+from datafab.domain import strictjson
 from datafab.domain.event import envelope
 from datafab.errors import DatafabError, FlowError, SettingError
 from datafab.services import Services
@@ -142,9 +142,9 @@ class Listener:
             redis.exceptions.RedisError: Redis is away.
         """
         try:
-            event = json.loads(payload)
+            event = strictjson.loads(payload)
             key = envelope(event).key
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             self._refuse(topic, payload, FlowError(f"no JSON: {error}", code="bad_event"))
             return
         except FlowError as error:

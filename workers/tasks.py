@@ -96,7 +96,7 @@ for _stage in STAGES.values():
 @app.task(base=LedgerTask, bind=True, name=canvas.REPORT)
 def report(self: LedgerTask, job: str) -> dict[str, Any]:
     """End a job: every batch has been through every stage."""
-    jobs().end(job, JobStatus.SUCCEEDED)
+    jobs().end(job, *jobs().outcome(job))
     self.request.held.ended = True
     return jobs().get(job).dump()
 

@@ -36,7 +36,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from datafab.domain.job import FINAL, Job, JobStatus, StageSums, counts_of
+from datafab.domain.job import FINAL, Job, JobStatus, StageSums, counts_of, outcome
 from datafab.domain.payload import Item, ItemError, received
 from datafab.errors import NotFound
 from datafab.settings import PREFIX, Settings
@@ -381,6 +381,13 @@ class RedisJobs:
     def set_doing(self, job: str, text: str) -> None:
         """Say how far the item in hand is."""
         self._redis.hset(f"{PREFIX}job:{job}", "doing", text)
+
+    def outcome(self, job: str) -> tuple[JobStatus, ItemError | None]:
+        """Return how a job ends that has been through all stages, and why."""
+        fields = self._hgetall(f"job:{job}")
+        sums = _sums(fields)
+        counts = counts_of(job, sums, fields.get("asked")) if sums else None
+        return outcome(counts, self.failures(job))
 
     def end(
         self, job: str, status: JobStatus, error: ItemError | None = None, *, parking: tuple[str, str] = ("", "")

@@ -126,6 +126,8 @@ class Mqtt:
         self._connected = threading.Event()
         self._reason = "no answer"
         self._refused: dict[int, str] = {}
+        #: numbers of messages whose answer nobody waits for any more: they will be others' numbers
+        self._given_up: set[int] = set()
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish a message, not retained, and wait until the broker has taken it.
@@ -139,6 +141,7 @@ class Mqtt:
             raise self._away("the connection was lost")
         info.wait_for_publish(self._acknowledge)
         if not info.is_published():
+            self._given_up.add(info.mid)
             raise self._away(f"no acknowledgement within {self._acknowledge:g} s")
         refused = self._refused.pop(info.mid, None)
         if refused is not None:
@@ -187,7 +190,9 @@ class Mqtt:
 
     def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         # Before the one who waits is told.
-        if reason.is_failure:
+        if mid in self._given_up:
+            self._given_up.discard(mid)
+        elif reason.is_failure:
             self._refused[mid] = str(reason)
 
     def _away(self, why: str) -> Retriable:

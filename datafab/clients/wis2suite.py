@@ -58,6 +58,11 @@ class Wis2Suite:
         ets.get_userdir = lambda: self._home / ".pywcmp"
         return _run(ets.WMOCoreMetadataProfileTestSuite2(dict(record)), "WCMP2")
 
+    @property
+    def missing_records(self) -> str:
+        """Why records are not judged by WMO's suite; empty where they are."""
+        return self._missing(RECORDS)
+
     def topic(self, topic: str) -> Verdict:
         """Look a topic up in WMO's tables."""
         missing = self._missing(TOPICS)
@@ -82,7 +87,11 @@ def _run(suite: Any, kind: str) -> Verdict:
     schema = suite.test_requirement_validation()
     if schema["code"] == "FAILED":  # the other tests take a valid document for granted
         return Verdict([_of_schema(text, kind) for text in schema["errors"]])
-    report = suite.run_tests(fail_on_schema_validation=False)
+    try:
+        report = suite.run_tests(fail_on_schema_validation=False)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # a member that its schema does not ask for
+        problem = f"the suite cannot judge it: {type(error).__name__}: {error}"
+        return Verdict([Finding(rule=f"{kind} suite", field="", problem=problem, fix=f"see the {kind} specification")])
     tests = report.get("ets-report", report)["tests"]
     return Verdict([_of_test(test, kind) for test in tests if test["code"] in {"FAILED", "WARNING"}])
 

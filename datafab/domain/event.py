@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from datafab.domain.payload import Value
+from datafab.domain.rfc3339 import moment
 from datafab.errors import Fatal, FlowError
 
 #: Codes of multihash -> names of the WNM. Digests that it does not know are not here.
@@ -31,6 +32,8 @@ HASHLIB = {
     "sha3-512": "sha3_512",
 }
 TIMES = ("datetime", "start_datetime", "end_datetime")
+#: characters of a data_id that a sender gives
+MAX_DATA_ID = 1024
 
 
 class Checksum(NamedTuple):
@@ -50,6 +53,8 @@ class Asset(Value):
     size: int | None = None
     #: multihash, hex
     checksum: str | None = None
+    #: what the sender calls the file, the same for all of its states
+    data_id: str | None = None
 
 
 class Envelope(Value):
@@ -81,8 +86,12 @@ def envelope(event: Any) -> Envelope:
         raise _malformed("specversion", f"specversion is {event.get('specversion')!r}, not '1.0'")
     if not isinstance(event.get("data"), dict):
         raise _malformed("data", f"the event {event['id']} has no data: it must carry a STAC item")
-    text = json.dumps(event, sort_keys=True, ensure_ascii=False)
-    return Envelope(id=event["id"], source=event["source"], digest=hashlib.sha256(text.encode()).hexdigest())
+    try:
+        text = json.dumps(event, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        msg = f"the event holds half of a surrogate pair, {error.object[error.start]!a}, which is no character"
+        raise _malformed("", msg) from error
+    return Envelope(id=event["id"], source=event["source"], digest=hashlib.sha256(text).hexdigest())
 
 
 def announcement(url: str) -> dict[str, Any]:
@@ -96,12 +105,30 @@ def assets(event: Mapping[str, Any]) -> list[Asset]:
     """Return an event's files, all of them.
 
     Raises:
-        FlowError: there are none, or one has no address.
+        FlowError: there are none, one has no address, or two have the same data_id.
     """
     found = event["data"].get("assets")
     if not isinstance(found, dict) or not found:
         raise _malformed("data.assets", f"the event {event['id']} announces no file")
-    return [_asset(name, facts) for name, facts in found.items()]
+    made = [_asset(name, facts) for name, facts in found.items()]
+    if len(made) == 1 and made[0].data_id is None:
+        made = [made[0].evolve(data_id=_data_id(event["data"].get("properties"), "data.properties"))]
+    named = Counter(asset.data_id for asset in made)
+    twice = next((asset for asset in made if asset.data_id and named[asset.data_id] > 1), None)
+    if twice is not None:
+        raise _malformed(f"data.assets.{twice.name}.data_id", f"two assets have the data_id {twice.data_id!r}")
+    return made
+
+
+def _data_id(facts: Any, field: str) -> str | None:
+    """Return the data_id that a sender gives."""
+    value = facts.get("data_id") if isinstance(facts, dict) else None
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_DATA_ID or not value.isprintable() or " " in value:
+        msg = f"data_id is {value!r}: give a text of at most {MAX_DATA_ID} characters without blanks"
+        raise _malformed(f"{field}.data_id", msg)
+    return value
 
 
 def _asset(name: str, facts: Any) -> Asset:
@@ -119,6 +146,7 @@ def _asset(name: str, facts: Any) -> Asset:
         media_type=facts.get("type"),
         size=facts.get("file:size"),
         checksum=facts.get("file:checksum"),
+        data_id=_data_id(facts, f"data.assets.{name}"),
     )
 
 
@@ -144,14 +172,11 @@ def times(event: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _utc(value: Any, field: str) -> str:
-    """Return a time in UTC; one that is already is left as it was written."""
-    try:
-        moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise _malformed(field, f"{value!r} is no RFC 3339 time") from None
-    if moment.tzinfo is None:
-        raise _malformed(field, f"{value!r} does not say its time zone: write 2024-11-09T21:08:00Z")
-    return str(value) if value.endswith("Z") else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    """Return a time in UTC."""
+    read = moment(value)
+    if read is None:
+        raise _malformed(field, f"{value!r} is no RFC 3339 time with its zone: write 2024-11-09T21:08:00Z")
+    return str(read)
 
 
 def multihash(text: str) -> Checksum:

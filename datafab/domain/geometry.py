@@ -19,7 +19,7 @@ def check_geometry(message: Mapping[str, Any]) -> Iterator[Finding]:
     if geometry is None:
         return
     kind = geometry.get("type") if isinstance(geometry, dict) else None
-    if kind not in {"Point", "Polygon"}:
+    if kind not in ("Point", "Polygon"):
         fix = "give a Point, a Polygon or null; the box around another geometry is a Polygon"
         yield Finding(rule="W6", field="geometry.type", problem=f"it is {kind!r}", fix=fix)
         return

@@ -10,6 +10,9 @@ from typing import Any, Literal, Self
 
 from datafab.domain.payload import Counts, ItemError, Value
 
+#: the ``stage`` of a job that has been through all of its own
+REPORT = "report"
+
 
 class JobStatus(StrEnum):
     """Where a job stands. The last four are final, and only ``parked`` can be left again, by a retry."""
@@ -118,6 +121,25 @@ def counts_of(job: str, sums: Mapping[str, StageSums], asked: str | None) -> Cou
     return (wanted if wanted.items.total() > last.items.total() else last).counts(job)
 
 
+def outcome(counts: Counts | None, failures: Mapping[str, ItemError]) -> tuple[JobStatus, ItemError | None]:
+    """Return how a job ends that has taken its items through all stages, and why.
+
+    It has failed when each of its items has; one with some failed items has succeeded, and counts them.
+
+    Args:
+        counts: the sums over its items; None: it has none.
+        failures: its failed items, or the first of them.
+    """
+    if counts is None or not counts.failed or counts.failed < counts.total:
+        return JobStatus.SUCCEEDED, None
+    if not failures:  # items that a stage failed without a reason
+        return JobStatus.FAILED, ItemError(type="failed", message=f"all {counts.failed} items failed")
+    error = failures[min(failures)]
+    if counts.failed > 1:
+        error = error.evolve(message=f"all {counts.failed} items failed, the first with: {error.message}")
+    return JobStatus.FAILED, error
+
+
 class Job(Value):
     """One run of a flow, as the CLI, the API and HTTP show it. Times are Unix seconds."""
 
@@ -145,6 +167,13 @@ class Job(Value):
     error: ItemError | None = None
     #: the sums at the end of the last stage
     counts: Counts | None = None
+
+    @property
+    def failed_in(self) -> str | None:
+        """The stage that it ended in; where its items have all failed, the one in which the last of them did."""
+        through = self.progress and self.stage in {self.progress[-1].stage, REPORT}
+        failed = (stage.stage for stage in self.progress if 0 < stage.failed == stage.done)
+        return next(failed, self.stage) if through else self.stage
 
     @property
     def final(self) -> bool:

@@ -11,17 +11,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from datafab.domain.address import url_parts
+from datafab.domain.dataid import data_id
 from datafab.domain.payload import Value
 from datafab.domain.topic import is_metadata
+
+__all__ = ["Frozen", "Rel", "Subject", "about_metadata", "content", "data_id", "encoded", "message", "pubtime"]
 
 CONFORMS_TO = "http://wis.wmo.int/spec/wnm/1/conf/core"
 #: bytes of a whole message, as sent
 MAX_MESSAGE = 8192
 #: bytes of a file that may stand in its message, as it is and as it is encoded
 MAX_CONTENT = 4096
-#: parts of a file's path that name it below its topic
-PATH_PARTS = 3
 
 Rel = Literal["canonical", "update", "deletion"]
 
@@ -64,12 +64,6 @@ class Subject(Value):
 def pubtime(now: float) -> str:
     """Return a Unix time as the message has it, to the millisecond."""
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def data_id(topic: str, href: str) -> str:
-    """Return the name of a file: its topic without channel and version, and the end of its URL's path."""
-    parts = [part for part in url_parts(href).path.split("/") if part not in {"", ".", ".."}]
-    return "/".join([*topic.split("/")[2:], *parts[-PATH_PARTS:]])
 
 
 def message(frozen: Frozen, subject: Subject, data: bytes | None = None) -> dict[str, Any]:

@@ -9,8 +9,8 @@ import base64
 import binascii
 import hashlib
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,14 +20,16 @@ from datafab.domain.event import HASHLIB
 from datafab.domain.finding import Finding
 from datafab.domain.geometry import check_geometry
 from datafab.domain.notification import CONFORMS_TO, MAX_CONTENT, MAX_MESSAGE, about_metadata, encoded
+from datafab.domain.rfc3339 import moment
 from datafab.domain.topic import check_topic
 
 MEMBERS = ("id", "type", "geometry", "properties", "links")
 SCHEMES = ("http", "https", "ftp", "sftp")
 STATES = ("canonical", "update", "deletion")
+#: of zlib: with the header and the checksum of gzip
+GZIP = 16 + zlib.MAX_WBITS
+ENCODINGS = ("utf-8", "base64", "gzip")
 TIMES = ("datetime", "start_datetime", "end_datetime")
-
-_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?Z")
 
 Found = Iterator[Finding]
 
@@ -114,9 +116,9 @@ def _times(message: dict[str, Any]) -> Found:
             fix = "write UTC, as 2025-03-28T14:31:00Z" + (", or null when unknown" if name == "datetime" else "")
             problem = f"{value!r} is no RFC 3339 time in UTC"
             yield Finding(rule="W15", field=f"properties.{name}", problem=problem, fix=fix)
-    start, end = given.get("start_datetime"), given.get("end_datetime")
-    if _is_time(start) and _is_time(end) and str(start).rstrip("Z") > str(end).rstrip("Z"):
-        problem = f"it begins at {start} and ends at {end}"
+    start, end = moment(given.get("start_datetime")), moment(given.get("end_datetime"))
+    if start is not None and end is not None and start[:2] > end[:2]:
+        problem = f"it begins at {given['start_datetime']} and ends at {given['end_datetime']}"
         yield Finding(rule="W14", field="properties.start_datetime", problem=problem, fix="swap the two")
 
 
@@ -128,7 +130,7 @@ def _integrity(message: dict[str, Any]) -> Found:
             yield Finding(rule="W17", field="properties.integrity", problem="there is none", fix=fix, level="advice")
         return
     method, value = (integrity.get("method"), integrity.get("value")) if isinstance(integrity, dict) else (None, None)
-    if method not in HASHLIB:
+    if not isinstance(method, str) or method not in HASHLIB:
         fix = f"use one of {', '.join(HASHLIB)}"
         yield Finding(rule="W17", field="properties.integrity.method", problem=f"it is {method!r}", fix=fix)
         return
@@ -153,19 +155,61 @@ def _content(message: dict[str, Any]) -> Found:
     inline = _properties(message).get("content")
     if inline is None:
         return
-    field, fix = (
-        "properties.content",
-        f"inline only what has at most {MAX_CONTENT} bytes when encoded; else leave it out",
-    )
+    field = "properties.content"
     encoding, value = (inline.get("encoding"), inline.get("value")) if isinstance(inline, dict) else (None, None)
-    if encoding not in {"utf-8", "base64", "gzip"} or not isinstance(value, str):
+    if encoding not in ENCODINGS or not isinstance(value, str):
         fix = "give encoding (utf-8, base64 or gzip), value and size"
         yield Finding(rule="W18", field=field, problem=f"encoding {encoding!r} or no value", fix=fix)
-    elif len(value.encode()) > MAX_CONTENT:
-        yield Finding(rule="W18", field=f"{field}.value", problem=f"it has {len(value.encode())} bytes", fix=fix)
-    elif encoding != "utf-8" and _decoded(value) is None:
-        problem = f"it is not the base64 that {encoding} asks for"
-        yield Finding(rule="W18", field=f"{field}.value", problem=problem, fix="encode the bytes in base64")
+        return
+    if len(value.encode(errors="replace")) > MAX_CONTENT:
+        fix = f"inline only what has at most {MAX_CONTENT} bytes when encoded; else leave it out"
+        problem = f"it has {len(value.encode(errors='replace'))} bytes"
+        yield Finding(rule="W18", field=f"{field}.value", problem=problem, fix=fix)
+        return
+    data = _inlined(encoding, value)
+    if data is None:
+        problem = f"it is not the base64 that {encoding} asks for, or not whole"
+        fix = "encode the bytes in base64, those of gzip after compressing them"
+        yield Finding(rule="W18", field=f"{field}.value", problem=problem, fix=fix)
+    else:
+        yield from _same_file(message, inline.get("size"), data)
+
+
+def _inlined(encoding: str, value: str) -> bytes | None:
+    """Return the file that stands in a message; None where it cannot be decoded. A little more than fits is enough."""
+    if encoding == "utf-8":
+        return value.encode(errors="replace")
+    raw = b"" if value == "" else _decoded(value)
+    if raw is None or encoding == "base64":
+        return raw
+    stream = zlib.decompressobj(wbits=GZIP)
+    try:
+        data = stream.decompress(raw, MAX_CONTENT + 1)
+    except zlib.error:
+        return None
+    return data if len(data) > MAX_CONTENT or (stream.eof and not stream.unused_data) else None
+
+
+def _same_file(message: dict[str, Any], size: Any, data: bytes) -> Found:
+    """Check that size, integrity and link are those of the file in the message."""
+    field, count = "properties.content.size", "more than 4096" if len(data) > MAX_CONTENT else str(len(data))
+    if not _is_count(size) or str(size) != count:
+        fix = f"give the bytes of the file as it is, {MAX_CONTENT} at most"
+        yield Finding(rule="W18", field=field, problem=f"it is {size!r}, the content has {count} bytes", fix=fix)
+        return
+    integrity = _properties(message).get("integrity")
+    method, value = (integrity.get("method"), integrity.get("value")) if isinstance(integrity, dict) else (None, None)
+    if isinstance(method, str) and method in HASHLIB:
+        digest = hashlib.new(HASHLIB[method], data).digest()
+        stated = _decoded(value)
+        if stated is not None and len(stated) == len(digest) and stated != digest:
+            problem, fix = "it is the digest of other bytes than the content's", "make it from the same file"
+            yield Finding(rule="W17", field="properties.integrity.value", problem=problem, fix=fix)
+    for number, link in enumerate(message["links"] if isinstance(message.get("links"), list) else ()):
+        length = link.get("length") if isinstance(link, dict) and link.get("rel") in ("canonical", "update") else None
+        if _is_count(length) and length != len(data):
+            problem, fix = f"it is {length}, the content has {len(data)} bytes", "link the file that is inlined"
+            yield Finding(rule="W18", field=f"links[{number}].length", problem=problem, fix=fix)
 
 
 def _hrefs(message: dict[str, Any]) -> Found:
@@ -180,6 +224,9 @@ def _hrefs(message: dict[str, Any]) -> Found:
             fix = f"give a whole URL with {', '.join(SCHEMES)}"
             problem = f"{link['href']!r} is no address to download from"
             yield Finding(rule="W20", field=f"{field}.href", problem=problem, fix=fix)
+        if isinstance(link, dict) and not _is_count(link.get("length", 0)):
+            problem, fix = f"{link['length']!r} is no number of bytes", "give the size of the file, or leave it out"
+            yield Finding(rule="W23", field=f"{field}.length", problem=problem, fix=fix)
 
 
 def _state(message: dict[str, Any]) -> Found:
@@ -202,7 +249,7 @@ def _about(message: dict[str, Any], topic: str | None) -> Found:
             yield Finding(rule="W12", field=field, problem="there is none", fix=fix, level="advice")
     policy = (topic or "").split("/")[5:6]
     for number, link in enumerate(_links(message)):
-        if policy == ["core"] and link.get("rel") in {"canonical", "update"} and link.get("security"):
+        if policy == ["core"] and link.get("rel") in ("canonical", "update") and link.get("security"):
             fix = "open it to everybody, or publish it as recommended data"
             problem = "core data must be downloadable without further action"
             yield Finding(rule="W20", field=f"links[{number}].security", problem=problem, fix=fix)
@@ -223,14 +270,12 @@ def _states(message: Mapping[str, Any]) -> list[str]:
 
 
 def _is_time(value: Any) -> bool:
-    matched = _TIME.fullmatch(value) if isinstance(value, str) else None
-    if not matched:
-        return False
-    try:
-        datetime.fromisoformat(matched[1])
-    except ValueError:
-        return False
-    return True
+    read = moment(value)
+    return read is not None and read.zulu
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _decoded(value: Any) -> bytes | None:

@@ -178,6 +178,8 @@ class Wis2Facts(Value):
     checksum: str | None = None
     #: its bytes, as the event has them
     size: int | None = None
+    #: the ``data_id`` that the event gives the file
+    named: str | None = None
     #: GeoJSON
     geometry: dict[str, Any] | None = None
     #: ``datetime``, or ``start_datetime`` and ``end_datetime``; None when unknown

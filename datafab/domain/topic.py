@@ -37,15 +37,28 @@ def is_metadata(topic: str) -> bool:
     return topic.split("/")[4:5] == ["metadata"]
 
 
-def check_topic(topic: str) -> list[Finding]:
-    """Return what keeps a topic from being published on: rules T1, T2, T3 and T5."""
+def centre_of(topic: str) -> str:
+    """Return a topic's centre-id; empty where it has none."""
+    return "".join(topic.split("/")[3:4])
+
+
+def is_centre(name: str) -> bool:
+    """Tell whether a centre-id is spelled as one; whether it is registered is in WMO's tables."""
+    return _CENTRE.fullmatch(name) is not None
+
+
+def check_topic(topic: str, *, published: bool = True) -> list[Finding]:
+    """Return what keeps a topic from being published on: rules T1, T2, T3 and T5.
+
+    ``published``: False: it is a topic to subscribe to, which may end at the discipline.
+    """
     levels = topic.split("/")
     found = [*_spelling(levels), *_fixed(levels)]
     kind = levels[4] if len(levels) > 4 else ""  # noqa: PLR2004 - the fifth level
     if kind == "metadata":
         found += _metadata(levels)
     elif kind == "data":
-        found += _data(levels)
+        found += _data(levels, DATA_LEVELS if published else DATA_LEVELS - 1)
     elif kind in POLICIES:
         fix = f"swap levels 5 and 6: {_swapped(levels)}"
         found.append(_finding("T1", f"level 5 is the data policy {kind!r}, but the notification type comes first", fix))
@@ -75,14 +88,14 @@ def _metadata(levels: Sequence[str]) -> Iterator[Finding]:
         yield _finding("T3", "a metadata topic goes on after 'metadata'", fix)
 
 
-def _data(levels: Sequence[str]) -> Iterator[Finding]:
+def _data(levels: Sequence[str], least: int) -> Iterator[Finding]:
     policy, discipline = (*levels[5:7], "", "")[:2]
     if policy not in POLICIES:
         yield _finding("T1", f"level 6 is {policy!r}, no data policy", f"use core or recommended: {SHAPE}")
     if discipline not in DISCIPLINES:
         yield _finding("T2", f"level 7 is {discipline!r}, no discipline", f"use one of {', '.join(DISCIPLINES)}")
-    if len(levels) < DATA_LEVELS:
-        fix = f"data needs at least {DATA_LEVELS}: name the category below the discipline"
+    if len(levels) < least:
+        fix = f"data needs at least {least}: name the category below the discipline"
         yield _finding("T2", f"it has {len(levels)} levels", fix)
 
 

@@ -9,13 +9,14 @@ Parameters of a job:
 | ``metadata_id`` | the WCMP2 record of the files; unset: DATAFAB_WIS2_METADATA_ID |
 | ``inline`` | put files of at most 4096 bytes into their messages (default false) |
 
+On the ``metadata`` topic of a centre only its WCMP2 records are announced, again each time that they are published.
+
 ``publish`` alone announces whatever has an address and bytes in a store: what ``collect`` has brought, for instance.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 import uuid
 from collections.abc import Iterator
@@ -23,16 +24,20 @@ from hmac import compare_digest
 from typing import Any
 
 from datafab.clients.fetch import Fetched
+from datafab.clients.publications import Claim
 from datafab.clients.refusal import shown
+from datafab.clients.wis2record import MAX_RECORD, judge_file
 from datafab.domain import notification as wnm
+from datafab.domain import strictjson
+from datafab.domain.dataid import address_digest, data_id, former
 from datafab.domain.event import HASHLIB, Checksum, assets, envelope, geometry, multihash, times
 from datafab.domain.filename import filename, media_type
 from datafab.domain.finding import Finding, errors
 from datafab.domain.notification import Frozen, Subject
 from datafab.domain.notification_rules import check
 from datafab.domain.payload import Item, Status, Wis2Facts
-from datafab.domain.topic import check_topic
-from datafab.errors import Fatal, FlowError, Retriable, Skippable
+from datafab.domain.topic import check_topic, is_metadata
+from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable
 from datafab.stage import Context, Stage
 
 
@@ -50,7 +55,7 @@ def event(ctx: Context) -> Iterator[Item]:
             url=asset.href,
             store=ctx.services.settings.store,
             media_type=asset.media_type,
-            wis2=facts.evolve(checksum=asset.checksum, size=asset.size),
+            wis2=facts.evolve(checksum=asset.checksum, size=asset.size, named=asset.data_id),
         )
 
 
@@ -61,7 +66,7 @@ def _document(ctx: Context) -> Any:
         return given
     name = given.removeprefix("list:").partition("#")[0]
     try:
-        return json.loads(ctx.services.store(ctx.services.settings.store).read_list(name))
+        return strictjson.loads(ctx.services.store(ctx.services.settings.store).read_list(name))
     except ValueError as error:
         msg = f"{given}: no JSON ({error}); `event` is a CloudEvents document"
         raise FlowError(msg, code="bad_event", field="event") from error
@@ -107,24 +112,67 @@ def _compare(url: str, facts: Wis2Facts, fetched: Fetched, expected: Checksum | 
 
 def publish(item: Item, ctx: Context) -> Item:
     """Announce a file over WIS2, once for each state of it."""
-    broker, topic = ctx.services.mqtt, _topic(ctx)
-    subject = _subject(item, ctx, topic)
+    topic = _topic(ctx)
+    subject, missing = _subject(item, ctx, topic)
     data = _inline(item, ctx)
-    suites = _checked(subject, topic, data, ctx)
-    facts = (item.wis2 or Wis2Facts()).evolve(topic=topic, data_id=subject.data_id, suites=suites)
-    frozen, sent = _frozen(subject, ctx)
-    mine = "frozen" in ctx.memo
+    suites = _checked(subject, topic, data, missing, ctx)
+    mine = ctx.memo.get("frozen", {}).get("id", "")
+    claim, new = _claimed(item, subject, topic, mine, ctx)
+    frozen = claim.frozen
+    facts = (item.wis2 or Wis2Facts()).evolve(topic=topic, data_id=claim.data_id or subject.data_id, suites=suites)
     item = item.evolve(wis2=facts.evolve(message=frozen.id, rel=frozen.rel), status=Status.OK)
-    line = f"{'Announced before' if sent else 'Announcing'}: {shown(subject.href)} on {topic}, {frozen.rel} {frozen.id}"
+    told = "Announced before" if claim.sent else "Announcing"
+    line = f"{told}: {shown(subject.href)} on {topic}, {frozen.rel} {frozen.id}"
     ctx.log.info(line)
-    if sent:
+    if claim.sent:
         # By an attempt of this job that died before it could tell, or for an event before this one.
-        return item if mine else item.evolve(status=Status.UNCHANGED)
-    ctx.memo["frozen"] = frozen.dump()
-    ctx.check()
-    broker.publish(topic, wnm.encoded(wnm.message(frozen, subject, data)))
-    ctx.services.publications.sent(subject.data_id, frozen.id)
+        return item if frozen.id == mine else item.evolve(status=Status.UNCHANGED)
+    _send(subject.evolve(data_id=facts.data_id), frozen, topic, data, ctx, key=subject.data_id, new=new)
     return item
+
+
+def _claimed(item: Item, subject: Subject, topic: str, mine: str, ctx: Context) -> tuple[Claim, bool]:
+    """Return the one message for this state of the file, and whether it is a new one.
+
+    Raises:
+        Skippable: a later state of the file was announced while this job waited.
+    """
+    new = _new()
+    claim = ctx.services.publications.claim(
+        subject.data_id,
+        str(subject.sha256),
+        new.id,
+        new.pubtime,
+        address=address_digest(subject.href),
+        former=None if item.wis2 and item.wis2.named else former(topic, subject.href),
+        frozen=mine,
+        again=is_metadata(topic),  # records are announced daily, changed or not (WIS2 guide, 1.3.2)
+    )
+    if claim is None:
+        msg = f"{subject.data_id}: a later state of it was announced meanwhile"
+        raise Skippable(msg, code="superseded")
+    return claim, claim.frozen.id == new.id
+
+
+def _send(
+    subject: Subject, frozen: Frozen, topic: str, data: bytes | None, ctx: Context, *, key: str, new: bool
+) -> None:
+    """Send a message. One that has certainly not gone out is forgotten; where that is unknown, it is sent again."""
+    broker, publications = ctx.services.mqtt, ctx.services.publications
+    try:
+        ctx.check()
+        broker.ping()
+    except (Lost, Retriable):
+        if new:
+            publications.forget(key, frozen.id)
+        raise
+    ctx.memo["frozen"] = frozen.dump()
+    try:
+        broker.publish(topic, wnm.encoded(wnm.message(frozen, subject, data)))
+    except Fatal:  # the broker has answered that it does not take it
+        publications.forget(key, frozen.id)
+        raise
+    publications.sent(key, frozen.id)
 
 
 def _topic(ctx: Context) -> str:
@@ -141,21 +189,47 @@ def _topic(ctx: Context) -> str:
     return str(topic)
 
 
-def _subject(item: Item, ctx: Context, topic: str) -> Subject:
-    """Return what the message is about."""
+def _subject(item: Item, ctx: Context, topic: str) -> tuple[Subject, str]:
+    """Return what the message is about, and why WMO's suite did not judge a metadata record; empty where it did."""
     if item.url is None or item.sha256 is None:
         raise Fatal("a file without url and sha256 cannot be announced: fetch it first", code="not_fetched")
-    facts = item.wis2 or Wis2Facts()
-    return Subject(
-        data_id=wnm.data_id(topic, item.url),
+    facts, missing = item.wis2 or Wis2Facts(), ""
+    metadata_id = ctx.params.get("metadata_id") or ctx.services.settings.wis2_metadata_id
+    if is_metadata(topic):
+        metadata_id, missing = _record(item, topic, ctx)
+    made = Subject(
+        data_id=facts.named or data_id(topic, item.url),
         href=item.url,
-        metadata_id=ctx.params.get("metadata_id") or ctx.services.settings.wis2_metadata_id,
+        metadata_id=metadata_id,
         sha256=item.sha256,
         size=item.size,
         media_type=item.media_type,
         geometry=facts.geometry,
         times=dict(facts.times or {}),
     )
+    return made, missing
+
+
+def _record(item: Item, topic: str, ctx: Context) -> tuple[str, str]:
+    """Check that a file is a WCMP2 record of the topic's centre; return its id, and why WMO's suite did not run.
+
+    Raises:
+        Fatal: it is none, or breaks a rule; names rule, member and fix.
+    """
+    url = str(item.url)
+    if (item.size or 0) > MAX_RECORD:
+        msg = (
+            f"{shown(url)} has {item.size} bytes, more than the {MAX_RECORD} of a WCMP2 record: only such are metadata"
+        )
+        raise Fatal(msg, code="wis2_record_size", field="file:size")
+    with ctx.services.store(str(item.store)).open(str(item.sha256)) as file:
+        record, verdict = judge_file(file.read(), ctx.services.wis2suite, topic=topic)
+    _refuse(errors(verdict.findings), Fatal, url)
+    given = ctx.params.get("metadata_id")
+    if given and given != record["id"]:
+        msg = f"{shown(url)} is the record {record['id']}, not {given}: leave the parameter metadata_id out"
+        raise Fatal(msg, code="wis2_w12", field="metadata_id")
+    return str(record["id"]), verdict.missing
 
 
 def _inline(item: Item, ctx: Context) -> bytes | None:
@@ -166,8 +240,10 @@ def _inline(item: Item, ctx: Context) -> bytes | None:
         return file.read()
 
 
-def _checked(subject: Subject, topic: str, data: bytes | None, ctx: Context) -> str:
+def _checked(subject: Subject, topic: str, data: bytes | None, missing: str, ctx: Context) -> str:
     """Check the message by our rules and by the libraries' suites; return what became of these.
+
+    ``missing`` says why the one for records did not run.
 
     Raises:
         Fatal: it breaks a rule; names rule, field and fix.
@@ -176,7 +252,7 @@ def _checked(subject: Subject, topic: str, data: bytes | None, ctx: Context) -> 
     _refuse(errors(check(draft, topic=topic)), Fatal, subject.href)
     verdicts = [ctx.services.wis2suite.notification(draft), ctx.services.wis2suite.topic(topic)]
     _refuse(errors([finding for verdict in verdicts for finding in verdict.findings]), Fatal, subject.href)
-    missing = "; ".join(verdict.missing for verdict in verdicts if verdict.missing)
+    missing = "; ".join(filter(None, [missing, *(verdict.missing for verdict in verdicts)]))
     if not missing:
         return "passed"
     ctx.log.info("checked by our own rules only", missing=missing)
@@ -187,24 +263,6 @@ def _refuse(findings: list[Finding], kind: type[Fatal | FlowError], what: str) -
     if findings:
         msg = f"{shown(what)} cannot be announced: {'. '.join(map(str, findings))}"
         raise kind(msg, code=f"wis2_{findings[0].rule.replace(' ', '_')}".lower(), field=findings[0].field)
-
-
-def _frozen(subject: Subject, ctx: Context) -> tuple[Frozen, bool]:
-    """Return the identity of the one message for this state of the file, and whether it was sent.
-
-    Raises:
-        Skippable: a later state of the file was announced while this job waited.
-    """
-    publications = ctx.services.publications
-    if "frozen" not in ctx.memo:
-        new = _new()
-        return publications.claim(subject.data_id, str(subject.sha256), new.id, new.pubtime)
-    frozen = Frozen.model_validate(ctx.memo["frozen"])
-    known = publications.last(subject.data_id)
-    if known is not None and known.frozen.id != frozen.id:
-        msg = f"{subject.data_id}: a later state of it was announced meanwhile"
-        raise Skippable(msg, code="superseded")
-    return frozen, known is not None and known.sent
 
 
 def _new() -> Frozen:

@@ -15,6 +15,7 @@ import pytest
 from datafab.clients.wis2bundle import SOURCES
 from datafab.domain.notification import Frozen, Subject, message
 from datafab.settings import child_environment, load
+from tests.records import METADATA, record
 from tests.servers import nursery
 from tests.servers.http import Answer, Site
 
@@ -85,7 +86,9 @@ def test_advice_is_no_fault(wis2: Wis2):
     ("arguments", "stdin", "code", "says"),
     [
         (["check", "-"], "id;nom", 1, "no JSON"),
-        (["check", "-"], '{"id": "urn:wmo:md:fr-ifremer-argo:x"}', 1, "without pywcmp's files is not supported yet"),
+        (["check", "-"], '{"id": 1, "id": 2}', 1, "has the member 'id' twice"),
+        (["check", "-"], '{"id": NaN}', 1, "NaN is no number in JSON"),
+        (["check", "-"], '{"id": "\\udc00"}', 1, "half of a surrogate pair"),
         (["check", "absent.json"], "", 2, "No such file"),
         (["check", "-"], '{"id": "urn:wmo:md:fr-ifremer-argo:x"}', 1, "`datafab wis2 sync` fetches them"),
         (["sync", "--mirror", "http://127.0.0.1:9/"], "", 1, "127.0.0.1"),
@@ -93,6 +96,31 @@ def test_advice_is_no_fault(wis2: Wis2):
 )
 def test_what_cannot_be_checked(wis2: Wis2, arguments: list[str], stdin: str, code: int, says: str):
     assert says in wis2(*arguments, code=code, stdin=stdin).stderr
+
+
+def test_a_record_is_judged_by_our_rules_where_the_suites_data_are_not(wis2: Wis2):
+    done = wis2("check", "-", "--topic", METADATA, code=0, stdin=json.dumps(record()))
+    assert "in order" in done.stdout
+    assert "WMO's own suites did not run: no .pywcmp/" in done.stderr
+    elsewhere = METADATA.replace("fr-ifremer-argo", "de-dwd")
+    said = wis2("check", "-", "--topic", elsewhere, code=1, stdin=json.dumps(record(title=""))).stdout
+    assert "C4 properties.title: there is none" in said
+    assert "C1 id: its centre 'fr-ifremer-argo' is not that of the topic" in said
+    assert "2 rules broken" in said
+
+
+def test_a_message_with_a_list_for_a_rel_is_judged(wis2: Wis2):
+    wrong = RIGHT | {"links": [{"href": "https://data-argo.ifremer.fr/a.nc", "rel": ["canonical"]}]}
+    said = wis2("check", "-", "--topic", TOPIC, code=1, stdin=json.dumps(wrong)).stdout
+    assert "W19 links[0]: it lacks href or rel" in said
+
+
+def test_a_record_is_no_event(tmp_path: Path, home: Path):
+    (tmp_path / "rec.json").write_text(json.dumps(record()), encoding="utf-8")
+    environment = child_environment(load(home=home)) | {"COLUMNS": "200"}
+    done = nursery.run("datafab", "publish", str(tmp_path / "rec.json"), "--topic", METADATA, env=environment)
+    assert done.returncode == 1
+    assert "rec.json is a WCMP2 record, not an event: put it on a web server" in done.stderr
 
 
 @needs_bundle

@@ -6,8 +6,8 @@ import pytest
 
 from datafab.clients.jobs import _job
 from datafab.clients.memory_jobs import MemoryJobs, Record
-from datafab.domain.job import Progress
-from datafab.domain.payload import Counts, Item
+from datafab.domain.job import Job, Progress, outcome
+from datafab.domain.payload import Counts, Item, ItemError
 from datafab.show import pace, summary
 
 
@@ -26,6 +26,53 @@ def test_the_pace_is_that_so_far(seconds, total, rate, eta):
     stage = Progress(stage="collect", ok=7, unchanged=1, skipped=1, failed=1, bytes=5000).paced(seconds, total)
     assert (stage.items_per_second, stage.eta) == (rate, eta)
     assert stage.bytes_per_second == (round(5000 / seconds) if seconds else None)
+
+
+GONE = ItemError(type="http_404", message="it is gone", field="href")
+
+
+@pytest.mark.parametrize(
+    ("sums", "failures", "status", "says"),
+    [
+        (None, {}, "succeeded", None),
+        ({}, {}, "succeeded", None),
+        ({"ok": 1}, {}, "succeeded", None),
+        ({"ok": 1}, {"a": GONE}, "succeeded", None),  # told by a stage that follows
+        ({"skipped": 1}, {}, "succeeded", None),
+        ({"ok": 1, "failed": 9}, {"a": GONE}, "succeeded", None),
+        ({"unchanged": 1, "failed": 1}, {"a": GONE}, "succeeded", None),
+        ({"skipped": 1, "failed": 1}, {"a": GONE}, "succeeded", None),
+        ({"failed": 1}, {"a": GONE}, "failed", "it is gone"),
+        (
+            {"failed": 2},
+            {"b": GONE, "a": GONE.evolve(message="no")},
+            "failed",
+            "all 2 items failed, the first with: no",
+        ),
+        ({"failed": 1}, {}, "failed", "all 1 items failed"),
+    ],
+)
+def test_a_job_has_failed_when_all_of_its_items_have(sums, failures, status, says):
+    ended, error = outcome(None if sums is None else Counts(job="j", **sums), failures)
+    assert (ended.value, error and error.message) == (status, says)
+    assert error is None or not failures or (error.type, error.field) == ("http_404", "href")
+
+
+@pytest.mark.parametrize(
+    ("stage", "progress", "named"),
+    [
+        ("index", [{"failed": 2}, {"failed": 2}], "index"),  # that broke, not its items
+        ("stage1", [{"failed": 2}, {"failed": 2}], "stage0"),
+        ("report", [{"ok": 1, "failed": 1}, {"failed": 2}], "stage1"),
+        ("stage1", [{"ok": 1, "failed": 1}, {"failed": 2}], "stage1"),
+        ("stage0", [{"ok": 2}], "stage0"),
+        ("source", [], "source"),
+    ],
+)
+def test_a_failed_job_names_the_stage_in_which_the_last_item_failed(stage, progress, named):
+    stages = tuple(Progress(stage=f"stage{number}", **sums) for number, sums in enumerate(progress))
+    job = Job(id="j", flow="f", status="failed", stage=stage, created=1.0, deadline=2.0, progress=stages)
+    assert job.failed_in == named
 
 
 def test_what_has_not_begun_has_no_pace():

@@ -8,14 +8,16 @@ import gzip
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datafab.domain.dataid import address_digest, data_id, former
 from datafab.domain.event import assets, envelope, geometry, multihash, times
 from datafab.domain.finding import errors
-from datafab.domain.notification import Frozen, Subject, content, data_id, encoded, message, pubtime
+from datafab.domain.notification import Frozen, Subject, content, encoded, message, pubtime
 from datafab.domain.notification_rules import check
 from datafab.domain.topic import check_topic, data_topic, metadata_topic
 from datafab.errors import Fatal, FlowError
@@ -56,7 +58,7 @@ def test_a_message_says_what_its_file_is():
     made = message(FROZEN, SUBJECT)
     assert check(made, topic=TOPIC) == []
     assert made["properties"] == {
-        "data_id": f"wis2/fr-ifremer-argo/data/core/{CATEGORY}/7901113/profiles/R7901113_022.nc",
+        "data_id": data_id(TOPIC, URL),
         "metadata_id": "urn:wmo:md:fr-ifremer-argo:cor:msg:argo",
         "pubtime": "2025-03-28T14:31:00.250Z",
         "integrity": {"method": "sha256", "value": base64.b64encode(hashlib.sha256(DATA).digest()).decode()},
@@ -101,7 +103,7 @@ def test_what_is_unknown_is_null():
     ],
 )
 def test_only_what_fits_is_inline(data: bytes, encoding: str | None):
-    made = message(FROZEN, SUBJECT, data)
+    made = message(FROZEN, SUBJECT.evolve(sha256=hashlib.sha256(data).hexdigest(), size=len(data)), data)
     inline = made["properties"].get("content")
     assert check(made, topic=TOPIC) == []
     assert content(data) == inline
@@ -112,6 +114,102 @@ def test_only_what_fits_is_inline(data: bytes, encoding: str | None):
     assert len(inline["value"].encode()) <= 4096
     decode = {"utf-8": str.encode, "base64": base64.b64decode, "gzip": lambda v: gzip.decompress(base64.b64decode(v))}
     assert decode[encoding](inline["value"]) == data
+
+
+def inlined(data: bytes = DATA, link: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return a message with a file in it, but for these members of its content and link."""
+    made = message(FROZEN, SUBJECT.evolve(sha256=hashlib.sha256(data).hexdigest(), size=len(data)), data)
+    made["properties"]["content"] |= changes
+    made["links"][0] |= link or {}
+    return made
+
+
+def packed(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"encoding": "base64", "value": packed(DATA)},
+        {"encoding": "gzip", "value": packed(gzip.compress(DATA))},
+        {"data": b""},
+    ],
+)
+def test_content_that_is_the_file(changes: dict[str, Any]):
+    assert check(inlined(**changes), topic=TOPIC) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "field"),
+    [
+        ({"size": 457}, "W18", "properties.content.size"),
+        ({"size": True}, "W18", "properties.content.size"),
+        ({"size": None}, "W18", "properties.content.size"),
+        ({"size": -1}, "W18", "properties.content.size"),
+        ({"value": "other" + "x" * (len(DATA) - 5)}, "W17", "properties.integrity.value"),
+        ({"encoding": "gzip", "value": packed(DATA)}, "W18", "properties.content.value"),
+        ({"encoding": "gzip", "value": packed(gzip.compress(DATA)[:-4])}, "W18", "properties.content.value"),
+        ({"encoding": "gzip", "value": packed(gzip.compress(DATA) + b"more")}, "W18", "properties.content.value"),
+        ({"encoding": "gzip", "value": packed(gzip.compress(b"0" * 10**6))}, "W18", "properties.content.size"),
+        ({"encoding": ["gzip"]}, "W18", "properties.content"),
+        ({"link": {"length": len(DATA) + 1}}, "W18", "links[0].length"),
+        ({"link": {"length": -1}}, "W23", "links[0].length"),
+        ({"link": {"length": "7"}}, "W23", "links[0].length"),
+    ],
+)
+def test_content_that_is_another_file(changes: dict[str, Any], rule: str, field: str):
+    assert (rule, field) in {(finding.rule, finding.field) for finding in errors(check(inlined(**changes)))}
+
+
+@pytest.mark.parametrize("member", ["method", "value"])
+def test_lists_where_texts_belong_are_found(member: str):
+    wrong = message(FROZEN, SUBJECT)
+    wrong["properties"]["integrity"][member] = ["sha256"]
+    wrong["links"][0]["rel"] = ["canonical"]
+    wrong["geometry"] = {"type": ["Point"], "coordinates": [0, 0]}
+    assert {finding.rule for finding in errors(check(wrong, topic=TOPIC))} == {"W6", "W17", "W19", "W21"}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "right"),
+    [
+        ("2024-11-09T21:08:00.000Z", "2024-11-09T21:08:00Z", True),
+        ("2024-11-09t21:08:00z", "2024-11-09T21:08:00+00:00", True),
+        ("2016-12-31T23:59:59.9Z", "2016-12-31T23:59:60Z", True),
+        ("2016-12-31T23:59:60.5Z", "2017-01-01T00:00:00Z", True),
+        ("2024-11-09T21:08:00.0001Z", "2024-11-09T21:08:00Z", False),
+        ("2024-11-09T21:08:01Z", "2024-11-09T21:08:00.9Z", False),
+        ("2017-01-01T00:00:00Z", "2016-12-31T23:59:60Z", False),
+    ],
+)
+def test_instants_are_compared(start: str, end: str, *, right: bool):
+    made = message(FROZEN, SUBJECT.evolve(times={"start_datetime": start, "end_datetime": end}))
+    assert [finding.rule for finding in errors(check(made, topic=TOPIC))] == ([] if right else ["W14"])
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("2024-11-09t21:08:00z", "2024-11-09T21:08:00Z"),
+        ("2024-11-09T21:08:00+00:00", "2024-11-09T21:08:00Z"),
+        ("2024-11-09T21:08:00.120-00:30", "2024-11-09T21:38:00.120Z"),
+        ("2017-01-01T00:59:60.5+01:00", "2016-12-31T23:59:60.5Z"),
+        ("2024-11-09T21:08:00.000000001Z", "2024-11-09T21:08:00.000000001Z"),
+        ("0999-01-01T00:00:00Z", "0999-01-01T00:00:00Z"),
+    ],
+)
+def test_times_of_rfc_3339_are_written_in_utc(given: str, read: str):
+    assert times({"data": {"properties": {"datetime": given}}}) == {"datetime": read}
+
+
+@pytest.mark.parametrize(
+    "given", ["2024-11-09T21:08:60Z", "2024-11-09", "20241109T210800Z", "2024-02-30T00:00:00Z", "2024-11-09T21:08:00"]
+)
+def test_what_is_no_time_of_rfc_3339_is_refused(given: str):
+    with pytest.raises(FlowError, match="is no RFC 3339 time"):
+        times({"data": {"properties": {"datetime": given}}})
 
 
 def test_inline_content_goes_before_the_message_grows_too_large():
@@ -246,15 +344,88 @@ def test_the_topic_of_the_original_chain_is_corrected():
 
 
 @pytest.mark.parametrize(
-    ("url", "end"),
+    ("url", "shown"),
     [
-        (URL, "7901113/profiles/R7901113_022.nc"),
-        ("https://e.org/a.nc?x=1", "a.nc"),
+        (URL, "dac/coriolis/7901113/profiles/R7901113_022.nc"),
+        ("https://e.org/a.nc?x=1", "a.nc?x=1"),
+        ("https://e.org/dl/?x=1", "dl?x=1"),
         ("https://e.org/../..//x/./a.nc", "x/a.nc"),
+        (f"https://e.org/{'long/' * 60}a.nc", f"{'long/' * 39}a.nc"),
+        (f"https://e.org/a.nc?signature={'f' * 300}", "a.nc"),
+        (f"https://e.org/{'x' * 300}.nc", f"{'x' * 197}.nc"),
     ],
 )
-def test_a_data_id_is_its_topic_and_the_end_of_the_url(url: str, end: str):
-    assert data_id(TOPIC, url) == f"wis2/fr-ifremer-argo/data/core/{CATEGORY}/{end}"
+def test_a_data_id_is_its_topic_a_digest_of_the_address_and_its_path(url: str, shown: str):
+    made = data_id(TOPIC, url)
+    scope = f"wis2/fr-ifremer-argo/data/core/{CATEGORY}"
+    assert re.fullmatch(rf"{scope}/[0-9a-f]{{16}}/{re.escape(shown)}", made)
+    assert made == data_id(TOPIC, url)
+
+
+@pytest.mark.parametrize("url", ["https://e.org", "https://e.org/?", "ftp:x", "http://[::1/x", "", "https://e.org:x/a"])
+def test_an_odd_address_has_a_data_id_too(url: str):
+    assert re.fullmatch(r"wis2/.*/[0-9a-f]{16}(/[^/]+)?", data_id(TOPIC, url))
+
+
+ADDRESSES = [
+    "https://e.org/dl/get?id=1",
+    "https://e.org/dl/get?id=2",
+    "https://e.org/dl/get",
+    "https://e.org/2026-11-28/a/b/c/d.nc",
+    "https://e.org/2026-11-29/a/b/c/d.nc",
+    "https://f.org/2026-11-29/a/b/c/d.nc",
+    "https://e.org:8443/2026-11-29/a/b/c/d.nc",
+    "http://e.org/2026-11-29/a/b/c/d.nc",
+    "https://e.org/a/b.nc",
+    "https://e.org/a%2Fb.nc",
+    "https://e.org/a//b.nc",
+    "https://e.org/A/b.nc",
+    "https://e.org/a/b.nc/",
+    "https://e.org/x/../a/b.nc",
+    "https://e.org/a%20b.nc",
+    "https://e.org/a+b.nc",
+    "https://e.org/é.nc",
+    "https://e.org/e.nc",
+    "https://e.org/",
+    f"https://e.org/{'p/' * 3000}1.nc",
+    f"https://e.org/{'p/' * 3001}1.nc",
+    f"https://e.org/{'x' * 3000}1.nc",
+    f"https://e.org/{'x' * 3000}2.nc",
+    f"https://e.org/get?token={'x' * 3000}&id=1",
+    f"https://e.org/get?token={'x' * 3000}&id=2",
+]
+
+
+def test_two_addresses_are_two_data_ids():
+    assert len({data_id(TOPIC, url) for url in ADDRESSES}) == len(ADDRESSES)
+    assert max(len(data_id(TOPIC, url)) for url in ADDRESSES) < 400
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("HTTPS://E.org:443/a/b.nc", "https://e.org/a/b.nc"),
+        ("http://e.org:80", "http://e.org/"),
+        ("https://e.org/%7eargo/%c3%a9.nc", "https://e.org/~argo/é.nc"),
+        ("https://e.org/a.nc#part", "https://e.org/a.nc"),
+        ("https://argo:secret@e.org/a.nc", "https://argo:other@e.org/a.nc"),
+    ],
+)
+def test_spellings_of_one_address_have_one_digest(one: str, other: str):
+    assert address_digest(one) == address_digest(other)
+
+
+@pytest.mark.parametrize(
+    ("url", "named", "whole"),
+    [
+        (URL, "7901113/profiles/R7901113_022.nc", False),
+        ("https://e.org/a.nc?x=1", "a.nc", False),
+        ("https://e.org/x/a.nc", "x/a.nc", True),
+        ("https://e.org/x//a.nc", "x/a.nc", False),
+    ],
+)
+def test_an_earlier_version_named_a_file_by_the_end_of_its_path(url: str, named: str, whole: bool):
+    assert former(TOPIC, url) == (f"wis2/fr-ifremer-argo/data/core/{CATEGORY}/{named}", whole)
 
 
 EVENT = {
@@ -362,14 +533,14 @@ def test_other_checksums_are_refused(text: str):
 @pytest.mark.parametrize(
     ("name", "rules"),
     [
-        ("wnm-example1.json", {"W17"}),  # its digest is cut short: "A2KNxvks...S8qfSCw=="
+        ("wnm-example1.json", {"W17", "W18"}),  # its digest is cut short, and so is its content
         ("wnm-example2.json", {"W17"}),
         ("wnm-example3.json", set()),
         ("wnm-example4.json", set()),
         ("wnm-eumetsat-msg-seviri-core-notification.json", {"W17"}),  # hex where base64 belongs
         ("ifremer-core-metadata-msg-notification.json", set()),
         ("ifremer-IOPX01_LFVX_251403-msg-notification.json", {"W17"}),  # hex
-        ("pywis-pubsub-test_invalid_datetime.json", {"W8", "W15", "W17"}),
+        ("pywis-pubsub-test_invalid_datetime.json", {"W8", "W15", "W17", "W18"}),
     ],
 )
 def test_the_corpus(name: str, rules: set[str]):

@@ -15,16 +15,21 @@ import pytest
 
 from datafab.clients.jobs import connect
 from datafab.clients.memory_jobs import MemoryJobs
+from datafab.clients.mqtt import Broker, Mqtt
 from datafab.clients.publications import Publications
 from datafab.clients.wis2suite import Wis2Suite
-from datafab.domain.notification import Frozen
+from datafab.domain.dataid import address_digest, data_id, former
+from datafab.domain.finding import errors
+from datafab.domain.notification import Frozen, pubtime
 from datafab.domain.notification_rules import check
 from datafab.domain.payload import Batch, Item, Status
-from datafab.errors import FlowError, Wait
+from datafab.errors import Fatal, FlowError, Retriable, Wait
 from datafab.runner import Attempt, expand, load_items, run_stage
 from datafab.services import Services
 from datafab.settings import Settings, load
 from datafab.stages import STAGES
+from tests.records import METADATA, RECORD_ID, record
+from tests.servers.celery import until
 from tests.servers.http import Answer, Site
 from tests.servers.mosquitto import Mosquitto, Subscriber
 from tests.servers.redis import RedisServer
@@ -118,7 +123,7 @@ def test_a_file_is_announced_once(services: Services, broker: Mosquitto, site: S
     assert subscriber.messages[0][2:] == (1, False)
     assert check(document, topic=TOPIC) == []
     assert document["links"][0]["href"] == site.url(NAME)
-    assert document["properties"]["data_id"].endswith("drifting-ocean-profilers/7901113/profiles/R7901113_022.nc")
+    assert document["properties"]["data_id"] == data_id(TOPIC, site.url(NAME))
     assert (item.status, again.status) == (Status.OK, Status.UNCHANGED)
     assert item.sha256 == hashlib.sha256(DATA).hexdigest()
     assert item.wis2
@@ -179,12 +184,12 @@ def test_an_unknown_outcome_is_tried_again_with_the_same_message(
 
 def test_a_job_that_comes_after_a_later_state_keeps_still(services: Services, site: Site):
     (item,) = run(services, event(site), "late", stages=("receive",))
-    data_id = f"{TOPIC.removeprefix('origin/a/')}/{NAME.removeprefix('/dac/coriolis/')}"
+    name = data_id(TOPIC, site.url(NAME))
     mine = Frozen(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
-    services.publications.claim(data_id, str(item.sha256), mine.id, mine.pubtime)
-    services.publications.claim(data_id, "0" * 64, "31e9d66a-cd83-4174-9429-b932f1abe1be", "2025-01-01T00:00:01Z")
-    services.publications.sent(data_id, mine.id)  # too late: not the last one any more
-    last = services.publications.last(data_id)
+    services.publications.claim(name, str(item.sha256), mine.id, mine.pubtime)
+    services.publications.claim(name, "0" * 64, "31e9d66a-cd83-4174-9429-b932f1abe1be", "2025-01-01T00:00:01Z")
+    services.publications.sent(name, mine.id)  # too late: not the last one any more
+    last = services.publications.last(name)
     assert last
     assert (last.frozen.rel, last.sent) == ("update", False)
     services.jobs.keep_memo("late", "publish", None, 0, {"frozen": mine.dump()})
@@ -293,13 +298,87 @@ def test_a_deletion_is_not_taken_for_something_else(services: Services, site: Si
     assert (caught.value.code, caught.value.field) == ("not_supported", "type")
 
 
-def test_a_metadata_record_is_announced_on_its_topic(services: Services, broker: Mosquitto, site: Site):
-    topic = "origin/a/wis2/fr-ifremer-argo/metadata"
-    with Subscriber(broker.url, topic) as subscriber:
-        run(services, event(site), "metadata", topic=topic)
-        (document,) = subscriber.wait(1)
-    assert document["properties"]["data_id"].startswith("wis2/fr-ifremer-argo/metadata/")
-    assert check(document, topic=topic) == []
+def metadata(services: Services, site: Site, body: Any, job: str, **params: Any) -> Item:
+    """Publish a file on the centre's metadata topic."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    site.answers["/rec.json"] = Answer(data, content_type="application/json")
+    (item,) = run(services, event(site, "/rec.json", data=data), job, **{"topic": METADATA} | params)
+    return item
+
+
+def test_a_metadata_record_is_announced_each_time_that_it_is_published(
+    services: Services, broker: Mosquitto, site: Site
+):
+    with Subscriber(broker.url, METADATA) as subscriber:
+        first = metadata(services, site, record(), "first")
+        second = metadata(services, site, record(), "second")
+        changed = metadata(services, site, record(title="Profiles"), "changed")
+        documents = subscriber.wait(3)
+    assert [item.status for item in (first, second, changed)] == [Status.OK] * 3
+    assert [document["links"][0]["rel"] for document in documents] == ["canonical", "update", "update"]
+    assert [document["properties"]["metadata_id"] for document in documents] == [RECORD_ID] * 3
+    assert len({document["properties"]["data_id"] for document in documents}) == 1
+    assert len({document["id"] for document in documents}) == 3
+    times = [document["properties"]["pubtime"] for document in documents]
+    assert times == sorted(times)
+    assert documents[0]["properties"]["data_id"].startswith("wis2/fr-ifremer-argo/metadata/")
+    assert errors(check(documents[0], topic=METADATA)) == []
+
+
+def test_a_record_that_a_killed_attempt_has_announced_is_not_announced_again(
+    services: Services, broker: Mosquitto, site: Site
+):
+    item = metadata(services, site, record(), "killed")
+    services.jobs._done.clear()  # as if the worker had died before it could tell
+    with Subscriber(broker.url, METADATA) as subscriber:
+        again = metadata(services, site, record(), "killed")
+        services.mqtt.publish(METADATA, b'"end"')
+        assert subscriber.wait(1) == ["end"]
+    assert again == item
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "field"),
+    [
+        (b"id;nom\n1;Brest\n", "wis2_c3", ""),
+        (b'{"id": "urn:wmo:md:fr-ifremer-argo:a", "id": "urn:wmo:md:fr-ifremer-argo:b"}', "wis2_c3", ""),
+        (record(title=""), "wis2_c4", "properties.title"),
+        (record(conformsTo=[]), "wis2_c2", "conformsTo"),
+        (record(id="urn:wmo:md:de-dwd:floats", links=[{"rel": "items", "href": "https://e.org/"}]), "wis2_c1", "id"),
+        (b"[" + b" " * 5_000_000 + b"]", "wis2_record_size", "file:size"),
+    ],
+)
+def test_what_is_no_record_is_not_announced_as_metadata(
+    services: Services, broker: Mosquitto, site: Site, *, body: Any, kind: str, field: str
+):
+    with Subscriber(broker.url, METADATA) as subscriber:
+        item = metadata(services, site, body, "wrong")
+        services.mqtt.publish(METADATA, b'"end"')
+        assert subscriber.wait(1) == ["end"]
+    assert item.error
+    assert (item.status, item.error.type, item.error.field or "") == (Status.FAILED, kind, field)
+    assert site.url("/rec.json") in item.error.message
+
+
+def test_a_record_is_announced_as_no_other_record(services: Services, site: Site):
+    item = metadata(services, site, record(), "other", metadata_id="urn:wmo:md:fr-ifremer-argo:other")
+    assert item.error
+    assert (item.status, item.error.type, item.error.field) == (Status.FAILED, "wis2_w12", "metadata_id")
+
+
+@pytest.mark.skipif(not BUNDLE.is_dir(), reason="the suites' data are not here")
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")  # pywis-pubsub and pywcmp, when imported
+def test_a_record_that_the_suite_refuses_is_not_announced(services: Services, settings: Settings, site: Site):
+    for name in ("pywis-pubsub", "pywcmp", "pywis-topics"):
+        (settings.home / f".{name}").symlink_to(BUNDLE / name)
+    right = metadata(services, site, record(), "right")
+    links = [{"rel": "no-such-relation", "href": "https://example.org/"}]
+    wrong = metadata(services, site, record(links=links), "wrong")
+    assert right.wis2
+    assert (right.status, right.wis2.suites) == (Status.OK, "passed")
+    assert wrong.error
+    assert (wrong.status, wrong.error.type) == (Status.FAILED, "wis2_wcmp2_links")
+    assert "invalid link relation no-such-relation" in wrong.error.message
 
 
 def test_without_their_data_the_suites_say_that_they_did_not_run(services: Services, site: Site, tmp_path: Path):
@@ -328,6 +407,306 @@ def test_with_their_data_the_suites_run(services: Services, settings: Settings, 
     schema = suite.notification({"id": "x", "type": "Feature"}).findings
     assert {finding.rule for finding in schema} == {"WNM schema"}
     assert os.environ.get("HOME") == home
+
+
+def announced_by_an_earlier_version(
+    server: RedisServer, url: str, data: bytes = DATA, *, told_by_job: bool = False, **changes: Any
+) -> str:
+    """Write the record that an earlier version kept of a file, and the item of its job; return the message's id."""
+    named, message = former(TOPIC, url).data_id, "31e9d66a-cd83-4174-9429-b932f1abe1be"
+    kept = {"hash": hashlib.sha256(data).hexdigest(), "id": message, "pubtime": "2025-03-28T14:31:00.250Z"}
+    kept |= {"rel": "canonical", "sent": "1743172260.5"} | changes
+    with server.client() as client:
+        client.hset(f"datafab:1:wis2:{hashlib.sha256(named.encode()).hexdigest()}", mapping=kept)
+        if told_by_job:
+            facts = {"data_id": named, "message": message, "topic": TOPIC, "rel": "canonical"}
+            item = {"v": 1, "source": f"file:{url}", "url": url, "status": "ok", "wis2": facts}
+            memo = {"m:0": json.dumps({"frozen": {"id": message}}), "0": json.dumps(item)}
+            client.hset("datafab:1:job:old:done:publish:-", mapping=memo)
+    return message
+
+
+def said(document: dict[str, Any]) -> tuple[str, str, str]:
+    """Return path, rel and data_id of what a message announces."""
+    link = document["links"][0]
+    return link["href"].split("/", 3)[3], link["rel"], document["properties"]["data_id"]
+
+
+NEIGHBOURS = [
+    ("/dl/get?id=1", "/dl/get?id=2"),
+    ("/2026-11-28/a/b/c/d.nc", "/2026-11-29/a/b/c/d.nc"),
+    ("/a/b.nc", "/a%2Fb.nc"),
+    ("/a/b.nc", "/a/b.nc?v=1"),
+    (f"/{'p/' * 1500}1.nc", f"/{'p/' * 1501}1.nc"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), NEIGHBOURS)
+@pytest.mark.parametrize("same", [True, False])
+def test_two_addresses_are_two_files(
+    services: Services, broker: Mosquitto, site: Site, *, one: str, other: str, same: bool
+):
+    bodies = {one: DATA, other: DATA if same else DATA + b"2"}
+    for path, body in bodies.items():
+        site.answers[path] = Answer(body, content_type="application/x-netcdf")
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        items = [run(services, event(site, path, data=body), path)[0] for path, body in bodies.items()]
+        first, second = map(said, subscriber.wait(2))
+    assert [item.status for item in items] == [Status.OK, Status.OK]
+    assert [first[:2], second[:2]] == [(one[1:], "canonical"), (other[1:], "canonical")]
+    assert first[2] != second[2]
+
+
+def test_equal_paths_of_two_hosts_are_two_files(services: Services, broker: Mosquitto, site: Site):
+    other = Site({NAME: Answer(DATA + b"2", content_type="application/x-netcdf")})
+    with other as mirror, Subscriber(broker.url, TOPIC) as subscriber:
+        run(services, event(site), "one")
+        run(services, event(mirror, data=DATA + b"2"), "other")
+        first, second = map(said, subscriber.wait(2))
+    assert (first[1], second[1]) == ("canonical", "canonical")
+    assert first[2] != second[2]
+
+
+def test_a_data_id_of_the_event_names_the_file(services: Services, broker: Mosquitto, site: Site):
+    named = "wis2/fr-ifremer-argo/data/core/ocean/R7901113_022"
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        run(services, event(site, data_id=named), "first")
+        (again,) = run(services, event(site, data_id=named), "again")
+        site.answers["/elsewhere.nc"] = Answer(DATA, content_type="application/x-netcdf")
+        whole = event(site, "/elsewhere.nc")
+        whole["data"]["properties"]["data_id"] = named
+        (moved,) = run(services, whole, "moved")
+        first, second = map(said, subscriber.wait(2))
+    assert first == (NAME[1:], "canonical", named)
+    assert again.status is Status.UNCHANGED
+    assert (second, moved.status) == (("elsewhere.nc", "update", named), Status.OK)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\n", 7, "x" * 2000])
+def test_a_data_id_that_is_none_fails_the_job(services: Services, site: Site, name: Any):
+    with pytest.raises(FlowError, match="give a text of at most 1024 characters") as caught:
+        run(services, event(site, data_id=name), "odd")
+    assert caught.value.field == f"data.assets.{NAME}.data_id"
+
+
+def test_two_assets_with_one_data_id_fail_the_job(services: Services, site: Site):
+    with pytest.raises(FlowError, match="two assets have the data_id 'a/b'"):
+        run(services, event(site, NAME, "/b.nc", data_id="a/b"), "twice")
+
+
+def test_what_an_earlier_version_announced_keeps_its_name(
+    services: Services, broker: Mosquitto, redis_server: RedisServer, site: Site
+):
+    message = announced_by_an_earlier_version(redis_server, site.url(NAME))
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        (item,) = run(services, event(site), "upgraded")
+        site.answers[NAME] = Answer(DATA + b"!", content_type="application/x-netcdf")
+        (corrected,) = run(services, event(site, data=DATA + b"!"), "corrected")
+        (again,) = run(services, event(site, data=DATA + b"!"), "again")
+        (document,) = subscriber.wait(1)
+    assert item.wis2
+    assert (item.status, item.wis2.message) == (Status.UNCHANGED, message)
+    assert said(document) == (NAME[1:], "update", former(TOPIC, site.url(NAME)).data_id)
+    assert (corrected.status, again.status) == (Status.OK, Status.UNCHANGED)
+    assert document["properties"]["pubtime"] > "2025-03-28T14:31:00.250Z"
+
+
+@pytest.mark.parametrize(("path", "told_by_job"), [(NAME, True), ("/x/a.nc", False)])
+def test_a_file_corrected_since_the_upgrade_is_an_update(
+    services: Services, broker: Mosquitto, redis_server: RedisServer, site: Site, *, path: str, told_by_job: bool
+):
+    """Its address is known from the job, or the former name can only be this file's."""
+    site.answers[path] = Answer(DATA, content_type="application/x-netcdf")
+    announced_by_an_earlier_version(redis_server, site.url(path), b"before", told_by_job=told_by_job)
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        run(services, event(site, path), "corrected")
+        (document,) = subscriber.wait(1)
+    assert said(document) == (path[1:], "update", former(TOPIC, site.url(path)).data_id)
+
+
+@pytest.mark.parametrize("told_by_job", [True, False])
+@pytest.mark.parametrize(("one", "other"), NEIGHBOURS[:2])
+def test_a_name_that_an_earlier_version_gave_to_another_file_is_not_taken(
+    services: Services,
+    broker: Mosquitto,
+    redis_server: RedisServer,
+    site: Site,
+    *,
+    one: str,
+    other: str,
+    told_by_job: bool,
+):
+    assert former(TOPIC, site.url(one)).data_id == former(TOPIC, site.url(other)).data_id
+    # Without the job's word, equal bytes would be taken for the same file.
+    body = b"before" if not told_by_job else DATA
+    announced_by_an_earlier_version(redis_server, site.url(one), body, told_by_job=told_by_job)
+    for path in (one, other):
+        site.answers[path] = Answer(DATA if path == other else body, content_type="application/x-netcdf")
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        (item,) = run(services, event(site, other), "other")
+        (known,) = run(services, event(site, one, data=body), "one")
+        (document,) = subscriber.wait(1)
+    assert item.status is Status.OK
+    assert said(document) == (other[1:], "canonical", data_id(TOPIC, site.url(other)))
+    assert known.status is Status.UNCHANGED
+
+
+def test_a_message_that_an_earlier_version_tried_to_send_is_sent(
+    services: Services, broker: Mosquitto, redis_server: RedisServer, site: Site
+):
+    """A job that waited for the broker while the version changed."""
+    message = announced_by_an_earlier_version(redis_server, site.url(NAME), sent="")
+    (item,) = run(services, event(site), "waiting", stages=("receive",))
+    frozen = {"id": message, "pubtime": "2025-03-28T14:31:00.250Z", "rel": "canonical"}
+    services.jobs.keep_memo("waiting", "publish", None, 0, {"frozen": frozen})
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        batch = Batch(job="waiting", flow="publish", params={}, items=(item,))
+        (done,) = run_stage(STAGES["publish"], batch, services, Attempt(created=0, again=True))
+        (document,) = subscriber.wait(1)
+    assert (done.status, document["id"]) == (Status.OK, message)
+    assert said(document) == (NAME[1:], "canonical", former(TOPIC, site.url(NAME)).data_id)
+
+
+class Rules:
+    """A broker's access rules, which can be changed while it runs."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        self._broker, self._file = broker, broker.folder / "acl"
+        self._probe = Mqtt(Broker.of(broker.url))
+
+    def allow(self, topic: str) -> None:
+        """Let nobody publish but on a topic."""
+        self._file.write_text(f"topic read #\ntopic write probe/{topic}\ntopic write {topic}\n", encoding="utf-8")
+        self._file.chmod(0o600)
+        os.kill(self._broker.pid, signal.SIGHUP)
+        until(lambda: self._may(f"probe/{topic}"), 20)
+
+    def _may(self, topic: str) -> bool:
+        try:
+            self._probe.publish(topic, b"{}")
+        except (Fatal, Retriable):
+            return False
+        return True
+
+    def close(self) -> None:
+        self._probe.close()
+
+
+@pytest.fixture
+def strict(tmp_path: Path, settings: Settings) -> Iterator[tuple[Mosquitto, Rules, Services]]:
+    """A broker with access rules, which lets nobody publish at first, and services that use it."""
+    folder = tmp_path / "strict"
+    folder.mkdir()
+    (folder / "acl").write_text("topic read #\n", encoding="utf-8")
+    (folder / "acl").chmod(0o600)
+    with Mosquitto(folder, more=f"acl_file {folder}/acl\n") as broker:
+        rules = Rules(broker)
+        services = Services(settings.model_copy(update={"mqtt_url": broker.url}), jobs=MemoryJobs())
+        yield broker, rules, services
+        services.close()
+        rules.close()
+
+
+def test_what_the_broker_refused_was_never_announced(strict: tuple[Mosquitto, Rules, Services], site: Site):
+    broker, rules, services = strict
+    (refused,) = run(services, event(site), "v1")
+    assert refused.error
+    assert (refused.status, refused.error.type) == (Status.FAILED, "mqtt_refused")
+    site.answers[NAME] = Answer(DATA + b"2", content_type="application/x-netcdf")
+    rules.allow(TOPIC)
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        before = pubtime(time.time())
+        (item,) = run(services, event(site, data=DATA + b"2"), "v2")
+        (document,) = subscriber.wait(1)
+    assert (item.status, document["links"][0]["rel"]) == (Status.OK, "canonical")
+    assert document["properties"]["pubtime"] >= before
+
+
+def test_a_refused_message_is_sent_later_with_a_new_time(strict: tuple[Mosquitto, Rules, Services], site: Site):
+    broker, rules, services = strict
+    (refused,) = run(services, event(site), "refused")
+    rules.allow(TOPIC)
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        before = pubtime(time.time())
+        (item,) = run(services, event(site), "later")
+        (document,) = subscriber.wait(1)
+    assert refused.status is Status.FAILED
+    assert item.status is Status.OK
+    assert document["links"][0]["rel"] == "canonical"
+    assert document["properties"]["pubtime"] >= before
+
+
+def test_what_is_refused_leaves_what_was_announced_before(strict: tuple[Mosquitto, Rules, Services], site: Site):
+    broker, rules, services = strict
+    rules.allow(TOPIC)
+    states = {name: DATA + name.encode() for name in ("v1", "v2", "v3")}
+
+    def publish(name: str, job: str) -> Item:
+        site.answers[NAME] = Answer(states[name], content_type="application/x-netcdf")
+        return run(services, event(site, data=states[name]), job)[0]
+
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        publish("v1", "1")
+        rules.allow("other")
+        assert publish("v2", "2").status is Status.FAILED
+        assert publish("v1", "1 again").status is Status.UNCHANGED
+        assert publish("v2", "2 again").status is Status.FAILED
+        rules.allow(TOPIC)
+        assert publish("v3", "3").status is Status.OK
+        documents = subscriber.wait(2)
+    assert [document["links"][0]["rel"] for document in documents] == ["canonical", "update"]
+    assert len({document["properties"]["data_id"] for document in documents}) == 1
+
+
+def test_a_message_that_found_no_broker_is_sent_with_a_new_time(
+    services: Services, settings: Settings, broker: Mosquitto, site: Site
+):
+    absent = Services(settings.model_copy(update={"mqtt_url": "mqtt://127.0.0.1:9"}), jobs=MemoryJobs())
+    absent.mqtt._connect = 0.2
+    with pytest.raises(Wait, match="the MQTT broker"):
+        run(absent, event(site), "away")
+    absent.close()
+    site.answers[NAME] = Answer(DATA + b"2", content_type="application/x-netcdf")
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        before = pubtime(time.time())
+        run(services, event(site, data=DATA + b"2"), "back")
+        (document,) = subscriber.wait(1)
+    assert document["links"][0]["rel"] == "canonical"
+    assert document["properties"]["pubtime"] >= before
+
+
+def test_an_unknown_outcome_keeps_its_message_for_another_job(services: Services, broker: Mosquitto, site: Site):
+    services.mqtt.ping()
+    services.mqtt._acknowledge = 0.3
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(Wait, match="no acknowledgement"):
+                run(services, event(site), "hung")
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        services.mqtt._acknowledge = 5
+        (item,) = run(services, event(site), "other job")
+        first, *_ = documents = subscriber.wait(1)
+    assert item.wis2
+    assert (item.status, item.wis2.message) == (Status.OK, first["id"])
+    assert len({str(document) for document in documents}) == 1
+
+
+def test_a_job_whose_message_was_refused_to_another_begins_anew(services: Services, broker: Mosquitto, site: Site):
+    (item,) = run(services, event(site), "begun", stages=("receive",))
+    name, address = data_id(TOPIC, site.url(NAME)), address_digest(site.url(NAME))
+    mine = Frozen(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
+    services.publications.claim(name, str(item.sha256), mine.id, mine.pubtime, address=address)
+    services.jobs.keep_memo("begun", "publish", None, 0, {"frozen": mine.dump()})
+    services.publications.forget(name, mine.id)
+    batch = Batch(job="begun", flow="publish", params={}, items=(item,))
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        (done,) = run_stage(STAGES["publish"], batch, services, Attempt(created=0, again=True))
+        (document,) = subscriber.wait(1)
+    assert done.status is Status.OK
+    assert (document["id"] != mine.id, document["links"][0]["rel"]) == (True, "canonical")
+    assert document["properties"]["pubtime"] > "2026"
 
 
 def test_what_a_publication_costs(redis_server: RedisServer, settings: Settings):

@@ -284,6 +284,7 @@ def test_what_fails_says_why_and_keeps_the_upload(
         setattr(sandbox, name, value)
     job = bench.end(begun(planned(tmp_path)))
     assert (job.counts.failed, failure(job)[0]) == (1, code)
+    assert (job.status, job.error.message) == (JobStatus.FAILED, failure(job)[1])
     assert said in failure(job)[1]
     (upload,) = sandbox.uploads.values()
     assert upload["state"] != "DELETED"

@@ -20,6 +20,7 @@ def test_tables_follow_a_job_that_asks_for_them(bench: Bench, tmp_path: Path):
     silent = bench.run("collect", **params)
     assert silent.counts is not None
     assert silent.counts.failed == 3
+    assert silent.status == "failed"
     assert not (tmp_path / "log.csv").exists()
     asked = bench.run("collect", **params, save_csv=True)
     (job,) = until(lambda: jobs().newest(flow="collection"), 30)

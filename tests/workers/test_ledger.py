@@ -154,20 +154,23 @@ def test_a_hung_task_loses_its_row_and_runs_again(bench: Bench, flow: str):
     ("fault", "status", "ok", "failed"),
     [
         ("retriable", JobStatus.SUCCEEDED, 2, 0),
-        ("always", JobStatus.SUCCEEDED, 0, 2),
-        ("bug", JobStatus.SUCCEEDED, 0, 2),
+        ("always", JobStatus.FAILED, 0, 2),
+        ("bug", JobStatus.FAILED, 0, 2),
         ("flow", JobStatus.FAILED, None, None),
     ],
 )
 def test_failures_are_values(bench: Bench, fault: str, status: JobStatus, ok: int | None, failed: int | None):
     job = bench.run("faulty", n=2, fault=fault)
     assert job.status == status
-    if status == JobStatus.SUCCEEDED:
+    if ok is not None:
         assert job.counts
         assert (job.counts.ok, job.counts.failed) == (ok, failed)
     else:
         assert job.error
         assert (job.error.type, job.error.field) == ("flowerror", "toy")
+    if failed:
+        assert job.error
+        assert job.error.message.startswith("all 2 items failed, the first with: ")
 
 
 def test_a_failure_says_why(bench: Bench):

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +15,12 @@ import pytest
 
 from datafab.clients.mqtt import Broker, Mqtt
 from datafab.clients.wis2suite import Wis2Suite
+from datafab.domain.event import announcement
 from datafab.domain.job import JobStatus
 from datafab.domain.notification_rules import check
 from datafab.embedded.broker import find_mosquitto
+from tests.records import METADATA, record
+from tests.servers import nursery
 from tests.servers.celery import Cluster, Process, until
 from tests.servers.http import Answer, Site
 from tests.servers.mosquitto import Mosquitto, Subscriber
@@ -25,6 +29,7 @@ from tests.workers.conftest import Bench
 
 BUNDLE = Path(__file__).resolve().parents[2].parent / "shared" / "wis2-bundle"
 TOPIC = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/surface-based-observations/drifting-ocean-profilers"
+REFUSED = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/experimental/refused"
 EVENTS = "diffusion/files/coriolis/argo/netcdf"
 
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto: run tests/servers/install")
@@ -62,7 +67,10 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     if BUNDLE.is_dir():
         for name in ("pywis-pubsub", "pywcmp", "pywis-topics"):
             (folder / f".{name}").symlink_to(BUNDLE / name)
-    with Mosquitto(folder / "broker") as broker, RedisServer(folder / "redis") as server, Site() as site:
+    (folder / "acl").write_text(f"topic readwrite #\ntopic deny {REFUSED}\n", encoding="utf-8")
+    (folder / "acl").chmod(0o600)
+    node = Mosquitto(folder / "broker", more=f"acl_file {folder}/acl\n")
+    with node as broker, RedisServer(folder / "redis") as server, Site() as site:
         cluster = Cluster(
             server.url,
             folder,
@@ -157,3 +165,71 @@ def test_a_job_that_cannot_be_run_says_why(node: Node, params: dict[str, object]
     assert job.error
     assert job.error.field == field
     assert says in job.error.message
+
+
+def cli(node: Node, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = node.bench.cluster.env | {"COLUMNS": "200"}
+    return nursery.run("datafab", *arguments, env=environment)
+
+
+def test_a_job_whose_only_file_was_refused_has_failed(node: Node):
+    with node.subscriber() as subscriber:
+        job = node.bench.run("publish", event=node.event("R6_001.nc"), topic=REFUSED)
+        again = node.bench.run("publish", event=node.event("R6_001.nc") | {"id": "again"})
+        (document,) = subscriber.wait(1)
+    assert (job.status, job.failed_in) == (JobStatus.FAILED, "publish")
+    assert job.error
+    assert (job.error.type, job.error.field) == ("mqtt_refused", "DATAFAB_MQTT_URL")
+    listed = cli(node, "jobs", "list", "--status", "failed").stdout
+    assert job.id in listed
+    assert "publish: mqtt://127.0.0.1" in listed
+    assert f"refuses a message on {REFUSED}: Not authorized" in listed
+    assert (again.status, document["links"][0]["rel"]) == (JobStatus.SUCCEEDED, "canonical")
+
+
+def test_a_job_of_which_one_file_was_announced_has_succeeded(node: Node):
+    event = node.event("R7_001.nc", "R7_002.nc")
+    node.site.answers["/7901113/profiles/R7_002.nc"] = Answer(status=410)
+    job = node.bench.run("publish", event=event)
+    assert (job.status, job.error) == (JobStatus.SUCCEEDED, None)
+    assert job.counts
+    assert (job.counts.ok, job.counts.failed) == (1, 1)
+
+
+def test_a_command_whose_files_were_all_refused_exits_with_3(node: Node):
+    url = node.site.url("/gone.nc")
+    node.site.answers["/gone.nc"] = Answer(status=410)
+    done = cli(node, "publish", url)
+    assert (done.returncode, "1 failed" in done.stdout) == (3, True), done.stderr
+    listed = cli(node, "jobs", "list", "--limit", "1").stdout
+    assert f"receive: {url}" in listed
+
+
+def test_a_record_is_announced_daily_and_what_is_none_never(node: Node):
+    name = "/rec.json"
+    node.site.answers[name] = Answer(json.dumps(record()).encode(), content_type="application/json")
+    node.site.answers["/rec.csv"] = Answer(b"id;nom\n1;Brest\n", content_type="text/csv")
+    with node.subscriber() as subscriber:
+        jobs = [
+            node.bench.run("publish", event=announcement(node.site.url(path)), topic=METADATA)
+            for path in (name, "/rec.csv", name)
+        ]
+        first, second = subscriber.wait(2)
+    assert [job.status for job in jobs] == [JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.SUCCEEDED]
+    assert [job.counts.ok for job in jobs if job.counts] == [1, 0, 1]
+    assert first["id"] != second["id"]
+    assert [one["links"][0]["rel"] for one in (first, second)] == ["canonical", "update"]
+    assert jobs[1].error
+    assert "it is no JSON" in jobs[1].error.message
+
+
+def test_two_addresses_are_two_files(node: Node):
+    bodies = {"/dl/get?id=1": b"CDF one", "/dl/get?id=2": b"CDF two"}
+    for path, body in bodies.items():
+        node.site.answers[path] = Answer(body, content_type="application/x-netcdf")
+    with node.subscriber() as subscriber:
+        jobs = [node.bench.run("publish", event=announcement(node.site.url(path))) for path in bodies]
+        documents = subscriber.wait(2)
+    assert [job.counts.ok for job in jobs if job.counts] == [1, 1]
+    assert [one["links"][0]["rel"] for one in documents] == ["canonical", "canonical"]
+    assert len({one["properties"]["data_id"] for one in documents}) == 2

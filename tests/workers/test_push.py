@@ -286,6 +286,7 @@ def test_what_ckan_refuses_fails_the_push_in_its_words(
     # The first insert is empty, and asks but whether the key may write.
     sandbox.failures += [planned] * (2 if planned[0] == "datastore_upsert" else 1)
     job = bench.end(push(sandbox, sandbox.add(portal.url("/communes.csv"))))
+    assert job.status == JobStatus.FAILED
     assert message in failure(job)
     assert f"/api/3/action/{planned[0]}" in failure(job)
 

@@ -476,6 +476,7 @@ def untold(job: Job) -> str:
     """Return what a job says of a catalogue that was not told: its file has failed with it."""
     (error,) = jobs().failures(job.id).values()
     assert (job.counts.failed, error.type) == (1, "catalogue_untold")
+    assert (job.status, job.error) == ("failed", error)
     assert any(line["level"] == "warning" and line["event"] == error.message for line in jobs().logs(job.id))
     return error.message
 

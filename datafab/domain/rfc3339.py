@@ -1,0 +1,49 @@
+"""Times as RFC 3339 writes them: with a zone, in either case, with any number of digits, and with leap seconds."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:)(\d\d)(\.\d+)?(?:[Zz]|([+-])(\d\d:\d\d))", re.ASCII)
+_LEAP = "60"
+
+
+class Moment(NamedTuple):
+    """A time, comparable with others.
+
+    Attributes:
+        second: in UTC; that before a leap second.
+        fraction: of a second; a leap second is one more.
+        zulu: whether it is written in UTC.
+    """
+
+    second: datetime
+    fraction: Decimal
+    zulu: bool
+
+    def __str__(self) -> str:
+        """Write it in UTC, with ``T`` and ``Z``."""
+        text = f"{self.second:%Y-%m-%dT%H:%M:%S}".zfill(19)
+        leap, rest = divmod(self.fraction, 1)
+        digits = f"{rest:f}"[1:]  # as many as were written
+        return f"{text[:-2]}{_LEAP if leap else text[-2:]}{digits}Z"
+
+
+def moment(text: object) -> Moment | None:
+    """Read a time; None: it is none of RFC 3339's."""
+    matched = _TIME.fullmatch(text) if isinstance(text, str) else None
+    if matched is None:
+        return None
+    date, minutes, seconds, fraction, sign, offset = matched.groups()
+    leap = seconds == _LEAP
+    zone = f"{sign}{offset}" if sign else "+00:00"
+    try:
+        second = datetime.fromisoformat(f"{date}T{minutes}{'59' if leap else seconds}{zone}").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    if leap and (second.hour, second.minute) != (23, 59):  # leap seconds end a day in UTC
+        return None
+    return Moment(second, Decimal(fraction or 0) + leap, zone in {"+00:00", "-00:00"})

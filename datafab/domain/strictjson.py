@@ -1,0 +1,53 @@
+"""JSON as RFC 8259 has it: what Python's parser takes beyond it is refused, as other parsers read it differently."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def loads(data: bytes) -> Any:
+    """Decode a JSON text.
+
+    Raises:
+        ValueError: it is not UTF-8, names a member of an object twice, holds NaN, Infinity, a number beyond the range
+            of a double or half of a surrogate pair, is nested too deeply, or is no JSON at all.
+    """
+    text = data.decode()
+    try:
+        document = json.loads(text, parse_constant=_no_number, parse_float=_float, object_pairs_hook=_object)
+        if _SURROGATE.search(text):
+            json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        msg = f"half of a surrogate pair, {error.object[error.start]!a}, is no character"
+        raise ValueError(msg) from error
+    except RecursionError as error:
+        raise ValueError("its brackets are nested too deeply") from error
+    return document
+
+
+def _no_number(name: str) -> NoReturn:
+    msg = f"{name} is no number in JSON"
+    raise ValueError(msg)
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        msg = f"the number {text[:40]} is beyond the range of a double"
+        raise ValueError(msg)
+    return number
+
+
+def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(members)
+    if len(made) < len(members):
+        names = [name for name, _ in members]
+        twice = next(name for name in names if names.count(name) > 1)
+        msg = f"an object has the member {twice!r} twice"
+        raise ValueError(msg)
+    return made
