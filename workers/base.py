@@ -95,7 +95,7 @@ class LedgerTask(Task):
         request = self.request
         stage = self.name.removeprefix("datafab.")
         try:
-            held = keeper().take(row_id(self.name, request.id), request.retries, stage)
+            held = keeper().take(row_id(self.name, request.id), request.retries, stage, self.done_key())
         except AWAY as error:
             raise Ignore("redis is away") from error  # the row is as it was, and the tick sends it again
         if held is None:
@@ -137,7 +137,7 @@ class LedgerTask(Task):
                 raise Ignore("stale")
             return result
         try:
-            ended = keeper().ledger.end(held.rid, held.by, self._successors(result), done=self.done_key(held))
+            ended = keeper().ledger.end(held.rid, held.by, self._successors(result), done=self.done_key())
         except AWAY as error:
             self._abandon(held, error)
         if not ended:
@@ -155,8 +155,8 @@ class LedgerTask(Task):
         following["options"] = {**following["options"], **parents}
         return [row_of([following])]
 
-    def done_key(self, held: Held) -> str:  # noqa: ARG002 - for tasks that keep what is done
-        """Return the key that holds what is done of this attempt, to be dropped at its end."""
+    def done_key(self) -> str:
+        """Return the key that holds what is done of this task's batch, to be dropped at its end; empty for none."""
         return ""
 
     def after_return(self, status: str, *_: Any) -> None:
@@ -166,7 +166,7 @@ class LedgerTask(Task):
             return
         kept = keeper()
         if self.request.chord or status == states.FAILURE:
-            kept.ledger.end(held.rid, held.by, done=self.done_key(held))
+            kept.ledger.end(held.rid, held.by, done=self.done_key())
         elif self.request.chain:
             following = self.request.chain[-1]
             kept.published(row_id(following["task"], following["options"]["task_id"]))

@@ -55,8 +55,6 @@ class Held:
     park: str | None = None
     #: seconds in which something must move
     deadline: float = 3600.0
-    #: which of its stage's batches it is, in the key of what is done
-    batch_name: str = "-"
     lost: bool = False
     #: whether it was found hung
     given_up: bool = False
@@ -91,10 +89,10 @@ class Keeper:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         threading.Thread(target=self._run, name="keeper", daemon=True).start()
 
-    def take(self, rid: str, fence: int, stage: str) -> Held | None:
-        """Take a row; None when this copy of the task is stale."""
+    def take(self, rid: str, fence: int, stage: str, done: str = "") -> Held | None:
+        """Take a row; None when this copy of the task is stale. ``done``: see ``Ledger.take``."""
         by = f"{self._name}:{secrets.token_hex(6)}"
-        taken = self.ledger.take(rid, fence, by, lease=self.lease, pool=self.pool, stage=stage)
+        taken = self.ledger.take(rid, fence, by, lease=self.lease, pool=self.pool, stage=stage, done=done)
         if taken is None:
             return None
         held = Held(rid, fence, by, taken.job, taken.deaths, taken.created, taken.hastened)

@@ -137,7 +137,7 @@ if not mine(rid, by) then
   if not status or FINAL[status] then move(rid, false); tally('stale ' .. stage); return false end
   move(rid, 'run')
   moves(redis.call('HGET', key, 'queue'))
-  redis.call('HSET', key, 'by', by, 'pool', pool, 'stage', stage, 'since', now)
+  redis.call('HSET', key, 'by', by, 'pool', pool, 'stage', stage, 'since', now, 'done', ARGV[7])
   redis.call('HSET', job, 'stage', stage)
   redis.call('HSETNX', job, 's:' .. stage, now)
   redis.call('HSETNX', job, 'started', now)
@@ -386,9 +386,21 @@ class Ledger:
         args += [job.flow, params, ",".join(stages), after, asked]
         return str(self._run("enqueue", *args))
 
-    def take(self, rid: str, fence: int, by: str, *, lease: float, pool: str, stage: str) -> Taken | None:
-        """Take a row that was sent with this fence; None: the copy is stale. ``by`` names this very attempt."""
-        answer = self._run("take", rid, fence, by, lease, pool, stage)
+    def take(
+        self, rid: str, fence: int, by: str, *, lease: float, pool: str, stage: str, done: str = ""
+    ) -> Taken | None:
+        """Take a row that was sent with this fence; None: the copy is stale.
+
+        Args:
+            rid: the row.
+            fence: the attempt that the message is of.
+            by: names this very attempt.
+            lease: seconds.
+            pool: the worker's.
+            stage: for the numbers of the cluster.
+            done: the key that is dropped with the row, should the job end without it.
+        """
+        answer = self._run("take", rid, fence, by, lease, pool, stage, done)
         return Taken(answer[0], int(answer[1]), float(answer[2]), bool(answer[3])) if answer else None
 
     def renew(self, held: Sequence[tuple[str, str]], lease: float) -> list[str]:

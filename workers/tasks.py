@@ -45,9 +45,11 @@ class StageTask(LedgerTask):
             enqueue=_enqueue,
         )
 
-    def done_key(self, held: Held) -> str:
+    def done_key(self) -> str:
         """Return where the runner keeps what is done of this batch."""
-        return f"job:{held.job}:done:{self.stage.name}:{held.batch_name}"
+        batch = self.request.args[0]
+        number = batch.get("number")
+        return f"job:{batch['job']}:done:{self.stage.name}:{'-' if number is None else number}"
 
 
 def _enqueue(flow: str, params: dict[str, Any], key: str) -> str:
@@ -57,7 +59,6 @@ def _enqueue(flow: str, params: dict[str, Any], key: str) -> str:
 def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dict[str, Any]:
     batch = received(Batch, payload)
     held: Held = self.request.held
-    held.batch_name = "-" if batch.number is None else str(batch.number)
     attempt = self.attempt(held)
     attempt.follows = self.stage.name in later(batch.flow, batch.params)
     if held.park:

@@ -220,6 +220,9 @@ for _, rid in ipairs(redis.call('SMEMBERS', job .. ':rows')) do
     redis.call('HSET', P .. 'row:' .. rid, 'state', 'parked', 'by', '')
     redis.call('EXPIRE', P .. 'row:' .. rid, ARGV[4])
   else
+    -- What its last attempt has kept: that one may never come back to drop it.
+    local done = redis.call('HGET', P .. 'row:' .. rid, 'done')
+    if done and done ~= '' then redis.call('DEL', P .. done) end
     redis.call('DEL', P .. 'row:' .. rid)
     redis.call('SREM', job .. ':rows', rid)
   end

@@ -15,6 +15,7 @@ from datafab.domain.job import JobStatus
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
+from workers.cluster import jobs
 
 
 def test_a_killed_host_costs_one_more_start_of_what_it_was_doing(bench: Bench):
@@ -217,3 +218,12 @@ def _busy_child(bench: Bench) -> int:
     """Return the child that works: the one that holds the only running row."""
     (rid,) = [rid for rid in bench.redis.keys("datafab:1:row:*") if bench.redis.hget(rid, "state") == "run"]
     return int(bench.redis.hget(rid, "by").split(":")[1])
+
+
+def test_what_a_batch_has_kept_goes_with_its_job(bench: Bench):
+    job = bench.start("waiting", n=3, delay=60)
+    bench.until_told(job, "look", 3)
+    until(lambda: bench.job(job).status == JobStatus.WAITING, 20)
+    assert bench.redis.keys(f"datafab:1:job:{job}:done:*")
+    assert jobs().end(job, JobStatus.CANCELLED)
+    assert not bench.redis.keys(f"datafab:1:job:{job}:done:*")
