@@ -42,7 +42,10 @@ def use(settings: Settings) -> None:
     _settings = settings
     flows.use(settings.config)
     app.conf.update(celeryconfig.configuration(settings))
-    app._after_fork()  # noqa: SLF001 - forgets the connections to the former broker; there is no public way
+    # There is no public way to forget the connections to the former broker, and the store of its results.
+    app._after_fork()  # noqa: SLF001
+    app._backend_cache = None  # noqa: SLF001
+    vars(app._local).pop("backend", None)  # noqa: SLF001
     _services.cache_clear()
     _ledger.cache_clear()
 
