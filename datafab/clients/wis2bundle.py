@@ -12,7 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
 from datafab.clients.fetch import Fetcher
@@ -111,7 +111,7 @@ class Wis2Bundle:
             reason = fetched.refusal.message if fetched.refusal else "nothing came"
             raise Fatal(reason, code=fetched.refusal.code if fetched.refusal else "empty", field=url)
         with store.open(fetched.sha256) as file:
-            files = _tables(Path(file.name), url) if source.archive else {"": file.read()}
+            files = _tables(file, url) if source.archive else {"": file.read()}
         for place in source.places:
             if place.endswith(".json"):
                 _check_schema(files[""], url)
@@ -121,7 +121,7 @@ class Wis2Bundle:
                 target.write_bytes(content)
 
 
-def _tables(archive: Path, url: str) -> dict[str, bytes]:
+def _tables(archive: BinaryIO, url: str) -> dict[str, bytes]:
     """Return an archive's tables by their names, whatever folders they stand in."""
     try:
         with zipfile.ZipFile(archive) as opened:
