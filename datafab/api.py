@@ -111,14 +111,19 @@ class JobHandle:
             raise JobFailed(job, by_items=ending == (job.status, job.error))
         return job
 
-    def through(self, told: Callable[[Job], None] = lambda _: None) -> Job:
+    def through(self, timeout: float | None = None, told: Callable[[Job], None] = lambda _: None) -> Job:
         """Wait until it has been through its stages, whatever became of its items: they may all have failed.
+
+        Args:
+            timeout: seconds; None: as long as it takes.
+            told: called with the job as it is.
 
         Raises:
             JobFailed: it failed as a whole, was parked or cancelled.
+            TimeoutError: it has not ended by then; it goes on.
         """
         try:
-            return self.wait(told=told)
+            return self.wait(timeout, told)
         except JobFailed as failed:
             if not failed.by_items:
                 raise

@@ -50,7 +50,7 @@ def _pass(scene: Scene, udata: Sandbox, expected: int) -> list[Job]:
     made = cluster.jobs().made_after(this.created, "source")
     if len(made) != expected:
         raise Fatal(f"{len(made)} files were enqueued, {expected} have changed", code="demo")
-    return [api.JobHandle(job.id).wait(timeout=LIMIT) for job in made]
+    return [api.JobHandle(job.id).through(timeout=LIMIT) for job in made]
 
 
 def _said(proxy: LinkProxy, url: str) -> str:
