@@ -37,7 +37,7 @@ def test_what_cannot_begin_ends_with_a_line_that_names_the_setting(command, envi
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"]} | environ,
         capture_output=True,
         text=True,
-        timeout=20,  # clients that have begun wait for half a minute
+        timeout=120,  # clients that have begun wait for half a minute
         check=False,
     )
     assert done.returncode == 1
