@@ -41,7 +41,8 @@ test: $(VENV)/.ready check ## Check the code and run all tests on real servers
 	@$(RUN)coverage combine --quiet
 	$(RUN)coverage report
 
-pythons: ## Run the unit tests and the demo on every other supported Python of this machine
+pythons: .venv/.ready ## Run the unit tests and the demo on every other supported Python of this machine
+	@tests/servers/install
 	@tests/servers/pythons "$(PYTHON)"
 
 check: $(VENV)/.ready ## Lint, types, layers
