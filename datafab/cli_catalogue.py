@@ -101,7 +101,7 @@ def history(source: str, as_json: bool) -> None:
         said = f"{_at(look.at)}  {look.status}  job {look.job}{f': {look.error}' if look.error else ''}"
         show.out.print(said, highlight=False, soft_wrap=True)
     if sources.facts(source).untold:
-        show.out.print("the catalogue was not told of the last look: see its job", highlight=False)
+        show.out.print("the last look has not reached the catalogue: see its job", highlight=False)
     show.out.print(f"next look: {_at(due) if due else 'when the catalogue says that it has changed'}", highlight=False)
 
 
