@@ -3,14 +3,12 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from datafab.domain import table
-from datafab.domain.sample import MAX_CELLS, SAMPLE_ROWS, WHOLE_ROWS, sample
 from datafab.domain.table import Kind, Layout
 from datafab.errors import Fatal
 
@@ -224,56 +222,3 @@ def test_names_are_unique_on_one_line_and_not_blank(header):
     names = table.names(header)
     assert len(set(names)) == len(header)
     assert all(name.isprintable() and name.strip() for name in names)
-
-
-def numbered(count, width=2):
-    return ((line, [str(line)] * width) for line in range(2, count + 2))
-
-
-@pytest.mark.parametrize("total", [0, 1, WHOLE_ROWS, WHOLE_ROWS + 1, 110_000, 115_000, 125_000])
-def test_rows_are_counted_and_sampled(total):
-    found = sample(numbered(total), ["a", "b"])
-    assert found.total == total
-    assert found.whole is (total <= WHOLE_ROWS)
-    assert len(found.rows) == (total if found.whole else SAMPLE_ROWS)
-
-
-def test_a_sample_is_fair_and_always_the_same():
-    chosen = [sorted(int(row[0]) for row in sample(numbered(50_000), ["a", "b"]).rows) for _ in range(2)]
-    assert chosen[0] == chosen[1]
-    tenths = [sum(1 for line in chosen[0] if low <= line < high) for low, high in pairwise(range(2, 50_003, 5000))]
-    assert len(set(chosen[0])) == SAMPLE_ROWS
-    assert all(140 < count < 260 for count in tenths), tenths
-
-
-def test_a_wide_table_gives_fewer_rows():
-    assert len(sample(numbered(3000, width=500), ["x"] * 500).rows) * 500 == MAX_CELLS
-
-
-def test_long_rows_do_not_pile_up():
-    text = "x" * 1024**2
-    found = sample(((line, ["1", text]) for line in range(2, 102)), ["a", "b"])
-    assert found.total == 100
-    assert not found.whole
-    assert sum(len(text) for _, text in found.rows) <= 9 * 1024**2
-
-
-def test_a_row_with_more_cells_than_the_header_is_named_by_its_line():
-    rows = [(2, ["1", "2", "", " "]), (3, ["1"]), (4, ["1", "2", "3"])]
-    with pytest.raises(Fatal, match="line 4 has 3 cells, the header 2") as failure:
-        sample(rows, ["a", "b"])
-    assert (failure.value.code, failure.value.field) == ("ragged", "line 4")
-
-
-def test_blank_cells_beyond_the_header_are_forgiven_and_short_rows_kept():
-    assert sample([(2, ["1", "2", "", " "]), (3, ["1"])], ["a", "b"]).rows == [["1", "2"], ["1"]]
-
-
-def test_columns_without_a_name_are_unused_until_something_stands_there():
-    assert sample([(2, ["", "1", "", ""]), (3, ["", "2", "x"])], ["", "a", "", ""]).unused == {0, 3}
-
-
-def test_progress_is_told():
-    heard: list[int] = []
-    sample(numbered(25_000), ["a", "b"], heard.append)
-    assert heard == [10_000, 20_000]
