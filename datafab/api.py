@@ -21,10 +21,10 @@ from datafab.clients.jobs import connect as redis_at
 from datafab.domain.document import Results
 from datafab.domain.job import Job, JobStatus, outcome
 from datafab.domain.payload import Counts, ItemError
-from datafab.domain.query import facets_named, sort_named
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.flows import find, localised
+from datafab.index.query import facets_named, sort_named
 from datafab.services import Services
 from datafab.settings import Settings, load
 from workers import cluster

@@ -14,14 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from datafab import show
+from datafab.analysis.day_order import ORDER_HELP, ORDERS, warnings
 from datafab.cli_job import as_json_option
-from datafab.clients.regularfile import open_regular
-from datafab.clients.store import Store
-from datafab.clients.workfolder import work_folder
-from datafab.domain.dayorder import ORDER_HELP, ORDERS, warnings
 from datafab.errors import Fatal
 from datafab.services import Services
 from datafab.settings import load
+from datafab.store.regularfile import open_regular
+from datafab.store.scratch import work_folder
+from datafab.store.store import Store
 
 Mode = Literal["exact", "sample"]
 #: Frequent values that the table shows of a column.

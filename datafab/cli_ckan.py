@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from datafab.analysis.day_order import ORDER_HELP, ORDERS
 from datafab.cli_job import as_json_option, inline_option, run
-from datafab.domain.dayorder import ORDER_HELP, ORDERS
 from datafab.errors import SettingError
 from datafab.settings import Settings, load
 

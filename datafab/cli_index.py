@@ -10,11 +10,11 @@ from rich.console import Console
 
 from datafab import api, rebuild, show
 from datafab.cli_job import SOME_FAILED
-from datafab.clients.index import open_index
-from datafab.clients.store import root_of
 from datafab.domain.document import Document
 from datafab.errors import Fatal, FlowError
+from datafab.index import open_index
 from datafab.services import Services
+from datafab.store.store import root_of
 from workers import cluster as cluster_app
 
 
@@ -36,8 +36,8 @@ def migrate(force: bool) -> None:
             found.ping()
             show.out.print("SQLite is up to date")
             return
-        from datafab.clients.index.elastic import ElasticIndex  # noqa: PLC0415 - takes a second to import
-        from datafab.clients.index.elastic_migration import migrate as migrated  # noqa: PLC0415 - as above
+        from datafab.index.elastic import ElasticIndex  # noqa: PLC0415 - takes a second to import
+        from datafab.index.elastic_migration import migrate as migrated  # noqa: PLC0415 - as above
 
         assert isinstance(found, ElasticIndex)
         with show.screen.status("migrating") as status:

@@ -12,7 +12,7 @@ from rich.text import Text
 from datafab import api, show
 from datafab.cli_job import as_json_option
 from datafab.domain.document import Count, Document, Highlight, Results
-from datafab.domain.query import MAX_REACH, Sort
+from datafab.index.query import MAX_REACH, Sort
 
 #: Columns of a document that are named: those that matched, then the first ones.
 COLUMNS = 8

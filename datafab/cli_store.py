@@ -9,9 +9,9 @@ import click
 from datafab import api, show
 from datafab.cli_job import as_json_option
 from datafab.clients.jobs import connect
-from datafab.clients.store import Store, root_of
 from datafab.errors import FlowError
 from datafab.prune import unnamed
+from datafab.store.store import Store, root_of
 from workers import cluster as cluster_app
 
 DAY = 24 * 3600

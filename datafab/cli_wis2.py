@@ -10,8 +10,6 @@ from rich.markup import escape
 
 from datafab import show
 from datafab.cli_job import as_json_option, run
-from datafab.clients.fetch import Fetcher
-from datafab.clients.refusal import shown
 from datafab.clients.wis2bundle import Wis2Bundle
 from datafab.clients.wis2record import judge
 from datafab.clients.wis2suite import Verdict, Wis2Suite
@@ -21,6 +19,8 @@ from datafab.domain.finding import Finding, errors
 from datafab.domain.notification_rules import check as check_message
 from datafab.domain.record_rules import is_record
 from datafab.errors import Fatal, NotFound
+from datafab.fetch.refusal import shown
+from datafab.fetch.session import Fetcher
 from datafab.settings import load
 
 NOT_DONE = 1

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datafab.clients.regularfile import read_regular
 from datafab.composition import Composer
 from datafab.domain.crontab import Cron
 from datafab.domain.tomllines import Lines
 from datafab.errors import SettingError
 from datafab.flow import Flow
+from datafab.store.regularfile import read_regular
 
 
 @dataclass(frozen=True, slots=True, order=True)

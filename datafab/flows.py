@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from datafab.clients.regularfile import read_regular
 from datafab.config import read
 from datafab.domain.condition import Condition, parse
 from datafab.errors import FlowError, NotFound
@@ -17,6 +16,7 @@ from datafab.services import Services
 from datafab.settings import load
 from datafab.stage import Stage
 from datafab.stages import STAGES, archive_plan, endpoints
+from datafab.store.regularfile import read_regular
 
 __all__ = ["FLOWS", "Flow", "asked", "begun", "check", "complete", "find", "flows", "later", "localised", "plan", "use"]
 

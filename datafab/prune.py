@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from datafab.clients.index import Index
-from datafab.clients.store import Store
+from datafab.index import Index
 from datafab.settings import PREFIX
+from datafab.store.store import Store
 
 #: At every place: what stands before a digest may look like a part of it.
 _DIGEST = re.compile(rb"(?=([0-9a-f]{64}))")

@@ -15,18 +15,18 @@ from dataclasses import dataclass
 from datetime import UTC
 from itertools import islice
 
-from datafab.clients.index import Index, Outcome
 from datafab.clients.jobs import RedisJobs
-from datafab.clients.store import root_of
 from datafab.domain.backoff import next_delay
 from datafab.domain.document import Document, analysis_name, filename
 from datafab.domain.fetchlog import FetchLog
 from datafab.domain.job import Job
 from datafab.domain.payload import CatalogueFacts, Item, ItemError, Status
 from datafab.errors import Fatal, Retriable
+from datafab.index import Index, Outcome
+from datafab.index.stages import document_of
 from datafab.services import Services
-from datafab.stages.index import document_of
 from datafab.stages.source import SourceParams
+from datafab.store.store import root_of
 
 #: Documents that are put at once, and how often what may pass is tried before all is given up.
 AT_ONCE, TRIES = 500, 6

@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING, Protocol
 
 from redis.exceptions import RedisError
 
+from datafab.analysis.day_order import Wish
 from datafab.clients.callback import Callback
 from datafab.clients.ckan import Ckan
 from datafab.clients.clock import Clock
 from datafab.clients.cors import Cors
 from datafab.clients.datagouv import Datagouv
 from datafab.clients.entrepot import Entrepot
-from datafab.clients.fetch import Fetcher
 from datafab.clients.gates import Gates, MemoryGates, RedisGates
-from datafab.clients.index import Index, index_file, open_index
-from datafab.clients.index.owner import Owner
 from datafab.clients.jobs import Jobs, RedisJobs, connect
 from datafab.clients.linkproxy import LinkProxy
 from datafab.clients.measures import Measures
 from datafab.clients.publications import Publications
 from datafab.clients.secrets import RedisSecrets, Secrets
 from datafab.clients.sources import Sources
-from datafab.clients.store import Store
 from datafab.clients.turns import Turns
 from datafab.clients.wis2suite import Wis2Suite
-from datafab.domain.dayorder import Wish
 from datafab.errors import DatafabError, SettingError
+from datafab.fetch.session import Fetcher
+from datafab.index import Index, index_file, open_index
+from datafab.index.owner import Owner
 from datafab.settings import Settings
+from datafab.store.store import Store
 
 if TYPE_CHECKING:
-    from datafab.clients.detective import Detective
+    from datafab.analysis import Detective
     from datafab.clients.mqtt import Mqtt
 
 
@@ -204,7 +204,7 @@ class Services:
     @cached_property
     def detective(self) -> Detective:
         """csv-detective. Imported only where it is used: it costs a second and 150 MB."""
-        from datafab.clients.detective import Detective  # noqa: PLC0415 - see above
+        from datafab.analysis import Detective  # noqa: PLC0415 - see above
 
         unpacked = UNPACKED * self.settings.max_bytes
         workbook, slab = self.settings.max_workbook_bytes, self.settings.analysis_slab_bytes

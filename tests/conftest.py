@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from datafab.clients.index import Index, open_index
+from datafab.index import Index, open_index
 from tests.servers.celery import until
 from tests.servers.elasticsearch import START, Elasticsearch, elasticsearch, missing
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.index import Index
 from datafab.domain.document import Column, Document
 from datafab.domain.payload import Status
-from datafab.domain.query import And, Everything, Exact, Facet, Node, Not, Or, Range, Sort, Words, depth, parse
-from datafab.domain.query_text import MAX_DEPTH, MAX_TERMS, QueryError, write
-from datafab.domain.searchable import Searchable
 from datafab.errors import FlowError
+from datafab.index import Index
+from datafab.index.query import And, Everything, Exact, Facet, Node, Not, Or, Range, Sort, Words, depth, parse
+from datafab.index.query_parser import MAX_DEPTH, MAX_TERMS, QueryError, write
+from datafab.index.searchable import Searchable
 
 
 def doc(number: int | str, title: str, **facts) -> Document:

@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from datafab.clients.regularfile import read_regular
-from datafab.domain.address import url_parts
 from datafab.errors import FlowError, NotFound
 from datafab.flows import find
 from datafab.services import Services
+from datafab.store.regularfile import read_regular
+from datafab.urls import url_parts
 
 #: How a parameter begins that names bytes in the store: made here and at the command line, not by callers.
 LISTED = "list:"

@@ -13,9 +13,9 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from datafab.clients.jobs import MAX_LINES
 from datafab.domain.job import JobStatus
-from datafab.domain.query import MAX_REACH, Sort, facets_named
 from datafab.errors import NotFound
 from datafab.flows import flows
+from datafab.index.query import MAX_REACH, Sort, facets_named
 from datafab.stages import STAGES
 from datafab.stages.checkurl import finding_name
 from webhook.body import M, body, refusal

@@ -11,12 +11,12 @@ from celery import Celery, signals
 
 import celeryconfig
 from datafab import flows, log
-from datafab.clients.files import a_day_ago
 from datafab.clients.jobs import RedisJobs
-from datafab.clients.workfolder import sweep_work
 from datafab.services import Services
 from datafab.settings import Settings, load
 from datafab.stages import STAGES
+from datafab.store.files import a_day_ago
+from datafab.store.scratch import sweep_work
 from workers import transport
 from workers.ledger import Ledger
 
@@ -105,7 +105,7 @@ def _add_schedules(**_: Any) -> None:
 def _import_before_fork(sender: Any = None, **_: Any) -> None:
     """Import csv-detective once, before children share it: it takes a second and 150 MB."""
     if "cpu" in sender.app.amqp.queues.consume_from:
-        import_module("datafab.clients.detective")
+        import_module("datafab.analysis")
 
 
 @signals.worker_init.connect

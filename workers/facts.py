@@ -6,11 +6,11 @@ from typing import Any
 
 from celery.worker.control import inspect_command
 
-from datafab.clients.index.owner import Host
-from datafab.clients.refusal import shown
 from datafab.domain.diagnosis import Worker
 from datafab.domain.payload import received
 from datafab.errors import FlowError
+from datafab.fetch.refusal import shown
+from datafab.index.owner import Host
 from datafab.version import __version__
 from workers.cluster import app, settings
 

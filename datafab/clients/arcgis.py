@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from datafab.clients.fetch import Get, Refused
-from datafab.clients.refusal import Refusal, bad_status, shown
 from datafab.domain.esri import feature
+from datafab.fetch.refusal import Refusal, bad_status, shown
+from datafab.fetch.session import Get, Refused
 
 #: Features asked for at once: no more than this, whatever a server allows; where it does not say, half of it.
 PAGE, UNSAID = 1000, 500

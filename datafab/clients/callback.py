@@ -10,8 +10,8 @@ import requests
 from requests.exceptions import RequestException
 
 from datafab.clients.ckan import allowed
-from datafab.clients.refusal import explain, shown
 from datafab.errors import Fatal, Retriable
+from datafab.fetch.refusal import explain, shown
 from datafab.settings import Settings
 
 #: Statuses that pass by themselves.

@@ -19,9 +19,9 @@ import requests
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from datafab.clients.refusal import explain, shown
 from datafab.domain.datapusher import root
 from datafab.errors import Fatal, Retriable
+from datafab.fetch.refusal import explain, shown
 from datafab.settings import Settings
 
 #: Bytes of an answer that are read: the longest is the data dictionary of a wide table.

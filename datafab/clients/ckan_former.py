@@ -25,9 +25,9 @@ from typing import Any, Literal
 
 from datafab.clients.ckan import Ckan, encoded
 from datafab.clients.ckan_rows import Sender
-from datafab.clients.store import Store
 from datafab.domain.payload import Value, received
 from datafab.errors import Fatal, Retriable
+from datafab.store.store import Store
 
 #: Rows that are asked for at first, and at most; and the bytes of an answer that the number of rows aims at.
 FIRST_PAGE, MAX_PAGE, PAGE_BYTES = 1000, 20_000, 4_000_000

@@ -17,9 +17,9 @@ from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
 
-from datafab.clients.store import Store
 from datafab.domain.collectioncsv import LOG, RESOURCE, Seen, joined, log_row, resource_dates, settled_before
 from datafab.errors import FlowError
+from datafab.store.store import Store
 
 #: Logs between two words about how far it is.
 EVERY = 500

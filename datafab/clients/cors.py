@@ -6,9 +6,9 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-from datafab.clients.rest import Rest
 from datafab.domain.extras import CORS_HEADERS
 from datafab.errors import Fatal, Retriable
+from datafab.fetch.json_api import Rest
 from datafab.settings import Settings
 
 #: Seconds for the whole answer.

@@ -7,11 +7,11 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from datafab.clients.refusal import shown
-from datafab.clients.rest import Rest
 from datafab.domain.catalogue import api_roots
 from datafab.domain.walk import Page
 from datafab.errors import Fatal, SettingError
+from datafab.fetch.json_api import Rest
+from datafab.fetch.refusal import shown
 from datafab.settings import Settings
 
 PAGE_SIZE = 100

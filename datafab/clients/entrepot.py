@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, Literal
 from urllib.parse import quote
 
 from datafab.clients.multipart import Multipart
-from datafab.clients.rest import Reply, Rest
 from datafab.clients.tokens import Tokens
 from datafab.errors import Fatal, Retriable, SettingError
+from datafab.fetch.json_api import Reply, Rest
 from datafab.settings import Settings
 
 #: Entries of a page.

@@ -6,9 +6,9 @@ import re
 from http import HTTPStatus
 from typing import Any
 
-from datafab.clients.rest import Reply, Rest
 from datafab.domain.linkproxy import LINK
 from datafab.errors import Fatal, SettingError
+from datafab.fetch.json_api import Reply, Rest
 from datafab.settings import Settings
 
 _LINK = re.compile(LINK)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from datafab.clients.fetch import Fetched, Transform
-from datafab.clients.peer import BUFFER, TooLarge
-from datafab.clients.refusal import Refusal, bad_status, empty, explain, shown
-from datafab.clients.regularfile import open_regular
-from datafab.clients.store import Store
+from datafab.fetch.connection import BUFFER, TooLarge
+from datafab.fetch.refusal import Refusal, bad_status, empty, explain, shown
+from datafab.fetch.session import Fetched, Transform
 from datafab.settings import Settings
+from datafab.store.regularfile import open_regular
+from datafab.store.store import Store
 
 #: What cannot be opened has the status that a server would answer with.
 _STATUS = {FileNotFoundError: HTTPStatus.NOT_FOUND, PermissionError: HTTPStatus.FORBIDDEN}

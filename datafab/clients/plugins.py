@@ -10,13 +10,13 @@ from pydantic import BaseModel
 
 from datafab.clients import sparql
 from datafab.clients.arcgis import Layer
-from datafab.clients.fetch import Get
-from datafab.clients.refusal import shown
 from datafab.clients.wfs import Features
 from datafab.domain.payload import CollectFacts
 from datafab.domain.plugin import ArcgisParameters, WfsParameters, parameters_of
 from datafab.domain.sparql import split
 from datafab.errors import Fatal
+from datafab.fetch.refusal import shown
+from datafab.fetch.session import Get
 
 #: Seconds in which the answer to a query must have come.
 QUERY = 120.0

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from datafab.clients.regularfile import read_regular
-from datafab.clients.store import Store
 from datafab.errors import FlowError
+from datafab.store.regularfile import read_regular
+from datafab.store.store import Store
 
 #: Bytes of a query: a longer one would fit into no request.
 LONGEST = 64 * 1024

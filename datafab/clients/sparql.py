@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from datafab.clients.fetch import Get, Refused
-from datafab.clients.refusal import Refusal, shown
 from datafab.domain.sparql import PREFIXES, table
+from datafab.fetch.refusal import Refusal, shown
+from datafab.fetch.session import Get, Refused
 
 #: Asked for by the protocol's own means: parameters such as ``format`` differ from service to service.
 ACCEPT = {"Accept": "application/sparql-results+json"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
-from datafab.clients.rest import Rest
 from datafab.errors import Fatal, SettingError
+from datafab.fetch.json_api import Rest
 from datafab.settings import Settings
 
 #: Part of its life after which a token is replaced.

@@ -11,8 +11,8 @@ from typing import Any
 import redis
 
 from datafab.clients.jobs import PREAMBLE
-from datafab.domain.address import url_parts
 from datafab.settings import PREFIX, Settings
+from datafab.urls import url_parts
 
 #: Longest rest that a server is granted, in seconds.
 LONGEST = 24 * 3600.0

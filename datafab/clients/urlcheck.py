@@ -6,19 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datafab.clients.fetch import Fetched, Fetcher, Session
 from datafab.clients.plugins import making
-from datafab.clients.refusal import Refusal, web_page
-from datafab.clients.store import Store
-from datafab.clients.workfolder import work_folder
 from datafab.domain.endpoint import endpoint_hash, unfetchable
-from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CollectFacts, ItemError
 from datafab.domain.plugin import made_type
 from datafab.domain.timestamp import stripped, stripped_wfs
 from datafab.domain.urlcheck import HEAD, Finding, Table, Try, objection, plugins_for
 from datafab.errors import Fatal
+from datafab.fetch.filename import filename, media_type
+from datafab.fetch.refusal import Refusal, web_page
+from datafab.fetch.session import Fetched, Fetcher, Session
 from datafab.settings import Settings
+from datafab.store.scratch import work_folder
+from datafab.store.store import Store
 
 #: Seconds for a whole answer, and between two parts of it: somebody waits.
 TOTAL, SILENCE = 120.0, 30.0

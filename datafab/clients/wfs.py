@@ -11,10 +11,10 @@ import hashlib
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from datafab.clients.fetch import Get, Refused
-from datafab.clients.refusal import Refusal, shown
 from datafab.domain.timestamp import stripped_wfs
 from datafab.domain.wfspage import Page, ServiceError, count, read_page
+from datafab.fetch.refusal import Refusal, shown
+from datafab.fetch.session import Get, Refused
 
 #: Parameters that are ours to set; all names count in any case.
 _OURS = frozenset({"startindex", "count", "maxfeatures", "resulttype", "request"})

@@ -15,10 +15,10 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
 
-from datafab.clients.fetch import Fetcher
-from datafab.clients.store import Store
 from datafab.clients.wis2suite import RECORDS, SCHEMA, TOPICS
 from datafab.errors import Fatal, FlowError
+from datafab.fetch.session import Fetcher
+from datafab.store.store import Store
 
 #: Unpacked bytes of an archive: that of the topics has 80,000.
 MAX_UNPACKED = 64 * 1024**2

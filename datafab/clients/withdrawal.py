@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from datafab.clients.index import Index
 from datafab.clients.sources import Sources
+from datafab.index import Index
 
 
 def withdraw(sources: Sources, index: Index, catalogue: str, names: Iterable[str], at: float) -> None:

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from datafab.domain.address import usable
 from datafab.domain.payload import Dataset
+from datafab.urls import usable
 
 #: Characters of a title, or of a publisher's name, that are kept.
 MAX_TITLE = 200

@@ -10,9 +10,9 @@ import re
 from datetime import datetime
 from typing import Protocol
 
-from datafab.domain.dayorder import both_ways
-from datafab.domain.moments import SURE, Moment, readings
-from datafab.domain.numerals import POINT, Style, styles
+from datafab.analysis.day_order import both_ways
+from datafab.analysis.moments import SURE, Moment, readings
+from datafab.analysis.numerals import POINT, Style, styles
 from datafab.domain.storetypes import MOMENTS, NUMBERS, Type, converted
 from datafab.errors import Fatal
 

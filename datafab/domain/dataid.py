@@ -8,7 +8,7 @@ import string
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from datafab.domain.address import url_parts
+from datafab.urls import url_parts
 
 #: characters of an address that its data_id shows; more of them go into the digest only
 MAX_SHOWN = 200

@@ -15,8 +15,8 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
-from datafab.domain.address import url_parts
 from datafab.domain.payload import Item, ItemError, Status, Value
+from datafab.urls import url_parts
 
 #: Names an analysis: the csv-detective that made it and the revision of what stands around it.
 #: Another version analyses every resource anew.

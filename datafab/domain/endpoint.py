@@ -12,9 +12,9 @@ from enum import StrEnum
 from io import StringIO
 from typing import Any
 
-from datafab.domain.address import usable
 from datafab.domain.payload import CollectFacts, Item, Status
 from datafab.errors import DatafabError, Fatal, FlowError
+from datafab.urls import usable
 
 #: Columns without which nothing can be collected; ``plugin``, ``parameters`` and ``end-date`` may be missing.
 REQUIRED = ("endpoint", "endpoint-url")

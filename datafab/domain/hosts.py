@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from typing import Any
 
-from datafab.domain.address import host_of
+from datafab.urls import host_of
 
 #: What says that a server cannot be reached, or does not answer, whatever it is asked for.
 SILENT = frozenset({"timeout", "connection_refused", "unreachable", "dns", "disconnected"})

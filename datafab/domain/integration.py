@@ -11,8 +11,8 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from datafab.domain.address import url_parts
 from datafab.errors import Fatal, FlowError
+from datafab.urls import url_parts
 
 #: "Recopie d'une archive livrée", the processing of archives.
 COPY = "12cdc646-3976-4f18-b273-f34fca37e2a6"

@@ -15,10 +15,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal
 
+from datafab.analysis.day_order import order_of
+from datafab.analysis.moments import moment, stored
+from datafab.analysis.numerals import Style, styles
 from datafab.domain.chosentypes import Chosen
-from datafab.domain.dayorder import order_of
-from datafab.domain.moments import moment, stored
-from datafab.domain.numerals import Style, styles
 from datafab.domain.payload import Value
 from datafab.domain.storetypes import MOMENTS, NUMBERS, Type, chosen, converted
 from datafab.errors import Fatal

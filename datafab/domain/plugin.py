@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from datafab.domain.address import url_parts
+from datafab.urls import url_parts
 
 P = TypeVar("P", bound=BaseModel)
 

@@ -13,8 +13,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NoReturn
 
-from datafab.domain.moments import clock, moment, stored
-from datafab.domain.numerals import POINT, Style, numeric
+from datafab.analysis.moments import clock, moment, stored
+from datafab.analysis.numerals import POINT, Style, numeric
 from datafab.errors import Fatal
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl
 
-from datafab.domain.address import url_parts
 from datafab.domain.payload import ItemError, Value
+from datafab.urls import url_parts
 
 #: First bytes that are looked at.
 HEAD = 64 * 1024

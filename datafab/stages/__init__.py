@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datafab.analysis import stages as analyse
+from datafab.index import stages as index
 from datafab.stage import Stage
 from datafab.stages import (
     again,
-    analyse,
     archive,
     archive_deliver,
     archive_plan,
@@ -18,7 +19,6 @@ from datafab.stages import (
     collection,
     datastore,
     endpoints,
-    index,
     publish,
     push,
     source,

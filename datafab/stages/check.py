@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import PurePosixPath
 
-from datafab.clients.fetch import Fetched
-from datafab.clients.refusal import shown
 from datafab.clients.sourcejobs import enqueue
 from datafab.clients.sources import Facts, address
-from datafab.domain.address import url_parts
 from datafab.domain.backoff import retry_after
 from datafab.domain.catalogue import direct, fetchable, same
-from datafab.domain.filename import filename, media_type
 from datafab.domain.linkproxy import Check, Download, Outcome, downloads, parts_of, rank
 from datafab.domain.payload import CatalogueFacts, Item, Status
 from datafab.errors import Fatal, Retriable, Skippable, Wait
+from datafab.fetch.filename import filename, media_type
+from datafab.fetch.refusal import shown
+from datafab.fetch.session import Fetched
 from datafab.stage import Context, Stage
+from datafab.urls import url_parts
 
 #: Seconds until link-proxy is asked for the first time, the factor by which the next waits grow, and the longest.
 FIRST, FACTOR, LONGEST = 2.0, 2.0, 600.0

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from datafab.clients.collectioncsv import save_csv as save
 from datafab.clients.jobs import RedisJobs
-from datafab.clients.store import root_of
 from datafab.domain.payload import Item
 from datafab.errors import Fatal, FlowError
 from datafab.stage import Context, Stage
+from datafab.store.store import root_of
 
 
 def ended_collect(ctx: Context) -> Iterator[Item]:

@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from datafab.analysis.day_order import Wish, preferred, settled, warnings, wish
+from datafab.analysis.tablefile import CellsFile, Table, TableFile
 from datafab.clients.ckan import Ckan
 from datafab.clients.ckan_former import Former, Head
 from datafab.clients.ckan_rows import LONG, Sender, Trial
-from datafab.clients.tablefile import CellsFile, Table, TableFile
 from datafab.domain.chosentypes import Chosen
-from datafab.domain.dayorder import Wish, preferred, settled, warnings, wish
 from datafab.domain.document import analysis_name
 from datafab.domain.loadtypes import Guess, Known, Plan, choices, guess, known, plan
 from datafab.domain.payload import CkanFacts, Item

@@ -9,8 +9,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from datafab.clients.queryfile import Queries
-from datafab.clients.regularfile import read_regular
-from datafab.clients.store import root_of
 from datafab.domain.batching import by_host
 from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, settled
 from datafab.domain.payload import Item, Status
@@ -18,6 +16,8 @@ from datafab.domain.sparql import split
 from datafab.errors import FlowError
 from datafab.services import Services
 from datafab.stage import Context, Stage
+from datafab.store.regularfile import read_regular
+from datafab.store.store import root_of
 
 
 def endpoints(ctx: Context) -> Iterator[Item]:

@@ -23,21 +23,21 @@ from collections.abc import Iterator
 from hmac import compare_digest
 from typing import Any
 
-from datafab.clients.fetch import Fetched
 from datafab.clients.publications import Claim
-from datafab.clients.refusal import shown
 from datafab.clients.wis2record import MAX_RECORD, judge_file
 from datafab.domain import notification as wnm
 from datafab.domain import strictjson
 from datafab.domain.dataid import address_digest, data_id, former
 from datafab.domain.event import HASHLIB, Checksum, assets, envelope, geometry, multihash, times
-from datafab.domain.filename import filename, media_type
 from datafab.domain.finding import Finding, errors
 from datafab.domain.notification import Frozen, Subject
 from datafab.domain.notification_rules import check
 from datafab.domain.payload import Item, Status, Wis2Facts
 from datafab.domain.topic import check_topic, is_metadata
 from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable
+from datafab.fetch.filename import filename, media_type
+from datafab.fetch.refusal import shown
+from datafab.fetch.session import Fetched
 from datafab.stage import Context, Stage
 
 

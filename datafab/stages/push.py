@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from datafab.analysis.day_order import wish
 from datafab.clients.ckan import allowed
 from datafab.clients.ckan_former import Former
-from datafab.clients.fetch import Transform
-from datafab.clients.refusal import shown
-from datafab.domain.address import url_parts
 from datafab.domain.datapusher import wanted
-from datafab.domain.dayorder import wish
-from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CkanFacts, Item, Status
 from datafab.errors import Fatal, FlowError, Skippable, Wait
+from datafab.fetch.filename import filename, media_type
+from datafab.fetch.refusal import shown
+from datafab.fetch.session import Transform
 from datafab.stage import Context, Stage
+from datafab.urls import url_parts
 
 #: Seconds between two looks at a resource that another job is loading.
 BUSY = 2.0

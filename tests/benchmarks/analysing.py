@@ -71,8 +71,8 @@ def _theirs(path: Path) -> Any:
 
 
 def _reading(path: Path) -> Any:
-    from datafab.clients.detective.detective import _text  # noqa: PLC0415 - as above
-    from datafab.clients.textfile import TextFile  # noqa: PLC0415
+    from datafab.analysis.detective import _text  # noqa: PLC0415 - as above
+    from datafab.analysis.textfile import TextFile  # noqa: PLC0415
 
     def run() -> None:
         text = _text(TextFile(path=path, max_unpacked=10**12, check=lambda: None))
@@ -84,7 +84,7 @@ def _reading(path: Path) -> Any:
 
 def main(way: str, path: Path) -> None:
     """Run one way and print what it took."""
-    from datafab.clients.detective import Detective  # noqa: PLC0415 - what is imported is not measured
+    from datafab.analysis import Detective  # noqa: PLC0415 - what is imported is not measured
 
     match way:
         case "csv-detective":

@@ -11,10 +11,10 @@ from typing import Any
 
 from elasticsearch.helpers import streaming_bulk
 
-from datafab.clients.index import Outcome, open_index
-from datafab.clients.index.elastic import MAX_REQUEST, ElasticIndex
-from datafab.clients.index.elastic_mapping import action
 from datafab.domain.document import Document
+from datafab.index import Outcome, open_index
+from datafab.index.elastic import MAX_REQUEST, ElasticIndex
+from datafab.index.elastic_mapping import action
 from tests.benchmarks.searching import documents
 
 

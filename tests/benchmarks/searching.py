@@ -14,13 +14,13 @@ from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
-from datafab.clients.index import Index, open_index
-from datafab.clients.index.elastic import ElasticIndex
-from datafab.clients.index.sqlite import SqliteIndex
-from datafab.clients.index.sqlite_query import token
 from datafab.domain.document import Column, Document
 from datafab.domain.payload import Status
-from datafab.domain.query import Facet
+from datafab.index import Index, open_index
+from datafab.index.elastic import ElasticIndex
+from datafab.index.query import Facet
+from datafab.index.sqlite import SqliteIndex
+from datafab.index.sqlite_query import token
 
 #: Syllables of words of titles and columns; no word is a plural, or an operator.
 SYLLABLES = [first + vowel for first in "bcdfghjklmnpqrtvz" for vowel in "aeiou"]

@@ -13,8 +13,8 @@ import pytest
 from datafab.clients.ckan import Ckan
 from datafab.clients.ckan_former import Former, Head
 from datafab.clients.memory_jobs import MemoryJobs
-from datafab.clients.store import Store
 from datafab.settings import load
+from datafab.store.store import Store
 from tests.integration.test_ckan import Push, Site, site
 from tests.servers import http
 from tests.servers.proxy import Fault, Front, proxy

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from datafab.domain.moments import moment, readings, stored
-from datafab.domain.numerals import numeric
+from datafab.analysis.moments import moment, readings, stored
+from datafab.analysis.numerals import numeric
 from datafab.errors import FlowError
 from tests.integration.test_ckan import Push, Site
 from tests.servers import http

@@ -9,9 +9,9 @@ import pytest
 
 import datafab as package
 from datafab import api
-from datafab.clients.index import Index
 from datafab.embedded import Cluster
 from datafab.errors import FlowError, NotFound
+from datafab.index import Index
 from datafab.sandbox.portal import FILES
 from datafab.services import Services
 from tests.integration.conftest import Run, printed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.clients.index import open_index
+from datafab.index import open_index
 from datafab.settings import Settings
 from tests.integration.conftest import Run, printed
 from tests.searches import TOWNS

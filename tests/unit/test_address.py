@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.domain.address import host_of, usable
 from datafab.domain.batching import by_host
 from datafab.domain.catalogue import direct
 from datafab.domain.document import document
-from datafab.domain.filename import filename
 from datafab.domain.hosts import ENOUGH, Hosts
 from datafab.domain.payload import Item
 from datafab.domain.plugin import made_type
 from datafab.domain.urlcheck import plugins_for
+from datafab.fetch.filename import filename
+from datafab.urls import host_of, usable
 
 UNUSABLE = ["https://[council].gov.uk/x", "http://[::1/x", "http://ex℀mple.com/"]
 

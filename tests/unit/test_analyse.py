@@ -6,14 +6,15 @@ import json
 
 import pytest
 
+from datafab.analysis import stages as analyse
 from datafab.clients.memory_jobs import MemoryJobs
-from datafab.clients.store import Store
 from datafab.domain.document import VERSION, analysis_name
 from datafab.domain.payload import Batch, Item, Status
+from datafab.index import stages as index
 from datafab.runner import Attempt, run_stage
 from datafab.services import Services
 from datafab.settings import load
-from datafab.stages import analyse, index
+from datafab.store.store import Store
 
 (STAGE,) = analyse.STAGES
 TABLE = b"siret;commune\n73282932000074;Lyon\n35600000000048;Privas\n"

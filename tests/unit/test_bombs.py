@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datafab.clients.detective.detective import Detective
-from datafab.clients.detective.refusals import LOOKING, refusals
+from datafab.analysis.detective import Detective
+from datafab.analysis.refusals import LOOKING, refusals
 from datafab.errors import Fatal
 
 

@@ -15,7 +15,6 @@ import pytest
 from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from datafab.clients import rest
 from datafab.clients.datagouv import Datagouv
 from datafab.clients.linkproxy import LinkProxy
 from datafab.clients.memory_jobs import MemoryJobs
@@ -24,6 +23,7 @@ from datafab.domain.catalogue import moment, resources
 from datafab.domain.linkproxy import Check, Outcome, downloads
 from datafab.domain.walk import Walk
 from datafab.errors import DatafabError, Fatal, Retriable, SettingError
+from datafab.fetch import json_api as rest
 from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue
 from datafab.sandbox.catalogue_routes import app_of

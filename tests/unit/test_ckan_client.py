@@ -9,13 +9,13 @@ import pytest
 
 from datafab.clients.callback import Callback
 from datafab.clients.ckan import Ckan, allowed
-from datafab.clients.fetch import Fetcher
-from datafab.clients.store import Store
 from datafab.domain.datapusher import root
 from datafab.domain.payload import MAX_MESSAGE, Batch, CkanFacts, Item
 from datafab.errors import DatafabError, Fatal, Retriable
+from datafab.fetch.session import Fetcher
 from datafab.sandbox.ckan import Sandbox, ckan
 from datafab.settings import load
+from datafab.store.store import Store
 from tests.servers.http import Answer, Site, redirect
 
 KEY = "planted-key"

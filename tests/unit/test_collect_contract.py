@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from datafab.clients.collectioncsv import save_csv
-from datafab.clients.store import Store
 from datafab.domain.collectioncsv import LOG
 from datafab.domain.endpoint import endpoint_hash
 from datafab.domain.payload import Status
+from datafab.store.store import Store
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site
 from tests.servers.wfs import Wfs

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datafab.clients.collectioncsv import Saved, save_csv
-from datafab.clients.store import Store
 from datafab.domain.collectioncsv import LOG, RESOURCE, Seen, log_row, resource_dates, settled_before
 from datafab.domain.endpoint import endpoint_hash
 from datafab.errors import FlowError
+from datafab.store.store import Store
 
 CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "collect"
 TODAY = date(2026, 11, 20)

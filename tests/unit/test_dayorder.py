@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from datafab.clients.detective import Detective
-from datafab.domain.dayorder import FREE, Wish, settled, warnings, wish
+from datafab.analysis import Detective
+from datafab.analysis.day_order import FREE, Wish, settled, warnings, wish
 from datafab.domain.loadtypes import known, plan
 from datafab.errors import FlowError
 

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datafab.clients.detective import Detective
-from datafab.clients.tablefile import TableFile
+from datafab.analysis import Detective
+from datafab.analysis.dialect import MAX_CELL
+from datafab.analysis.tablefile import TableFile
 from datafab.domain.document import VERSION
-from datafab.domain.table import MAX_CELL
 from datafab.errors import Fatal, Lost
 
 TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "tables"
@@ -492,7 +492,7 @@ def test_the_import_leaves_logging_and_output_alone():
     script = """
 import logging
 before = (logging.root.level, list(logging.root.handlers), logging.getLevelName(30), logging.getLevelName(50))
-import datafab.clients.detective
+import datafab.analysis
 after = (logging.root.level, list(logging.root.handlers), logging.getLevelName(30), logging.getLevelName(50))
 assert before == after, (before, after)
 """

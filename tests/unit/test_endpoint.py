@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from datafab.domain.endpoint import FetchStatus, decided, endpoint_hash, expired, read_rows, unfetchable
 from datafab.domain.fetchlog import FetchLog, log_name
-from datafab.domain.filename import filename, media_type
 from datafab.domain.payload import CollectFacts, Item
 from datafab.domain.timestamp import LONGEST, stripped, stripped_wfs
 from datafab.errors import FlowError
+from datafab.fetch.filename import filename, media_type
 
 URL = "https://données.example/é?q=1"
 KEY = hashlib.sha256(URL.encode()).hexdigest()

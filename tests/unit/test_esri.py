@@ -7,11 +7,11 @@ import json
 import pytest
 
 from datafab.clients.arcgis import Layer as Reader
-from datafab.clients.fetch import Fetcher
-from datafab.clients.store import Store
 from datafab.domain.esri import feature, geometry
 from datafab.domain.plugin import ArcgisParameters, parameters_of
+from datafab.fetch.session import Fetcher
 from datafab.settings import Settings
+from datafab.store.store import Store
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site
 

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from datafab.clients.fetch import Fetched, Fetcher
-from datafab.clients.peer import Leash, Leashed, PrivateAddress, permitted
-from datafab.clients.refusal import shown
-from datafab.clients.store import Store
 from datafab.errors import FlowError, SettingError
+from datafab.fetch.connection import Leash, Leashed, PrivateAddress, permitted
+from datafab.fetch.refusal import shown
+from datafab.fetch.session import Fetched, Fetcher
 from datafab.settings import Settings
+from datafab.store.store import Store
 from tests.servers.http import Answer, Site, redirect
 
 CSV = "id;commune\n1;Évreux\n".encode()
@@ -453,7 +453,7 @@ class TestProxy:
     def test_the_environment_has_none(self, site, store, tmp_path):
         site.answers["/a.csv"] = Answer(CSV)
         script = (
-            "from datafab.clients.fetch import Fetcher; from datafab.clients.store import Store;"
+            "from datafab.fetch.session import Fetcher; from datafab.store.store import Store;"
             "from datafab.settings import Settings;"
             f"f = Fetcher(Settings()).fetch({site.url('/a.csv')!r}, Store({str(tmp_path / 'other')!r}));"
             "print(f.sha256)"

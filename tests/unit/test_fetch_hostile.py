@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from datafab.clients import resolver
-from datafab.clients.fetch import Fetched, Fetcher
-from datafab.clients.refusal import Refusal
-from datafab.clients.store import Store
-from datafab.domain.certificate import last_day
+from datafab.fetch import resolver
+from datafab.fetch.certificate import last_day
+from datafab.fetch.refusal import Refusal
+from datafab.fetch.session import Fetched, Fetcher
 from datafab.settings import Settings
+from datafab.store.store import Store
 from tests.servers.http import Answer, Site
 from tests.unit.test_fetch import CSV, fetch, leftovers
 

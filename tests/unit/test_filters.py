@@ -12,9 +12,9 @@ from csv_detective.format import FormatsManager
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.detective import dates
-from datafab.clients.detective.filters import FILTERS
-from datafab.clients.detective.formats import FORMATS, label_scores
+from datafab.analysis import dates
+from datafab.analysis.csv_detective import FORMATS, label_scores
+from datafab.analysis.filters import FILTERS
 
 TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "tables"
 THEIRS = FormatsManager().formats

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.detective import Detective
-from datafab.clients.tablefile import TableFile
-from datafab.domain import table
-from datafab.domain.cellkind import CellKind, kind_of, kind_of_column
-from datafab.domain.header import header
+from datafab.analysis import Detective
+from datafab.analysis import dialect as table
+from datafab.analysis.cell_kind import CellKind, kind_of, kind_of_column
+from datafab.analysis.header import header
+from datafab.analysis.tablefile import TableFile
 
 #: Lines are separated by ``|`` here; a pipe is no separator of these.
 ONE_COLUMN = {

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from datafab.domain.document import Column, Document
-from datafab.domain.highlight import MAX_SHOWN, highlights
-from datafab.domain.query import parse
+from datafab.index.highlight import MAX_SHOWN, highlights
+from datafab.index.query import parse
 from tests.searches import doc
 
 

@@ -11,16 +11,16 @@ from contextlib import closing
 
 import pytest
 
-from datafab.clients.index import Outcome, open_index
 from datafab.clients.memory_jobs import MemoryJobs
-from datafab.clients.store import Store
 from datafab.domain.document import VERSION, Column, Document, analysis_name, document, document_id, filename
 from datafab.domain.payload import Batch, CatalogueFacts, Dataset, Item, ItemError, Status
 from datafab.errors import FlowError, Retriable, SettingError, Wait
+from datafab.index import Outcome, open_index
+from datafab.index.stages import STAGES
 from datafab.runner import Attempt, run_stage
 from datafab.services import Services
 from datafab.settings import load
-from datafab.stages.index import STAGES
+from datafab.store.store import Store
 
 (STAGE,) = STAGES
 SHA = "a" * 64
@@ -141,7 +141,7 @@ def test_an_index_that_is_away_may_come_back(tmp_path):
 
 WRITER = """
 import sys
-from datafab.clients.index import open_index
+from datafab.index import open_index
 from datafab.domain.document import Document
 index = open_index(sys.argv[1])
 print("ready", flush=True)

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from datafab.clients.index import Outcome, open_index
 from datafab.domain.document import MAX_COLUMNS, Column, Document, document_id
 from datafab.domain.payload import ItemError
+from datafab.index import Outcome, open_index
 
 
 @pytest.fixture(params=["sqlite", "elastic"])

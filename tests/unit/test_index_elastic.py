@@ -15,18 +15,18 @@ from elastic_transport import ApiResponseMeta, ConnectionTimeout, HttpHeaders, N
 from elastic_transport import ConnectionError as NoConnection
 from elasticsearch import ApiError
 
-from datafab.clients.index import Outcome, open_index
-from datafab.clients.index.elastic_errors import failure, outcome
-from datafab.clients.index.elastic_making import PAGE
-from datafab.clients.index.elastic_mapping import VIEWS, entry, read, template
 from datafab.clients.memory_jobs import MemoryJobs
 from datafab.domain.document import Column, Document
 from datafab.domain.payload import Batch, Item, Status
 from datafab.errors import Fatal, FlowError, Retriable, SettingError
+from datafab.index import Outcome, open_index
+from datafab.index.elastic_errors import failure, outcome
+from datafab.index.elastic_indices import PAGE
+from datafab.index.elastic_mapping import VIEWS, entry, read, template
+from datafab.index.stages import STAGES
 from datafab.runner import Attempt, run_stage
 from datafab.services import Services
 from datafab.settings import load
-from datafab.stages.index import STAGES
 
 AT = "http://host:9200/name"
 

@@ -7,10 +7,10 @@ from threading import Event
 
 import pytest
 
-from datafab.clients.index import Outcome
-from datafab.clients.index.elastic_migration import migrate
 from datafab.domain.document import Document
 from datafab.errors import FlowError, Retriable
+from datafab.index import Outcome
+from datafab.index.elastic_migration import migrate
 
 MANY = 2500
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.clients.detective.jsonrows import rows
+from datafab.analysis.json_parser import rows
 from datafab.errors import Fatal
 
 POINT = {"type": "Point", "coordinates": [4.8, 45.7]}

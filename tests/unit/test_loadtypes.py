@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.detective import Detective
-from datafab.clients.tablefile import CellsFile, TableFile
+from datafab.analysis import Detective
+from datafab.analysis.tablefile import CellsFile, TableFile
 from datafab.domain.loadtypes import MAX_FIELDS, MAX_NAME, choices, field_ids, guess, known, plan
 from datafab.domain.storetypes import Type
 from datafab.errors import Fatal

@@ -11,13 +11,13 @@ import pytest
 
 from datafab.clients.localfile import is_file, read_file
 from datafab.clients.memory_jobs import MemoryJobs
-from datafab.clients.store import Store
 from datafab.domain.endpoint import endpoint_hash
 from datafab.domain.payload import Batch, Status
 from datafab.runner import Attempt, expand, run_stage
 from datafab.services import Services
 from datafab.settings import Settings
 from datafab.stages import STAGES
+from datafab.store.store import Store
 
 HEADERS = {"User-Agent": "ours"}
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datafab.clients.detective import Detective
-from datafab.clients.detective.strides import ROWS, strides
-from datafab.clients.tablefile import CellsFile
+from datafab.analysis import Detective
+from datafab.analysis.parquet_chunks import ROWS, strides
+from datafab.analysis.tablefile import CellsFile
 from datafab.domain.loadtypes import known, plan
 from datafab.errors import Fatal
 
@@ -98,8 +98,8 @@ def test_a_typed_table_keeps_as_texts_what_its_type_has_no_place_for(tmp_path: P
     (tmp_path / "table").write_text("\n".join(["jour", *rows]))
     assert typed(Detective(), tmp_path / "table", "jour")[0] == "date32[day]"
     # No way of writing is known of which csv-detective reads more than pyarrow and Python do together.
-    monkeypatch.setattr("datafab.clients.detective.typed.pc.strptime", nothing)
-    monkeypatch.setattr("datafab.clients.detective.typed.parse_date", nothing)
+    monkeypatch.setattr("datafab.analysis.parquet_writer.pc.strptime", nothing)
+    monkeypatch.setattr("datafab.analysis.parquet_writer.parse_date", nothing)
     assert typed(Detective(), tmp_path / "table", "jour") == ("string", rows)
 
 
@@ -118,7 +118,7 @@ BOMBS: dict[str, tuple[Callable[[], pa.Array], bool]] = {
 READ = """
 import os, resource, sys, warnings
 from pathlib import Path
-from datafab.clients.detective import Detective
+from datafab.analysis import Detective
 from datafab.errors import Fatal
 
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -172,7 +172,7 @@ def test_a_row_that_is_larger_than_a_table_may_be_is_not_read(tmp_path: Path):
 DAMAGED = """
 import sys
 from pathlib import Path
-from datafab.clients.detective.parquet import parquet_table
+from datafab.analysis.parquet import parquet_table
 from datafab.errors import Fatal
 
 path, whole = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes()

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.domain.folding import fold, key, words, written
 from datafab.domain.payload import Status
-from datafab.domain.query import (
+from datafab.errors import FlowError
+from datafab.index.folding import fold, key, words, written
+from datafab.index.query import (
     FIELDS,
     Everything,
     Exact,
@@ -30,9 +31,8 @@ from datafab.domain.query import (
     sort_named,
     wanted,
 )
-from datafab.domain.query_text import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, QueryError, write
-from datafab.domain.query_values import MAX_NUMBER
-from datafab.errors import FlowError
+from datafab.index.query_parser import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, QueryError, write
+from datafab.index.query_values import MAX_NUMBER
 
 
 def word(*found: str, field: str | None = None) -> Words:

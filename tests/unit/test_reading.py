@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.detective import Detective
-from datafab.clients.detective.detective import _text
-from datafab.clients.detective.distinct import Distinct, Rows
-from datafab.clients.detective.formats import MISSING
-from datafab.clients.detective.landing import IN_MEMORY, Landed, land, sample, schema
-from datafab.clients.detective.reading import Unlike
-from datafab.clients.textfile import TextFile
+from datafab.analysis import Detective
+from datafab.analysis.csv_detective import MISSING
+from datafab.analysis.detective import _text
+from datafab.analysis.distinct import Distinct, Rows
+from datafab.analysis.spool import IN_MEMORY, Landed, land, sample, schema
+from datafab.analysis.text import Unlike
+from datafab.analysis.textfile import TextFile
 from datafab.errors import Fatal
 
 CELL = st.text(st.sampled_from("ab1é;,\"'\t|: \n\r-"), max_size=6)

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli import main
-from datafab.clients.regularfile import NotRegular, read_regular
-from datafab.clients.store import Store
 from datafab.errors import DatafabError, FlowError, Lost
 from datafab.flows import localised
 from datafab.services import Services
 from datafab.settings import load
+from datafab.store.regularfile import NotRegular, read_regular
+from datafab.store.store import Store
 
 KINDS = {
     "/dev/zero": "is a device",

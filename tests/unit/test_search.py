@@ -4,9 +4,9 @@ import sqlite3
 
 import pytest
 
-from datafab.clients.index import open_index
 from datafab.domain.document import Document
 from datafab.errors import FlowError
+from datafab.index import open_index
 from tests.searches import TOWNS, SearchContract, sources
 
 

@@ -10,9 +10,9 @@ import openpyxl
 import pytest
 from pandas import DataFrame
 
-from datafab.clients.detective import Detective
-from datafab.clients.detective.workbooks import workbook
-from datafab.domain.table import Kind
+from datafab.analysis import Detective
+from datafab.analysis.dialect import Kind
+from datafab.analysis.workbook import workbook
 
 
 def xlsx(table: list[list[object]]) -> bytes:

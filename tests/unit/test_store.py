@@ -18,15 +18,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.bucket import PART
 from datafab.clients.collectioncsv import save_csv
 from datafab.clients.memory_jobs import MemoryJobs
-from datafab.clients.store import IN_MEMORY, Store
 from datafab.domain.endpoint import endpoint_hash
 from datafab.domain.payload import Batch, Status
 from datafab.errors import Fatal, FlowError, SettingError, Wait
 from datafab.runner import Attempt, expand, run_stage
 from datafab.services import Services
+from datafab.store.bucket import PART
+from datafab.store.store import IN_MEMORY, Store
 from tests.servers.http import Answer, Site
 from tests.servers.moto import KEYS, Moto
 from tests.unit.test_collect import COLLECT, SOURCE, Collection, row
@@ -319,7 +319,7 @@ def test_a_file_that_is_written_piece_by_piece_is_there_when_it_is_whole(store):
 #: Writes half a file, says so, and waits.
 HALF = """
 import sys, time
-from datafab.clients.store import Store
+from datafab.store.store import Store
 with Store(sys.argv[1]).writing("log.csv") as file:
     file.write(b"half")
     file.flush()

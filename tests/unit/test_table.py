@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.domain import table
-from datafab.domain.table import Kind, Layout
+from datafab.analysis import dialect as table
+from datafab.analysis.dialect import Kind, Layout
 from datafab.errors import Fatal
 
 FRENCH = "département;région\nArdèche;Rhône-Alpes\nÎle-d'Yeu;œuvre à 3 €\n"

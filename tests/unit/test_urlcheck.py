@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.detective import Detective
+from datafab.analysis import Detective
 from datafab.clients.urlcheck import UrlCheck
 from datafab.domain.urlcheck import objection, plugins_for, root
 from datafab.settings import Settings

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.clients.fetch import Fetcher
-from datafab.clients.store import Store
 from datafab.clients.wfs import Features
 from datafab.domain.endpoint import endpoint_hash
 from datafab.domain.plugin import GEOJSON, GML, made_type
 from datafab.domain.wfspage import ServiceError, count, read_page
+from datafab.fetch.session import Fetcher
 from datafab.settings import Settings
+from datafab.store.store import Store
 from tests.servers.http import Answer, Site
 from tests.servers.wfs import Wfs
 
@@ -171,7 +171,7 @@ class TestRefused:
         assert got.refusal.message.endswith("the layer has 10 features, and 7 came")
 
     def test_a_page_that_does_not_fit_into_memory(self, read, monkeypatch):
-        monkeypatch.setattr("datafab.clients.fetch.PAGE", 3000)
+        monkeypatch.setattr("datafab.fetch.session.PAGE", 3000)
         got, _ = read(Wfs(100), 100)
         assert (got.refusal.code, got.refusal.exception) == ("too_large", "TooLarge")
         assert "ask for smaller ones" in got.refusal.message

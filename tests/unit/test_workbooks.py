@@ -17,12 +17,13 @@ from openpyxl.chart import BarChart, Reference
 from openpyxl.styles import Font
 from pandas import DataFrame
 
+from datafab.analysis import ods_size as odssize
+from datafab.analysis import xlsx_size as xlsxsize
+from datafab.analysis.detective import Detective
+from datafab.analysis.dialect import Kind
+from datafab.analysis.workbook import workbook
+from datafab.analysis.xlsx_size import COLUMNS, ROWS
 from datafab.cli import main
-from datafab.clients.detective import odssize, xlsxsize
-from datafab.clients.detective.detective import Detective
-from datafab.clients.detective.workbooks import workbook
-from datafab.clients.detective.xlsxsize import COLUMNS, ROWS
-from datafab.domain.table import Kind
 from datafab.errors import Fatal
 
 HEADER = '<row r="1"><c t="inlineStr"><is><t>a</t></is></c><c t="inlineStr"><is><t>b</t></is></c></row>'

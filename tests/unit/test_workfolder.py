@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.detective import Detective
-from datafab.clients.files import sweep_paths
-from datafab.clients.store import Store
-from datafab.clients.workfolder import PREFIX, sweep_work, work_folder
+from datafab.analysis import Detective
+from datafab.store.files import sweep_paths
+from datafab.store.scratch import PREFIX, sweep_work, work_folder
+from datafab.store.store import Store
 
 KILLED = """
 import time
 from pathlib import Path
-from datafab.clients.workfolder import work_folder
+from datafab.store.scratch import work_folder
 with work_folder() as folder:
     Path(folder, "resource").mkdir()
     Path(folder, "resource", "half").write_text("half")

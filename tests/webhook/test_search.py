@@ -6,9 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.index import Index, open_index
 from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.query import FIELDS
+from datafab.index import Index, open_index
+from datafab.index.query import FIELDS
 from datafab.services import Services
 from datafab.settings import load
 from tests.searches import TOWNS

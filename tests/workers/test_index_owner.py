@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.index.owner import Host, Owner
 from datafab.clients.jobs import connect
 from datafab.errors import FlowError
+from datafab.index.owner import Host, Owner
 from datafab.services import Services
 from datafab.settings import load
 

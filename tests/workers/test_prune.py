@@ -8,14 +8,14 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli import main
-from datafab.clients.index import open_index
 from datafab.clients.jobs import connect
 from datafab.clients.sources import Look, Sources
-from datafab.clients.store import Store
 from datafab.domain.document import Document, analysis_name
 from datafab.domain.payload import Status
+from datafab.index import open_index
 from datafab.prune import unnamed
 from datafab.settings import load
+from datafab.store.store import Store
 from tests.servers.redis import RedisServer
 from workers import canvas
 from workers.cluster import use

@@ -12,14 +12,14 @@ from dataclasses import replace
 
 import redis
 
-from datafab.clients.index import open_index
 from datafab.domain.payload import Item
 from datafab.errors import FlowError, Retriable, Wait
 from datafab.flows import FLOWS, Flow
+from datafab.index import open_index
+from datafab.index.stages import index as indexing
 from datafab.services import Services
 from datafab.stage import Context, Outcome, Stage
 from datafab.stages import STAGES
-from datafab.stages.index import index as indexing
 
 
 def journal(ctx: Context) -> redis.Redis:

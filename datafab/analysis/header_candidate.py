@@ -1,0 +1,101 @@
+"""A record that may be the header of a table, beside the records around it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from datafab.analysis.cell_kind import CellKind, agrees, is_value, kind_of, kind_of_column
+
+#: A record: the physical line or row where it begins, and its cells.
+Record = tuple[int, Sequence[str]]
+
+#: Records below a candidate that are compared with it.
+BELOW = 50
+#: Records that are too few to say that a column is always filled.
+_FEW = 2
+
+
+def filled_cells(cells: Sequence[str]) -> int:
+    """Count the cells of a record that are not blank."""
+    return sum(1 for cell in cells if cell and not cell.isspace())
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A record that may be the header, beside the records below it."""
+
+    rows: Sequence[Record]
+    position: int
+
+    @cached_property
+    def cells(self) -> Sequence[str]:
+        """Its cells."""
+        return self.rows[self.position][1]
+
+    @cached_property
+    def kinds(self) -> list[CellKind]:
+        """The kinds of its cells."""
+        return [kind_of(cell) for cell in self.cells]
+
+    @cached_property
+    def columns(self) -> list[CellKind]:
+        """The kinds of the columns below it; none where nothing stands there."""
+        below = [cells for _, cells in self.rows[self.position + 1 : self.position + 1 + BELOW]]
+        width = max(map(len, below), default=0)
+        return [kind_of_column(cells[at] for cells in below if at < len(cells)) for at in range(width)]
+
+    def _pairs(self, cells: Sequence[str]) -> list[tuple[CellKind, CellKind]]:
+        """Return the kind of each of some cells and that of its column."""
+        kinds = self.kinds if cells is self.cells else [kind_of(cell) for cell in cells]
+        return list(zip(kinds, self.columns, strict=False))
+
+    @cached_property
+    def contrasts(self) -> int:
+        """How many of its names stand above values."""
+        pairs = self._pairs(self.cells)
+        names = sum(kind is CellKind.TEXT and is_value(column) for kind, column in pairs)
+        # Dates and years may be names too, where several stand above numbers.
+        dates = sum(kind in {CellKind.YEAR, CellKind.MOMENT} and column is CellKind.NUMBER for kind, column in pairs)
+        return names + (dates if dates > 1 else 0)
+
+    @property
+    def below_gap(self) -> bool:
+        """Whether the record before it is blank, or a blank line stands between."""
+        line, before = self.rows[self.position - 1]
+        height = 1 + sum(cell.count("\n") for cell in before)
+        return not filled_cells(before) or self.rows[self.position][0] > line + height
+
+    def is_header(self, *, distinct: bool = False) -> bool:
+        """Tell whether it holds names: no value that is one of its column, no number above texts."""
+        if any(kind in {CellKind.NUMBER, CellKind.LINK} for kind in self.kinds):
+            return False
+        pairs = self._pairs(self.cells)
+        if not self.columns or any(agrees(*pair) for pair in pairs):
+            return False
+        named = [cell.strip().casefold() for cell in self.cells if cell.strip()]
+        moments = any(kind is CellKind.MOMENT and column is not CellKind.NUMBER for kind, column in pairs)
+        return not moments and (not distinct or len(set(named)) == len(named))
+
+    def is_data(self, position: int) -> bool:
+        """Tell whether another record holds values like those of the columns, and no text where values stand."""
+        pairs = self._pairs(self.rows[position][1])
+        foreign = any(kind is CellKind.TEXT and is_value(column) for kind, column in pairs)
+        return not foreign and any(agrees(*pair) for pair in pairs)
+
+    def is_odd_value(self, cells: Sequence[str]) -> bool:
+        """Tell whether some cells hold a number or a date that is none of its column's."""
+        return any(
+            kind in {CellKind.NUMBER, CellKind.MOMENT} and not agrees(kind, column)
+            for kind, column in self._pairs(cells)
+        )
+
+    def fills_what_is_blank_in(self, above: Sequence[Sequence[str]]) -> bool:
+        """Tell whether it and all records below fill a column that no record above fills."""
+        below = [cells for _, cells in self.rows[self.position : self.position + BELOW]]
+        return len(below) > _FEW and any(
+            all(at < len(cells) and cells[at].strip() for cells in below)
+            and not any(at < len(cells) and cells[at].strip() for cells in above)
+            for at in range(len(self.cells))
+        )

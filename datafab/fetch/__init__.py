@@ -1,0 +1,1 @@
+"""Fetch files over HTTP: sessions, connections, name resolution, certificates, and what a fetch refuses."""

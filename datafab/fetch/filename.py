@@ -1,0 +1,50 @@
+"""What a file that came over HTTP is called, and what it says it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.message import Message
+from urllib.parse import unquote
+
+from datafab.urls import url_parts
+
+#: Longer names are cut at the front, so that the ending stays.
+LONGEST = 200
+
+_EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)", re.IGNORECASE)
+
+
+def filename(headers: Mapping[str, str], url: str) -> str | None:
+    """Return the name that the server gives in Content-Disposition, else the last part of the URL's path.
+
+    Never with a folder or a control character; None when there is no name at all.
+    """
+    name = _disposition(_header(headers, "content-disposition")) or unquote(url_parts(url).path)
+    name = re.sub(r"[\x00-\x1f\x7f]", "", name).replace("\\", "/").rstrip("/").rpartition("/")[2].strip()
+    return name[-LONGEST:] if name not in {"", ".", ".."} else None
+
+
+def media_type(headers: Mapping[str, str]) -> str | None:
+    """Return the Content-Type in lower case and without parameters; None when there is none."""
+    return _header(headers, "content-type").partition(";")[0].strip().lower() or None
+
+
+def _header(headers: Mapping[str, str], name: str) -> str:
+    return next((value for key, value in headers.items() if key.lower() == name), "")
+
+
+def _disposition(value: str) -> str:
+    if "filename" not in value.lower():
+        return ""
+    extended = _EXTENDED.search(value)
+    if extended:  # RFC 6266: it wins over a plain filename beside it
+        return unquote(extended[2], "latin-1" if extended[1].lower() == "iso-8859-1" else "utf-8")
+    message = Message()
+    message["Content-Disposition"] = value.replace("\n", "").replace("\r", "")
+    name = message.get_filename("")
+    try:
+        # Many servers write UTF-8 where HTTP says latin-1.
+        return name.encode("latin-1").decode()
+    except UnicodeError:
+        return name
