@@ -16,16 +16,16 @@ from contextlib import closing
 from functools import lru_cache
 from typing import Any
 
-from datafab.clients.jobs import MAX_LINES, after_key
-from datafab.clients.jobs import connect as redis_at
-from datafab.domain.document import Results
-from datafab.domain.job import Job, JobStatus, outcome
-from datafab.domain.payload import Counts, ItemError
+from datafab.core.document import Results
+from datafab.core.item import Counts, ItemError
+from datafab.core.job import Job, JobStatus, outcome
+from datafab.core.jobs import MAX_LINES, after_key
+from datafab.core.jobs import connect as redis_at
+from datafab.core.services import Services
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.flows import find, localised
 from datafab.index.query import facets_named, sort_named
-from datafab.services import Services
 from datafab.settings import Settings, load
 from workers import cluster
 from workers.canvas import start

@@ -6,12 +6,12 @@ import random
 from collections.abc import Callable
 
 from datafab.clients.claims import Claims
-from datafab.domain.backoff import pause
+from datafab.core.backoff import pause
+from datafab.core.item import EntrepotFacts, Item
+from datafab.core.stage import Context, Stage
 from datafab.domain.integration import Integration
 from datafab.domain.mark import Mark
-from datafab.domain.payload import EntrepotFacts, Item
 from datafab.errors import Fatal, Wait
-from datafab.stage import Context, Stage
 
 #: Seconds between two looks at checks and at executions, at most; the first is a setting.
 CHECKS, EXECUTIONS = 30.0, 60.0

@@ -31,7 +31,7 @@ from datafab import (
     show,
 )
 from datafab.cli_job import SOME_FAILED, as_json_option, inline_option, run
-from datafab.domain.job import JobStatus
+from datafab.core.job import JobStatus
 from datafab.embedded import ALL, Cluster, flower_login
 from datafab.errors import DatafabError
 from datafab.flows import flows

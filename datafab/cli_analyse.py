@@ -16,8 +16,8 @@ from rich.text import Text
 from datafab import show
 from datafab.analysis.day_order import ORDER_HELP, ORDERS, warnings
 from datafab.cli_job import as_json_option
+from datafab.core.services import Services
 from datafab.errors import Fatal
-from datafab.services import Services
 from datafab.settings import load
 from datafab.store.regularfile import open_regular
 from datafab.store.scratch import work_folder

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from datafab import api, show
-from datafab.domain.job import Job
-from datafab.domain.payload import Counts
+from datafab.core.item import Counts
+from datafab.core.job import Job
 from datafab.errors import NotFound
 from workers import cluster as cluster_app
 

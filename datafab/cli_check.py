@@ -10,8 +10,8 @@ import click
 from datafab import show
 from datafab.cli_job import SOME_FAILED, as_json_option
 from datafab.clients.urlcheck import UrlCheck
+from datafab.core.services import Services
 from datafab.domain.urlcheck import Finding
-from datafab.services import Services
 from datafab.settings import load
 
 

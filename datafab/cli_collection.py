@@ -9,9 +9,9 @@ import click
 from datafab import show
 from datafab.cli_job import Ended
 from datafab.clients.collectioncsv import save_csv
-from datafab.domain.job import JobStatus
+from datafab.core.job import JobStatus
+from datafab.core.services import Services
 from datafab.errors import FlowError
-from datafab.services import Services
 from datafab.settings import load
 
 #: Seconds that `collect --save-csv` waits for the tables.

@@ -11,8 +11,8 @@ from rich.table import Table
 from datafab import flows as all_flows
 from datafab import show
 from datafab.config import examine
+from datafab.core.flow import Flow
 from datafab.errors import SettingError
-from datafab.flow import Flow
 from datafab.settings import load
 from datafab.stages import STAGES
 from workers.schedule import cron

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from datafab import api, rebuild, show
 from datafab.cli_job import SOME_FAILED
-from datafab.domain.document import Document
+from datafab.core.document import Document
+from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError
 from datafab.index import open_index
-from datafab.services import Services
 from datafab.store.store import root_of
 from workers import cluster as cluster_app
 

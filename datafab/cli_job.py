@@ -12,14 +12,14 @@ from typing import Any
 import click
 
 from datafab import api, show
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.clients.secrets import MemorySecrets
-from datafab.domain.job import Job, outcome
-from datafab.domain.payload import Counts, ItemError
+from datafab.core.item import Counts, ItemError
+from datafab.core.job import Job, outcome
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import run_inline
+from datafab.core.secrets import MemorySecrets
+from datafab.core.services import Services
 from datafab.embedded import CORE, Cluster, running
 from datafab.flows import asked, begun, later, localised
-from datafab.runner import run_inline
-from datafab.services import Services
 from datafab.settings import load
 from workers import cluster as cluster_app
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from datafab import api, show
 from datafab.cli_job import as_json_option
-from datafab.domain.document import Count, Document, Highlight, Results
+from datafab.core.document import Count, Document, Highlight, Results
 from datafab.index.query import MAX_REACH, Sort
 
 #: Columns of a document that are named: those that matched, then the first ones.

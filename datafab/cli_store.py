@@ -8,7 +8,7 @@ import click
 
 from datafab import api, show
 from datafab.cli_job import as_json_option
-from datafab.clients.jobs import connect
+from datafab.core.jobs import connect
 from datafab.errors import FlowError
 from datafab.prune import unnamed
 from datafab.store.store import Store, root_of

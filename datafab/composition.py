@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from datafab.core.condition import Condition, parse
+from datafab.core.flow import Flow, faults, spread
+from datafab.core.item import MAX_MESSAGE
 from datafab.domain import crontab
-from datafab.domain.condition import Condition, parse
-from datafab.domain.payload import MAX_MESSAGE
 from datafab.errors import FlowError
-from datafab.flow import Flow, faults, spread
 from datafab.stages import STAGES
 
 #: Bytes that parameters and conditions may take of a message, which Celery wraps; the rest is for items.

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from datafab.composition import Composer
+from datafab.core.flow import Flow
 from datafab.domain.crontab import Cron
 from datafab.domain.tomllines import Lines
 from datafab.errors import SettingError
-from datafab.flow import Flow
 from datafab.store.regularfile import read_regular
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from datafab.config import read
-from datafab.domain.condition import Condition, parse
+from datafab.core.condition import Condition, parse
+from datafab.core.flow import Flow, check, spread
+from datafab.core.services import Services
+from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound
-from datafab.flow import Flow, check, spread
-from datafab.services import Services
 from datafab.settings import load
-from datafab.stage import Stage
 from datafab.stages import STAGES, archive_plan, endpoints
 from datafab.store.regularfile import read_regular
 

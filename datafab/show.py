@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from datafab.domain.document import Document, Results
-from datafab.domain.job import Job, JobStatus
-from datafab.domain.job import Progress as Stage
-from datafab.domain.payload import Counts, ItemError, Value
+from datafab.core.document import Document, Results
+from datafab.core.item import Counts, ItemError, Value
+from datafab.core.job import Job, JobStatus
+from datafab.core.job import Progress as Stage
 from datafab.embedded import State
 from datafab.terminal import Terminal
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datafab.domain.document import Column, Document
-from datafab.domain.payload import Status
+from datafab.core.document import Column, Document
+from datafab.core.item import Status
 from datafab.errors import FlowError
 from datafab.index import Index
 from datafab.index.query import And, Everything, Exact, Facet, Node, Not, Or, Range, Sort, Words, depth, parse

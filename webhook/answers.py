@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from datafab.domain.document import Document
-from datafab.domain.job import Job, JobStatus
-from datafab.domain.payload import ItemError
+from datafab.core.document import Document
+from datafab.core.item import ItemError
+from datafab.core.job import Job, JobStatus
 from datafab.domain.urlcheck import Finding
 
 

@@ -22,10 +22,10 @@ from werkzeug.exceptions import BadRequest, HTTPException
 
 from datafab.clients.callback import key_header
 from datafab.clients.ckan import allowed, named
-from datafab.clients.jobs import MAX_LINES, after_key
+from datafab.core.item import ItemError, Status
+from datafab.core.job import Job
+from datafab.core.jobs import MAX_LINES, after_key
 from datafab.domain.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
-from datafab.domain.job import Job
-from datafab.domain.payload import ItemError, Status
 from datafab.errors import DatafabError, NotFound
 from webhook.failures import AWAY, RETRY_AFTER_SECONDS
 from webhook.site import site

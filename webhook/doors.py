@@ -3,7 +3,7 @@
 A page in a browser on this host reaches what listens on 127.0.0.1 as the host's programs do. It cannot hide three
 things: the name that it was loaded from, in ``Host`` where it has that name resolve to 127.0.0.1 (DNS rebinding);
 its ``Origin``, where it posts; and its relation to the server asked, in ``Sec-Fetch-Site``. Programs send no
-``Origin``. The names that are answered are in ``datafab/domain/hosts_allowed.py``.
+``Origin``. The names that are answered are in ``datafab/core/hosts_allowed.py``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from flask import Flask, Response, request
 from werkzeug.exceptions import Forbidden
 
-from datafab.domain.hosts_allowed import Public, answered, same_origin
+from datafab.core.hosts_allowed import Public, answered, same_origin
 
 #: Methods that change nothing.
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from datafab.clients.measures import LIMITS, Measured
+from datafab.core.metrics import LIMITS, Measured
 from datafab.version import __version__
 from webhook.site import site
 

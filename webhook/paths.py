@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from datafab.core.services import Services
 from datafab.errors import FlowError, NotFound
 from datafab.flows import find
-from datafab.services import Services
 from datafab.store.regularfile import read_regular
 from datafab.urls import url_parts
 

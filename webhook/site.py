@@ -8,9 +8,9 @@ from typing import Any, Protocol, cast
 
 from flask import Flask, current_app
 
-from datafab.clients.jobs import RedisJobs
-from datafab.domain.job import Job
-from datafab.services import Services
+from datafab.core.job import Job
+from datafab.core.jobs import RedisJobs
+from datafab.core.services import Services
 
 
 class Start(Protocol):

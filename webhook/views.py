@@ -11,8 +11,8 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
-from datafab.clients.jobs import MAX_LINES
-from datafab.domain.job import JobStatus
+from datafab.core.job import JobStatus
+from datafab.core.jobs import MAX_LINES
 from datafab.errors import NotFound
 from datafab.flows import flows
 from datafab.index.query import MAX_REACH, Sort, facets_named

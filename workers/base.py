@@ -16,14 +16,14 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps, loads
 from redis.exceptions import RedisError
 
-from datafab.domain.job import JobStatus
-from datafab.domain.payload import ItemError
+from datafab.core.item import ItemError
+from datafab.core.job import JobStatus
+from datafab.core.ledger import Row
 from datafab.errors import DatafabError, Lost, Parked, Wait
 from workers import stopping
 from workers.canvas import publishable, row_id, row_of, rows_of
 from workers.cluster import app, jobs
 from workers.keeper import Held, keeper
-from workers.ledger import Row
 
 log = structlog.get_logger()
 

@@ -14,14 +14,14 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 from kombu.utils.json import dumps, loads
 
-from datafab.clients.jobs import AWAY
-from datafab.domain.job import Job
-from datafab.domain.payload import MAX_INLINE, Batch
+from datafab.core.item import MAX_INLINE, Batch
+from datafab.core.job import Job
+from datafab.core.jobs import AWAY
+from datafab.core.ledger import Row
+from datafab.core.stage import Stage
 from datafab.errors import FlowError
 from datafab.flows import asked, begun, complete, find
-from datafab.stage import Stage
 from workers.cluster import app, jobs, ledger, services, settings
-from workers.ledger import Row
 
 log = structlog.get_logger()
 

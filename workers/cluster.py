@@ -11,14 +11,14 @@ from celery import Celery, signals
 
 import celeryconfig
 from datafab import flows, log
-from datafab.clients.jobs import RedisJobs
-from datafab.services import Services
+from datafab.core.jobs import RedisJobs
+from datafab.core.ledger import Ledger
+from datafab.core.services import Services
 from datafab.settings import Settings, load
 from datafab.stages import STAGES
 from datafab.store.files import a_day_ago
 from datafab.store.scratch import sweep_work
 from workers import transport
-from workers.ledger import Ledger
 
 transport.install()
 app = Celery("datafab", include=["workers.tasks", "workers.schedule", "workers.stopping", "workers.facts"])

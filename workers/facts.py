@@ -6,8 +6,8 @@ from typing import Any
 
 from celery.worker.control import inspect_command
 
+from datafab.core.item import received
 from datafab.domain.diagnosis import Worker
-from datafab.domain.payload import received
 from datafab.errors import FlowError
 from datafab.fetch.refusal import shown
 from datafab.index.owner import Host

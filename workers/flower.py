@@ -21,7 +21,7 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.options import options
 from tornado.web import RequestHandler, authenticated
 
-from datafab.domain.hosts_allowed import Public, answered
+from datafab.core.hosts_allowed import Public, answered
 from workers.cluster import app, settings
 
 

@@ -18,9 +18,9 @@ from celery import signals
 from celery.worker import state as worker_state
 from redis.exceptions import RedisError
 
+from datafab.core.ledger import Ledger
 from datafab.errors import Lost
 from workers.cluster import settings
-from workers.ledger import Ledger
 
 #: A C call may hold the interpreter lock, and with it the heartbeat, for long; a child's death is seen at once anyway.
 CPU_LEASES = 4

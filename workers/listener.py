@@ -21,12 +21,12 @@ from redis.exceptions import RedisError
 
 from datafab import log as logging
 from datafab.clients.deadletters import DeadLetters
-from datafab.clients.jobs import connect
 from datafab.clients.mqtt import Broker
+from datafab.core.jobs import connect
+from datafab.core.services import Services
 from datafab.domain import strictjson
 from datafab.domain.event import envelope
 from datafab.errors import DatafabError, FlowError, SettingError
-from datafab.services import Services
 from datafab.settings import Settings
 from workers.canvas import start
 from workers.cluster import services

@@ -16,8 +16,8 @@ from celery.beat import BeatLazyFunc
 from celery.exceptions import Reject
 from celery.schedules import ParseException, crontab
 
-from datafab.clients.jobs import AWAY
 from datafab.config import examine, refuse
+from datafab.core.jobs import AWAY
 from datafab.errors import DatafabError
 from datafab.flows import FLOWS, find, flows, localised
 from workers import canvas

@@ -10,18 +10,18 @@ from celery import signals
 from kombu.exceptions import EncodeError
 from kombu.utils.json import loads
 
-from datafab import runner
-from datafab.domain.job import JobStatus
-from datafab.domain.payload import Batch, Counts, ItemError, received
+from datafab.core import runner
+from datafab.core.item import Batch, Counts, ItemError, received
+from datafab.core.job import JobStatus
+from datafab.core.ledger import Claimed
+from datafab.core.stage import Stage
 from datafab.errors import DatafabError, FlowError, Parked
 from datafab.flows import later, plan
-from datafab.stage import Stage
 from datafab.stages import STAGES
 from workers import canvas
 from workers.base import LedgerTask
 from workers.cluster import app, jobs, services, settings
 from workers.keeper import Held, keeper
-from workers.ledger import Claimed
 
 log = structlog.get_logger()
 

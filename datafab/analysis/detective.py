@@ -29,7 +29,7 @@ from datafab.analysis.spool import AT_ONCE, Landed, land, sample, schema
 from datafab.analysis.text import Text, Unlike
 from datafab.analysis.textfile import TextFile
 from datafab.analysis.workbook import workbook
-from datafab.domain.document import MAX_COLUMNS, VERSION
+from datafab.core.document import MAX_COLUMNS, VERSION
 from datafab.errors import Fatal
 from datafab.store.scratch import work_folder
 

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from datafab.domain.document import VERSION, analysis_name, filename
-from datafab.domain.payload import Item, ItemError, Status
+from datafab.core.document import VERSION, analysis_name, filename
+from datafab.core.item import Item, ItemError, Status
+from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Unsuitable
-from datafab.stage import Context, Stage
 
 #: Codes of contents that are something else than a table. What is damaged, empty or a web page in place of one is told.
 NO_TABLE = frozenset({"not_tabular", "unsupported"})

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from datafab.clients.ckan import Ckan, encoded
 from datafab.clients.ckan_rows import Sender
-from datafab.domain.payload import Value, received
+from datafab.core.item import Value, received
 from datafab.errors import Fatal, Retriable
 from datafab.store.store import Store
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from datafab.clients import sparql
 from datafab.clients.arcgis import Layer
 from datafab.clients.wfs import Features
-from datafab.domain.payload import CollectFacts
+from datafab.core.item import CollectFacts
 from datafab.domain.plugin import ArcgisParameters, WfsParameters, parameters_of
 from datafab.domain.sparql import split
 from datafab.errors import Fatal

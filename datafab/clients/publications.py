@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 
 import redis
 
-from datafab.clients.jobs import PREAMBLE
+from datafab.core.item import Status
+from datafab.core.jobs import PREAMBLE
 from datafab.domain.dataid import Former, address_digest
 from datafab.domain.notification import Frozen
-from datafab.domain.payload import Status
 from datafab.settings import PREFIX, Settings
 
 #: Set once the records of earlier versions have been given their addresses.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from datafab.clients.jobs import RedisJobs
 from datafab.clients.sources import Sources
-from datafab.domain.job import JobStatus
+from datafab.core.job import JobStatus
+from datafab.core.jobs import RedisJobs
 
 SOURCE = "datagouv:"
 

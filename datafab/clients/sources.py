@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 
 import redis
 
-from datafab.domain.document import document_id
+from datafab.core.document import document_id
 from datafab.settings import PREFIX, Settings
 
 #: Seconds that a source is remembered after it was last looked at.

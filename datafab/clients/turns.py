@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from datafab.clients.jobs import PREAMBLE
+from datafab.core.jobs import PREAMBLE
 from datafab.settings import PREFIX, Settings
 from datafab.urls import url_parts
 

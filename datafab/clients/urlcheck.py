@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from datafab.clients.plugins import making
+from datafab.core.item import CollectFacts, ItemError
 from datafab.domain.endpoint import endpoint_hash, unfetchable
-from datafab.domain.payload import CollectFacts, ItemError
 from datafab.domain.plugin import made_type
 from datafab.domain.timestamp import stripped, stripped_wfs
 from datafab.domain.urlcheck import HEAD, Finding, Table, Try, objection, plugins_for

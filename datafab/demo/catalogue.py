@@ -6,8 +6,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from datafab import api, show
+from datafab.core.job import Job
 from datafab.demo.scene import LIMIT, Scene, headline
-from datafab.domain.job import Job
 from datafab.errors import Fatal
 from datafab.sandbox.catalogue import Sandbox, catalogue
 from datafab.sandbox.links import Sandbox as LinkProxy

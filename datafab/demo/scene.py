@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datafab import api, show
-from datafab.domain.job import Job
+from datafab.core.job import Job
 from datafab.flows import localised
 from datafab.sandbox.archives import Sandbox as Entrepot
 from datafab.sandbox.links import Sandbox as LinkProxy

@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from datafab import show
+from datafab.core.document import Document
 from datafab.demo.inbox import Inbox
 from datafab.demo.scene import Scene, headline
-from datafab.domain.document import Document
 from datafab.domain.finding import errors
 from datafab.domain.notification_rules import check
 from datafab.errors import Fatal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from datafab.domain.payload import Item
+from datafab.core.item import Item
 from datafab.urls import host_of
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from datafab.domain.payload import Dataset
+from datafab.core.item import Dataset
 from datafab.urls import usable
 
 #: Characters of a title, or of a publisher's name, that are kept.

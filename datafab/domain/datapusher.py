@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from datafab.domain.job import Job, JobStatus
-from datafab.domain.payload import CkanFacts, ItemError
+from datafab.core.item import CkanFacts, ItemError
+from datafab.core.job import Job, JobStatus
 from datafab.errors import FlowError
 
 JOB_TYPE = "push_to_datastore"

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any
 
-from datafab.domain.payload import Value
+from datafab.core.item import Value
 
 #: kombu and the ledger need this much of Redis
 OLDEST_REDIS = (6, 2)

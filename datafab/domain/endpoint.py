@@ -12,7 +12,7 @@ from enum import StrEnum
 from io import StringIO
 from typing import Any
 
-from datafab.domain.payload import CollectFacts, Item, Status
+from datafab.core.item import CollectFacts, Item, Status
 from datafab.errors import DatafabError, Fatal, FlowError
 from datafab.urls import usable
 

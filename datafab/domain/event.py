@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from datafab.domain.payload import Value
+from datafab.core.item import Value
 from datafab.domain.rfc3339 import moment
 from datafab.errors import Fatal, FlowError
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from datafab.domain.payload import Item, Status
+from datafab.core.item import Item, Status
 
 #: Headers of an answer to a CORS preflight, without ``access-control-``.
 CORS_HEADERS = (

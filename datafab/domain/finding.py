@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from datafab.domain.payload import Value
+from datafab.core.item import Value
 
 
 class Finding(Value):

@@ -18,8 +18,8 @@ from typing import Any, Literal
 from datafab.analysis.day_order import order_of
 from datafab.analysis.moments import moment, stored
 from datafab.analysis.numerals import Style, styles
+from datafab.core.item import Value
 from datafab.domain.chosentypes import Chosen
-from datafab.domain.payload import Value
 from datafab.domain.storetypes import MOMENTS, NUMBERS, Type, chosen, converted
 from datafab.errors import Fatal
 

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from datafab.core.item import Value
 from datafab.domain.dataid import data_id
-from datafab.domain.payload import Value
 from datafab.domain.topic import is_metadata
 
 __all__ = ["Frozen", "Rel", "Subject", "about_metadata", "content", "data_id", "encoded", "message", "pubtime"]

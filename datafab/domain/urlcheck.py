@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl
 
-from datafab.domain.payload import ItemError, Value
+from datafab.core.item import ItemError, Value
 from datafab.urls import url_parts
 
 #: First bytes that are looked at.

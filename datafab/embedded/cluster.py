@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from datafab.domain.payload import Value
+from datafab.core.item import Value
 from datafab.embedded.address import Address, free_port
 from datafab.embedded.broker import broker_url, find_mosquitto
 from datafab.embedded.parts import MAKERS, Blueprint

@@ -18,7 +18,7 @@ from requests import PreparedRequest, Response
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
-from datafab.domain.backoff import retry_after
+from datafab.core.backoff import retry_after
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.connection import BUFFER, Leash
 from datafab.fetch.refusal import explain, shown

@@ -21,7 +21,7 @@ from requests.structures import CaseInsensitiveDict
 from requests.utils import requote_uri
 from urllib3.exceptions import HTTPError
 
-from datafab.domain.backoff import retry_after
+from datafab.core.backoff import retry_after
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.connection import BUFFER, Leash, TooLarge
 from datafab.fetch.refusal import Refusal, bad_status, empty, explain, firewall, may_pass, shown, web_page

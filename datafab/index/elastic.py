@@ -20,7 +20,7 @@ from elastic_transport import TransportError
 from elasticsearch import ApiError, Elasticsearch, NotFoundError
 from elasticsearch.helpers import parallel_bulk, streaming_bulk
 
-from datafab.domain.document import Count, Document, Results, document_id
+from datafab.core.document import Count, Document, Results, document_id
 from datafab.errors import FlowError, Retriable, SettingError
 from datafab.index import elastic_indices as making
 from datafab.index import elastic_legacy

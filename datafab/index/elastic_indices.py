@@ -14,7 +14,7 @@ import structlog
 from elasticsearch import BadRequestError, ConflictError, Elasticsearch, NotFoundError
 from elasticsearch.helpers import ScanError, scan
 
-from datafab.domain.document import Document
+from datafab.core.document import Document
 from datafab.errors import FlowError, Retriable
 from datafab.index import elastic_legacy
 from datafab.index.elastic_errors import SETTING

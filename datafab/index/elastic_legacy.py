@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datafab.domain.document import Document, document_id
+from datafab.core.document import Document, document_id
 
 #: The formats that it has fields for.
 FORMATS = (

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from datafab.domain.document import Column, Document, document_id
+from datafab.core.document import Column, Document, document_id
 from datafab.errors import FlowError
 from datafab.index.searchable import Searchable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from datafab.domain.document import Document, Highlight
+from datafab.core.document import Document, Highlight
 from datafab.index.folding import fold, key, written
 from datafab.index.query import Exact, Leaf, Node, Words, wanted
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from enum import StrEnum
 from typing import Protocol
 
-from datafab.domain.document import Document, Results
+from datafab.core.document import Document, Results
 from datafab.errors import Fatal, Retriable
 from datafab.index.query import Facet, Sort
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedToken
 
-from datafab.domain.payload import Status
+from datafab.core.item import Status
 from datafab.errors import FlowError
 from datafab.index import query_values
 from datafab.index.folding import key, words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from datafab.domain.document import Document
+from datafab.core.document import Document
 from datafab.index.folding import key, words
 
 #: Characters of a title that decide where it stands among others.

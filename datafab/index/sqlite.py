@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datafab.domain.document import Count, Document, Results, document_id
+from datafab.core.document import Count, Document, Results, document_id
 from datafab.errors import FlowError, Retriable
 from datafab.index.highlight import highlights
 from datafab.index.interface import MAX_FACET, Put

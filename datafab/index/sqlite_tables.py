@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datafab.domain.document import Document, document_id
+from datafab.core.document import Document, document_id
 from datafab.errors import FlowError
 from datafab.index.interface import Outcome
 from datafab.index.query_values import milliseconds

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from datafab.domain.document import Document, analysis_name, document
-from datafab.domain.payload import Item, Status
+from datafab.core.document import Document, analysis_name, document
+from datafab.core.item import Item, Status
+from datafab.core.services import Services
+from datafab.core.stage import Context, Outcome, Stage
 from datafab.errors import DatafabError, Fatal, Retriable
-from datafab.services import Services
-from datafab.stage import Context, Outcome, Stage
 
 
 def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:

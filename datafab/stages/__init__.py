@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from datafab.analysis import stages as analyse
+from datafab.core.stage import Stage
 from datafab.index import stages as index
-from datafab.stage import Stage
 from datafab.stages import (
     again,
     archive,

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from datafab.clients.jobs import RedisJobs
-from datafab.domain.payload import Dataset, Item, Status
+from datafab.core.item import Dataset, Item, Status
+from datafab.core.jobs import RedisJobs
+from datafab.core.stage import Context, Stage
 from datafab.errors import Skippable
-from datafab.stage import Context, Stage
 
 #: How urgent it is (0 is the most).
 PRIORITY = 9

@@ -13,12 +13,12 @@ from typing import Any
 from datafab.archiving import EXECUTIONS, QUOTED, archive_stage, next_look, planned
 from datafab.clients.claims import Claims
 from datafab.clients.entrepot import Datastore
-from datafab.domain.hosts_allowed import Public
+from datafab.core.hosts_allowed import Public
+from datafab.core.item import EntrepotFacts, Item
+from datafab.core.stage import Context
 from datafab.domain.integration import HOOK_KEY, Integration, Outcome, description, executed
 from datafab.domain.mark import content_of, foreign_output
-from datafab.domain.payload import EntrepotFacts, Item
 from datafab.errors import Fatal, FlowError, Retriable, Wait
-from datafab.stage import Context
 
 #: How often a description is sent that the entrepôt accepts and does not keep.
 PATCHES = 5

@@ -10,12 +10,12 @@ from datafab.archiving import CHECKS, QUOTED, archive_stage, next_look, planned
 from datafab.clients.claims import Claims
 from datafab.clients.delivery import Open, empty, fill, weighed
 from datafab.clients.entrepot import Datastore
+from datafab.core.item import Item
+from datafab.core.stage import Context
 from datafab.domain.delivery import Content, Part, foreign_lists
 from datafab.domain.integration import File, Integration, Outcome, delivered, refused_by_checks
 from datafab.domain.mark import content_of, earlier_output
-from datafab.domain.payload import Item
 from datafab.errors import Fatal
-from datafab.stage import Context
 
 
 def deliver(item: Item, ctx: Context) -> Item:

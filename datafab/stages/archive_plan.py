@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from datafab.core.item import EntrepotFacts, Item
+from datafab.core.services import Services
+from datafab.core.stage import Context, Stage
 from datafab.domain.extent import simplified
 from datafab.domain.integration import Plan, read_plan
-from datafab.domain.payload import EntrepotFacts, Item
 from datafab.errors import Fatal, FlowError, NotFound, Wait
-from datafab.services import Services
-from datafab.stage import Context, Stage
 from datafab.store.regularfile import open_regular, read_regular
 
 BLOCK = 1024 * 1024

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from datafab.clients.jobs import RedisJobs
+from datafab.core.item import CkanFacts, Item, Status
+from datafab.core.jobs import RedisJobs
+from datafab.core.stage import Context, Stage
 from datafab.domain.datapusher import job_dict, wanted
-from datafab.domain.payload import CkanFacts, Item, Status
 from datafab.errors import FlowError
-from datafab.stage import Context, Stage
 
 #: CKAN is told even if the former table could not be put back.
 TOLD = frozenset({Status.OK, Status.FAILED})

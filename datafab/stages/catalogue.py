@@ -23,15 +23,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from datafab.clients.jobs import RedisJobs
 from datafab.clients.sourcejobs import SOURCE, enqueue
 from datafab.clients.withdrawal import withdraw
+from datafab.core.item import CatalogueFacts, Item, Status
+from datafab.core.jobs import RedisJobs
+from datafab.core.stage import Context, Stage
 from datafab.domain import export
 from datafab.domain.catalogue import MAX_TITLE, Raw, Resource, excluded, fetchable, fingerprint, listed, moment
-from datafab.domain.payload import CatalogueFacts, Item, Status
 from datafab.domain.walk import Walk, until
 from datafab.errors import FlowError, Skippable, Wait
-from datafab.stage import Context, Stage
 
 #: How far the first pass goes back, as the original's does.
 FIRST = timedelta(days=1)

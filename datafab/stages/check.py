@@ -14,15 +14,15 @@ from pathlib import PurePosixPath
 
 from datafab.clients.sourcejobs import enqueue
 from datafab.clients.sources import Facts, address
-from datafab.domain.backoff import retry_after
+from datafab.core.backoff import retry_after
+from datafab.core.item import CatalogueFacts, Item, Status
+from datafab.core.stage import Context, Stage
 from datafab.domain.catalogue import direct, fetchable, same
 from datafab.domain.linkproxy import Check, Download, Outcome, downloads, parts_of, rank
-from datafab.domain.payload import CatalogueFacts, Item, Status
 from datafab.errors import Fatal, Retriable, Skippable, Wait
 from datafab.fetch.filename import filename, media_type
 from datafab.fetch.refusal import shown
 from datafab.fetch.session import Fetched
-from datafab.stage import Context, Stage
 from datafab.urls import url_parts
 
 #: Seconds until link-proxy is asked for the first time, the factor by which the next waits grow, and the longest.

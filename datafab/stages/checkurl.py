@@ -12,9 +12,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients.urlcheck import UrlCheck
-from datafab.domain.payload import Item
+from datafab.core.item import Item
+from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal
-from datafab.stage import Context, Stage
 
 
 class CheckParams(BaseModel):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datafab.clients.ckan import Ckan
 from datafab.clients.ckan_former import Former, name_of
+from datafab.core.item import Item, ItemError, Status
+from datafab.core.stage import Context, Stage
 from datafab.domain.datapusher import UNRESTORED
-from datafab.domain.payload import Item, ItemError, Status
 from datafab.errors import DatafabError, Fatal, Wait
-from datafab.stage import Context, Stage
 
 #: Seconds between two looks at a resource that another job is loading.
 BUSY = 2.0

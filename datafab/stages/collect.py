@@ -23,21 +23,21 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from http import HTTPStatus
 
-from datafab.clients.clock import Clock
 from datafab.clients.localfile import is_file, read_file
 from datafab.clients.plugins import Making, making
+from datafab.core.clock import Clock
+from datafab.core.item import CollectFacts, Item, Status
+from datafab.core.stage import Context, Outcome, Stage
 from datafab.domain.endpoint import FetchStatus, decided, endpoint_hash, settled, unfetchable
 from datafab.domain.fetchlog import FetchLog, log_name
 from datafab.domain.history import History, after, history_name
 from datafab.domain.hosts import ENOUGH, REST, RESTS, Hosts
-from datafab.domain.payload import CollectFacts, Item, Status
 from datafab.domain.plugin import made_type
 from datafab.domain.timestamp import stripped, stripped_wfs
 from datafab.errors import DatafabError, Fatal, Retriable, Skippable, Wait
 from datafab.fetch.filename import filename, media_type
 from datafab.fetch.refusal import resting, shown
 from datafab.fetch.session import Fetched, Session
-from datafab.stage import Context, Outcome, Stage
 from datafab.store.store import Store
 
 #: Codes of answers by which a server may ask for a break, not for this endpoint alone.

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from datafab.clients.collectioncsv import save_csv as save
-from datafab.clients.jobs import RedisJobs
-from datafab.domain.payload import Item
+from datafab.core.item import Item
+from datafab.core.jobs import RedisJobs
+from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError
-from datafab.stage import Context, Stage
 from datafab.store.store import root_of
 
 

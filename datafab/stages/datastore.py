@@ -19,13 +19,13 @@ from datafab.analysis.tablefile import CellsFile, Table, TableFile
 from datafab.clients.ckan import Ckan
 from datafab.clients.ckan_former import Former, Head
 from datafab.clients.ckan_rows import LONG, Sender, Trial
+from datafab.core.document import analysis_name
+from datafab.core.item import CkanFacts, Item
+from datafab.core.stage import Context, Stage
 from datafab.domain.chosentypes import Chosen
-from datafab.domain.document import analysis_name
 from datafab.domain.loadtypes import Guess, Known, Plan, choices, guess, known, plan
-from datafab.domain.payload import CkanFacts, Item
 from datafab.domain.rowwidth import MAX_ROW, SURE, row_bytes
 from datafab.errors import Fatal, Retriable
-from datafab.stage import Context, Stage
 
 #: ``progress`` hears of the typing every so many rows.
 TELL = 20_000

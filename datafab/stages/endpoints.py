@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from datafab.clients.queryfile import Queries
+from datafab.core.item import Item, Status
+from datafab.core.services import Services
+from datafab.core.stage import Context, Stage
 from datafab.domain.batching import by_host
 from datafab.domain.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, settled
-from datafab.domain.payload import Item, Status
 from datafab.domain.sparql import split
 from datafab.errors import FlowError
-from datafab.services import Services
-from datafab.stage import Context, Stage
 from datafab.store.regularfile import read_regular
 from datafab.store.store import root_of
 

@@ -25,6 +25,8 @@ from typing import Any
 
 from datafab.clients.publications import Claim
 from datafab.clients.wis2record import MAX_RECORD, judge_file
+from datafab.core.item import Item, Status, Wis2Facts
+from datafab.core.stage import Context, Stage
 from datafab.domain import notification as wnm
 from datafab.domain import strictjson
 from datafab.domain.dataid import address_digest, data_id, former
@@ -32,13 +34,11 @@ from datafab.domain.event import HASHLIB, Checksum, assets, envelope, geometry, 
 from datafab.domain.finding import Finding, errors
 from datafab.domain.notification import Frozen, Subject
 from datafab.domain.notification_rules import check
-from datafab.domain.payload import Item, Status, Wis2Facts
 from datafab.domain.topic import check_topic, is_metadata
 from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable
 from datafab.fetch.filename import filename, media_type
 from datafab.fetch.refusal import shown
 from datafab.fetch.session import Fetched
-from datafab.stage import Context, Stage
 
 
 def event(ctx: Context) -> Iterator[Item]:

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from datafab.analysis.day_order import wish
 from datafab.clients.ckan import allowed
 from datafab.clients.ckan_former import Former
+from datafab.core.item import CkanFacts, Item, Status
+from datafab.core.stage import Context, Stage
 from datafab.domain.datapusher import wanted
-from datafab.domain.payload import CkanFacts, Item, Status
 from datafab.errors import Fatal, FlowError, Skippable, Wait
 from datafab.fetch.filename import filename, media_type
 from datafab.fetch.refusal import shown
 from datafab.fetch.session import Transform
-from datafab.stage import Context, Stage
 from datafab.urls import url_parts
 
 #: Seconds between two looks at a resource that another job is loading.

@@ -17,15 +17,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.clients import withdrawal
-from datafab.clients.jobs import RedisJobs
 from datafab.clients.sources import Look, address
+from datafab.core.item import CatalogueFacts, Dataset, Item, Status
+from datafab.core.jobs import RedisJobs
+from datafab.core.stage import Context, Stage
 from datafab.domain.again import next_look
 from datafab.domain.catalogue import described, fetchable
 from datafab.domain.extras import Seen, extras
-from datafab.domain.payload import CatalogueFacts, Dataset, Item, Status
 from datafab.errors import DatafabError, Fatal, FlowError, Retriable
 from datafab.fetch.refusal import may_pass
-from datafab.stage import Context, Stage
 
 SOURCE = "datagouv:"
 #: Bytes of a file that are read at once.

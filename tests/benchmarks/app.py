@@ -6,9 +6,9 @@ import ctypes
 from dataclasses import replace
 from typing import Any
 
-from datafab.domain.payload import Item
+from datafab.core.item import Item
+from datafab.core.stage import Context, Stage
 from datafab.flows import FLOWS, Flow
-from datafab.stage import Context, Stage
 from datafab.stages import STAGES
 
 #: stages, and so tasks, in each of the chains that are compared

@@ -23,13 +23,13 @@ import structlog
 
 from datafab import log
 from datafab.clients.datagouv import MASK, PAGE_SIZE
-from datafab.clients.jobs import RedisJobs, connect
 from datafab.clients.sources import Look
+from datafab.core.jobs import RedisJobs, connect
+from datafab.core.services import Services
+from datafab.core.stage import Context
 from datafab.domain.catalogue import fingerprint
 from datafab.sandbox.many import Many
-from datafab.services import Services
 from datafab.settings import PREFIX
-from datafab.stage import Context
 from datafab.stages.catalogue import discover
 from tests.benchmarks.collecting import servers
 from tests.benchmarks.rig import Rig

@@ -12,8 +12,8 @@ from statistics import median
 from celery import chain
 from celery.canvas import Signature
 
-from datafab.domain.job import Job
-from datafab.domain.payload import Batch, Item
+from datafab.core.item import Batch, Item
+from datafab.core.job import Job
 from datafab.settings import PREFIX
 from datafab.stages import STAGES
 from tests.benchmarks.app import BARE, KEPT, STEPS, app

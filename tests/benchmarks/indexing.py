@@ -11,7 +11,7 @@ from typing import Any
 
 from elasticsearch.helpers import streaming_bulk
 
-from datafab.domain.document import Document
+from datafab.core.document import Document
 from datafab.index import Outcome, open_index
 from datafab.index.elastic import MAX_REQUEST, ElasticIndex
 from datafab.index.elastic_mapping import action

@@ -9,7 +9,8 @@ from statistics import median
 
 from celery import chain
 
-from datafab.domain.job import Job, JobStatus
+from datafab.core.job import Job, JobStatus
+from datafab.core.ledger import Row
 from datafab.settings import PREFIX
 from datafab.stages import STAGES
 from tests.benchmarks.app import tick
@@ -18,7 +19,6 @@ from tests.benchmarks.rig import Rig
 from tests.servers.celery import until
 from workers.canvas import _steps, row_id, rows_of, start
 from workers.cluster import jobs, ledger
-from workers.ledger import Row
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from datafab.domain.job import JobStatus
+from datafab.core.job import JobStatus
 from datafab.settings import PREFIX
 from tests.benchmarks import processes
 from tests.benchmarks.collecting import addresses, write_list

@@ -8,10 +8,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from datafab import runner
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.payload import Batch
-from datafab.services import Services
+from datafab.core import runner
+from datafab.core.item import Batch
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.services import Services
 from datafab.stages import STAGES
 from tests.benchmarks.collecting import addresses, servers, write_list
 from tests.benchmarks.rig import Rig

@@ -14,8 +14,8 @@ from itertools import accumulate, product
 from pathlib import Path
 from typing import Any
 
-from datafab.domain.document import Column, Document
-from datafab.domain.payload import Status
+from datafab.core.document import Column, Document
+from datafab.core.item import Status
 from datafab.index import Index, open_index
 from datafab.index.elastic import ElasticIndex
 from datafab.index.query import Facet

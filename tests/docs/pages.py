@@ -14,9 +14,9 @@ import click
 from pydantic_core import PydanticUndefined
 
 from datafab.cli import main
-from datafab.clients.memory_jobs import MemoryJobs
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.services import Services
 from datafab.flows import FLOWS
-from datafab.services import Services
 from datafab.settings import Settings, load
 from datafab.stages import STAGES
 from webhook import create_app

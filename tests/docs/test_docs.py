@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from datafab.cli import main
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.payload import Batch, Item, Status
-from datafab.runner import Attempt, run_stage
-from datafab.services import Services
+from datafab.core.item import Batch, Item, Status
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import Attempt, run_stage
+from datafab.core.services import Services
 from datafab.settings import Settings, load
 from tests.docs.pages import DOCS, PAGES, described, walked
 

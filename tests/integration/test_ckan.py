@@ -16,16 +16,16 @@ import pytest
 import requests
 
 from datafab.clients.ckan import Ckan
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.clients.secrets import MemorySecrets
-from datafab.domain.job import Job
-from datafab.domain.payload import Counts
+from datafab.core.item import Counts
+from datafab.core.job import Job
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import run_inline
+from datafab.core.secrets import MemorySecrets
+from datafab.core.services import Services
 from datafab.errors import Fatal
 from datafab.flows import plan
-from datafab.runner import run_inline
 from datafab.sandbox.ckan import Sandbox
 from datafab.sandbox.ckan import ckan as sandbox_ckan
-from datafab.services import Services
 from datafab.settings import load
 from tests.servers import http
 from tests.servers.ckan import missing, real_ckan

@@ -12,7 +12,7 @@ import pytest
 
 from datafab.clients.ckan import Ckan
 from datafab.clients.ckan_former import Former, Head
-from datafab.clients.memory_jobs import MemoryJobs
+from datafab.core.memory_jobs import MemoryJobs
 from datafab.settings import load
 from datafab.store.store import Store
 from tests.integration.test_ckan import Push, Site, site

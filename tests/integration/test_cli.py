@@ -9,11 +9,11 @@ import pytest
 
 import datafab as package
 from datafab import api
+from datafab.core.services import Services
 from datafab.embedded import Cluster
 from datafab.errors import FlowError, NotFound
 from datafab.index import Index
 from datafab.sandbox.portal import FILES
-from datafab.services import Services
 from tests.integration.conftest import Run, printed
 from tests.servers.celery import until
 from webhook import create_app

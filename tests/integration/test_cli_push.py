@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from datafab.clients.jobs import connect
+from datafab.core.jobs import connect
 from datafab.domain.notification_rules import check
 from datafab.embedded import Cluster, running
 from datafab.sandbox.ckan import TOKEN, Sandbox, ckan

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from datafab.domain.hosts_allowed import Public, answered
+from datafab.core.hosts_allowed import Public, answered
 from datafab.embedded import free_port
 from datafab.embedded.broker import find_mosquitto
 from datafab.embedded.supervisor import lifeline

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.jobs import connect
 from datafab.clients.mqtt import Broker, Mqtt
+from datafab.core.jobs import connect
 from datafab.embedded import ALL, CORE, Cluster, running
 from datafab.embedded import cluster as cluster_module
 from datafab.embedded import parts as parts_module

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datafab.core.document import document
+from datafab.core.item import Item
 from datafab.domain.batching import by_host
 from datafab.domain.catalogue import direct
-from datafab.domain.document import document
 from datafab.domain.hosts import ENOUGH, Hosts
-from datafab.domain.payload import Item
 from datafab.domain.plugin import made_type
 from datafab.domain.urlcheck import plugins_for
 from datafab.fetch.filename import filename

@@ -7,12 +7,12 @@ import json
 import pytest
 
 from datafab.analysis import stages as analyse
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.document import VERSION, analysis_name
-from datafab.domain.payload import Batch, Item, Status
+from datafab.core.document import VERSION, analysis_name
+from datafab.core.item import Batch, Item, Status
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import Attempt, run_stage
+from datafab.core.services import Services
 from datafab.index import stages as index
-from datafab.runner import Attempt, run_stage
-from datafab.services import Services
 from datafab.settings import load
 from datafab.store.store import Store
 

@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from datafab.core.item import Dataset
 from datafab.domain.catalogue import (
     Resource,
     api_roots,
@@ -27,7 +28,6 @@ from datafab.domain.catalogue import (
     same,
 )
 from datafab.domain.linkproxy import Check, Outcome, Webhook, downloads
-from datafab.domain.payload import Dataset
 from datafab.domain.walk import MAX_RESTARTS, Page, Walk, until
 from datafab.errors import Retriable
 from datafab.settings import load

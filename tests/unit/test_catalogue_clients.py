@@ -17,8 +17,9 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from datafab.clients.datagouv import Datagouv
 from datafab.clients.linkproxy import LinkProxy
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.backoff import retry_after
+from datafab.core.backoff import retry_after
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.services import Services
 from datafab.domain.catalogue import moment, resources
 from datafab.domain.linkproxy import Check, Outcome, downloads
 from datafab.domain.walk import Walk
@@ -30,7 +31,6 @@ from datafab.sandbox.catalogue_routes import app_of
 from datafab.sandbox.control import Fault, serving
 from datafab.sandbox.linkproxy import linkproxy
 from datafab.sandbox.links import Sandbox as Proxy
-from datafab.services import Services
 from datafab.settings import load
 from tests.servers import celery
 from tests.servers.http import Answer, Site, redirect

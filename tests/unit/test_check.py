@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from datafab.core.stage import no_cluster
 from datafab.domain.linkproxy import Download, parts_of
 from datafab.errors import FlowError
-from datafab.stage import no_cluster
 from datafab.stages.check import _delay
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from datafab.clients.callback import Callback
 from datafab.clients.ckan import Ckan, allowed
+from datafab.core.item import MAX_MESSAGE, Batch, CkanFacts, Item
 from datafab.domain.datapusher import root
-from datafab.domain.payload import MAX_MESSAGE, Batch, CkanFacts, Item
 from datafab.errors import DatafabError, Fatal, Retriable
 from datafab.fetch.session import Fetcher
 from datafab.sandbox.ckan import Sandbox, ckan

@@ -15,17 +15,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from datafab.clients.memory_jobs import MemoryJobs
+from datafab.core.item import Batch, Item, Status
+from datafab.core.job import Job
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import Attempt, expand, load_items, run_inline, run_stage
+from datafab.core.services import Services
+from datafab.core.stage import Stage
 from datafab.domain.endpoint import PLUGINS, endpoint_hash
 from datafab.domain.fetchlog import FetchLog
 from datafab.domain.history import History
-from datafab.domain.job import Job
-from datafab.domain.payload import Batch, Item, Status
 from datafab.errors import FlowError, Lost, Wait
-from datafab.runner import Attempt, expand, load_items, run_inline, run_stage
-from datafab.services import Services
 from datafab.settings import Settings
-from datafab.stage import Stage
 from datafab.stages import collect, endpoints
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site, redirect
@@ -569,10 +569,10 @@ class TestOncePerDay:
 #: Collects what its arguments say, as a worker would.
 CHILD = """
 import sys, time
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.payload import Batch
-from datafab.runner import Attempt, expand, run_stage
-from datafab.services import Services
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.item import Batch
+from datafab.core.runner import Attempt, expand, run_stage
+from datafab.core.services import Services
 from datafab.settings import Settings
 from datafab.stages import STAGES
 

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli import main
+from datafab.core.item import Status
 from datafab.domain.endpoint import endpoint_hash
-from datafab.domain.payload import Status
 from datafab.stages.collect import collect
 from tests.servers.http import Answer, Site, redirect
 from tests.unit.test_collect import COLLECT, CSV, Collection, row, sha

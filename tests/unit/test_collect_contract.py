@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from datafab.clients.collectioncsv import save_csv
+from datafab.core.item import Status
 from datafab.domain.collectioncsv import LOG
 from datafab.domain.endpoint import endpoint_hash
-from datafab.domain.payload import Status
 from datafab.store.store import Store
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site

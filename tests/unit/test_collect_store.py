@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.payload import Batch
+from datafab.core.item import Batch
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import Attempt, expand, run_stage
+from datafab.core.services import Services
 from datafab.errors import FlowError
-from datafab.runner import Attempt, expand, run_stage
-from datafab.services import Services
 from tests.servers.http import Answer, Site, table
 from tests.servers.moto import KEYS
 from tests.unit.test_collect import COLLECT, SOURCE, Collection, row

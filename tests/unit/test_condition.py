@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.domain.condition import FACTS, Condition, facts_of, parse
-from datafab.domain.document import document
-from datafab.domain.payload import CollectFacts, Dataset, Item, Status
+from datafab.core.condition import FACTS, Condition, facts_of, parse
+from datafab.core.document import document
+from datafab.core.item import CollectFacts, Dataset, Item, Status
 from datafab.errors import FlowError
 
 ITEM = Item(

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datafab.config import examine, read
-from datafab.domain.payload import MAX_MESSAGE, Batch
+from datafab.core.flow import Flow
+from datafab.core.item import MAX_MESSAGE, Batch
 from datafab.domain.tomllines import Lines
 from datafab.errors import SettingError
-from datafab.flow import Flow
 from datafab.stages import STAGES
 from workers.schedule import cron
 

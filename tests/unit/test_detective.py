@@ -21,7 +21,7 @@ import pytest
 from datafab.analysis import Detective
 from datafab.analysis.dialect import MAX_CELL
 from datafab.analysis.tablefile import TableFile
-from datafab.domain.document import VERSION
+from datafab.core.document import VERSION
 from datafab.errors import Fatal, Lost
 
 TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "tables"

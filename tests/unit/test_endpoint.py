@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datafab.core.item import CollectFacts, Item
 from datafab.domain.endpoint import FetchStatus, decided, endpoint_hash, expired, read_rows, unfetchable
 from datafab.domain.fetchlog import FetchLog, log_name
-from datafab.domain.payload import CollectFacts, Item
 from datafab.domain.timestamp import LONGEST, stripped, stripped_wfs
 from datafab.errors import FlowError
 from datafab.fetch.filename import filename, media_type

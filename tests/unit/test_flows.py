@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from datafab.domain.payload import Item
+from datafab.core.item import Item
+from datafab.core.services import Services
+from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound, SettingError
 from datafab.flows import FLOWS, begun, check, complete, flows, localised, plan, use
-from datafab.services import Services
 from datafab.settings import load
-from datafab.stage import Stage
 from datafab.stages import STAGES
 
 PUSH = ["ckan_resource", "ckan_fetch", "ckan_types", "datastore", "ckan_restore", "ckan_hash"]

@@ -8,7 +8,7 @@ import pytest
 
 from datafab.composition import KEYS, MAX_GIVEN
 from datafab.config import examine
-from datafab.domain.condition import _COMPARE, FACTS, parse
+from datafab.core.condition import _COMPARE, FACTS, parse
 from datafab.flows import FLOWS
 from workers.schedule import cron
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.domain.document import Column, Document
+from datafab.core.document import Column, Document
 from datafab.index.highlight import MAX_SHOWN, highlights
 from datafab.index.query import parse
 from tests.searches import doc

@@ -11,14 +11,14 @@ from contextlib import closing
 
 import pytest
 
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.document import VERSION, Column, Document, analysis_name, document, document_id, filename
-from datafab.domain.payload import Batch, CatalogueFacts, Dataset, Item, ItemError, Status
+from datafab.core.document import VERSION, Column, Document, analysis_name, document, document_id, filename
+from datafab.core.item import Batch, CatalogueFacts, Dataset, Item, ItemError, Status
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import Attempt, run_stage
+from datafab.core.services import Services
 from datafab.errors import FlowError, Retriable, SettingError, Wait
 from datafab.index import Outcome, open_index
 from datafab.index.stages import STAGES
-from datafab.runner import Attempt, run_stage
-from datafab.services import Services
 from datafab.settings import load
 from datafab.store.store import Store
 
@@ -142,7 +142,7 @@ def test_an_index_that_is_away_may_come_back(tmp_path):
 WRITER = """
 import sys
 from datafab.index import open_index
-from datafab.domain.document import Document
+from datafab.core.document import Document
 index = open_index(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from datafab.domain.document import MAX_COLUMNS, Column, Document, document_id
-from datafab.domain.payload import ItemError
+from datafab.core.document import MAX_COLUMNS, Column, Document, document_id
+from datafab.core.item import ItemError
 from datafab.index import Outcome, open_index
 
 

@@ -15,17 +15,17 @@ from elastic_transport import ApiResponseMeta, ConnectionTimeout, HttpHeaders, N
 from elastic_transport import ConnectionError as NoConnection
 from elasticsearch import ApiError
 
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.document import Column, Document
-from datafab.domain.payload import Batch, Item, Status
+from datafab.core.document import Column, Document
+from datafab.core.item import Batch, Item, Status
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import Attempt, run_stage
+from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, Retriable, SettingError
 from datafab.index import Outcome, open_index
 from datafab.index.elastic_errors import failure, outcome
 from datafab.index.elastic_indices import PAGE
 from datafab.index.elastic_mapping import VIEWS, entry, read, template
 from datafab.index.stages import STAGES
-from datafab.runner import Attempt, run_stage
-from datafab.services import Services
 from datafab.settings import load
 
 AT = "http://host:9200/name"

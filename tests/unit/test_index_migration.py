@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from datafab.domain.document import Document
+from datafab.core.document import Document
 from datafab.errors import FlowError, Retriable
 from datafab.index import Outcome
 from datafab.index.elastic_migration import migrate

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.clients.jobs import _job
-from datafab.clients.memory_jobs import MemoryJobs, Record
-from datafab.domain.job import Job, Progress, outcome
-from datafab.domain.payload import Counts, Item, ItemError
+from datafab.core.item import Counts, Item, ItemError
+from datafab.core.job import Job, Progress, outcome
+from datafab.core.jobs import _job
+from datafab.core.memory_jobs import MemoryJobs, Record
 from datafab.show import pace, summary
 
 

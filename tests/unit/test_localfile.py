@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from datafab.clients.localfile import is_file, read_file
-from datafab.clients.memory_jobs import MemoryJobs
+from datafab.core.item import Batch, Status
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import Attempt, expand, run_stage
+from datafab.core.services import Services
 from datafab.domain.endpoint import endpoint_hash
-from datafab.domain.payload import Batch, Status
-from datafab.runner import Attempt, expand, run_stage
-from datafab.services import Services
 from datafab.settings import Settings
 from datafab.stages import STAGES
 from datafab.store.store import Store

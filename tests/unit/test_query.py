@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.domain.payload import Status
+from datafab.core.item import Status
 from datafab.errors import FlowError
 from datafab.index.folding import fold, key, words, written
 from datafab.index.query import (

@@ -8,15 +8,15 @@ from datetime import datetime
 import pytest
 
 from datafab import rebuild
-from datafab.clients.memory_jobs import MemoryJobs
 from datafab.clients.sources import Facts, Look
-from datafab.domain.document import Document, analysis_name
+from datafab.core.document import Document, analysis_name
+from datafab.core.item import ItemError
+from datafab.core.job import Job
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.services import Services
 from datafab.domain.fetchlog import FetchLog, log_name
-from datafab.domain.job import Job
-from datafab.domain.payload import ItemError
 from datafab.errors import Fatal, Retriable
 from datafab.index import Outcome, Put
-from datafab.services import Services
 from datafab.settings import load
 from datafab.store.store import Store
 

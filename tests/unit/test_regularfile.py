@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli import main
+from datafab.core.services import Services
 from datafab.errors import DatafabError, FlowError, Lost
 from datafab.flows import localised
-from datafab.services import Services
 from datafab.settings import load
 from datafab.store.regularfile import NotRegular, read_regular
 from datafab.store.store import Store

@@ -9,15 +9,15 @@ from contextlib import suppress
 
 import pytest
 
-from datafab.clients.memory_jobs import MemoryJobs
-from datafab.domain.document import analysis_name
-from datafab.domain.job import Job
-from datafab.domain.payload import MAX_MESSAGE, Batch, Counts, Item, Status, Stopped
+from datafab.core.document import analysis_name
+from datafab.core.item import MAX_MESSAGE, Batch, Counts, Item, Status, Stopped
+from datafab.core.job import Job
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import Attempt, expand, load_items, pack, run_inline, run_stage
+from datafab.core.services import Services
+from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, Lost, Parked, Retriable, Skippable, Unsuitable, Wait
-from datafab.runner import Attempt, expand, load_items, pack, run_inline, run_stage
-from datafab.services import Services
 from datafab.settings import load
-from datafab.stage import Context, Stage
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from datafab.domain.document import Document
+from datafab.core.document import Document
 from datafab.errors import FlowError
 from datafab.index import open_index
 from tests.searches import TOWNS, SearchContract, sources

@@ -8,13 +8,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from datafab.clients.memory_jobs import MemoryJobs
+from datafab.core.item import Batch, Item, Status
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.runner import Attempt, expand, run_stage
+from datafab.core.services import Services
 from datafab.domain.endpoint import endpoint_hash
-from datafab.domain.payload import Batch, Item, Status
 from datafab.domain.sparql import PREFIXES, split, table
 from datafab.flows import localised
-from datafab.runner import Attempt, expand, run_stage
-from datafab.services import Services
 from datafab.settings import Settings
 from datafab.stages import STAGES
 from tests.servers.http import Answer, Site

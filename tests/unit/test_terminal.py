@@ -13,8 +13,8 @@ from rich.text import Text
 
 from datafab import show
 from datafab.cli import main
-from datafab.domain.document import Column, Document, Results
-from datafab.domain.payload import ItemError
+from datafab.core.document import Column, Document, Results
+from datafab.core.item import ItemError
 from datafab.terminal import Terminal
 
 ESC, BEL, CSI, DEL = "\x1b", "\x07", "\x9b", "\x7f"

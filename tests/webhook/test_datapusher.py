@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from datafab.clients.jobs import RedisJobs, connect
-from datafab.domain.job import Job
-from datafab.domain.payload import ItemError
+from datafab.core.item import ItemError
+from datafab.core.job import Job
+from datafab.core.jobs import RedisJobs, connect
+from datafab.core.services import Services
 from datafab.errors import FlowError
-from datafab.services import Services
 from datafab.settings import PREFIX, load
 from tests.servers.redis import RedisServer
 from webhook import create_app

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.domain.hosts_allowed import Public, answered
+from datafab.core.hosts_allowed import Public, answered
 from datafab.errors import SettingError
 from datafab.settings import load
 from webhook import create_app

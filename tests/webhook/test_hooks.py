@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 from flask.testing import FlaskClient
 
-from datafab.clients.jobs import RedisJobs, connect
-from datafab.services import Services
+from datafab.core.jobs import RedisJobs, connect
+from datafab.core.services import Services
 from datafab.settings import PREFIX, load
 from tests.servers.redis import RedisServer
 from webhook import MAX_BODY, create_app

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from datafab.clients.measures import Measured
+from datafab.core.metrics import Measured
 from webhook.metrics import COUNTED, Measurements
 
 DOC = Path(__file__).parents[2] / "docs" / "operate.md"

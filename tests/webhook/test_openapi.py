@@ -11,11 +11,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from datafab.clients.jobs import Record
 from datafab.clients.sources import Look
-from datafab.domain.document import Document
-from datafab.domain.job import JobStatus
-from datafab.domain.payload import Item, ItemError, Status
+from datafab.core.document import Document
+from datafab.core.item import Item, ItemError, Status
+from datafab.core.job import JobStatus
+from datafab.core.jobs import Record
 from datafab.domain.urlcheck import Finding, Table
 from datafab.settings import load
 from datafab.stages.checkurl import finding_name

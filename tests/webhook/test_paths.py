@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from datafab.domain.job import Job
-from datafab.services import Services
+from datafab.core.job import Job
+from datafab.core.services import Services
 from datafab.settings import load
 from webhook import create_app, views
 from webhook.paths import confined

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.memory_jobs import MemoryJobs
+from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.services import Services
 from datafab.index import Index, open_index
 from datafab.index.query import FIELDS
-from datafab.services import Services
 from datafab.settings import load
 from tests.searches import TOWNS
 from webhook import create_app

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kombu.exceptions import OperationalError
 
-from datafab.domain.document import Document
-from datafab.domain.job import Job
-from datafab.domain.payload import Status
+from datafab.core.document import Document
+from datafab.core.item import Status
+from datafab.core.job import Job
+from datafab.core.services import Services
 from datafab.errors import FlowError, NotFound, Retriable, SettingError
-from datafab.services import Services
 from datafab.settings import PREFIX, load
 from tests.servers.redis import RedisServer
 from webhook import MAX_BODY, create_app

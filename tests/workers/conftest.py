@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.jobs import connect
-from datafab.domain.job import Job
+from datafab.core.job import Job
+from datafab.core.jobs import connect
+from datafab.core.ledger import Ledger
 from datafab.settings import load
 from tests.servers.celery import Cluster, until
 from tests.servers.redis import RedisServer
 from tests.workers.toys import app
 from workers.canvas import start
 from workers.cluster import jobs, settings, use
-from workers.ledger import Ledger
 
 PARTS = ("io", "cpu", "control", "beat")
 

@@ -1,7 +1,7 @@
 """One more stage: this file, and the one line that puts it into STAGES. ``celery -A tests.workers.one_more worker``."""
 
-from datafab.domain.payload import Item
-from datafab.stage import Context, Stage
+from datafab.core.item import Item
+from datafab.core.stage import Context, Stage
 from datafab.stages import STAGES
 
 

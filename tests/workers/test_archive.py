@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import requests
 
-from datafab.domain.job import Job, JobStatus
+from datafab.core.job import Job, JobStatus
+from datafab.core.services import Services
 from datafab.flows import localised
 from datafab.sandbox.archives import COPY, Sandbox, Timings
 from datafab.sandbox.control import Control, Fault, serving
 from datafab.sandbox.entrepot import deliver, entrepot
-from datafab.services import Services
 from datafab.settings import PREFIX, child_environment
 from tests.servers.celery import Cluster, until
 from tests.servers.http import Answer, Site

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 
-from datafab.domain.job import JobStatus
+from datafab.core.job import JobStatus
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app

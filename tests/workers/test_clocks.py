@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients import clock as clock_module
-from datafab.clients.clock import Clock
-from datafab.services import Services
+from datafab.core import clock as clock_module
+from datafab.core.clock import Clock
+from datafab.core.services import Services
 from tests.servers.celery import Cluster
 from tests.servers.clocks import clock_ahead
 from tests.servers.redis import RedisServer

@@ -13,9 +13,9 @@ from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
 from datafab.cli import main
-from datafab.domain.job import Job, JobStatus
-from datafab.domain.payload import Status
-from datafab.services import Services
+from datafab.core.item import Status
+from datafab.core.job import Job, JobStatus
+from datafab.core.services import Services
 from tests.servers.celery import Cluster
 from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer

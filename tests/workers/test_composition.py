@@ -19,8 +19,8 @@ from celery.beat import ScheduleEntry
 from celery.exceptions import Reject
 
 from datafab import flows as flow_list
-from datafab.domain.job import JobStatus
-from datafab.domain.payload import MAX_MESSAGE
+from datafab.core.item import MAX_MESSAGE
+from datafab.core.job import JobStatus
 from datafab.errors import FlowError
 from datafab.settings import load
 from datafab.stages import STAGES

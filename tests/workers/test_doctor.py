@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli import main
-from datafab.clients.jobs import RedisJobs, connect
-from datafab.clients.measures import Measures
+from datafab.core.jobs import RedisJobs, connect
+from datafab.core.metrics import Measures
+from datafab.core.services import Services
 from datafab.doctor import examine
 from datafab.domain.diagnosis import Level
-from datafab.services import Services
 from tests.servers.celery import until
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench

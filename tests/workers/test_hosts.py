@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from datafab.domain.job import JobStatus
+from datafab.core.job import JobStatus
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.jobs import connect
+from datafab.core.jobs import connect
+from datafab.core.services import Services
 from datafab.errors import FlowError
 from datafab.index.owner import Host, Owner
-from datafab.services import Services
 from datafab.settings import load
 
 

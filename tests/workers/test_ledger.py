@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from datafab.domain.job import Job, JobStatus
-from datafab.domain.payload import MAX_MESSAGE, Batch
+from datafab.core.item import MAX_MESSAGE, Batch
+from datafab.core.job import Job, JobStatus
 from datafab.errors import FlowError, NotFound
 from datafab.flows import plan
 from tests.servers.celery import until

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from datafab.clients.deadletters import MAX_LETTERS, DeadLetters
-from datafab.clients.jobs import connect
 from datafab.clients.mqtt import Broker, Mqtt
+from datafab.core.jobs import connect
 from datafab.embedded import free_port
 from datafab.errors import SettingError
 from datafab.settings import load

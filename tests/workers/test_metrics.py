@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from datafab.domain.job import JobStatus
-from datafab.domain.payload import Batch, Item
+from datafab.core.item import Batch, Item
+from datafab.core.job import JobStatus
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli import main
-from datafab.clients.jobs import connect
 from datafab.clients.sources import Look, Sources
-from datafab.domain.document import Document, analysis_name
-from datafab.domain.payload import Status
+from datafab.core.document import Document, analysis_name
+from datafab.core.item import Status
+from datafab.core.jobs import connect
 from datafab.index import open_index
 from datafab.prune import unnamed
 from datafab.settings import load

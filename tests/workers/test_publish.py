@@ -15,8 +15,8 @@ import pytest
 
 from datafab.clients.mqtt import Broker, Mqtt
 from datafab.clients.wis2suite import Wis2Suite
+from datafab.core.job import JobStatus
 from datafab.domain.event import announcement
-from datafab.domain.job import JobStatus
 from datafab.domain.notification_rules import check
 from datafab.embedded.broker import find_mosquitto
 from tests.records import METADATA, record

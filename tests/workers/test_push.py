@@ -12,12 +12,12 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from datafab.clients.jobs import RedisJobs, connect
-from datafab.domain.job import Job, JobStatus
+from datafab.core.job import Job, JobStatus
+from datafab.core.jobs import RedisJobs, connect
+from datafab.core.services import Services
 from datafab.embedded import free_port
 from datafab.sandbox.ckan import TOKEN, Sandbox, ckan
 from datafab.sandbox.portal import FILES
-from datafab.services import Services
 from tests.servers.celery import Cluster, Process, until
 from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from datafab.clients.jobs import RedisJobs, connect
+from datafab.core.job import Job, JobStatus
+from datafab.core.jobs import RedisJobs, connect
+from datafab.core.services import Services
 from datafab.domain.catalogue import moment
-from datafab.domain.job import Job, JobStatus
 from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue
 from datafab.sandbox.control import Fault, serving
-from datafab.services import Services
 from tests.servers.celery import Cluster, until
 from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer

@@ -13,9 +13,9 @@ import pytest
 import requests
 from werkzeug.serving import make_server
 
-from datafab.clients.jobs import RedisJobs, connect
-from datafab.domain.job import JobStatus
-from datafab.services import Services
+from datafab.core.job import JobStatus
+from datafab.core.jobs import RedisJobs, connect
+from datafab.core.services import Services
 from tests.servers.celery import Cluster, until
 from tests.servers.ckan import RealCkan, missing, real_ckan
 from tests.servers.http import Answer, Site

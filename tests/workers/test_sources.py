@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from datafab.clients.jobs import connect
 from datafab.clients.sources import LOOKS, Facts, Look, Sources, address
 from datafab.clients.turns import Turns
+from datafab.core.jobs import connect
 from datafab.settings import load
 from tests.servers.redis import RedisServer
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from datafab.domain.job import JobStatus
-from datafab.domain.payload import Batch, Item, received
+from datafab.core.item import Batch, Item, received
+from datafab.core.job import JobStatus
 from datafab.errors import FlowError
 from tests.workers.conftest import Bench
 from workers.cluster import jobs

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import redis
 
-from datafab.domain.payload import Item
+from datafab.core.item import Item
+from datafab.core.services import Services
+from datafab.core.stage import Context, Outcome, Stage
 from datafab.errors import FlowError, Retriable, Wait
 from datafab.flows import FLOWS, Flow
 from datafab.index import open_index
 from datafab.index.stages import index as indexing
-from datafab.services import Services
-from datafab.stage import Context, Outcome, Stage
 from datafab.stages import STAGES
 
 

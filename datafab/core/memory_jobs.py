@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datafab.clients.jobs import NOTHING, Notes, Record
-from datafab.domain.job import Progress, StageSums
-from datafab.domain.payload import Item, ItemError
+from datafab.core.item import Item, ItemError
+from datafab.core.job import Progress, StageSums
+from datafab.core.jobs import NOTHING, Notes, Record
 
 
 class MemoryJobs:

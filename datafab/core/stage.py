@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from datafab.core.item import Item, Status
 from datafab.domain.batching import in_order
-from datafab.domain.payload import Item, Status
 from datafab.errors import DatafabError, FlowError
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-    from datafab.services import Services
+    from datafab.core.services import Services
 
 P = TypeVar("P", bound=BaseModel)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import redis
 
-from datafab.clients.jobs import PREAMBLE
+from datafab.core.jobs import PREAMBLE
 from datafab.settings import PREFIX
 
 #: Seconds that the key of a gate outlives its last use; jobs are shorter.

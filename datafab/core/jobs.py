@@ -9,7 +9,7 @@ Keys, all below ``datafab:1:``
 | ``job:<id>:log`` | list | its last log lines, JSON |
 | ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
 | ``job:<id>:done:<stage>:<batch>`` | hash | what is done of it: index -> item; ``m:<index>``, ``r:<index>``: notes |
-| ``job:<id>:rows`` | set | the job's ledger rows that are alive (``workers/ledger.py``) |
+| ``job:<id>:rows`` | set | the job's ledger rows that are alive (``datafab/core/ledger.py``) |
 | ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
 | ``parked`` | sorted set | ids of parked jobs, by the time at which they are forgotten |
 | ``counts`` | hash | what has happened since ever, for ``/metrics`` (``clients/measures.py``) |
@@ -36,8 +36,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from datafab.domain.job import FINAL, Job, JobStatus, StageSums, counts_of, outcome
-from datafab.domain.payload import Item, ItemError, received
+from datafab.core.item import Item, ItemError, received
+from datafab.core.job import FINAL, Job, JobStatus, StageSums, counts_of, outcome
 from datafab.errors import NotFound
 from datafab.settings import PREFIX, Settings
 
@@ -236,7 +236,7 @@ return 1
 
 
 class RedisJobs:
-    """Jobs in Redis. ``workers.ledger`` makes them; this reads, counts and ends them."""
+    """Jobs in Redis. ``datafab.core.ledger`` makes them; this reads, counts and ends them."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded

@@ -28,8 +28,8 @@ from typing import Any, NoReturn, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from datafab.domain.document import Document
-from datafab.domain.payload import Item
+from datafab.core.document import Document
+from datafab.core.item import Item
 from datafab.errors import FlowError
 
 

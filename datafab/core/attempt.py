@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import structlog
 
-from datafab.clients.jobs import AWAY, PASSED, Record
-from datafab.domain.backoff import next_delay
-from datafab.domain.payload import Batch, Item, Status, Stopped
-from datafab.domain.waiting import Waiting
+from datafab.core.backoff import next_delay
+from datafab.core.item import Batch, Item, Status, Stopped
+from datafab.core.jobs import AWAY, PASSED, Record
+from datafab.core.services import Services
+from datafab.core.stage import Context, Outcome, Stage, no_cluster
+from datafab.core.waiting import Waiting
 from datafab.errors import DatafabError, Fatal, FlowError, Lost, Parked, Retriable, Skippable, Unsuitable, Wait
-from datafab.services import Services
-from datafab.stage import Context, Outcome, Stage, no_cluster
 
 T = TypeVar("T")
 

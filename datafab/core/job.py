@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from datafab.domain.payload import Counts, ItemError, Value
+from datafab.core.item import Counts, ItemError, Value
 
 #: the ``stage`` of a job that has been through all of its own
 REPORT = "report"

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
-from datafab.domain.payload import Item, ItemError, Status, Value
+from datafab.core.item import Item, ItemError, Status, Value
 from datafab.urls import url_parts
 
 #: Names an analysis: the csv-detective that made it and the revision of what stands around it.

@@ -1,8 +1,8 @@
 """What ``/metrics`` tells, read out of Redis: whichever process is asked, the numbers are the same.
 
-What has happened is counted where it happens, in the scripts of ``jobs.py`` and ``workers/ledger.py``: fields of the
-hash ``counts``, the labels behind the name. What is the case is looked up when somebody asks, five hundred jobs at
-a time, so that Redis is never busy with it for more than a few milliseconds.
+What has happened is counted where it happens, in the scripts of ``jobs.py`` and ``ledger.py``: fields of the hash
+``counts``, the labels behind the name. What is the case is looked up when somebody asks, five hundred jobs at a time,
+so that Redis is never busy with it for more than a few milliseconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from datafab.clients.jobs import PREAMBLE
+from datafab.core.jobs import PREAMBLE
 from datafab.settings import PREFIX
 
 #: Seconds by which attempts are sorted.

@@ -6,13 +6,13 @@ from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from datafab.domain.condition import Condition
-from datafab.domain.payload import Item
+from datafab.core.condition import Condition
+from datafab.core.item import Item
+from datafab.core.stage import Stage
 from datafab.errors import FlowError
-from datafab.stage import Stage
 
 if TYPE_CHECKING:
-    from datafab.services import Services
+    from datafab.core.services import Services
 
 #: Fields that every item has from the start.
 ALWAYS = frozenset({"source", "status"})

@@ -26,9 +26,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from datafab.clients.jobs import PREAMBLE, connect
-from datafab.clients.measures import LIMITS
-from datafab.domain.job import Job
+from datafab.core.job import Job
+from datafab.core.jobs import PREAMBLE, connect
+from datafab.core.metrics import LIMITS
 from datafab.settings import PREFIX, Settings
 
 _HELPERS = (

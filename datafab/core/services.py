@@ -11,19 +11,19 @@ from redis.exceptions import RedisError
 from datafab.analysis.day_order import Wish
 from datafab.clients.callback import Callback
 from datafab.clients.ckan import Ckan
-from datafab.clients.clock import Clock
 from datafab.clients.cors import Cors
 from datafab.clients.datagouv import Datagouv
 from datafab.clients.entrepot import Entrepot
-from datafab.clients.gates import Gates, MemoryGates, RedisGates
-from datafab.clients.jobs import Jobs, RedisJobs, connect
 from datafab.clients.linkproxy import LinkProxy
-from datafab.clients.measures import Measures
 from datafab.clients.publications import Publications
-from datafab.clients.secrets import RedisSecrets, Secrets
 from datafab.clients.sources import Sources
 from datafab.clients.turns import Turns
 from datafab.clients.wis2suite import Wis2Suite
+from datafab.core.clock import Clock
+from datafab.core.jobs import Jobs, RedisJobs, connect
+from datafab.core.locks import Gates, MemoryGates, RedisGates
+from datafab.core.metrics import Measures
+from datafab.core.secrets import RedisSecrets, Secrets
 from datafab.errors import DatafabError, SettingError
 from datafab.fetch.session import Fetcher
 from datafab.index import Index, index_file, open_index

@@ -13,14 +13,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from datafab.domain.condition import facts_of, parse
-from datafab.domain.document import analysis_name, document
-from datafab.domain.job import Job
-from datafab.domain.payload import MAX_INLINE, Batch, Counts, Item, received
+from datafab.core.attempt import WHOLE, Attempt, Work, caught
+from datafab.core.condition import facts_of, parse
+from datafab.core.document import analysis_name, document
+from datafab.core.item import MAX_INLINE, Batch, Counts, Item, received
+from datafab.core.job import Job
+from datafab.core.services import Services
+from datafab.core.stage import Stage
 from datafab.errors import DatafabError, FlowError, Retriable, Wait
-from datafab.services import Services
-from datafab.stage import Stage
-from datafab.work import WHOLE, Attempt, Work, caught
 
 __all__ = ["Attempt", "expand", "load_items", "pack", "run_inline", "run_stage"]
 
