@@ -24,7 +24,7 @@ from datafab.core.jobs import connect as redis_at
 from datafab.core.services import Services
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
-from datafab.flows import find, localised
+from datafab.flows.registry import find, localised
 from datafab.index.query import facets_named, sort_named
 from datafab.settings import Settings, load
 from workers import cluster

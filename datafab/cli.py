@@ -34,7 +34,7 @@ from datafab.cli_job import SOME_FAILED, as_json_option, inline_option, run
 from datafab.core.job import JobStatus
 from datafab.embedded import ALL, Cluster, flower_login
 from datafab.errors import DatafabError
-from datafab.flows import flows
+from datafab.flows.registry import flows
 from datafab.settings import load
 from datafab.version import __version__
 from workers import cluster as cluster_app

@@ -9,9 +9,9 @@ import click
 
 from datafab import show
 from datafab.cli_job import SOME_FAILED, as_json_option
-from datafab.clients.urlcheck import UrlCheck
+from datafab.collect.url_probe import UrlCheck
+from datafab.collect.urlcheck import Finding
 from datafab.core.services import Services
-from datafab.domain.urlcheck import Finding
 from datafab.settings import load
 
 

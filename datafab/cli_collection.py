@@ -8,7 +8,7 @@ import click
 
 from datafab import show
 from datafab.cli_job import Ended
-from datafab.clients.collectioncsv import save_csv
+from datafab.collect.csv_tables import save_csv
 from datafab.core.job import JobStatus
 from datafab.core.services import Services
 from datafab.errors import FlowError

@@ -8,13 +8,13 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from datafab import flows as all_flows
 from datafab import show
-from datafab.config import examine
 from datafab.core.flow import Flow
 from datafab.errors import SettingError
+from datafab.flows.chains import STAGES
+from datafab.flows import registry as all_flows
+from datafab.flows.toml import examine
 from datafab.settings import load
-from datafab.stages import STAGES
 from workers.schedule import cron
 
 NOT_DONE = 1

@@ -19,7 +19,7 @@ from datafab.core.runner import run_inline
 from datafab.core.secrets import MemorySecrets
 from datafab.core.services import Services
 from datafab.embedded import CORE, Cluster, running
-from datafab.flows import asked, begun, later, localised
+from datafab.flows.registry import asked, begun, later, localised
 from datafab.settings import load
 from workers import cluster as cluster_app
 

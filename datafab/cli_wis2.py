@@ -10,17 +10,17 @@ from rich.markup import escape
 
 from datafab import show
 from datafab.cli_job import as_json_option, run
-from datafab.clients.wis2bundle import Wis2Bundle
-from datafab.clients.wis2record import judge
-from datafab.clients.wis2suite import Verdict, Wis2Suite
-from datafab.domain import strictjson
-from datafab.domain.event import announcement, assets, envelope
-from datafab.domain.finding import Finding, errors
-from datafab.domain.notification_rules import check as check_message
-from datafab.domain.record_rules import is_record
 from datafab.errors import Fatal, NotFound
 from datafab.fetch.refusal import shown
 from datafab.fetch.session import Fetcher
+from datafab.publish import strict_json as strictjson
+from datafab.publish.event import announcement, assets, envelope
+from datafab.publish.finding import Finding, errors
+from datafab.publish.notification_rules import check as check_message
+from datafab.publish.record import judge
+from datafab.publish.record_rules import is_record
+from datafab.publish.wis2_bundle import Wis2Bundle
+from datafab.publish.wis2_suite import Verdict, Wis2Suite
 from datafab.settings import load
 
 NOT_DONE = 1

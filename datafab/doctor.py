@@ -14,7 +14,6 @@ import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from datafab.clients.wis2suite import RECORDS, SCHEMA, TOPICS
 from datafab.core.document import VERSION
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.services import Services
@@ -22,7 +21,8 @@ from datafab.domain import diagnosis
 from datafab.domain.diagnosis import Check, Worker, broken, ok, warning
 from datafab.embedded import find_redis, running
 from datafab.errors import SettingError
-from datafab.flows import flows
+from datafab.flows.registry import flows
+from datafab.publish.wis2_suite import RECORDS, SCHEMA, TOPICS
 from datafab.settings import PREFIX, Settings, load, names, strangers
 from datafab.version import __version__
 from workers import facts

@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from datetime import UTC
 from itertools import islice
 
+from datafab.catalogue.source_stages import SourceParams
+from datafab.collect.fetchlog import FetchLog
 from datafab.core.backoff import next_delay
 from datafab.core.document import Document, analysis_name, filename
 from datafab.core.item import CatalogueFacts, Item, ItemError, Status
 from datafab.core.job import Job
 from datafab.core.jobs import RedisJobs
 from datafab.core.services import Services
-from datafab.domain.fetchlog import FetchLog
 from datafab.errors import Fatal, Retriable
 from datafab.index import Index, Outcome
 from datafab.index.stages import document_of
-from datafab.stages.source import SourceParams
 from datafab.store.store import root_of
 
 #: Documents that are put at once, and how often what may pass is tried before all is given up.

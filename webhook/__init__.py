@@ -12,10 +12,10 @@ from typing import cast
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from datafab import flows
 from datafab.core.hosts_allowed import Public
 from datafab.core.services import Services
 from datafab.errors import SettingError
+from datafab.flows import registry as flows
 from datafab.settings import Settings, load
 from webhook import datapusher, doors, failures, health, hooks, hydra, metrics, openapi, views
 from webhook.site import Hasten, Site, Start

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from datafab.collect.urlcheck import Finding
 from datafab.core.document import Document
 from datafab.core.item import ItemError
 from datafab.core.job import Job, JobStatus
-from datafab.domain.urlcheck import Finding
 
 
 class _Answer(BaseModel):

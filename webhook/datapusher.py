@@ -20,13 +20,13 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from datafab.clients.callback import key_header
-from datafab.clients.ckan import allowed, named
 from datafab.core.item import ItemError, Status
 from datafab.core.job import Job
 from datafab.core.jobs import MAX_LINES, after_key
-from datafab.domain.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
 from datafab.errors import DatafabError, NotFound
+from datafab.push.callback import key_header
+from datafab.push.ckan import allowed, named
+from datafab.push.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
 from webhook.failures import AWAY, RETRY_AFTER_SECONDS
 from webhook.site import site
 

@@ -14,8 +14,8 @@ from typing import Any
 from flask import Blueprint, request
 from werkzeug.exceptions import Unauthorized
 
-from datafab.domain.integration import HOOK_KEY
-from datafab.domain.linkproxy import Webhook
+from datafab.archive.integration import HOOK_KEY
+from datafab.catalogue.linkproxy_checks import Webhook
 from datafab.errors import FlowError
 from webhook.body import body
 from webhook.site import site

@@ -18,7 +18,7 @@ from flask import Blueprint, request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from werkzeug.exceptions import Unauthorized
 
-from datafab.domain.catalogue import MAX_TITLE, Resource, excluded, fetchable, fingerprint
+from datafab.catalogue.dataset import MAX_TITLE, Resource, excluded, fetchable, fingerprint
 from datafab.errors import FlowError
 from webhook.body import body
 from webhook.site import site

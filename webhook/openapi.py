@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
+from datafab.catalogue.linkproxy_checks import Webhook
 from datafab.core.document import Results
-from datafab.domain.linkproxy import Webhook
 from datafab.version import __version__
 from webhook import answers, hydra, views
 from webhook.answers import DatapusherError, ErrorAnswer

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from datafab.core.services import Services
 from datafab.errors import FlowError, NotFound
-from datafab.flows import find
+from datafab.flows.registry import find
 from datafab.store.regularfile import read_regular
 from datafab.urls import url_parts
 

@@ -11,13 +11,13 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
+from datafab.collect.check_url_stage import finding_name
 from datafab.core.job import JobStatus
 from datafab.core.jobs import MAX_LINES
 from datafab.errors import NotFound
-from datafab.flows import flows
+from datafab.flows.chains import STAGES
+from datafab.flows.registry import flows
 from datafab.index.query import MAX_REACH, Sort, facets_named
-from datafab.stages import STAGES
-from datafab.stages.checkurl import finding_name
 from webhook.body import M, body, refusal
 from webhook.paths import confined, uploaded
 from webhook.site import site
@@ -161,7 +161,7 @@ def check_url() -> Response:
 
 @routes.get("/check-url/<job_id>")
 def checked_url(job_id: str) -> dict[str, Any]:
-    """Say how far a check is and, once it has ended, what it found (``datafab/domain/urlcheck.py``)."""
+    """Say how far a check is and, once it has ended, what it found (``datafab/collect/urlcheck.py``)."""
     job = site().jobs.get(job_id)
     if job.flow != "check_url":
         raise NotFound(f"job {job_id} has not checked an address", field="job")

@@ -10,12 +10,13 @@ from typing import Any
 from celery import Celery, signals
 
 import celeryconfig
-from datafab import flows, log
+from datafab import log
 from datafab.core.jobs import RedisJobs
 from datafab.core.ledger import Ledger
 from datafab.core.services import Services
+from datafab.flows.chains import STAGES
+from datafab.flows import registry as flows
 from datafab.settings import Settings, load
-from datafab.stages import STAGES
 from datafab.store.files import a_day_ago
 from datafab.store.scratch import sweep_work
 from workers import transport

@@ -20,13 +20,13 @@ from paho.mqtt.client import Client, MQTTMessage
 from redis.exceptions import RedisError
 
 from datafab import log as logging
-from datafab.clients.deadletters import DeadLetters
-from datafab.clients.mqtt import Broker
 from datafab.core.jobs import connect
 from datafab.core.services import Services
-from datafab.domain import strictjson
-from datafab.domain.event import envelope
 from datafab.errors import DatafabError, FlowError, SettingError
+from datafab.publish import strict_json as strictjson
+from datafab.publish.deadletters import DeadLetters
+from datafab.publish.event import envelope
+from datafab.publish.mqtt import Broker
 from datafab.settings import Settings
 from workers.canvas import start
 from workers.cluster import services

@@ -16,10 +16,10 @@ from celery.beat import BeatLazyFunc
 from celery.exceptions import Reject
 from celery.schedules import ParseException, crontab
 
-from datafab.config import examine, refuse
 from datafab.core.jobs import AWAY
 from datafab.errors import DatafabError
-from datafab.flows import FLOWS, find, flows, localised
+from datafab.flows.registry import FLOWS, find, flows, localised
+from datafab.flows.toml import examine, refuse
 from workers import canvas
 from workers.cluster import app, services, settings
 

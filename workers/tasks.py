@@ -16,8 +16,8 @@ from datafab.core.job import JobStatus
 from datafab.core.ledger import Claimed
 from datafab.core.stage import Stage
 from datafab.errors import DatafabError, FlowError, Parked
-from datafab.flows import later, plan
-from datafab.stages import STAGES
+from datafab.flows.chains import STAGES
+from datafab.flows.registry import later, plan
 from workers import canvas
 from workers.base import LedgerTask
 from workers.cluster import app, jobs, services, settings

@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 from redis.exceptions import RedisError
 
 from datafab.analysis.day_order import Wish
-from datafab.clients.callback import Callback
-from datafab.clients.ckan import Ckan
-from datafab.clients.cors import Cors
-from datafab.clients.datagouv import Datagouv
-from datafab.clients.entrepot import Entrepot
-from datafab.clients.linkproxy import LinkProxy
-from datafab.clients.publications import Publications
-from datafab.clients.sources import Sources
-from datafab.clients.turns import Turns
-from datafab.clients.wis2suite import Wis2Suite
+from datafab.archive.entrepot import Entrepot
+from datafab.catalogue.cors import Cors
+from datafab.catalogue.datagouv import Datagouv
+from datafab.catalogue.linkproxy import LinkProxy
+from datafab.catalogue.rate_limit import Turns
+from datafab.catalogue.sources import Sources
 from datafab.core.clock import Clock
 from datafab.core.jobs import Jobs, RedisJobs, connect
 from datafab.core.locks import Gates, MemoryGates, RedisGates
@@ -28,12 +24,16 @@ from datafab.errors import DatafabError, SettingError
 from datafab.fetch.session import Fetcher
 from datafab.index import Index, index_file, open_index
 from datafab.index.owner import Owner
+from datafab.publish.publications import Publications
+from datafab.publish.wis2_suite import Wis2Suite
+from datafab.push.callback import Callback
+from datafab.push.ckan import Ckan
 from datafab.settings import Settings
 from datafab.store.store import Store
 
 if TYPE_CHECKING:
     from datafab.analysis import Detective
-    from datafab.clients.mqtt import Mqtt
+    from datafab.publish.mqtt import Mqtt
 
 
 #: How many times the bytes of a fetch a file may unpack to.
@@ -161,7 +161,7 @@ class Services:
     @cached_property
     def mqtt(self) -> Mqtt:
         """The MQTT broker; connects when it is first used, and is imported only there: it costs a tenth of a second."""
-        from datafab.clients.mqtt import Broker, Mqtt  # noqa: PLC0415 - see above
+        from datafab.publish.mqtt import Broker, Mqtt  # noqa: PLC0415 - see above
 
         url = self.settings.mqtt_url
         if url is None:

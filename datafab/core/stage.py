@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from datafab.collect.batching import in_order
 from datafab.core.item import Item, Status
-from datafab.domain.batching import in_order
 from datafab.errors import DatafabError, FlowError
 
 if TYPE_CHECKING:

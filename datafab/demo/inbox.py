@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from paho.mqtt.client import Client, MQTTMessage
 
-from datafab.clients.mqtt import Broker
 from datafab.errors import Fatal
+from datafab.publish.mqtt import Broker
 
 #: Seconds to wait for the broker, and for a message.
 LIMIT = 15.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from datafab import api, show
 from datafab.core.job import Job
-from datafab.flows import localised
+from datafab.flows.registry import localised
 from datafab.sandbox.archives import Sandbox as Entrepot
 from datafab.sandbox.links import Sandbox as LinkProxy
 from datafab.settings import Settings

@@ -15,9 +15,9 @@ from datafab import show
 from datafab.core.document import Document
 from datafab.demo.inbox import Inbox
 from datafab.demo.scene import Scene, headline
-from datafab.domain.finding import errors
-from datafab.domain.notification_rules import check
 from datafab.errors import Fatal
+from datafab.publish.finding import errors
+from datafab.publish.notification_rules import check
 from datafab.sandbox.ckan import Sandbox, ckan
 from workers import cluster
 

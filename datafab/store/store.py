@@ -3,8 +3,8 @@
 | name | holds |
 | --- | --- |
 | ``resource/<sha256>`` | bytes, never changed |
-| ``log/YYYY-MM-DD/<endpoint>.json`` | one fetch (``datafab/domain/fetchlog.py``) |
-| ``history/<endpoint>.json`` | how an endpoint was last seen (``datafab/domain/history.py``) |
+| ``log/YYYY-MM-DD/<endpoint>.json`` | one fetch (``datafab/collect/fetchlog.py``) |
+| ``history/<endpoint>.json`` | how an endpoint was last seen (``datafab/collect/history.py``) |
 | ``analysis/<sha256>/<version>.json`` | one analysis |
 | ``former/<digest>.json``, ``.jsonl.gz`` | a CKAN table that is being replaced (``clients/ckan_former.py``) |
 | ``batch/<sha256>`` | an item list too long for a message |

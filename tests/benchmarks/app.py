@@ -8,8 +8,8 @@ from typing import Any
 
 from datafab.core.item import Item
 from datafab.core.stage import Context, Stage
-from datafab.flows import FLOWS, Flow
-from datafab.stages import STAGES
+from datafab.flows.chains import STAGES
+from datafab.flows.registry import FLOWS, Flow
 
 #: stages, and so tasks, in each of the chains that are compared
 STEPS = 5

@@ -22,15 +22,15 @@ import requests
 import structlog
 
 from datafab import log
-from datafab.clients.datagouv import MASK, PAGE_SIZE
-from datafab.clients.sources import Look
+from datafab.catalogue.datagouv import MASK, PAGE_SIZE
+from datafab.catalogue.dataset import fingerprint
+from datafab.catalogue.sources import Look
+from datafab.catalogue.stages import discover
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.services import Services
 from datafab.core.stage import Context
-from datafab.domain.catalogue import fingerprint
 from datafab.sandbox.many import Many
 from datafab.settings import PREFIX
-from datafab.stages.catalogue import discover
 from tests.benchmarks.collecting import servers
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import ROOT, until

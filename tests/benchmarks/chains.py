@@ -14,8 +14,8 @@ from celery.canvas import Signature
 
 from datafab.core.item import Batch, Item
 from datafab.core.job import Job
+from datafab.flows.chains import STAGES
 from datafab.settings import PREFIX
-from datafab.stages import STAGES
 from tests.benchmarks.app import BARE, KEPT, STEPS, app
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import Process, until

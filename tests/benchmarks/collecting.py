@@ -17,8 +17,8 @@ from statistics import median
 
 import requests
 
+from datafab.collect.endpoint import endpoint_hash
 from datafab.core.job import JobStatus
-from datafab.domain.endpoint import endpoint_hash
 from tests.benchmarks.processes import cpu
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import ROOT, Process, until

@@ -11,8 +11,8 @@ from celery import chain
 
 from datafab.core.job import Job, JobStatus
 from datafab.core.ledger import Row
+from datafab.flows.chains import STAGES
 from datafab.settings import PREFIX
-from datafab.stages import STAGES
 from tests.benchmarks.app import tick
 from tests.benchmarks.chains import NAMES, batch
 from tests.benchmarks.rig import Rig

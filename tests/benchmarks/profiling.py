@@ -12,7 +12,7 @@ from datafab.core import runner
 from datafab.core.item import Batch
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
-from datafab.stages import STAGES
+from datafab.flows.chains import STAGES
 from tests.benchmarks.collecting import addresses, servers, write_list
 from tests.benchmarks.rig import Rig
 

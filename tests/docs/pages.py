@@ -16,9 +16,9 @@ from pydantic_core import PydanticUndefined
 from datafab.cli import main
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
-from datafab.flows import FLOWS
+from datafab.flows.chains import STAGES
+from datafab.flows.registry import FLOWS
 from datafab.settings import Settings, load
-from datafab.stages import STAGES
 from webhook import create_app
 
 DOCS = Path(__file__).parents[2] / "docs"

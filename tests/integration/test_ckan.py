@@ -15,7 +15,6 @@ import openpyxl
 import pytest
 import requests
 
-from datafab.clients.ckan import Ckan
 from datafab.core.item import Counts
 from datafab.core.job import Job
 from datafab.core.memory_jobs import MemoryJobs
@@ -23,7 +22,8 @@ from datafab.core.runner import run_inline
 from datafab.core.secrets import MemorySecrets
 from datafab.core.services import Services
 from datafab.errors import Fatal
-from datafab.flows import plan
+from datafab.flows.registry import plan
+from datafab.push.ckan import Ckan
 from datafab.sandbox.ckan import Sandbox
 from datafab.sandbox.ckan import ckan as sandbox_ckan
 from datafab.settings import load

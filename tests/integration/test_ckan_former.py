@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from datafab.clients.ckan import Ckan
-from datafab.clients.ckan_former import Former, Head
 from datafab.core.memory_jobs import MemoryJobs
+from datafab.push.ckan import Ckan
+from datafab.push.former_table import Former, Head
 from datafab.settings import load
 from datafab.store.store import Store
 from tests.integration.test_ckan import Push, Site, site

@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from datafab.core.jobs import connect
-from datafab.domain.notification_rules import check
 from datafab.embedded import Cluster, running
+from datafab.publish.notification_rules import check
 from datafab.sandbox.ckan import TOKEN, Sandbox, ckan
 from datafab.sandbox.portal import FILES
 from datafab.settings import Settings, child_environment, load

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from datafab.clients.datagouv import Datagouv
-from datafab.clients.linkproxy import LinkProxy
+from datafab.catalogue.datagouv import Datagouv
+from datafab.catalogue.linkproxy import LinkProxy
 from datafab.settings import child_environment, load
 from tests.servers.celery import until
 from tests.servers.http import Answer, Site

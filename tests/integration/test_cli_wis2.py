@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from datafab.clients.wis2bundle import SOURCES
-from datafab.domain.notification import Frozen, Subject, message
+from datafab.publish.notification import Frozen, Subject, message
+from datafab.publish.wis2_bundle import SOURCES
 from datafab.settings import child_environment, load
 from tests.records import METADATA, record
 from tests.servers import nursery

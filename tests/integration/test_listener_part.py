@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.mqtt import Broker, Mqtt
 from datafab.core.jobs import connect
 from datafab.embedded import ALL, CORE, Cluster, running
 from datafab.embedded import cluster as cluster_module
 from datafab.embedded import parts as parts_module
 from datafab.embedded.broker import find_mosquitto
+from datafab.publish.mqtt import Broker, Mqtt
 from datafab.settings import load
 from tests.servers.celery import until
 from tests.servers.mosquitto import Mosquitto, Subscriber

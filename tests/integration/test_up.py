@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from datafab.clients.mqtt import Broker, Mqtt
-from datafab.domain.notification_rules import check
 from datafab.embedded import free_port
+from datafab.publish.mqtt import Broker, Mqtt
+from datafab.publish.notification_rules import check
 from datafab.settings import child_environment, load
 from tests.servers.celery import until
 from tests.servers.mosquitto import Subscriber

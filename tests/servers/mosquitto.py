@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from datafab.clients.mqtt import Broker
 from datafab.embedded import free_port, tail
 from datafab.embedded.broker import broker_command, broker_url, find_mosquitto
 from datafab.embedded.supervisor import lifeline
+from datafab.publish.mqtt import Broker
 
 
 class Mosquitto:

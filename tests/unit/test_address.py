@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datafab.catalogue.dataset import direct
+from datafab.collect.batching import by_host
+from datafab.collect.host_backoff import ENOUGH, Hosts
+from datafab.collect.plugins.parameters import made_type
+from datafab.collect.urlcheck import plugins_for
 from datafab.core.document import document
 from datafab.core.item import Item
-from datafab.domain.batching import by_host
-from datafab.domain.catalogue import direct
-from datafab.domain.hosts import ENOUGH, Hosts
-from datafab.domain.plugin import made_type
-from datafab.domain.urlcheck import plugins_for
 from datafab.fetch.filename import filename
 from datafab.urls import host_of, usable
 

@@ -14,8 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from datafab.core.item import Dataset
-from datafab.domain.catalogue import (
+from datafab.catalogue.dataset import (
     Resource,
     api_roots,
     direct,
@@ -27,8 +26,9 @@ from datafab.domain.catalogue import (
     resources,
     same,
 )
-from datafab.domain.linkproxy import Check, Outcome, Webhook, downloads
-from datafab.domain.walk import MAX_RESTARTS, Page, Walk, until
+from datafab.catalogue.linkproxy_checks import Check, Outcome, Webhook, downloads
+from datafab.catalogue.pagination import MAX_RESTARTS, Page, Walk, until
+from datafab.core.item import Dataset
 from datafab.errors import Retriable
 from datafab.settings import load
 

@@ -15,14 +15,14 @@ import pytest
 from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from datafab.clients.datagouv import Datagouv
-from datafab.clients.linkproxy import LinkProxy
+from datafab.catalogue.datagouv import Datagouv
+from datafab.catalogue.dataset import moment, resources
+from datafab.catalogue.linkproxy import LinkProxy
+from datafab.catalogue.linkproxy_checks import Check, Outcome, downloads
+from datafab.catalogue.pagination import Walk
 from datafab.core.backoff import retry_after
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
-from datafab.domain.catalogue import moment, resources
-from datafab.domain.linkproxy import Check, Outcome, downloads
-from datafab.domain.walk import Walk
 from datafab.errors import DatafabError, Fatal, Retriable, SettingError
 from datafab.fetch import json_api as rest
 from datafab.sandbox.catalogue import Sandbox as Catalogue

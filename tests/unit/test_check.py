@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from datafab.catalogue.fetch_stages import _delay
+from datafab.catalogue.linkproxy_checks import Download, parts_of
 from datafab.core.stage import no_cluster
-from datafab.domain.linkproxy import Download, parts_of
 from datafab.errors import FlowError
-from datafab.stages.check import _delay
 
 
 def download(name: str | None, kind: str | None = "csv", number: int = 0) -> Download:

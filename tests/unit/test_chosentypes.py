@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.domain.loadtypes import Field, choices, guess, plan
 from datafab.errors import Fatal
+from datafab.push.column_types import Field, choices, guess, plan
 
 
 def chosen(kind: str, *cells: str, separator: str = ";", order: str | None = None, by: str = "") -> Field:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from datafab.clients.callback import Callback
-from datafab.clients.ckan import Ckan, allowed
 from datafab.core.item import MAX_MESSAGE, Batch, CkanFacts, Item
-from datafab.domain.datapusher import root
 from datafab.errors import DatafabError, Fatal, Retriable
 from datafab.fetch.session import Fetcher
+from datafab.push.callback import Callback
+from datafab.push.ckan import Ckan, allowed
+from datafab.push.datapusher import root
 from datafab.sandbox.ckan import Sandbox, ckan
 from datafab.settings import load
 from datafab.store.store import Store

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from datafab.clients.claims import Claims
-from datafab.clients.entrepot import Datastore, Entrepot
-from datafab.domain.integration import COPY, Integration
-from datafab.domain.mark import Mark
+from datafab.archive.claims import Claims
+from datafab.archive.entrepot import Datastore, Entrepot
+from datafab.archive.integration import COPY, Integration
+from datafab.archive.mark import Mark
 from datafab.errors import Fatal, Retriable
 from datafab.sandbox.archives import Sandbox
 from datafab.sandbox.control import Fault

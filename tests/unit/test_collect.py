@@ -15,18 +15,19 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from datafab.collect import endpoints_stage as endpoints
+from datafab.collect import stages as collect
+from datafab.collect.endpoint import PLUGINS, endpoint_hash
+from datafab.collect.fetchlog import FetchLog
+from datafab.collect.history import History
 from datafab.core.item import Batch, Item, Status
 from datafab.core.job import Job
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, load_items, run_inline, run_stage
 from datafab.core.services import Services
 from datafab.core.stage import Stage
-from datafab.domain.endpoint import PLUGINS, endpoint_hash
-from datafab.domain.fetchlog import FetchLog
-from datafab.domain.history import History
 from datafab.errors import FlowError, Lost, Wait
 from datafab.settings import Settings
-from datafab.stages import collect, endpoints
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site, redirect
 from tests.servers.wfs import Wfs
@@ -574,7 +575,7 @@ from datafab.core.item import Batch
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
 from datafab.settings import Settings
-from datafab.stages import STAGES
+from datafab.flows.chains import STAGES
 
 services = Services(Settings(allow_private_hosts=("*",)), jobs=MemoryJobs())
 attempt = Attempt(created=time.time())

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli import main
+from datafab.collect.endpoint import endpoint_hash
+from datafab.collect.stages import collect
 from datafab.core.item import Status
-from datafab.domain.endpoint import endpoint_hash
-from datafab.stages.collect import collect
 from tests.servers.http import Answer, Site, redirect
 from tests.unit.test_collect import COLLECT, CSV, Collection, row, sha
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.collectioncsv import save_csv
+from datafab.collect.csv_rows import LOG
+from datafab.collect.csv_tables import save_csv
+from datafab.collect.endpoint import endpoint_hash
 from datafab.core.item import Status
-from datafab.domain.collectioncsv import LOG
-from datafab.domain.endpoint import endpoint_hash
 from datafab.store.store import Store
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.collectioncsv import Saved, save_csv
-from datafab.domain.collectioncsv import LOG, RESOURCE, Seen, log_row, resource_dates, settled_before
-from datafab.domain.endpoint import endpoint_hash
+from datafab.collect.csv_rows import LOG, RESOURCE, Seen, log_row, resource_dates, settled_before
+from datafab.collect.csv_tables import Saved, save_csv
+from datafab.collect.endpoint import endpoint_hash
 from datafab.errors import FlowError
 from datafab.store.store import Store
 

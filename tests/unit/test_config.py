@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.config import examine, read
 from datafab.core.flow import Flow
 from datafab.core.item import MAX_MESSAGE, Batch
-from datafab.domain.tomllines import Lines
 from datafab.errors import SettingError
-from datafab.stages import STAGES
+from datafab.flows.chains import STAGES
+from datafab.flows.lines import Lines
+from datafab.flows.toml import examine, read
 from workers.schedule import cron
 
 #: As the built-in one, and small enough to stay so.

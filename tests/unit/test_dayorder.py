@@ -11,8 +11,8 @@ import pytest
 
 from datafab.analysis import Detective
 from datafab.analysis.day_order import FREE, Wish, settled, warnings, wish
-from datafab.domain.loadtypes import known, plan
 from datafab.errors import FlowError
+from datafab.push.column_types import known, plan
 
 MONTHLY = [f"{month:02}/01/2020" for month in range(1, 13)]
 DMY, MDY = Wish("dmy"), Wish("mdy")

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datafab.collect.endpoint import FetchStatus, decided, endpoint_hash, expired, read_rows, unfetchable
+from datafab.collect.fetchlog import FetchLog, log_name
+from datafab.collect.plugins.wfs_timestamp import LONGEST, stripped, stripped_wfs
 from datafab.core.item import CollectFacts, Item
-from datafab.domain.endpoint import FetchStatus, decided, endpoint_hash, expired, read_rows, unfetchable
-from datafab.domain.fetchlog import FetchLog, log_name
-from datafab.domain.timestamp import LONGEST, stripped, stripped_wfs
 from datafab.errors import FlowError
 from datafab.fetch.filename import filename, media_type
 

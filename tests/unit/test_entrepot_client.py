@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from datafab.clients.entrepot import Datastore, Entrepot
-from datafab.clients.multipart import Multipart
+from datafab.archive.entrepot import Datastore, Entrepot
+from datafab.archive.multipart import Multipart
 from datafab.errors import DatafabError, Fatal, Retriable, SettingError
 from datafab.sandbox.archives import Sandbox
 from datafab.sandbox.control import Fault
@@ -125,7 +125,7 @@ class TestLists:
         store.delete_upload(mine)
 
     def test_all_pages_are_read(self, store: Datastore, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("datafab.clients.entrepot.PAGE", 2)
+        monkeypatch.setattr("datafab.archive.entrepot.PAGE", 2)
         names = {made(store, "same") for _ in range(5)}
         assert {each["_id"] for each in store._list("/uploads", {"name": "same"}, 2)} == names
 
@@ -142,7 +142,7 @@ class TestLists:
             assert sum(site.hits[each] for each in answers) == pages
 
     def test_the_end_of_a_log(self, sandbox: Sandbox, store: Datastore, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("datafab.clients.entrepot.LINES", 3)
+        monkeypatch.setattr("datafab.archive.entrepot.LINES", 3)
         upload = made(store)
         store.push(upload, "data/a", lambda: io.BytesIO(b"a"), 1)
         store.push_md5(upload, ["0cc175b9c0f1b6a831c399e269772661  data/a"])

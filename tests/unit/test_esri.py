@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from datafab.clients.arcgis import Layer as Reader
-from datafab.domain.esri import feature, geometry
-from datafab.domain.plugin import ArcgisParameters, parameters_of
+from datafab.collect.plugins.arcgis import Layer as Reader
+from datafab.collect.plugins.esri_json import feature, geometry
+from datafab.collect.plugins.parameters import ArcgisParameters, parameters_of
 from datafab.fetch.session import Fetcher
 from datafab.settings import Settings
 from datafab.store.store import Store

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from datafab.catalogue.resource_extras import NAMES, Seen, extras
+from datafab.catalogue.revisit import next_look
 from datafab.core.item import CatalogueFacts, Item, ItemError, Status
-from datafab.domain.again import next_look
-from datafab.domain.extras import NAMES, Seen, extras
 
 AT = 1_795_246_247.0
 DATE = "2026-11-21T07:30:47+00:00"

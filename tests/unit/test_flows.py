@@ -10,9 +10,9 @@ from datafab.core.item import Item
 from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound, SettingError
-from datafab.flows import FLOWS, begun, check, complete, flows, localised, plan, use
+from datafab.flows.chains import STAGES
+from datafab.flows.registry import FLOWS, begun, check, complete, flows, localised, plan, use
 from datafab.settings import load
-from datafab.stages import STAGES
 
 PUSH = ["ckan_resource", "ckan_fetch", "ckan_types", "datastore", "ckan_restore", "ckan_hash"]
 GIVEN = {"endpoints": "endpoint.csv", "collection": "collection"}

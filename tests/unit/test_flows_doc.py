@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from datafab.composition import KEYS, MAX_GIVEN
-from datafab.config import examine
 from datafab.core.condition import _COMPARE, FACTS, parse
-from datafab.flows import FLOWS
+from datafab.flows.registry import FLOWS
+from datafab.flows.table import KEYS, MAX_GIVEN
+from datafab.flows.toml import examine
 from workers.schedule import cron
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from datafab.domain.fetchlog import FetchLog
-from datafab.domain.history import History, after
+from datafab.collect.fetchlog import FetchLog
+from datafab.collect.history import History, after
 
 AT = datetime.fromisoformat("2026-11-20T03:00:00")
 A, B = "a" * 64, "b" * 64

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from datafab.collect.host_backoff import ENOUGH, Hosts
 from datafab.core.item import Status
-from datafab.domain.hosts import ENOUGH, Hosts
 from datafab.errors import Wait
 from tests.servers.http import Answer, Site
 from tests.unit.test_collect import CSV, Collection, row

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datafab.archive.extent import points, simplified
+from datafab.archive.integration import Outcome, delivered, executed, read_plan
+from datafab.archive.upload_content import Content, Part, Steps
 from datafab.core.backoff import pause
 from datafab.core.services import Services
-from datafab.domain.delivery import Content, Part, Steps
-from datafab.domain.extent import points, simplified
-from datafab.domain.integration import Outcome, delivered, executed, read_plan
 from datafab.errors import Fatal, FlowError, NotFound
-from datafab.flows import localised
+from datafab.flows.registry import localised
 from datafab.settings import load
 
 SHA = "a" * 64

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from datafab.analysis import Detective
 from datafab.analysis.tablefile import CellsFile, TableFile
-from datafab.domain.loadtypes import MAX_FIELDS, MAX_NAME, choices, field_ids, guess, known, plan
-from datafab.domain.storetypes import Type
 from datafab.errors import Fatal
+from datafab.push.column_types import MAX_FIELDS, MAX_NAME, choices, field_ids, guess, known, plan
+from datafab.push.store_types import Type
 
 
 def decided(*cells: str, separator: str = ";", dictionary: dict | None = None):

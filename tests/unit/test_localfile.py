@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.localfile import is_file, read_file
+from datafab.collect.endpoint import endpoint_hash
+from datafab.collect.localfile import is_file, read_file
 from datafab.core.item import Batch, Status
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
-from datafab.domain.endpoint import endpoint_hash
+from datafab.flows.chains import STAGES
 from datafab.settings import Settings
-from datafab.stages import STAGES
 from datafab.store.store import Store
 
 HEADERS = {"User-Agent": "ours"}
@@ -111,7 +111,7 @@ def test_what_may_not_be_read(root, monkeypatch):
     def refused(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("datafab.clients.localfile.os.open", refused)  # root may read all
+    monkeypatch.setattr("datafab.collect.localfile.os.open", refused)  # root may read all
     got = read(root, "file:///in.csv")
     assert (got.status, got.refusal.code) == (403, "http_403")
 

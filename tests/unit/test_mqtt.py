@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.mqtt import Broker, Mqtt
 from datafab.core.services import Services
 from datafab.embedded.broker import find_mosquitto
 from datafab.errors import Fatal, Retriable, SettingError
+from datafab.publish.mqtt import Broker, Mqtt
 from datafab.settings import load
 from tests.servers.celery import until
 from tests.servers.mosquitto import Mosquitto, Subscriber

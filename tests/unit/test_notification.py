@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from datafab.domain.dataid import address_digest, data_id, former
-from datafab.domain.event import assets, envelope, geometry, multihash, times
-from datafab.domain.finding import errors
-from datafab.domain.notification import Frozen, Subject, content, encoded, message, pubtime
-from datafab.domain.notification_rules import check
-from datafab.domain.topic import check_topic, data_topic, metadata_topic
 from datafab.errors import Fatal, FlowError
+from datafab.publish.data_id import address_digest, data_id, former
+from datafab.publish.event import assets, envelope, geometry, multihash, times
+from datafab.publish.finding import errors
+from datafab.publish.notification import Frozen, Subject, content, encoded, message, pubtime
+from datafab.publish.notification_rules import check
+from datafab.publish.topic import check_topic, data_topic, metadata_topic
 
 CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "wis2"
 CATEGORY = "ocean/surface-based-observations/drifting-ocean-profilers"

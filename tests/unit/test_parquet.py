@@ -18,8 +18,8 @@ import pytest
 from datafab.analysis import Detective
 from datafab.analysis.parquet_chunks import ROWS, strides
 from datafab.analysis.tablefile import CellsFile
-from datafab.domain.loadtypes import known, plan
 from datafab.errors import Fatal
+from datafab.push.column_types import known, plan
 
 ZONED = pa.array([0, None], pa.timestamp("ms", "UTC"))
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from datafab.collect.batching import by_host, in_order
 from datafab.core.backoff import next_delay
 from datafab.core.item import Batch, CollectFacts, Counts, Item, Status
-from datafab.domain.batching import by_host, in_order
 from datafab.errors import Fatal, Retriable, Wait
 
 texts = st.text(max_size=20)

@@ -13,21 +13,21 @@ from typing import Any
 
 import pytest
 
-from datafab.clients.mqtt import Broker, Mqtt
-from datafab.clients.publications import Publications
-from datafab.clients.wis2suite import Wis2Suite
 from datafab.core.item import Batch, Item, Status
 from datafab.core.jobs import connect
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, load_items, run_stage
 from datafab.core.services import Services
-from datafab.domain.dataid import address_digest, data_id, former
-from datafab.domain.finding import errors
-from datafab.domain.notification import Frozen, pubtime
-from datafab.domain.notification_rules import check
 from datafab.errors import Fatal, FlowError, Retriable, Wait
+from datafab.flows.chains import STAGES
+from datafab.publish.data_id import address_digest, data_id, former
+from datafab.publish.finding import errors
+from datafab.publish.mqtt import Broker, Mqtt
+from datafab.publish.notification import Frozen, pubtime
+from datafab.publish.notification_rules import check
+from datafab.publish.publications import Publications
+from datafab.publish.wis2_suite import Wis2Suite
 from datafab.settings import Settings, load
-from datafab.stages import STAGES
 from tests.records import METADATA, RECORD_ID, record
 from tests.servers.celery import until
 from tests.servers.http import Answer, Site

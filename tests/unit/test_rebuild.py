@@ -8,13 +8,13 @@ from datetime import datetime
 import pytest
 
 from datafab import rebuild
-from datafab.clients.sources import Facts, Look
+from datafab.catalogue.sources import Facts, Look
+from datafab.collect.fetchlog import FetchLog, log_name
 from datafab.core.document import Document, analysis_name
 from datafab.core.item import ItemError
 from datafab.core.job import Job
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
-from datafab.domain.fetchlog import FetchLog, log_name
 from datafab.errors import Fatal, Retriable
 from datafab.index import Outcome, Put
 from datafab.settings import load

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from datafab.clients.wis2record import judge, judge_file
-from datafab.clients.wis2suite import Wis2Suite
-from datafab.domain.record_rules import check_record, is_record
+from datafab.publish.record import judge, judge_file
+from datafab.publish.record_rules import check_record, is_record
+from datafab.publish.wis2_suite import Wis2Suite
 from tests.records import METADATA, RECORD_ID, record
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"

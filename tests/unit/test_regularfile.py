@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from datafab.cli import main
 from datafab.core.services import Services
 from datafab.errors import DatafabError, FlowError, Lost
-from datafab.flows import localised
+from datafab.flows.registry import localised
 from datafab.settings import load
 from datafab.store.regularfile import NotRegular, read_regular
 from datafab.store.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.domain.rowwidth import MAX_ROW, SURE, row_bytes
+from datafab.push.row_width import MAX_ROW, SURE, row_bytes
 
 
 @pytest.mark.parametrize(

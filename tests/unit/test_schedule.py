@@ -10,7 +10,7 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.domain import crontab
+from datafab.flows import crontab
 from workers.schedule import cron, due
 
 PARIS = ZoneInfo("Europe/Paris")

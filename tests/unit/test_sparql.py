@@ -8,15 +8,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from datafab.collect.endpoint import endpoint_hash
+from datafab.collect.plugins.sparql_query import PREFIXES, split, table
 from datafab.core.item import Batch, Item, Status
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
-from datafab.domain.endpoint import endpoint_hash
-from datafab.domain.sparql import PREFIXES, split, table
-from datafab.flows import localised
+from datafab.flows.chains import STAGES
+from datafab.flows.registry import localised
 from datafab.settings import Settings
-from datafab.stages import STAGES
 from tests.servers.http import Answer, Site
 
 ENTITY = PREFIXES["https://query.wikidata.org/sparql"]

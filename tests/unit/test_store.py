@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from datafab.clients.collectioncsv import save_csv
+from datafab.collect.csv_tables import save_csv
+from datafab.collect.endpoint import endpoint_hash
 from datafab.core.item import Batch, Status
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
-from datafab.domain.endpoint import endpoint_hash
 from datafab.errors import Fatal, FlowError, SettingError, Wait
 from datafab.store.bucket import PART
 from datafab.store.store import IN_MEMORY, Store

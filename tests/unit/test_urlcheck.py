@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from datafab.analysis import Detective
-from datafab.clients.urlcheck import UrlCheck
-from datafab.domain.urlcheck import objection, plugins_for, root
+from datafab.collect.url_probe import UrlCheck
+from datafab.collect.urlcheck import objection, plugins_for, root
 from datafab.settings import Settings
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site, redirect

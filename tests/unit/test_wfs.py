@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.clients.wfs import Features
-from datafab.domain.endpoint import endpoint_hash
-from datafab.domain.plugin import GEOJSON, GML, made_type
-from datafab.domain.wfspage import ServiceError, count, read_page
+from datafab.collect.endpoint import endpoint_hash
+from datafab.collect.plugins.parameters import GEOJSON, GML, made_type
+from datafab.collect.plugins.wfs import Features
+from datafab.collect.plugins.wfs_page import ServiceError, count, read_page
 from datafab.fetch.session import Fetcher
 from datafab.settings import Settings
 from datafab.store.store import Store

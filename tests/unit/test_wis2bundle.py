@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from datafab.clients.wis2bundle import SOURCES, Wis2Bundle
 from datafab.errors import Fatal, FlowError
 from datafab.fetch.session import Fetcher
+from datafab.publish.wis2_bundle import SOURCES, Wis2Bundle
 from datafab.settings import load
 from tests.servers.http import Answer, Site
 

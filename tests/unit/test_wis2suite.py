@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.wis2suite import Wis2Suite
+from datafab.publish.wis2_suite import Wis2Suite
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 BUNDLE, CORPUS = SHARED / "wis2-bundle", SHARED / "corpus" / "wis2"

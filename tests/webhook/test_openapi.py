@@ -11,14 +11,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from datafab.clients.sources import Look
+from datafab.catalogue.sources import Look
+from datafab.collect.check_url_stage import finding_name
+from datafab.collect.urlcheck import Finding, Table
 from datafab.core.document import Document
 from datafab.core.item import Item, ItemError, Status
 from datafab.core.job import JobStatus
 from datafab.core.jobs import Record
-from datafab.domain.urlcheck import Finding, Table
 from datafab.settings import load
-from datafab.stages.checkurl import finding_name
 from tests.servers.redis import RedisServer
 from webhook import create_app
 from webhook.openapi import OPERATIONS, UNTOLD, told_routes

@@ -2,7 +2,7 @@
 
 from datafab.core.item import Item
 from datafab.core.stage import Context, Stage
-from datafab.stages import STAGES
+from datafab.flows.chains import STAGES
 
 
 def measure(item: Item, ctx: Context) -> Item:

@@ -18,7 +18,7 @@ import requests
 
 from datafab.core.job import Job, JobStatus
 from datafab.core.services import Services
-from datafab.flows import localised
+from datafab.flows.registry import localised
 from datafab.sandbox.archives import COPY, Sandbox, Timings
 from datafab.sandbox.control import Control, Fault, serving
 from datafab.sandbox.entrepot import deliver, entrepot

@@ -15,10 +15,10 @@ import pytest
 import requests
 
 from datafab import rebuild
+from datafab.catalogue.dataset import moment
 from datafab.core.job import Job, JobStatus
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.services import Services
-from datafab.domain.catalogue import moment
 from datafab.sandbox.catalogue import Sandbox, catalogue
 from datafab.sandbox.control import Fault, serving
 from datafab.sandbox.linkproxy import linkproxy

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from datafab.collect.endpoint import endpoint_hash
 from datafab.core.job import JobStatus
-from datafab.domain.endpoint import endpoint_hash
 from tests.benchmarks.processes import memory
 from tests.servers.celery import Cluster, Process, until
 from tests.servers.http import Answer, Site, table

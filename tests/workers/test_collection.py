@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from datafab.domain.endpoint import endpoint_hash
+from datafab.collect.endpoint import endpoint_hash
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from workers.cluster import jobs

@@ -18,12 +18,12 @@ import pytest
 from celery.beat import ScheduleEntry
 from celery.exceptions import Reject
 
-from datafab import flows as flow_list
 from datafab.core.item import MAX_MESSAGE
 from datafab.core.job import JobStatus
 from datafab.errors import FlowError
+from datafab.flows.chains import STAGES
+from datafab.flows import registry as flow_list
 from datafab.settings import load
-from datafab.stages import STAGES
 from tests.servers.celery import ROOT, Cluster, until
 from tests.servers.redis import RedisServer
 from tests.workers import one_more

@@ -13,7 +13,7 @@ import pytest
 from datafab.core.item import MAX_MESSAGE, Batch
 from datafab.core.job import Job, JobStatus
 from datafab.errors import FlowError, NotFound
-from datafab.flows import plan
+from datafab.flows.registry import plan
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app

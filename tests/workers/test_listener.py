@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from datafab.clients.deadletters import MAX_LETTERS, DeadLetters
-from datafab.clients.mqtt import Broker, Mqtt
 from datafab.core.jobs import connect
 from datafab.embedded import free_port
 from datafab.errors import SettingError
+from datafab.publish.deadletters import MAX_LETTERS, DeadLetters
+from datafab.publish.mqtt import Broker, Mqtt
 from datafab.settings import load
 from tests.servers.celery import Process, until
 from tests.servers.mosquitto import Mosquitto

@@ -7,8 +7,8 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from datafab.catalogue.sources import Look, Sources
 from datafab.cli import main
-from datafab.clients.sources import Look, Sources
 from datafab.core.document import Document, analysis_name
 from datafab.core.item import Status
 from datafab.core.jobs import connect

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from datafab.clients.mqtt import Broker, Mqtt
-from datafab.clients.wis2suite import Wis2Suite
 from datafab.core.job import JobStatus
-from datafab.domain.event import announcement
-from datafab.domain.notification_rules import check
 from datafab.embedded.broker import find_mosquitto
+from datafab.publish.event import announcement
+from datafab.publish.mqtt import Broker, Mqtt
+from datafab.publish.notification_rules import check
+from datafab.publish.wis2_suite import Wis2Suite
 from tests.records import METADATA, record
 from tests.servers import nursery
 from tests.servers.celery import Cluster, Process, until

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import pytest
 import requests
 
+from datafab.catalogue.dataset import moment
 from datafab.core.job import Job, JobStatus
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.services import Services
-from datafab.domain.catalogue import moment
 from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue
 from datafab.sandbox.control import Fault, serving

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from datafab.clients.sources import LOOKS, Facts, Look, Sources, address
-from datafab.clients.turns import Turns
+from datafab.catalogue.rate_limit import Turns
+from datafab.catalogue.sources import LOOKS, Facts, Look, Sources, address
 from datafab.core.jobs import connect
 from datafab.settings import load
 from tests.servers.redis import RedisServer
@@ -129,7 +129,7 @@ def test_headers_too_long_to_keep_are_left_out(sources: Sources):
 
 
 def test_of_too_many_parts_whole_names_are_kept(sources: Sources, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("datafab.clients.sources.MAX_PARTS", 10)
+    monkeypatch.setattr("datafab.catalogue.sources.MAX_PARTS", 10)
     assert sources.remember("a", look(1), parts="one\ntwo\nthree")
     assert sources.facts("a").parts == "one\ntwo"
 

@@ -16,10 +16,10 @@ from datafab.core.item import Item
 from datafab.core.services import Services
 from datafab.core.stage import Context, Outcome, Stage
 from datafab.errors import FlowError, Retriable, Wait
-from datafab.flows import FLOWS, Flow
+from datafab.flows.chains import STAGES
+from datafab.flows.registry import FLOWS, Flow
 from datafab.index import open_index
 from datafab.index.stages import index as indexing
-from datafab.stages import STAGES
 
 
 def journal(ctx: Context) -> redis.Redis:

@@ -1,0 +1,1 @@
+"""Deliver archives to a Géoplateforme entrepôt: upload, check, execute, describe, tidy up."""

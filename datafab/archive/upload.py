@@ -1,0 +1,63 @@
+"""Fills an upload of an entrepôt from stores, whatever it holds already."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import BinaryIO
+
+from datafab.archive.entrepot import Datastore
+from datafab.archive.upload_content import Content, Part, Steps
+from datafab.errors import Retriable
+
+BLOCK = 1024 * 1024
+#: How often files are sent that do not arrive whole.
+TRIES = 5
+Open = Callable[[], BinaryIO]
+
+
+def weighed(name: str, open_file: Open) -> Part:
+    """Return a file's size and md5 sum, both read from it."""
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    with open_file() as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+            size += len(block)
+    return Part(name, size, digest.hexdigest())
+
+
+def empty(datastore: Datastore, upload: str) -> None:
+    """Remove all that is in an open upload."""
+    _remove(datastore, upload, Content(()).steps(datastore.tree(upload)))
+
+
+def fill(
+    datastore: Datastore,
+    upload: str,
+    content: Content,
+    sources: Mapping[Part, Open],
+    progress: Callable[[int], None],
+) -> None:
+    """Remove what does not belong into an open upload, send what is missing, and see that all of it has come.
+
+    Raises:
+        Retriable: a file has another size there.
+    """
+    steps = content.steps(datastore.tree(upload))
+    _remove(datastore, upload, steps)
+    for part in steps.push:
+        progress(len(content.parts) - len(steps.push) + steps.push.index(part))
+        datastore.push(upload, part.path, sources[part], part.size)
+    if steps.push_sums:
+        datastore.push_md5(upload, content.lines, content.sums)
+    tree = datastore.tree(upload)
+    for part in content.missing(tree):
+        msg = f"{part.path} has {tree.get(part.path, 0)} bytes in the upload, {part.size} were sent"
+        raise Retriable(msg, budget=TRIES, code="entrepot_size", field="files")
+
+
+def _remove(datastore: Datastore, upload: str, steps: Steps) -> None:
+    for path in steps.remove:
+        datastore.remove(upload, path)
+    for path in steps.remove_sums:
+        datastore.remove(upload, path, "md5")

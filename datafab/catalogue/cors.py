@@ -1,0 +1,42 @@
+"""Asks servers whether web pages may read a file: a CORS preflight, as a browser sends it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+from datafab.catalogue.resource_extras import CORS_HEADERS
+from datafab.errors import Fatal, Retriable
+from datafab.fetch.json_api import Rest
+from datafab.settings import Settings
+
+#: Seconds for the whole answer.
+PATIENCE = 5.0
+#: Headers that a page would send with its request.
+SENT = "authorization,content-type"
+_PERMITTED = range(HTTPStatus.OK, HTTPStatus.BAD_REQUEST)
+
+
+class Cors:
+    """Sends preflights for pages of the catalogue of the settings, such as its previews of files."""
+
+    def __init__(self, settings: Settings) -> None:
+        parts = urlsplit(settings.catalogue_url)
+        self._origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        private = settings.allow_private_hosts
+        self._rest = Rest(settings, service="cors", setting="the file's address", private=private, proxy=True)
+
+    def probe(self, url: str) -> dict[str, Any]:
+        """Return the status and the ``access-control-*`` headers of the answer; empty: it does not permit anything."""
+        headers = {
+            "Origin": self._origin,
+            "Access-Control-Request-Method": "GET",
+            "Access-Control-Request-Headers": SENT,
+        }
+        try:
+            reply = self._rest.ask("OPTIONS", url, answers=_PERMITTED, headers=headers, seconds=PATIENCE)
+        except (Fatal, Retriable):
+            return {}
+        given = {name: reply.headers.get(f"access-control-{name}") for name in CORS_HEADERS}
+        return {"status": reply.status} | given

@@ -1,0 +1,12 @@
+"""When a file is to be looked at again, whatever its catalogue says: less often the longer it has not changed."""
+
+from __future__ import annotations
+
+from datafab.collect.history import DELAYS
+
+HOUR = 3600.0
+
+
+def next_look(age: float) -> float:
+    """Return the seconds until the next look at what has not changed for ``age`` seconds."""
+    return HOUR * next((hours for hours in DELAYS if hours * HOUR >= age), DELAYS[-1])

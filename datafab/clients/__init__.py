@@ -1,1 +1,0 @@
-"""One module per outside system. Each answers ``ping()`` and translates failures into ``datafab.errors``."""

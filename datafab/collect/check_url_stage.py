@@ -1,0 +1,69 @@
+"""Check an address on demand: what a collection would get there. Nothing is put into any collection.
+
+Parameters of a job: ``url``; ``plugin`` (the only one to try) and ``parameters``, as in an ``endpoint.csv``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from datafab.collect.url_probe import UrlCheck
+from datafab.core.item import Item
+from datafab.core.stage import Context, Stage
+from datafab.errors import Fatal
+
+
+class CheckParams(BaseModel):
+    """What the flow ``check_url`` may be given."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    url: str = Field(min_length=1)
+    plugin: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+def finding_name(job: str) -> str:
+    """Return the name in the default store under which a job's finding lies, as long as lists do."""
+    return f"batch/check-{job}.json"
+
+
+def address(ctx: Context) -> Iterator[Item]:
+    """Yield the address that a job names."""
+    url = ctx.given(CheckParams).url
+    yield Item(source=f"url:{url}", url=url)
+
+
+def check_url(item: Item, ctx: Context) -> Item:
+    """Find out what is at an address; that there is nothing is a finding too."""
+    params, services = ctx.given(CheckParams), ctx.services
+    if item.url is None:
+        raise Fatal("an item without a url cannot be checked", code="missing_url", field="url")
+    analyse = partial(services.detective.analyse, mode="sample", check=ctx.check)
+    finding = UrlCheck(services.settings, analyse).find(item.url, params.plugin, params.parameters)
+    services.store(services.settings.store).write(finding_name(ctx.job), finding.model_dump_json().encode())
+    return item
+
+
+STAGES = (
+    Stage(
+        name="address",
+        params=frozenset(CheckParams.model_fields),
+        queue="io",
+        expand=address,
+        provides=frozenset({"url"}),
+    ),
+    # Its tables are read, as by the stage analyse.
+    Stage(
+        name="check_url",
+        params=frozenset(CheckParams.model_fields),
+        queue="cpu",
+        run=check_url,
+        requires=frozenset({"url"}),
+        deadline=900.0,
+    ),
+)

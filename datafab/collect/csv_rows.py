@@ -1,0 +1,122 @@
+"""The rows of a collection's ``log.csv`` and ``resource.csv``, as ``collection-save-csv`` of digital-land has them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from datafab.collect.endpoint import endpoint_hash
+
+LOG = (
+    "bytes",
+    "content-type",
+    "elapsed",
+    "endpoint",
+    "resource",
+    "status",
+    "entry-date",
+    "start-date",
+    "end-date",
+    "exception",
+)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+RESOURCE = ("resource", "bytes", "organisations", "datasets", "endpoints", "start-date", "end-date")
+
+
+def log_row(name: str, data: bytes) -> dict[str, str]:
+    """Return the row of a log, ours or the original's.
+
+    Args:
+        name: ``log/YYYY-MM-DD/<endpoint>.json``.
+        data: what stands in it.
+
+    Raises:
+        ValueError: it is no log, or of another day or endpoint than its name says.
+    """
+    log = json.loads(data)
+    if not isinstance(log, dict):
+        msg = "it is no JSON object"
+        raise ValueError(msg)  # noqa: TRY004 - to its reader, what is no log is a wrong value
+    headers = log.get("response-headers")
+    headers = headers if isinstance(headers, dict) else {}
+    url = log.get("endpoint-url") or log.get("url") or ""
+    given: dict[str, Any] = {
+        "content-type": headers.get("Content-Type"),
+        "bytes": headers.get("Content-Length"),
+        "entry-date": log.get("datetime"),
+        "endpoint": endpoint_hash(str(url)),
+    }
+    given |= {key: value for key, value in log.items() if key in LOG and value is not None}
+    row = {key: "" if given.get(key) is None else str(given[key]) for key in LOG}
+    day, _, endpoint = name.removeprefix("log/").removesuffix(".json").partition("/")
+    if not row["entry-date"].startswith(day) or row["endpoint"] != endpoint:
+        msg = f"it is of {row['entry-date'][:10] or 'no day'} and the endpoint {row['endpoint']}"
+        raise ValueError(msg)
+    if row["resource"] and not _DIGEST.fullmatch(row["resource"]):
+        msg = f"its resource {row['resource']!r} is no sha256 digest"
+        raise ValueError(msg)
+    return row
+
+
+def settled_before(latest: str | None) -> str:
+    """Return the day before which logs no longer change, by the latest day of a ``log.csv``.
+
+    A fetch that began before midnight may be logged after it, and after a ``log.csv`` that has the new day.
+    """
+    try:
+        return (date.fromisoformat(latest or "") - timedelta(days=1)).isoformat()
+    except ValueError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """When a resource was collected, first and last, and from which endpoints."""
+
+    start: str
+    end: str
+    endpoints: frozenset[str]
+
+
+def resource_dates(row: Mapping[str, str] | None, was: Seen | None, now: Seen | None) -> tuple[Seen | None, bool]:
+    """Return when a resource was seen, and whether its former row knows more than the logs did that it was made of.
+
+    So a row whose logs are long gone stays, and one whose log was written over goes.
+
+    Args:
+        row: its former row in ``resource.csv``.
+        was: what the former ``log.csv`` says.
+        now: what the new one says.
+    """
+    if row is None:
+        return now, False
+    start, end = row.get("start-date") or "", row.get("end-date") or ""
+    others = _parts(row.get("endpoints")) - (was.endpoints if was else frozenset())
+    older = bool(start) and (was is None or start < was.start)
+    later = bool(end) and (was is None or end > was.end)
+    if was is not None and not (older or later or others):
+        return now, False
+    if now is None:
+        return Seen(start, end, frozenset(others or _parts(row.get("endpoints")))), True
+    return (
+        Seen(
+            min(start, now.start) if older else now.start,
+            max(end, now.end) if later else now.end,
+            now.endpoints | others,
+        ),
+        True,
+    )
+
+
+def _parts(text: str | None) -> frozenset[str]:
+    return frozenset(part for part in (text or "").split(";") if part)
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Return the cell of several values."""
+    return ";".join(sorted({part for part in parts if part}))

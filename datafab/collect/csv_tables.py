@@ -1,0 +1,250 @@
+"""``log.csv`` and ``resource.csv`` of a collection, brought up to date with its logs.
+
+Read is what ``log.csv`` does not have, and what may have changed since; the result is the same as if all were read
+anew. Rows whose logs are gone stay. Rows lie in a database of this process's own meanwhile, on disk when there are
+many: a collection of a hundred thousand logs costs no more memory than one of ten.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import date
+from io import TextIOWrapper
+from pathlib import Path
+
+from datafab.collect.csv_rows import LOG, RESOURCE, Seen, joined, log_row, resource_dates, settled_before
+from datafab.errors import FlowError
+from datafab.store.store import Store
+
+#: Logs between two words about how far it is.
+EVERY = 500
+#: Endpoints that a warning names.
+NAMED = 3
+
+_TABLES = """
+CREATE TABLE rows (day, endpoint, resource, bytes, cells);
+CREATE TABLE fresh (day, endpoint, resource, bytes, cells);
+CREATE TABLE former (resource PRIMARY KEY, cells);
+CREATE TABLE source (endpoint, organisation, datasets);
+"""
+_SEEN = """
+CREATE TABLE {name} AS
+SELECT resource, min(day) AS first, max(day) AS last, group_concat(DISTINCT endpoint) AS endpoints FROM rows
+WHERE resource <> '' GROUP BY resource;
+CREATE UNIQUE INDEX {name}_key ON {name} (resource);
+"""
+_MERGE = """
+CREATE INDEX fresh_key ON fresh (day, endpoint);
+DELETE FROM rows WHERE EXISTS (SELECT 1 FROM fresh WHERE fresh.day = rows.day AND fresh.endpoint = rows.endpoint);
+INSERT INTO rows SELECT * FROM fresh;
+CREATE TABLE sizes AS SELECT resource, min(day || endpoint), bytes FROM rows WHERE resource <> '' GROUP BY resource;
+CREATE UNIQUE INDEX sizes_key ON sizes (resource);
+"""
+_RESOURCES = """
+SELECT known.resource, former.cells, was.first, was.last, was.endpoints, now.first, now.last, now.endpoints, sizes.bytes
+FROM (SELECT resource FROM now UNION SELECT resource FROM former ORDER BY resource) AS known
+LEFT JOIN former USING (resource) LEFT JOIN was USING (resource) LEFT JOIN now USING (resource)
+LEFT JOIN sizes USING (resource) ORDER BY known.resource
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What was written: rows of both files, and how many logs were read for it."""
+
+    logs: int
+    resources: int
+    read: int
+
+
+def save_csv(
+    store: Store,
+    today: date,
+    *,
+    warn: Callable[[str], None],
+    told: Callable[[int], None] = lambda _: None,
+) -> Saved:
+    """Write ``log.csv`` and ``resource.csv``, each whole or not at all.
+
+    Args:
+        store: the collection.
+        today: a resource that was seen on it has no end yet.
+        warn: hears of logs that cannot be used, and of endpoints that ``source.csv`` does not have.
+        told: hears how many logs were read so far.
+
+    Raises:
+        FlowError: a file of the collection has not the columns that it needs, or cannot be written.
+    """
+    with closing(sqlite3.connect("", isolation_level=None)) as database:
+        database.executescript(_TABLES)
+        saving = _Saving(database, store, warn)
+        saving.load()
+        read = saving.read(told)
+        saving.merge()
+        resources = saving.resources(today.isoformat())
+        return Saved(saving.logs(), resources, read)
+
+
+class _Saving:
+    def __init__(self, database: sqlite3.Connection, store: Store, warn: Callable[[str], None]) -> None:
+        self._database = database
+        self._store = store
+        self._warn = warn
+        self._has_source = False
+
+    def load(self) -> None:
+        """Take what stands in the collection's tables."""
+        run = self._database.executemany
+        run("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", map(_cells, self._table("log.csv", "endpoint", "entry-date")))
+        former = self._table("resource.csv", "resource")
+        run("INSERT OR REPLACE INTO former VALUES (?, ?)", ((row["resource"], json.dumps(row)) for row in former))
+        self._database.executescript("CREATE INDEX rows_key ON rows (day, endpoint);")
+        source = self._table("source.csv", "endpoint", "organisation")
+        run("INSERT INTO source VALUES (?, ?, ?)", map(self._source, source))
+        self._database.executescript("CREATE INDEX source_key ON source (endpoint);")
+
+    def _source(self, row: Mapping[str, str]) -> tuple[str, str, str]:
+        self._has_source = True
+        return row["endpoint"], row["organisation"], row.get("datasets") or row.get("pipelines") or ""
+
+    def read(self, told: Callable[[int], None]) -> int:
+        """Read the logs that are new or may be; return how many."""
+        count = 0
+        for found in self._store.each(self._unread(), self._look):
+            match found:
+                case dict():
+                    self._database.execute("INSERT INTO fresh VALUES (?, ?, ?, ?, ?)", _cells(found))
+                case str():
+                    self._warn(found)
+            count += 1
+            if count % EVERY == 0:
+                told(count)
+        return count
+
+    def _unread(self) -> Iterator[str]:
+        """Yield the names of the logs that are new or may be."""
+        one = self._database.execute
+        settled = settled_before(one("SELECT max(day) FROM rows").fetchone()[0])
+        for name in self._store.names("log"):
+            day, _, endpoint = name.removeprefix("log/").removesuffix(".json").partition("/")
+            if not name.endswith(".json") or not endpoint or "/" in endpoint:
+                continue
+            key = (day, endpoint)
+            if day < settled and one("SELECT 1 FROM rows WHERE day = ? AND endpoint = ?", key).fetchone():
+                continue
+            yield name
+
+    def _look(self, name: str) -> dict[str, str] | str | None:
+        """Return a log's row, or why it has none; None when it has gone meanwhile."""
+        data = self._store.read(name)
+        if data is None:
+            return None
+        try:
+            row = log_row(name, data)
+        except ValueError as error:
+            return f"{name} is left out: {error}"
+        # The Content-Length is of the packed bytes, and often missing.
+        size = self._store.size(row["resource"]) if row["resource"] else None
+        return row if size is None else row | {"bytes": str(size)}
+
+    def merge(self) -> None:
+        """Put both together, and note when each resource was seen, before and now."""
+        script = "".join((_SEEN.format(name="was"), _MERGE, _SEEN.format(name="now")))
+        self._database.executescript(script)
+
+    def logs(self) -> int:
+        """Write ``log.csv``; return its rows."""
+        rows = self._database.execute("SELECT cells FROM rows ORDER BY day, endpoint, rowid")
+        return self._write("log.csv", LOG, (json.loads(cells) for (cells,) in rows))
+
+    def resources(self, today: str) -> int:
+        """Write ``resource.csv``; return its rows."""
+        unknown: list[str] = []
+        count = self._write("resource.csv", RESOURCE, self._resources(today, unknown))
+        if unknown:
+            missing = sorted(set(unknown))
+            named = ", ".join(missing[:NAMED]) + (", …" if len(missing) > NAMED else "")
+            self._warn(
+                f"source.csv does not have {len(missing)} endpoints: {named}; their organisations are left empty"
+            )
+        return count
+
+    def _resources(self, today: str, unknown: list[str]) -> Iterator[dict[str, str]]:
+        for resource, cells, *seen, size in self._database.execute(_RESOURCES):
+            row: dict[str, str] | None = json.loads(cells) if cells else None
+            dates, kept = resource_dates(row, _seen(*seen[:3]), _seen(*seen[3:]))
+            if dates is None:
+                continue
+            organisations, datasets = self._sources(dates.endpoints, unknown)
+            made = {
+                "resource": resource,
+                "bytes": size or "",
+                "organisations": organisations,
+                "datasets": datasets,
+                "endpoints": joined(dates.endpoints),
+                "start-date": dates.start,
+                "end-date": "" if dates.end >= today else dates.end,
+            }
+            if kept and row is not None:
+                made["bytes"] = row.get("bytes") or made["bytes"]
+                made |= {key: made[key] or row.get(key) or "" for key in ("organisations", "datasets")}
+            yield made
+
+    def _sources(self, endpoints: frozenset[str], unknown: list[str]) -> tuple[str, str]:
+        organisations: set[str] = set()
+        datasets: set[str] = set()
+        for endpoint in endpoints:
+            found = self._database.execute(
+                "SELECT organisation, datasets FROM source WHERE endpoint = ?", (endpoint,)
+            ).fetchall()
+            if not found and self._has_source:
+                unknown.append(endpoint)
+            organisations |= {organisation for organisation, _ in found}
+            datasets |= {dataset for _, several in found for dataset in several.split(";")}
+        return joined(organisations), joined(datasets)
+
+    def _table(self, name: str, *needed: str) -> Iterator[dict[str, str]]:
+        """Yield the rows of a table of the collection, none where it is not there."""
+        with self._store.opened(name) as path:
+            if path is not None:
+                yield from self._rows(name, path, needed)
+
+    def _rows(self, name: str, path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            reader = csv.DictReader(file)
+            missing = [column for column in needed if column not in (reader.fieldnames or needed)]
+            if missing:
+                msg = f"{self._store.root}/{name} has no column {missing[0]!r}: repair it, or remove it to have it made"
+                raise FlowError(msg, code="missing_column", field=missing[0])
+            try:
+                for row in reader:
+                    yield {key: value or "" for key, value in row.items() if key is not None}
+            except csv.Error as error:
+                msg = f"{self._store.root}/{name}, line {reader.line_num}: {error}"
+                raise FlowError(msg, code="bad_csv", field=name) from error
+
+    def _write(self, name: str, columns: tuple[str, ...], rows: Iterator[Mapping[str, str]]) -> int:
+        count = 0
+        with self._store.writing(name) as file, TextIOWrapper(file, encoding="utf-8", newline="") as text:
+            writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            for row in rows:
+                writer.writerow(row)
+                count += 1
+        return count
+
+
+def _cells(row: Mapping[str, str]) -> tuple[str, str, str, str, str]:
+    day = row.get("entry-date", "")[:10]
+    return day, row.get("endpoint", ""), row.get("resource", ""), row.get("bytes", ""), json.dumps(row)
+
+
+def _seen(first: str | None, last: str | None, endpoints: str | None) -> Seen | None:
+    if first is None or last is None:
+        return None
+    return Seen(first, last, frozenset((endpoints or "").split(",")))

@@ -1,0 +1,38 @@
+"""What a query gives at a SPARQL service, as CSV."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from datafab.collect.plugins.sparql_query import PREFIXES, table
+from datafab.fetch.refusal import Refusal, shown
+from datafab.fetch.session import Get, Refused
+
+#: Asked for by the protocol's own means: parameters such as ``format`` differ from service to service.
+ACCEPT = {"Accept": "application/sparql-results+json"}
+
+
+class Query:
+    """A query at a service."""
+
+    def __init__(self, get: Get, service: str, text: str) -> None:
+        self._get = get
+        self._service = service
+        self._text = text
+
+    def rows(self) -> Iterator[bytes]:
+        """Yield the CSV.
+
+        Raises:
+            Refused: the answer was no good.
+        """
+        parts = urlsplit(self._service)
+        query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("query", self._text)])
+        answer = self._get(urlunsplit(parts._replace(query=query)))
+        try:
+            yield from table(json.loads(answer), PREFIXES.get(self._service, ""))
+        except ValueError as error:
+            sentence = f"the answer is no result of a SPARQL query in JSON: {error}"
+            raise Refused(Refusal("bad_result", f"{shown(self._service)}: {sentence}", "SPARQLError")) from error

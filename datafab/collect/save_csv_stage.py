@@ -1,0 +1,45 @@
+"""The tables of a collection: ``log.csv`` and ``resource.csv`` after a job that collected, where it asked for them.
+
+A flow of its own, run whenever such a job has ended, however: what was logged until then is in the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from datafab.collect.csv_tables import save_csv as save
+from datafab.core.item import Item
+from datafab.core.jobs import RedisJobs
+from datafab.core.stage import Context, Stage
+from datafab.errors import Fatal, FlowError
+from datafab.store.store import root_of
+
+
+def ended_collect(ctx: Context) -> Iterator[Item]:
+    """Find the job that has ended; yield its collection."""
+    of = str(ctx.params["of"])
+    jobs = ctx.services.jobs
+    assert isinstance(jobs, RedisJobs), "without a cluster no flow follows another"
+    job = jobs.get(of)
+    if not job.final:
+        raise FlowError(f"job {of} has not ended: its logs are not all there yet", code="not_ended", field="of")
+    yield Item(source=f"job:{of}", store=root_of(str(job.params["collection"])))
+
+
+def save_csv(item: Item, ctx: Context) -> Item:
+    """Bring log.csv and resource.csv of a collection up to date with its logs."""
+    if item.store is None:
+        raise Fatal("an item without a store has no tables", code="not_a_collection")
+    today = ctx.services.clock.utc().date()
+    told = lambda count: ctx.progress(count, None, "logs")  # noqa: E731
+    saved = save(ctx.services.store(item.store), today, warn=ctx.log.warning, told=told)
+    ctx.log.info("saved log.csv and resource.csv", logs=saved.logs, resources=saved.resources, read=saved.read)
+    return item
+
+
+STAGES = (
+    Stage(
+        name="ended_collect", params=frozenset({"of"}), queue="io", expand=ended_collect, provides=frozenset({"store"})
+    ),
+    Stage(name="save_csv", params=frozenset(), queue="io", run=save_csv, requires=frozenset({"store"})),
+)

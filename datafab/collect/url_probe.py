@@ -1,0 +1,142 @@
+"""Looks at one address as a collection would, and keeps nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from datafab.collect.endpoint import endpoint_hash, unfetchable
+from datafab.collect.plugins import making
+from datafab.collect.plugins.parameters import made_type
+from datafab.collect.plugins.wfs_timestamp import stripped, stripped_wfs
+from datafab.collect.urlcheck import HEAD, Finding, Table, Try, objection, plugins_for
+from datafab.core.item import CollectFacts, ItemError
+from datafab.errors import Fatal
+from datafab.fetch.filename import filename, media_type
+from datafab.fetch.refusal import Refusal, web_page
+from datafab.fetch.session import Fetched, Fetcher, Session
+from datafab.settings import Settings
+from datafab.store.scratch import work_folder
+from datafab.store.store import Store
+
+#: Seconds for a whole answer, and between two parts of it: somebody waits.
+TOTAL, SILENCE = 120.0, 30.0
+#: Statuses from which on no plugin would do better.
+CLIENT_ERRORS = range(400, 500)
+
+#: Analyses a file, see ``Detective.analyse``.
+Analyse = Callable[[Path], Mapping[str, Any]]
+
+
+class UrlCheck:
+    """Checks addresses."""
+
+    def __init__(self, settings: Settings, analyse: Analyse) -> None:
+        limits = {
+            "total_timeout": min(settings.total_timeout, TOTAL),
+            "read_timeout": min(settings.read_timeout, SILENCE),
+        }
+        self._fetcher = Fetcher(settings.model_copy(update=limits))
+        self._analyse = analyse
+
+    def find(self, url: str, plugin: str | None = None, parameters: Mapping[str, Any] | None = None) -> Finding:
+        """Return what is there; tries the plugins that fit, unless one is named.
+
+        Args:
+            url: the address.
+            plugin: the only one to try.
+            parameters: what the column of this name would hold.
+        """
+        with work_folder() as folder, self._fetcher.session() as session:
+            look = _Look(url, parameters, Store(folder), session)
+            looks = [look.by(plugin)]
+            first = looks[0]
+            if plugin is None and first.fetched.status is not None and first.fetched.status not in CLIENT_ERRORS:
+                looks += [look.by(name) for name in plugins_for(url, first.head)]
+            # The last one is the one that fits best.
+            best = next((one for one in reversed(looks) if one.reason is None), looks[-1])
+            return best.finding(url, look.store, self._analyse, tuple(one.told for one in looks))
+
+
+class _Look:
+    """An address, fetched in one way or another."""
+
+    def __init__(self, url: str, parameters: Mapping[str, Any] | None, store: Store, session: Session) -> None:
+        self._url = url
+        self._parameters = dict(parameters) if parameters else None
+        self._session = session
+        self.store = store
+
+    def by(self, plugin: str | None) -> _Seen:
+        facts = CollectFacts(endpoint=endpoint_hash(self._url), plugin=plugin, parameters=self._parameters)
+        try:
+            fetched = self._fetched(facts)
+        except Fatal as error:
+            fetched = Fetched(url=self._url, elapsed=0.0, refusal=Refusal(error.code, error.message))
+        return _Seen(plugin, fetched, self._head(fetched))
+
+    def _fetched(self, facts: CollectFacts) -> Fetched:
+        error = unfetchable(facts, self._url)
+        if error is not None:
+            raise error
+        made = making(facts, self._url, lambda: None, lambda _: None)
+        if made is not None:
+            return self._session.gather(self._url, self.store, made.produce, page=made.page, headers=made.headers)
+        transform = stripped_wfs if facts.plugin == "wfs" else stripped
+        return self._session.fetch(self._url, self.store, transform=transform)
+
+    def _head(self, fetched: Fetched) -> bytes:
+        if fetched.sha256 is None:
+            return b""
+        with self.store.open(fetched.sha256) as file:
+            return file.read(HEAD)
+
+
+class _Seen:
+    """What one way gave."""
+
+    def __init__(self, plugin: str | None, fetched: Fetched, head: bytes) -> None:
+        self.plugin = plugin
+        self.fetched = fetched
+        self.head = head
+        self.reason = self._reason()
+
+    def _reason(self) -> ItemError | None:
+        refusal = self.fetched.refusal
+        if refusal is None and (media_type(self.fetched.headers) or "").startswith("text/html"):
+            refusal = web_page(self.fetched.url)
+        if refusal is not None:
+            return ItemError(type=refusal.code, message=refusal.message, field="url")
+        return objection(self.head)
+
+    @property
+    def told(self) -> Try:
+        return Try(plugin=self.plugin, status=self.fetched.status, reason=self.reason)
+
+    def finding(self, url: str, store: Store, analyse: Analyse, tries: tuple[Try, ...]) -> Finding:
+        fetched = self.fetched
+        found = Finding(
+            url=url,
+            plugin=self.plugin,
+            ok=self.reason is None,
+            status=fetched.status,
+            media_type=media_type(fetched.headers) or (made_type(self.plugin, url) if fetched.sha256 else None),
+            filename=filename(fetched.headers, fetched.url),
+            size=fetched.size,
+            sha256=fetched.sha256,
+            elapsed=round(fetched.elapsed, 3),
+            reason=self.reason,
+            tries=tries,
+        )
+        return found if self.reason is not None else found.evolve(**self._as_table(store, analyse))
+
+    def _as_table(self, store: Store, analyse: Analyse) -> dict[str, Any]:
+        assert self.fetched.sha256 is not None
+        try:
+            facts = analyse(store.path(self.fetched.sha256))
+        except Fatal as error:
+            return {"no_table": ItemError.of(error)}
+        columns = tuple(str(name) for name in facts["header"])
+        kept = {name: facts.get(name) for name in ("encoding", "separator")}
+        return {"table": Table(rows=facts["total_lines"], columns=columns, **kept)}

@@ -1,0 +1,1 @@
+"""Announce files and metadata records over WIS2."""

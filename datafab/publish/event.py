@@ -1,0 +1,206 @@
+"""The events that announce files: CloudEvents 1.0 that carry a STAC item with its assets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from datafab.core.item import Value
+from datafab.errors import Fatal, FlowError
+from datafab.publish.rfc3339 import moment
+
+#: Codes of multihash -> names of the WNM. Digests that it does not know are not here.
+MULTIHASH = {
+    0x12: "sha256",
+    0x13: "sha512",
+    0x14: "sha3-512",
+    0x15: "sha3-384",
+    0x16: "sha3-256",
+    0x20: "sha384",
+}
+#: Names of the WNM -> names of hashlib.
+HASHLIB = {
+    "sha256": "sha256",
+    "sha384": "sha384",
+    "sha512": "sha512",
+    "sha3-256": "sha3_256",
+    "sha3-384": "sha3_384",
+    "sha3-512": "sha3_512",
+}
+TIMES = ("datetime", "start_datetime", "end_datetime")
+#: characters of a data_id that a sender gives
+MAX_DATA_ID = 1024
+
+
+class Checksum(NamedTuple):
+    """A digest with its method, in the WNM's words."""
+
+    method: str
+    digest: bytes
+
+
+class Asset(Value):
+    """One file of an event, as its sender describes it."""
+
+    name: str
+    href: str
+    media_type: str | None = None
+    #: bytes
+    size: int | None = None
+    #: multihash, hex
+    checksum: str | None = None
+    #: what the sender calls the file, the same for all of its states
+    data_id: str | None = None
+
+
+class Envelope(Value):
+    """What says that it is an event, and which one. Its data are looked at later."""
+
+    id: str
+    source: str
+    #: sha256 of the whole event, however its members are ordered
+    digest: str
+
+    @property
+    def key(self) -> str:
+        """The same for each delivery of this event. A sender that uses an id again for another state is no copy."""
+        return f"event:{self.source}:{self.id}:{self.digest[:16]}"
+
+
+def envelope(event: Any) -> Envelope:
+    """Return an event's envelope.
+
+    Raises:
+        FlowError: it is no CloudEvent 1.0 with data; names the member.
+    """
+    if not isinstance(event, dict):
+        raise _malformed("", "the event is no JSON object")
+    for name in ("id", "source"):
+        if not isinstance(event.get(name), str) or not event[name]:
+            raise _malformed(name, f"the event has no {name}")
+    if event.get("specversion") != "1.0":
+        raise _malformed("specversion", f"specversion is {event.get('specversion')!r}, not '1.0'")
+    if not isinstance(event.get("data"), dict):
+        raise _malformed("data", f"the event {event['id']} has no data: it must carry a STAC item")
+    try:
+        text = json.dumps(event, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        msg = f"the event holds half of a surrogate pair, {error.object[error.start]!a}, which is no character"
+        raise _malformed("", msg) from error
+    return Envelope(id=event["id"], source=event["source"], digest=hashlib.sha256(text).hexdigest())
+
+
+def announcement(url: str) -> dict[str, Any]:
+    """Return an event that announces the file at a URL, and says nothing else of it."""
+    data = {"type": "Feature", "geometry": None, "properties": {}, "assets": {"file": {"href": url}}}
+    head = {"id": str(uuid.uuid4()), "source": "datafab", "specversion": "1.0", "type": "file"}
+    return head | {"data": data}
+
+
+def assets(event: Mapping[str, Any]) -> list[Asset]:
+    """Return an event's files, all of them.
+
+    Raises:
+        FlowError: there are none, one has no address, or two have the same data_id.
+    """
+    found = event["data"].get("assets")
+    if not isinstance(found, dict) or not found:
+        raise _malformed("data.assets", f"the event {event['id']} announces no file")
+    made = [_asset(name, facts) for name, facts in found.items()]
+    if len(made) == 1 and made[0].data_id is None:
+        made = [made[0].evolve(data_id=_data_id(event["data"].get("properties"), "data.properties"))]
+    named = Counter(asset.data_id for asset in made)
+    twice = next((asset for asset in made if asset.data_id and named[asset.data_id] > 1), None)
+    if twice is not None:
+        raise _malformed(f"data.assets.{twice.name}.data_id", f"two assets have the data_id {twice.data_id!r}")
+    return made
+
+
+def _data_id(facts: Any, field: str) -> str | None:
+    """Return the data_id that a sender gives."""
+    value = facts.get("data_id") if isinstance(facts, dict) else None
+    if value is None:
+        return None
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_DATA_ID or not value.isprintable() or " " in value:
+        msg = f"data_id is {value!r}: give a text of at most {MAX_DATA_ID} characters without blanks"
+        raise _malformed(f"{field}.data_id", msg)
+    return value
+
+
+def _asset(name: str, facts: Any) -> Asset:
+    href = facts.get("href") if isinstance(facts, dict) else None
+    if not isinstance(href, str) or not href:
+        raise _malformed(f"data.assets.{name}.href", f"the asset {name!r} has no address")
+    kinds: dict[str, type] = {"type": str, "file:size": int, "file:checksum": str}
+    for member, kind in kinds.items():
+        value = facts.get(member)
+        if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
+            raise _malformed(f"data.assets.{name}.{member}", f"the asset {name!r} has {member} {value!r}")
+    return Asset(
+        name=name,
+        href=href,
+        media_type=facts.get("type"),
+        size=facts.get("file:size"),
+        checksum=facts.get("file:checksum"),
+        data_id=_data_id(facts, f"data.assets.{name}"),
+    )
+
+
+def geometry(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return where the data are from, as GeoJSON; None when the event does not say."""
+    found = event["data"].get("geometry")
+    if found is not None and not isinstance(found, dict):
+        raise _malformed("data.geometry", f"the geometry is {found!r}, neither an object nor null")
+    return found
+
+
+def times(event: Mapping[str, Any]) -> dict[str, str]:
+    """Return when the data are from: ``datetime``, or ``start_datetime`` and ``end_datetime``; empty when unknown.
+
+    Raises:
+        FlowError: one is no RFC 3339 time.
+    """
+    properties = event["data"].get("properties") or {}
+    found = {name: _utc(properties[name], f"data.properties.{name}") for name in TIMES if properties.get(name)}
+    if {"start_datetime", "end_datetime"} <= found.keys():
+        return {name: found[name] for name in ("start_datetime", "end_datetime")}
+    return {"datetime": found["datetime"]} if "datetime" in found else {}
+
+
+def _utc(value: Any, field: str) -> str:
+    """Return a time in UTC."""
+    read = moment(value)
+    if read is None:
+        raise _malformed(field, f"{value!r} is no RFC 3339 time with its zone: write 2024-11-09T21:08:00Z")
+    return str(read)
+
+
+def multihash(text: str) -> Checksum:
+    """Read a hex multihash: code of the method, length, digest.
+
+    Raises:
+        Fatal: it is none, or of a method that the WNM does not know.
+    """
+    try:
+        raw = bytes.fromhex(text)
+        code, length = raw[0], raw[1]
+    except (ValueError, IndexError):
+        raise _checksum(f"file:checksum {text!r} is no hex multihash") from None
+    method = MULTIHASH.get(code)
+    if method is None:
+        raise _checksum(f"file:checksum has the method 0x{code:02x}; known are {', '.join(sorted(HASHLIB))}")
+    if len(raw) != length + 2 or length != hashlib.new(HASHLIB[method]).digest_size:
+        raise _checksum(f"file:checksum says {method} and {length} bytes, and has {len(raw) - 2}")
+    return Checksum(method, raw[2:])
+
+
+def _checksum(message: str) -> Fatal:
+    return Fatal(f"{message}: correct it in the event", code="bad_checksum", field="file:checksum")
+
+
+def _malformed(field: str, message: str) -> FlowError:
+    return FlowError(message, code="bad_event", field=field or None)

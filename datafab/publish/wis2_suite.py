@@ -1,0 +1,109 @@
+"""WMO's own checks: pywis-pubsub's and pywcmp's test suites and pywis-topics' tables.
+
+They look for schemas and tables in folders below HOME, and have no option for another place: here they are told of
+``.pywis-pubsub``, ``.pywcmp`` and ``.pywis-topics`` in DATAFAB_HOME, by the names of their pinned releases, and HOME
+is left alone. Nothing is ever fetched: where a folder is missing, its suite does not run, and the answer says so.
+They are imported where they are used: they cost half a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from datafab.publish.finding import Finding
+
+SCHEMA = ".pywis-pubsub/wis2-notification-message/wis2-notification-message-bundled.json"
+RECORDS = ".pywcmp/wcmp-2/wcmp2-bundled.json"
+TOPICS = ".pywis-topics/wis2-topic-hierarchy/earth-system-discipline.csv"
+
+
+class Verdict(NamedTuple):
+    """What a suite says.
+
+    Attributes:
+        findings: what it found.
+        missing: why it did not run; empty when it did.
+    """
+
+    findings: list[Finding]
+    missing: str = ""
+
+
+class Wis2Suite:
+    """The suites, with the data of one DATAFAB_HOME; one of them in a process."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home.absolute()
+        self._hierarchy: Any = None
+
+    def notification(self, message: Mapping[str, Any]) -> Verdict:
+        """Run the WNM's test suite on a message."""
+        missing = self._missing(SCHEMA)
+        if missing:
+            return Verdict([], missing)
+        ets: Any = import_module("pywis_pubsub.ets")  # by this name the package has a command too
+        ets.MESSAGE_SCHEMA = self._home / SCHEMA
+        return _run(ets.WNMTestSuite(dict(message)), "WNM")
+
+    def record(self, record: Mapping[str, Any]) -> Verdict:
+        """Run the WCMP2's test suite on a discovery metadata record."""
+        missing = self._missing(RECORDS)
+        if missing:
+            return Verdict([], missing)
+        ets: Any = import_module("pywcmp.wcmp2.ets")
+        ets.WCMP2_FILES = (self._home / RECORDS).parent
+        ets.get_userdir = lambda: self._home / ".pywcmp"
+        return _run(ets.WMOCoreMetadataProfileTestSuite2(dict(record)), "WCMP2")
+
+    @property
+    def missing_records(self) -> str:
+        """Why records are not judged by WMO's suite; empty where they are."""
+        return self._missing(RECORDS)
+
+    def topic(self, topic: str) -> Verdict:
+        """Look a topic up in WMO's tables."""
+        missing = self._missing(TOPICS)
+        if missing:
+            return Verdict([], missing)
+        from pywis_topics.topics import TopicHierarchy  # noqa: PLC0415 - see above
+
+        if self._hierarchy is None:
+            self._hierarchy = TopicHierarchy(tables=self._home / ".pywis-topics")
+        if self._hierarchy.validate(topic, strict=True, publication=True):
+            return Verdict([])
+        fix = "use a registered centre-id and a topic of https://codes.wmo.int/wis/topic-hierarchy"
+        return Verdict([Finding(rule="T2", field="topic", problem=f"WMO's tables do not have {topic}", fix=fix)])
+
+    def _missing(self, name: str) -> str:
+        if (self._home / name).is_file():
+            return ""
+        return f"no {name} in DATAFAB_HOME={self._home}"
+
+
+def _run(suite: Any, kind: str) -> Verdict:
+    schema = suite.test_requirement_validation()
+    if schema["code"] == "FAILED":  # the other tests take a valid document for granted
+        return Verdict([_of_schema(text, kind) for text in schema["errors"]])
+    try:
+        report = suite.run_tests(fail_on_schema_validation=False)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # a member that its schema does not ask for
+        problem = f"the suite cannot judge it: {type(error).__name__}: {error}"
+        return Verdict([Finding(rule=f"{kind} suite", field="", problem=problem, fix=f"see the {kind} specification")])
+    tests = report.get("ets-report", report)["tests"]
+    return Verdict([_of_test(test, kind) for test in tests if test["code"] in {"FAILED", "WARNING"}])
+
+
+def _of_schema(text: str, kind: str) -> Finding:
+    path, _, problem = text.partition(": ")
+    fix = f"see the {kind} schema"
+    return Finding(rule=f"{kind} schema", field=path.removeprefix("$").lstrip("."), problem=problem or text, fix=fix)
+
+
+def _of_test(test: Mapping[str, Any], kind: str) -> Finding:
+    problem = "; ".join([str(test.get("message", "failed")), *map(str, test.get("errors", ()))])
+    name = str(test["id"]).rpartition("/")[2]
+    level: Literal["error", "advice"] = "error" if test["code"] == "FAILED" else "advice"
+    return Finding(rule=f"{kind} {name}", field=name, problem=problem, fix=f"see {test['id']}", level=level)
