@@ -10,7 +10,7 @@ from datafab.errors import SettingError
 def main() -> None:
     """Run the command, or say in a line which setting cannot be used."""
     try:
-        from datafab.cli import main as commands  # noqa: PLC0415 - importing it reads the settings
+        from datafab.cli.main import main as commands  # noqa: PLC0415 - importing it reads the settings
     except SettingError as error:
         sys.exit(f"error: {error.message}")
     commands()

@@ -27,7 +27,7 @@ from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.flows.registry import find, localised
 from datafab.index.query import facets_named, sort_named
 from datafab.settings import Settings, load
-from workers import cluster
+from workers import app as cluster
 from workers.canvas import start
 
 #: Seconds between two looks at a job that is waited for.

@@ -17,7 +17,11 @@ from datafab.core.services import Services
 from datafab.errors import SettingError
 from datafab.flows import registry as flows
 from datafab.settings import Settings, load
-from webhook import datapusher, doors, failures, health, hooks, hydra, metrics, openapi, views
+from webhook import api as views
+from webhook import catalogue as hydra
+from webhook import doors, health, hooks, metrics, openapi
+from webhook import errors as failures
+from webhook import push as datapusher
 from webhook.site import Hasten, Site, Start
 
 #: the largest body that is read, in bytes
@@ -48,7 +52,7 @@ def create_app(
     if start is None:
         # Here, so that an app with another `start` needs no Celery.
         from workers import canvas  # noqa: PLC0415
-        from workers.cluster import use  # noqa: PLC0415
+        from workers.app import use  # noqa: PLC0415
 
         use(settings)
         start = canvas.start
@@ -70,7 +74,7 @@ def create_app(
 
 
 def _hasten(job: str) -> int:
-    from workers.cluster import ledger  # noqa: PLC0415 - an app with another one needs no Celery
+    from workers.app import ledger  # noqa: PLC0415 - an app with another one needs no Celery
 
     return ledger().hasten(job)
 

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint
 
 from datafab.core.services import Services
-from datafab.domain.diagnosis import still
+from datafab.ops.diagnosis import still
 from webhook.site import site
 
 routes = Blueprint("health", __name__)

@@ -17,8 +17,10 @@ from werkzeug.routing import Rule
 from datafab.catalogue.linkproxy_checks import Webhook
 from datafab.core.document import Results
 from datafab.version import __version__
-from webhook import answers, hydra, views
-from webhook.answers import DatapusherError, ErrorAnswer
+from webhook import api as views
+from webhook import catalogue as hydra
+from webhook import schemas as answers
+from webhook.schemas import DatapusherError, ErrorAnswer
 
 routes = Blueprint("openapi", __name__)
 

@@ -1,8 +1,8 @@
 """Celery glue: the app, the ledger, the task base, one task per stage, canvas and schedule.
 
-``celery -A workers worker`` finds the app here.
+``celery -A workers worker`` finds the app here, under the name that Celery looks for: ``workers.app`` is the module.
 """
 
-from workers.cluster import app
+from workers.app import app as celery
 
-__all__ = ["app"]
+__all__ = ["celery"]

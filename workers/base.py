@@ -20,10 +20,10 @@ from datafab.core.item import ItemError
 from datafab.core.job import JobStatus
 from datafab.core.ledger import Row
 from datafab.errors import DatafabError, Lost, Parked, Wait
-from workers import stopping
+from workers import shutdown as stopping
+from workers.app import app, jobs
 from workers.canvas import publishable, row_id, row_of, rows_of
-from workers.cluster import app, jobs
-from workers.keeper import Held, keeper
+from workers.leases import Held, keeper
 
 log = structlog.get_logger()
 

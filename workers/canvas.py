@@ -21,7 +21,7 @@ from datafab.core.ledger import Row
 from datafab.core.stage import Stage
 from datafab.errors import FlowError
 from datafab.flows.registry import asked, begun, complete, find
-from workers.cluster import app, jobs, ledger, services, settings
+from workers.app import app, jobs, ledger, services, settings
 
 log = structlog.get_logger()
 

@@ -22,7 +22,7 @@ from tornado.options import options
 from tornado.web import RequestHandler, authenticated
 
 from datafab.core.hosts_allowed import Public, answered
-from workers.cluster import app, settings
+from workers.app import app, settings
 
 
 class ForeignHost(RequestHandler):

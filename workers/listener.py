@@ -28,9 +28,9 @@ from datafab.publish.deadletters import DeadLetters
 from datafab.publish.event import envelope
 from datafab.publish.mqtt import Broker
 from datafab.settings import Settings
+from workers.app import services
+from workers.app import settings as cluster_settings
 from workers.canvas import start
-from workers.cluster import services
-from workers.cluster import settings as cluster_settings
 
 log = structlog.get_logger()
 

@@ -21,7 +21,7 @@ from datafab.errors import DatafabError
 from datafab.flows.registry import FLOWS, find, flows, localised
 from datafab.flows.toml import examine, refuse
 from workers import canvas
-from workers.cluster import app, services, settings
+from workers.app import app, services, settings
 
 TASK = "datafab.schedule"
 #: A crontab that names the 29th of February has been due within so many days.

@@ -19,9 +19,9 @@ from datafab.errors import DatafabError, FlowError, Parked
 from datafab.flows.chains import STAGES
 from datafab.flows.registry import later, plan
 from workers import canvas
+from workers.app import app, jobs, services, settings
 from workers.base import LedgerTask
-from workers.cluster import app, jobs, services, settings
-from workers.keeper import Held, keeper
+from workers.leases import Held, keeper
 
 log = structlog.get_logger()
 

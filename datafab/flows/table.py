@@ -16,8 +16,8 @@ from datafab.core.condition import Condition, parse
 from datafab.core.flow import Flow, faults, spread
 from datafab.core.item import MAX_MESSAGE
 from datafab.errors import FlowError
-from datafab.flows.chains import STAGES
 from datafab.flows import crontab
+from datafab.flows.chains import STAGES
 
 #: Bytes that parameters and conditions may take of a message, which Celery wraps; the rest is for items.
 MAX_GIVEN = MAX_MESSAGE // 4

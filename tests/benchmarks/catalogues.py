@@ -34,8 +34,8 @@ from datafab.settings import PREFIX
 from tests.benchmarks.collecting import servers
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import ROOT, until
+from workers.app import jobs
 from workers.canvas import start
-from workers.cluster import jobs
 
 #: Seconds in which a day's change must be through.
 LIMIT = 3600

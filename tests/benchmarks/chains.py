@@ -19,8 +19,8 @@ from datafab.settings import PREFIX
 from tests.benchmarks.app import BARE, KEPT, STEPS, app
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import Process, until
+from workers.app import ledger
 from workers.canvas import _steps, rows_of, start
-from workers.cluster import ledger
 
 #: key prefix of Celery's results, and so the name of the channel that tells that a result is there
 RESULTS = f"{PREFIX}celery-task-meta-"

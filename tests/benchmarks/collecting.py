@@ -22,8 +22,8 @@ from datafab.core.job import JobStatus
 from tests.benchmarks.processes import cpu
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import ROOT, Process, until
+from workers.app import jobs
 from workers.canvas import start
-from workers.cluster import jobs
 
 #: servers, seconds before each answer, bytes of a body
 PORTS, DELAY, SIZE = 20, 0.05, 20_000

@@ -17,8 +17,8 @@ from tests.benchmarks.app import tick
 from tests.benchmarks.chains import NAMES, batch
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import until
+from workers.app import jobs, ledger
 from workers.canvas import _steps, row_id, rows_of, start
-from workers.cluster import jobs, ledger
 
 
 @dataclass(frozen=True)

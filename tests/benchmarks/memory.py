@@ -11,8 +11,8 @@ from tests.benchmarks import processes
 from tests.benchmarks.collecting import addresses, write_list
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import until
+from workers.app import jobs, ledger
 from workers.canvas import start
-from workers.cluster import jobs, ledger
 
 #: no server is asked: the items only wait
 PORTS = range(20_001, 20_021)

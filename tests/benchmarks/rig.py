@@ -19,7 +19,7 @@ from tests.benchmarks.app import app
 from tests.benchmarks.processes import cpu
 from tests.servers.celery import Process, beat, until, worker
 from tests.servers.redis import RedisServer
-from workers.cluster import use
+from workers.app import use
 
 #: A folder in memory. For minutes after many files were deleted, by the run before or by tests, ext4 takes a quarter
 #: of a millisecond for each new one: that would be measured instead.

@@ -13,7 +13,7 @@ from typing import Any
 import click
 from pydantic_core import PydanticUndefined
 
-from datafab.cli import main
+from datafab.cli.main import main
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
 from datafab.flows.chains import STAGES

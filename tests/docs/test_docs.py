@@ -12,7 +12,7 @@ import click
 import pytest
 import yaml
 
-from datafab.cli import main
+from datafab.cli.main import main
 from datafab.core.item import Batch, Item, Status
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, run_stage

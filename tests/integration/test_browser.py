@@ -15,8 +15,8 @@ import requests
 from datafab.embedded import ALL, Cluster, free_port
 from datafab.settings import Settings, load
 from tests.servers.browser import chromium, stranger, visiting
-from workers import facts
-from workers.cluster import use
+from workers import inspect as facts
+from workers.app import use
 
 #: A job that anybody who may enqueue one can enqueue.
 JOB = {"flow": "catalogue", "params": {"url": "http://catalogue.invalid/api/1"}}

@@ -17,7 +17,7 @@ from datafab.sandbox.portal import FILES
 from tests.integration.conftest import Run, printed
 from tests.servers.celery import until
 from webhook import create_app
-from workers import cluster as cluster_app
+from workers import app as cluster_app
 
 FAILED = {"absent.csv": "http_404", "erreur.csv": "html", "page.csv": "html"}
 

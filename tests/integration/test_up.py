@@ -19,7 +19,7 @@ TOPIC = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/surface-based-observation
 UP = """
 from datafab.embedded import cluster, parts
 cluster.find_mosquitto = parts.find_mosquitto = lambda: None
-from datafab.cli import main
+from datafab.cli.main import main
 main(["up"])
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from datafab.cli import collect
+from datafab.cli.main import collect
 
 FLAG = "--refill-todays-logs"
 

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from click.testing import CliRunner
 
-from datafab.cli import main
+from datafab.cli.main import main
 from datafab.collect.endpoint import endpoint_hash
 from datafab.collect.stages import collect
 from datafab.core.item import Status

@@ -2,8 +2,8 @@
 
 import pytest
 
-from datafab.domain import diagnosis
-from datafab.domain.diagnosis import Level, Worker
+from datafab.ops import diagnosis
+from datafab.ops.diagnosis import Level, Worker
 
 GOOD = {
     "redis_version": "7.0.15",

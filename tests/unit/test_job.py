@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from datafab.cli.output import pace, summary
 from datafab.core.item import Counts, Item, ItemError
 from datafab.core.job import Job, Progress, outcome
 from datafab.core.jobs import _job
 from datafab.core.memory_jobs import MemoryJobs, Record
-from datafab.show import pace, summary
 
 
 @pytest.mark.parametrize(

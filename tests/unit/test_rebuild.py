@@ -7,7 +7,6 @@ from datetime import datetime
 
 import pytest
 
-from datafab import rebuild
 from datafab.catalogue.sources import Facts, Look
 from datafab.collect.fetchlog import FetchLog, log_name
 from datafab.core.document import Document, analysis_name
@@ -17,6 +16,7 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
 from datafab.errors import Fatal, Retriable
 from datafab.index import Outcome, Put
+from datafab.ops import rebuild
 from datafab.settings import load
 from datafab.store.store import Store
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from datafab.cli import main
+from datafab.cli.main import main
 from datafab.core.services import Services
 from datafab.errors import DatafabError, FlowError, Lost
 from datafab.flows.registry import localised

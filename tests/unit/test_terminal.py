@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from datafab import show
-from datafab.cli import main
+from datafab.cli import output as show
+from datafab.cli.main import main
+from datafab.cli.terminal import Terminal
 from datafab.core.document import Column, Document, Results
 from datafab.core.item import ItemError
-from datafab.terminal import Terminal
 
 ESC, BEL, CSI, DEL = "\x1b", "\x07", "\x9b", "\x7f"
 #: names the window, fills the clipboard, clears the screen, and says it to old and new terminals

@@ -23,7 +23,7 @@ from datafab.analysis.detective import Detective
 from datafab.analysis.dialect import Kind
 from datafab.analysis.workbook import workbook
 from datafab.analysis.xlsx_size import COLUMNS, ROWS
-from datafab.cli import main
+from datafab.cli.main import main
 from datafab.errors import Fatal
 
 HEADER = '<row r="1"><c t="inlineStr"><is><t>a</t></is></c><c t="inlineStr"><is><t>b</t></is></c></row>'

@@ -15,7 +15,8 @@ import pytest
 from datafab.core.job import Job
 from datafab.core.services import Services
 from datafab.settings import load
-from webhook import create_app, views
+from webhook import api as views
+from webhook import create_app
 from webhook.paths import confined
 
 PLANTED = "AWS_SECRET_ACCESS_KEY=geheim"

@@ -17,8 +17,8 @@ from datafab.settings import load
 from tests.servers.celery import Cluster, until
 from tests.servers.redis import RedisServer
 from tests.workers.toys import app
+from workers.app import jobs, settings, use
 from workers.canvas import start
-from workers.cluster import jobs, settings, use
 
 PARTS = ("io", "cpu", "control", "beat")
 

@@ -28,8 +28,8 @@ from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from webhook import create_app
+from workers.app import jobs, services
 from workers.canvas import start
-from workers.cluster import jobs, services
 
 EXTENT = {"type": "Polygon", "coordinates": [[[1.0, 44.0], [2.0, 44.0], [2.0, 45.0], [1.0, 44.0]]]}
 

@@ -14,11 +14,11 @@ from zipfile import ZipFile
 import pytest
 import requests
 
-from datafab import rebuild
 from datafab.catalogue.dataset import moment
 from datafab.core.job import Job, JobStatus
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.services import Services
+from datafab.ops import rebuild
 from datafab.sandbox.catalogue import Sandbox, catalogue
 from datafab.sandbox.control import Fault, serving
 from datafab.sandbox.linkproxy import linkproxy
@@ -28,8 +28,8 @@ from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from webhook import create_app
+from workers.app import jobs, services
 from workers.canvas import start
-from workers.cluster import jobs, services
 
 TOKEN = "planted-token-93ab"  # noqa: S105
 TABLE = b"siren;nom\n732829320;Un\n552100554;Deux\n"

@@ -17,7 +17,7 @@ from tests.servers.clocks import clock_ahead
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
-from workers.cluster import settings, use
+from workers.app import settings, use
 
 HOURS = 3 * 3600
 #: whose clock is right, ahead and behind

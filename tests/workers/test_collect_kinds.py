@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
-from datafab.cli import main
+from datafab.cli.main import main
 from datafab.core.item import Status
 from datafab.core.job import Job, JobStatus
 from datafab.core.services import Services
@@ -22,7 +22,7 @@ from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
 from webhook import create_app
-from workers.cluster import jobs, use
+from workers.app import jobs, use
 
 
 def _shapefile() -> bytes:

@@ -24,7 +24,7 @@ from tests.servers.http import Answer, Site, table
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
-from workers.cluster import use
+from workers.app import use
 
 COUNT = int(os.environ.get("DATAFAB_ENDPOINTS", "300"))
 #: from here on it is a long test

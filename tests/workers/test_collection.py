@@ -8,7 +8,7 @@ from pathlib import Path
 from datafab.collect.endpoint import endpoint_hash
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
-from workers.cluster import jobs
+from workers.app import jobs
 
 
 def test_tables_follow_a_job_that_asks_for_them(bench: Bench, tmp_path: Path):

@@ -21,15 +21,15 @@ from celery.exceptions import Reject
 from datafab.core.item import MAX_MESSAGE
 from datafab.core.job import JobStatus
 from datafab.errors import FlowError
-from datafab.flows.chains import STAGES
 from datafab.flows import registry as flow_list
+from datafab.flows.chains import STAGES
 from datafab.settings import load
 from tests.servers.celery import ROOT, Cluster, until
 from tests.servers.redis import RedisServer
 from tests.workers import one_more
 from tests.workers.conftest import Bench
+from workers.app import jobs, use
 from workers.canvas import queue_of
-from workers.cluster import jobs, use
 from workers.schedule import TASK, cron, entries, install, schedule
 
 #: An item's address is 13 or 14 characters long: http://host9/, http://host10/.
@@ -192,7 +192,7 @@ def test_one_more_stage_is_a_file_and_a_line(own: Bench):
 import json
 from tests.workers.one_more import app
 from workers.canvas import queue_of
-from datafab.cli import main
+from datafab.cli.main import main
 print(json.dumps(["datafab.measure" in app.tasks, queue_of("datafab.measure")]))
 main(["flows", "list", "--json", "--stages"], standalone_mode=False)
 main(["flows", "list", "--json"], standalone_mode=False)

@@ -8,12 +8,12 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from datafab.cli import main
+from datafab.cli.main import main
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.metrics import Measures
 from datafab.core.services import Services
-from datafab.doctor import examine
-from datafab.domain.diagnosis import Level
+from datafab.ops.diagnosis import Level
+from datafab.ops.doctor import examine
 from tests.servers.celery import until
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench

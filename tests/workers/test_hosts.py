@@ -15,7 +15,7 @@ from datafab.core.job import JobStatus
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
-from workers.cluster import jobs
+from workers.app import jobs
 
 
 def test_a_killed_host_costs_one_more_start_of_what_it_was_doing(bench: Bench):

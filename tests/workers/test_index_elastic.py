@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.conftest import fresh
-from workers.cluster import jobs
+from workers.app import jobs
 
 
 def test_a_killed_server_costs_no_document(bench, elastic_alone):

@@ -17,8 +17,8 @@ from datafab.flows.registry import plan
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
+from workers.app import jobs
 from workers.canvas import accept, start
-from workers.cluster import jobs
 
 
 def test_a_chain_that_waits_goes_on_once(bench: Bench):

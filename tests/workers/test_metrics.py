@@ -11,7 +11,7 @@ from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
 from webhook import create_app
-from workers.cluster import jobs
+from workers.app import jobs
 
 Numbers = dict[tuple[object, ...], float]
 #: What goes on with the clock, and not with what happens.

@@ -7,7 +7,7 @@ import pytest
 from datafab.errors import FlowError
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
-from workers.cluster import jobs
+from workers.app import jobs
 
 LOW = "datafab:1:io\x06\x16"
 

@@ -8,17 +8,17 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.catalogue.sources import Look, Sources
-from datafab.cli import main
+from datafab.cli.main import main
 from datafab.core.document import Document, analysis_name
 from datafab.core.item import Status
 from datafab.core.jobs import connect
 from datafab.index import open_index
-from datafab.prune import unnamed
+from datafab.ops.prune import unnamed
 from datafab.settings import load
 from datafab.store.store import Store
 from tests.servers.redis import RedisServer
 from workers import canvas
-from workers.cluster import use
+from workers.app import use
 
 OLD = time.time() - 100 * 24 * 3600
 BEFORE = time.time() - 24 * 3600

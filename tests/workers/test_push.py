@@ -23,8 +23,8 @@ from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from webhook import create_app
+from workers.app import jobs
 from workers.canvas import start
-from workers.cluster import jobs
 
 #: French: semicolons, cp1252, decimal commas, identifiers with leading zeros.
 COMMUNES = "Code INSEE;commune;montant (€);effectif\n01004;Ambérieu;1234,50;12\n2A004;Ajaccio;-0,5;\n".encode("cp1252")

@@ -22,8 +22,8 @@ from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from webhook import create_app
+from workers.app import jobs
 from workers.canvas import start
-from workers.cluster import jobs
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from tests.servers.moto import KEYS, Moto
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
-from workers.cluster import use
+from workers.app import use
 
 PORTS, EACH = 8, 4
 #: keys of a log that say when it was, or which run wrote it

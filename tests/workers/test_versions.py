@@ -8,7 +8,7 @@ from datafab.core.item import Batch, Item, received
 from datafab.core.job import JobStatus
 from datafab.errors import FlowError
 from tests.workers.conftest import Bench
-from workers.cluster import jobs
+from workers.app import jobs
 
 ITEM = {"source": "toy:0"}
 

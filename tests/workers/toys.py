@@ -109,7 +109,7 @@ def faulty(item: Item, ctx: Context) -> Item:
 
 def settled(item: Item, ctx: Context) -> Item:
     """Tell whether this worker reads its settings once."""
-    from workers.cluster import settings  # noqa: PLC0415 - as at the end of this file
+    from workers.app import settings  # noqa: PLC0415 - as at the end of this file
 
     tell(ctx, "once" if settings() is settings() else "each time", item)
     return item
@@ -181,7 +181,7 @@ _flow("follower", "noop0", source="ended")
 _flow("settled", "settled", "settled_cpu")
 _flow("chaos", "work_io", "waiter", "work")
 
-from workers import app  # noqa: E402 - tasks are made from STAGES when workers is imported
+from workers.app import app  # noqa: E402 - tasks are made from STAGES when workers is imported
 from workers.tasks import tick  # noqa: E402
 
 __all__ = ["app", "tick"]

@@ -1,0 +1,41 @@
+"""``datafab archive``: archives into a Géoplateforme entrepôt."""
+
+from __future__ import annotations
+
+import click
+
+from datafab import api
+from datafab.cli import output as show
+from datafab.cli.run_job import as_json_option, inline_option, run
+
+
+@click.group()
+def archive() -> None:
+    """Deliver archives to a Géoplateforme entrepôt, and have them made, described and tidied up after."""
+
+
+@archive.command("run")
+@click.argument("plan", type=click.Path(exists=True, dir_okay=False))
+@click.option("--patience", type=click.IntRange(1), help="Seconds in one status after which it is given up.")
+@inline_option
+@as_json_option
+def run_command(plan: str, patience: int | None, inline: bool, as_json: bool) -> None:
+    """Do what PLAN asks for: a JSON file of integrations (docs/archive.md)."""
+    params = {"plan": plan} | ({"patience": patience} if patience else {})
+    ended = run("archive", params, inline=inline)
+    ended.report(as_json=as_json)
+    ended.exit()
+
+
+@archive.command()
+@click.argument("job")
+@as_json_option
+def watch(job: str, as_json: bool) -> None:
+    """Follow JOB, as `archive run` or `jobs list` names it, to its end."""
+    handle = api.JobHandle(job)
+    with show.following() as told:
+        ended = handle.through(told=told)
+    if as_json:
+        show.lines([ended])
+    else:
+        show.job(ended, handle.failures, ())

@@ -1,0 +1,62 @@
+"""``datafab check-url``: what a collection would get at an address."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import click
+
+from datafab.cli import output as show
+from datafab.cli.run_job import SOME_FAILED, as_json_option
+from datafab.collect.url_probe import UrlCheck
+from datafab.collect.urlcheck import Finding
+from datafab.core.services import Services
+from datafab.settings import load
+
+
+@click.command("check-url")
+@click.argument("url")
+@click.option("--plugin", type=click.Choice(["arcgis", "wfs"]), help="Try this one only.")
+@click.option("--parameters", help="JSON object for the plugin, as in an endpoint.csv.")
+@as_json_option
+def check_url(url: str, plugin: str | None, parameters: str | None, as_json: bool) -> None:
+    """Say what is at URL, in this process; exit with 3 when there is nothing to collect."""
+    services = Services(load())
+    try:
+        analyse = partial(services.detective.analyse, mode="sample")
+        found = UrlCheck(services.settings, analyse).find(url, plugin, _object(parameters))
+    finally:
+        services.close()
+    if as_json:
+        show.lines([found])
+    else:
+        for line in _lines(found):
+            show.out.print(line, highlight=False, soft_wrap=True, markup=False)
+    if not found.ok:
+        click.get_current_context().exit(SOME_FAILED)
+
+
+def _object(text: str | None) -> dict[str, object] | None:
+    try:
+        value = json.loads(text) if text else None
+    except ValueError as error:
+        raise click.BadParameter(f"no JSON: {error}", param_hint="--parameters") from error
+    if value is not None and not isinstance(value, dict):
+        raise click.BadParameter("a JSON object is needed", param_hint="--parameters")
+    return value
+
+
+def _lines(found: Finding) -> list[str]:
+    """Return what is told of a finding."""
+    facts: dict[str, object] = {"plugin": found.plugin or "none, a plain GET", "status": found.status}
+    facts |= {"type": found.media_type, "file": found.filename, "bytes": found.size, "sha256": found.sha256}
+    if found.table is not None:
+        facts["table"] = f"{found.table.rows} rows, {len(found.table.columns)} columns"
+        facts["columns"] = ", ".join(found.table.columns)
+    elif found.no_table is not None:
+        facts["table"] = f"none: {found.no_table.message}"
+    if found.reason is not None:
+        facts["reason"] = found.reason.message
+    answer = "can be collected" if found.ok else "cannot be collected"
+    return [f"{found.url}: {answer}", *(f"  {name:<8}{value}" for name, value in facts.items() if value is not None)]

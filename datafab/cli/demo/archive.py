@@ -1,0 +1,46 @@
+"""An archive into a small entrepôt: delivered, checked, executed, described, tidied up."""
+
+from __future__ import annotations
+
+import json
+
+from rich.markup import escape
+from rich.table import Table
+
+from datafab.cli import output as show
+from datafab.cli.demo.scene import Scene, headline
+from datafab.errors import Fatal
+
+PLAN = {
+    "name": "COMMUNES_2026",
+    "description": "communes et bornes, édition 2026",
+    "files": ["/communes.csv", "/bornes.csv.gz"],
+    "output": {"name": "COMMUNES"},
+    "edition": {"from": "2026-01-01", "to": "2026-12-31"},
+    "extent": {
+        "type": "Polygon",
+        "coordinates": [[[-5.2, 41.3], [9.6, 41.3], [9.6, 51.1], [-5.2, 51.1], [-5.2, 41.3]]],
+    },
+}
+
+
+def play(scene: Scene) -> None:
+    """Run a plan, and ask the entrepôt what has come of it and what it was asked for."""
+    entrepot = scene.entrepot
+    headline("datafab archive run plan.json", f"two files into {entrepot.url}")
+    plan = scene.folder / "plan.json"
+    files = [scene.portal + path for path in PLAN["files"]]
+    plan.write_text(json.dumps({"integrations": [PLAN | {"files": files}]}), encoding="utf-8")
+    scene.run("archive", {"plan": plan})
+    (upload,), (stored,) = entrepot.uploads.values(), entrepot.stored.values()
+    if entrepot.stored_status(stored) != "GENERATED" or upload["state"] != "DELETED":
+        raise Fatal(f"the archive is {entrepot.stored_status(stored)}, its upload {upload['state']}", code="demo")
+    asked = [each["path"].rpartition("/")[2] for each in entrepot.control.asked("POST", "/api")]
+    looks = len(entrepot.control.asked("GET", "/api"))
+    table = Table("stage", "what came of it")
+    table.add_row("deliver", f"{', '.join(upload['files'])}: checks passed")
+    table.add_row("execute", f"stored data {escape(stored['name'])}: GENERATED")
+    table.add_row("describe", f"edition {stored['edition']['from']} to {stored['edition']['to']}, extent")
+    table.add_row("tidy", "upload deleted")
+    show.out.print(table)
+    show.out.print(f"asked once each: {', '.join(asked)}; looked {looks} times", highlight=False)

@@ -1,0 +1,74 @@
+"""``datafab flows``: which flows there are, and what is wrong with one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from datafab.cli import output as show
+from datafab.core.flow import Flow
+from datafab.errors import SettingError
+from datafab.flows import registry as all_flows
+from datafab.flows.chains import STAGES
+from datafab.flows.toml import examine
+from datafab.settings import load
+from workers.schedule import cron
+
+NOT_DONE = 1
+
+
+@click.group()
+def flows() -> None:
+    """Look at flows, and check those of datafab.toml."""
+
+
+@flows.command("list")
+@click.option("--stages", "only_stages", is_flag=True, help="Only the stages that flows can be made of.")
+@click.option("--json", "as_json", is_flag=True, help="Print the API's objects, one a line.")
+def list_(only_stages: bool, as_json: bool) -> None:
+    """List the flows, built in and of datafab.toml, and the stages that flows are made of."""
+    found = [] if only_stages else list(all_flows.flows().values())
+    if as_json:
+        show.lines(stage.dump() for stage in STAGES.values()) if only_stages else show.lines(map(Flow.dump, found))
+        return
+    if not only_stages:
+        _print_flows(found, load().timezone)
+    _print_stages()
+
+
+@flows.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+def check(file: Path | None) -> None:
+    """Say what is wrong in FILE (a datafab.toml; the one of DATAFAB_CONFIG), by line."""
+    file = file or load().config
+    if file is None:
+        msg = "no file to check: name one, or set DATAFAB_CONFIG"
+        raise SettingError(msg, field="DATAFAB_CONFIG")
+    found, problems = examine(file, all_flows.FLOWS, cron)
+    for problem in problems:
+        show.screen.print(escape(str(problem)), highlight=False, soft_wrap=True)
+    if problems:
+        click.get_current_context().exit(NOT_DONE)
+    show.out.print(f"{escape(str(file))}: {len(found)} flows, all in order", highlight=False, soft_wrap=True)
+
+
+def _print_flows(found: list[Flow], zone: str) -> None:
+    table = Table("flow", "source > stages", "needs", "runs", "from")
+    for flow in found:
+        steps = " > ".join((flow.source, *flow.stages, *flow.then))
+        conditions = "".join(f"\n{stage} when {text}" for stage, text in flow.when.items())
+        runs = f"{flow.schedule} ({zone})" if flow.schedule else "when asked for"
+        needs = ", ".join(sorted(flow.needs))
+        table.add_row(*map(escape, (flow.name, steps + conditions, needs, runs, flow.where or "built in")))
+    show.out.print(table)
+
+
+def _print_stages() -> None:
+    table = Table("stage", "what it does", "requires", "provides", "queue")
+    for stage in STAGES.values():
+        needs = "yields items" if stage.expand else ", ".join(sorted(stage.requires))
+        table.add_row(stage.name, escape(stage.title), needs, ", ".join(sorted(stage.provides)), stage.queue)
+    show.out.print(table)

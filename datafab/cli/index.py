@@ -1,0 +1,95 @@
+"""``datafab index``: bring an index up to date, fill it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import click
+from rich.console import Console
+
+from datafab import api
+from datafab.cli import output as show
+from datafab.cli.run_job import SOME_FAILED
+from datafab.core.document import Document
+from datafab.core.services import Services
+from datafab.errors import Fatal, FlowError
+from datafab.index import open_index
+from datafab.ops import rebuild
+from datafab.store.store import root_of
+from workers import app as cluster_app
+
+
+@click.group()
+def index() -> None:
+    """Bring the index of DATAFAB_INDEX_URL up to date, or fill it anew."""
+
+
+@index.command()
+@click.option("--force", is_flag=True, help="Also when nothing has changed.")
+def migrate(force: bool) -> None:
+    """Give an Elasticsearch the mapping of this datafab, while others read and write; start it again if it breaks off.
+
+    SQLite is brought up when it is opened.
+    """
+    settings = cluster_app.settings()
+    with closing(open_index(settings.index, settings)) as found:
+        if settings.index.startswith("sqlite:"):
+            found.ping()
+            show.out.print("SQLite is up to date")
+            return
+        from datafab.index.elastic import ElasticIndex  # noqa: PLC0415 - takes a second to import
+        from datafab.index.elastic_migration import migrate as migrated  # noqa: PLC0415 - as above
+
+        assert isinstance(found, ElasticIndex)
+        with show.screen.status("migrating") as status:
+            done = migrated(found, lambda part, all_: status.update(f"{part} of {all_} documents"), force=force)
+    if done.old == done.new:
+        show.out.print(f"{done.new} is up to date", highlight=False)
+    else:
+        more = f", {done.known} were there" if done.known else ""
+        show.out.print(f"{done.new}: {done.copied} documents copied{more}; {done.old} may be deleted", highlight=False)
+
+
+@index.command("rebuild")
+@click.option("--store", "stores", multiple=True, help="Root of a store whose log/ is read too; several times.")
+@click.option("--from", "other", help="URL of another index to take the documents of, instead of jobs and stores.")
+def rebuild_command(stores: tuple[str, ...], other: str | None) -> None:
+    """Fill the index from what jobs, stores or another index know; start it again if it breaks off."""
+    settings = cluster_app.settings() if other else api.connect()
+    with closing(Services(settings)) as services, show.screen.status("reading") as status:
+        if services.index_owner is not None:
+            services.index_owner.claim(move=True)
+
+        def told(done: rebuild.Rebuilt) -> None:
+            status.update(f"{done.ok} documents put, {done.stale} were there")
+
+        done = rebuild.put(services.index, _documents(services, stores, other), told)
+        services.index.refresh()
+        status.update("looking for files of catalogues that are missing")
+        missing = 0 if other else rebuild.look_anew(services)
+    _report(done, show.out)
+    if missing:
+        msg = f"{missing} files of catalogues are known by name only: `datafab catalogue run --full` looks at them"
+        show.out.print(msg, highlight=False, soft_wrap=True)
+    if done.refused:
+        click.get_current_context().exit(SOME_FAILED)
+
+
+def _documents(services: Services, stores: tuple[str, ...], other: str | None) -> Iterator[Document | Fatal]:
+    if other is not None:
+        if other == services.settings.index:
+            msg = "--from names the index itself"
+            raise FlowError(msg, field="--from")
+        with closing(open_index(other, services.settings)) as found:
+            yield from found.documents()
+        return
+    yield from rebuild.from_jobs(services, cluster_app.jobs())
+    for root in dict.fromkeys([services.settings.store, *map(root_of, stores)]):
+        yield from rebuild.from_logs(services, root)
+
+
+def _report(done: rebuild.Rebuilt, out: Console) -> None:
+    out.print(f"{done.ok} documents put, {done.stale} were there in a newer version", highlight=False)
+    if done.refused:
+        out.print(f"{done.refused} refused; the first: {done.reason}", highlight=False, markup=False)

@@ -1,0 +1,237 @@
+"""The command line: ``datafab VERB`` or ``datafab NOUN VERB``.
+
+Exit codes: 0 done, 1 not done, 2 usage, 3 done with failed items.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import redis
+
+from datafab import api, log
+from datafab.cli import analyse as cli_analyse
+from datafab.cli import archive as cli_archive
+from datafab.cli import catalogue as cli_catalogue
+from datafab.cli import check_url as cli_check
+from datafab.cli import collection as cli_collection
+from datafab.cli import doctor as cli_doctor
+from datafab.cli import flows as cli_flows
+from datafab.cli import index as cli_index
+from datafab.cli import output as show
+from datafab.cli import publish as cli_wis2
+from datafab.cli import push as cli_ckan
+from datafab.cli import sandbox as cli_sandbox
+from datafab.cli import search as cli_search
+from datafab.cli import store as cli_store
+from datafab.cli.run_job import SOME_FAILED, as_json_option, inline_option, run
+from datafab.core.job import JobStatus
+from datafab.embedded import ALL, Cluster, flower_login
+from datafab.errors import DatafabError
+from datafab.flows.registry import flows
+from datafab.settings import load
+from datafab.version import __version__
+from workers import app as cluster_app
+
+NOT_DONE = 1
+
+
+class Group(click.Group):
+    """Turns our errors into a line for people and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except DatafabError as error:
+            show.error(error.message)
+        except redis.exceptions.OutOfMemoryError as error:
+            show.error(f"Redis is full, and took nothing ({error}): raise its maxmemory; `datafab doctor` tells more")
+        except redis.exceptions.RedisError as error:
+            show.error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL up?")
+        return ctx.exit(NOT_DONE)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Collect, analyse and index open data on one Celery cluster."""
+    log.configure("WARNING")
+
+
+@main.command("demo")
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
+def demo_command(keep: bool) -> None:
+    """Run the main job on sample files, on a cluster of its own."""
+    from datafab.cli import demo  # noqa: PLC0415 - a quarter of a second that no other command needs
+
+    demo.run(keep=keep)
+
+
+@main.command()
+def up() -> None:
+    """Run a cluster on this host: Redis, MQTT broker, workers, beat, webhook and Flower."""
+    flows()  # what is wrong in datafab.toml is said here, not in a worker's log
+    with show.starting() as told:
+        here = Cluster(load(), ALL, told=told)
+        here.start()
+    settings = here.settings
+    lines = {"webhook": f"http://{settings.bind}/ready", "flower": f"http://{settings.flower_bind}"}
+    if "broker" in here.pids:
+        lines["mqtt"] = str(settings.mqtt_url)
+    lines |= {"home": str(settings.home), "login": f"{flower_login(settings.home)} (user:password of Flower)"}
+    for name, where in lines.items():
+        show.out.print(f"{name:<9}{where}", highlight=False, soft_wrap=True, markup=False)
+    show.out.print("Ctrl-C stops it")
+    here.serve_forever()
+
+
+#: what the flow `collect` takes as true or false
+FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "log_facts", "save_csv")
+
+
+@main.command(cls=cli_collection.Collect)
+@click.argument("endpoints", default="collection/endpoint.csv")
+@click.option("--collection-dir", help="Folder or URL that gets resource/ and log/; the file's folder if not given.")
+@click.option(
+    cli_collection.REFILL,
+    type=bool,
+    default=False,
+    metavar="[=true|false]",
+    help="Fetch again what has a log of today.",
+)
+@click.option("--retry-failed", is_flag=True, help="Fetch again what failed today.")
+@click.option("--conditional", is_flag=True, help="Ask servers only for what has changed since the last look.")
+@click.option("--adaptive", is_flag=True, help="Look less often at what seldom changes.")
+@click.option("--log-facts", is_flag=True, help="Log bytes, reason and message too, which the original does not.")
+@click.option("--save-csv", is_flag=True, help="Bring the collection's log.csv and resource.csv up to date afterwards.")
+@click.option("--then", default=None, help="Stages after the fetch, e.g. analyse,index (the default) or none.")
+@inline_option
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 even when endpoints failed.")
+@as_json_option
+def collect(endpoints: str, collection_dir: str | None, then: str | None, inline: bool, **options: bool) -> None:
+    """Fetch every endpoint of ENDPOINTS (an endpoint.csv), analyse and index what came."""
+    params: dict[str, Any] = {"endpoints": endpoints, "collection": collection_dir or str(Path(endpoints).parent)}
+    params |= {name: True for name in FLAGS if options[name]}
+    if then is not None:
+        params["then"] = _stages(then)
+    ended = run("collect", params, inline=inline, settle=cli_collection.PATIENCE if options["save_csv"] else 0)
+    ended.report(as_json=options["as_json"])
+    if options["save_csv"]:
+        cli_collection.saved(params["collection"], ended, inline=inline)
+    if not options["exit_zero"]:
+        ended.exit()
+
+
+@main.command()
+@click.argument("flow", callback=lambda _ctx, _param, name: _flow(name))
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON or plain text.")
+@click.option("--then", help="Stages that come last, instead of the flow's own, e.g. index,push or none.")
+@click.option("--key", help="Return the job that already has this key.")
+@click.option("--wait", is_flag=True, help="Wait until it has ended.")
+def enqueue(flow: str, params: tuple[str, ...], then: str | None, key: str | None, wait: bool) -> None:
+    """Enqueue a job on the cluster and print it."""
+    api.connect()
+    given = dict(_param(text) for text in params) | ({} if then is None else {"then": _stages(then)})
+    handle = api.enqueue(flow, key=key, **given)
+    job = handle.through() if wait else handle.job
+    show.lines([job])
+    if wait and job.counts and job.counts.failed:
+        click.get_current_context().exit(SOME_FAILED)
+
+
+@main.group()
+def jobs() -> None:
+    """Look at jobs and act on them."""
+
+
+@jobs.command("list")
+@click.option("--status", type=click.Choice([status.value for status in JobStatus]))
+@click.option("--flow")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@as_json_option
+def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
+    """List jobs, the newest first."""
+    api.connect()
+    found = cluster_app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
+    if as_json:
+        show.lines(found)
+    else:
+        show.jobs(found)
+
+
+@jobs.command("show")
+@click.argument("job")
+@as_json_option
+def jobs_show(job: str, as_json: bool) -> None:
+    """Show a job: stages, failures, log."""
+    handle = api.JobHandle(job)
+    if as_json:
+        failures = {source: error.dump() for source, error in handle.failures.items()}
+        show.lines([handle.job.dump() | {"failures": failures, "log": handle.logs}])
+    else:
+        show.job(handle.job, handle.failures, handle.logs)
+
+
+@jobs.command("retry")
+@click.argument("job")
+def jobs_retry(job: str) -> None:
+    """Run an ended job again: a parked one where it stopped, another as a new job."""
+    show.lines([api.JobHandle(job).retry().job])
+
+
+@jobs.command("cancel")
+@click.argument("job")
+def jobs_cancel(job: str) -> None:
+    """Cancel a job."""
+    handle = api.JobHandle(job)
+    done = handle.cancel()
+    show.lines([handle.job])
+    if not done:
+        click.get_current_context().exit(NOT_DONE)
+
+
+@jobs.command("prune")
+def jobs_prune() -> None:
+    """Forget jobs that are past their retention."""
+    api.connect()
+    show.out.print(f"{cluster_app.jobs().prune()} forgotten")
+
+
+main.add_command(cli_ckan.push)
+main.add_command(cli_archive.archive)
+main.add_command(cli_catalogue.catalogue)
+main.add_command(cli_analyse.analyse)
+main.add_command(cli_check.check_url)
+main.add_command(cli_collection.collection)
+main.add_command(cli_doctor.doctor)
+main.add_command(cli_flows.flows)
+main.add_command(cli_index.index)
+main.add_command(cli_sandbox.sandbox)
+main.add_command(cli_search.search)
+main.add_command(cli_store.store)
+main.add_command(cli_wis2.publish)
+main.add_command(cli_wis2.wis2)
+
+
+def _flow(name: str) -> str:
+    if name not in flows():
+        raise click.BadParameter(f"{name!r} is not one of {', '.join(sorted(flows()))}")
+    return name
+
+
+def _stages(text: str) -> list[str]:
+    return [] if text == "none" else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--param")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

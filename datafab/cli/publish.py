@@ -1,0 +1,129 @@
+"""``datafab publish``, and ``datafab wis2``: check messages and records, and fetch what WMO's own checks need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+from rich.markup import escape
+
+from datafab.cli import output as show
+from datafab.cli.run_job import as_json_option, run
+from datafab.errors import Fatal, NotFound
+from datafab.fetch.refusal import shown
+from datafab.fetch.session import Fetcher
+from datafab.publish import strict_json as strictjson
+from datafab.publish.event import announcement, assets, envelope
+from datafab.publish.finding import Finding, errors
+from datafab.publish.notification_rules import check as check_message
+from datafab.publish.record import judge
+from datafab.publish.record_rules import is_record
+from datafab.publish.wis2_bundle import Wis2Bundle
+from datafab.publish.wis2_suite import Verdict, Wis2Suite
+from datafab.settings import load
+
+NOT_DONE = 1
+_SYNC = "`datafab wis2 sync` fetches them"
+
+
+@click.command()
+@click.argument("what", metavar="EVENT|URL")
+@click.option("--topic", help="WIS2 topic to announce on; that of DATAFAB_WIS2_TOPIC if not given.")
+@click.option("--metadata-id", help="The file's WCMP2 record; that of DATAFAB_WIS2_METADATA_ID if not given.")
+@click.option("--content", is_flag=True, help="Put files of at most 4096 bytes into their messages.")
+@as_json_option
+def publish(what: str, topic: str | None, metadata_id: str | None, content: bool, as_json: bool) -> None:
+    """Announce files over WIS2: those of EVENT, a file with a CloudEvents document, or the one at URL."""
+    event = announcement(what) if "://" in what else _event(Path(what))
+    params = {"event": event, "topic": topic, "metadata_id": metadata_id, "inline": content or None}
+    ended = run("publish", {name: value for name, value in params.items() if value is not None})
+    ended.report(as_json=as_json, with_log=True)
+    ended.exit()
+
+
+def _event(file: Path) -> Path:
+    """Return the file of an event, once it is seen to be one: whoever wrote it may still be there to correct it."""
+    try:
+        with file.open("rb") as opened:
+            event = _read(opened)
+    except OSError as error:
+        msg = f"{file}: {error.strerror}; name the file of an event, or the URL of a file to announce"
+        raise NotFound(msg, field="EVENT") from error
+    if is_record(event):
+        msg = f"{file} is a WCMP2 record, not an event: put it on a web server, and publish its URL on …/metadata"
+        raise Fatal(msg, code="bad_event", field="EVENT")
+    envelope(event)
+    assets(event)
+    return file
+
+
+@click.group()
+def wis2() -> None:
+    """Check what is announced over WIS2."""
+
+
+@wis2.command()
+@click.argument("file", type=click.File("rb"))
+@click.option("--topic", help="Where the message is, or is to be, published: checked too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, one a line.")
+def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
+    """Say what is wrong in FILE: a notification message, or a WCMP2 record; - reads standard input.
+
+    Exit code 1 when it breaks a rule; advice alone does not. A message's size is that of its JSON without blanks.
+    """
+    document = _read(file)
+    verdict = judge(document, Wis2Suite(load().home), topic=topic) if is_record(document) else _message(document, topic)
+    if as_json:
+        show.lines(verdict.findings)
+    else:
+        _print(file.name, verdict.findings)
+    if verdict.missing:
+        show.screen.print(
+            f"WMO's own suites did not run: {escape(verdict.missing)}; {_SYNC}", highlight=False, soft_wrap=True
+        )
+    if errors(verdict.findings):
+        click.get_current_context().exit(NOT_DONE)
+
+
+@wis2.command()
+@click.option("--mirror", metavar="URL", help="Where the files lie below their hosts' names, for a network of its own.")
+def sync(mirror: str | None) -> None:
+    """Fetch the schemas and tables of WMO's own checks into DATAFAB_HOME; what is there is replaced once all came."""
+    settings = load()
+    fetcher = Fetcher(settings)
+    try:
+        Wis2Bundle(fetcher, mirror).sync(
+            settings.home, told=lambda url: show.screen.print(shown(url), markup=False, highlight=False, soft_wrap=True)
+        )
+    finally:
+        fetcher.close()
+    show.out.print(f"{settings.home}: WMO's own checks run now", markup=False, highlight=False, soft_wrap=True)
+
+
+def _read(file: BinaryIO) -> Any:
+    try:
+        return strictjson.loads(file.read())
+    except ValueError as error:
+        raise Fatal(f"{file.name}: no JSON: {error}", code="not_json", field="file") from error
+
+
+def _message(document: Any, topic: str | None) -> Verdict:
+    found = check_message(document, topic=topic)
+    suite = Wis2Suite(load().home)
+    verdicts = [suite.notification(document)] if isinstance(document, dict) else []
+    if topic:
+        verdicts.append(suite.topic(topic))
+    missing = "; ".join(verdict.missing for verdict in verdicts if verdict.missing)
+    return Verdict([*found, *(finding for verdict in verdicts for finding in verdict.findings)], missing)
+
+
+def _print(name: str, findings: list[Finding]) -> None:
+    for finding in findings:
+        colour = "red" if finding.level == "error" else "yellow"
+        text = f"[{colour}]{finding.rule}[/] {escape(finding.field or 'the whole')}: {escape(finding.problem)}"
+        show.out.print(f"{text}\n    {escape(finding.fix)}", highlight=False, soft_wrap=True)
+    broken = len(errors(findings))
+    says = f"{broken} rules broken" if broken else "in order"
+    advice = f", {len(findings) - broken} pieces of advice" if len(findings) > broken else ""
+    show.out.print(f"{escape(name)}: {says}{advice}", highlight=False, soft_wrap=True)

@@ -1,0 +1,58 @@
+"""``datafab push``: load the file of a CKAN resource into its datastore."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from datafab.analysis.day_order import ORDER_HELP, ORDERS
+from datafab.cli.run_job import as_json_option, inline_option, run
+from datafab.errors import SettingError
+from datafab.settings import Settings, load
+
+
+@click.command()
+@click.argument("resource")
+@click.option("--ckan-url", metavar="URL", help="Root of the CKAN; the one of DATAFAB_CKAN_URLS if not given.")
+@click.option("--ignore-hash", is_flag=True, help="Load even what CKAN's hash says is loaded already.")
+@click.option("--set-url-type", is_flag=True, help="Make the resource's url_type `datapusher` afterwards.")
+@click.option("--date-order", type=click.Choice(ORDERS), help=ORDER_HELP)
+@inline_option
+@as_json_option
+def push(
+    resource: str, ckan_url: str | None, date_order: str | None, inline: bool, as_json: bool, **options: bool
+) -> None:
+    """Load the file of RESOURCE, a CKAN resource's id, into its datastore.
+
+    The API key is that of DATAFAB_CKAN_API_KEY; unset, it is asked for, or read from standard input. CKAN can ask for
+    the same by itself: set its ckan.datapusher.url to http://<webhook>/datapusher/.
+    """
+    settings = load()
+    params: dict[str, Any] = {"resource_id": resource, "ckan_url": ckan_url or _only_ckan(settings)} | options
+    if date_order is not None:
+        params["date_order"] = date_order
+    ended = run("push", params, secrets={"api_key": _api_key(settings)}, inline=inline)
+    ended.report(as_json=as_json, with_log=True)
+    ended.exit()
+
+
+def _only_ckan(settings: Settings) -> str:
+    """Return the one CKAN that the settings name."""
+    if len(settings.ckan_urls) == 1:
+        return settings.ckan_urls[0]
+    raise click.UsageError("which CKAN? give --ckan-url, or set DATAFAB_CKAN_URLS to a single root")
+
+
+def _api_key(settings: Settings) -> str:
+    """Return the API key. It is no option: everybody on the host can read a command line."""
+    if settings.ckan_api_key:
+        return settings.ckan_api_key
+    if sys.stdin.isatty():
+        return str(click.prompt("CKAN API key", hide_input=True, err=True))
+    key = sys.stdin.readline().strip()
+    if not key:
+        msg = "no CKAN API key: set DATAFAB_CKAN_API_KEY, or write it to standard input"
+        raise SettingError(msg, field="DATAFAB_CKAN_API_KEY")
+    return key

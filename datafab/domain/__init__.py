@@ -1,1 +1,0 @@
-"""Pure values and decisions: no input or output, no clock, no clients."""

@@ -1,0 +1,167 @@
+"""Looks at all that a cluster needs, as this host sees it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import redis
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from datafab.core.document import VERSION
+from datafab.core.jobs import RedisJobs, connect
+from datafab.core.services import Services
+from datafab.embedded import find_redis, running
+from datafab.errors import SettingError
+from datafab.flows.registry import flows
+from datafab.ops import diagnosis
+from datafab.ops.diagnosis import Check, Worker, broken, ok, warning
+from datafab.publish.wis2_suite import RECORDS, SCHEMA, TOPICS
+from datafab.settings import PREFIX, Settings, load, names, strangers
+from datafab.version import __version__
+from workers import inspect as facts
+from workers.app import use
+
+#: Seconds for workers to answer.
+PATIENCE = 2.0
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Yield what was seen, one thing after the other; nothing is changed."""
+    yield ok("datafab", f"{__version__} on Python {platform.python_version()}")
+    yield from diagnosis.unknown(strangers(), names())
+    yield _flows()
+    yield _detective()
+    yield _wis2(settings.home.absolute())
+    yield from _disks(settings)
+    settings, found = _located(settings)
+    yield found
+    if settings.redis_url is None:
+        yield from _pings(settings, None)
+        return
+    client = connect(settings.redis_url, patience=1)
+    try:
+        yield from _redis(client)
+    except RedisError as error:
+        fix = "start it, or correct DATAFAB_REDIS_URL"
+        yield broken("redis", f"{type(error).__name__}: {error}", fix)
+        yield from _pings(settings, None)
+        return
+    use(settings)
+    workers = _workers()
+    yield from diagnosis.queues(workers)
+    yield from diagnosis.agreement(facts.here([]), workers)
+    services = Services(settings, jobs=RedisJobs(settings, client))
+    yield diagnosis.tick(services.measures.read().overdue)
+    for queue, one in services.measures.still(settings.still_after).items():
+        yield diagnosis.still(queue, one.seconds, one.messages)
+    yield from _pings(settings, services)
+    services.close()
+
+
+def _flows() -> Check:
+    try:
+        return ok("flows", f"{len(flows())} of them can be run")
+    except SettingError as error:
+        return broken("flows", error.message, "correct the file of DATAFAB_CONFIG; `datafab flows check` says more")
+
+
+def _detective() -> Check:
+    """Compare csv-detective with the one that analyses are named after."""
+    version = metadata.version("csv-detective")
+    if VERSION.startswith(f"csv-detective-{version}-"):
+        return ok("csv-detective", version)
+    fix = "install what uv.lock names (`make setup`): analyses would be kept under the name of another release"
+    return broken("csv-detective", f"{version}, but analyses are called {VERSION}", fix)
+
+
+def _wis2(home: Path) -> Check:
+    missing = [name for name in (SCHEMA, RECORDS, TOPICS) if not (home / name).is_file()]
+    if missing:
+        fix = "`datafab wis2 sync`, if anything is announced over WIS2: WMO's own suites do not run without"
+        return warning("wis2 bundle", f"{len(missing)} of its 3 parts are not in {home}", fix)
+    return ok("wis2 bundle", f"in {home}")
+
+
+def _disks(settings: Settings) -> Iterator[Check]:
+    places = {"disk of home": settings.home.absolute()}
+    url = urlsplit(settings.store)
+    if url.scheme in {"", "file"}:
+        places["disk of store"] = Path(unquote(url.path))
+    for name, place in places.items():
+        there = next(path for path in (place, *place.parents) if path.exists())
+        yield diagnosis.disk(name, str(place), shutil.disk_usage(there).free, settings.max_bytes)
+
+
+def _located(settings: Settings) -> tuple[Settings, Check]:
+    """Return the settings with the Redis of the cluster, if there is one."""
+    if settings.redis_url is not None:
+        return settings, ok("cluster", "that of DATAFAB_REDIS_URL")
+    here = running(settings)
+    if here is not None:
+        found = load(**settings.model_dump(exclude_unset=True) | {"redis_url": here.redis_url})
+        return found, ok("cluster", f"the one that runs in {settings.home}")
+    try:
+        find_redis()
+    except SettingError as error:
+        return settings, broken("cluster", "none, and none could be started", error.message)
+    return settings, warning("cluster", "none runs", "`datafab up` starts one, or set DATAFAB_REDIS_URL")
+
+
+def _redis(client: redis.Redis) -> Iterator[Check]:
+    before = time.time()
+    seconds, micros = client.time()
+    here = (before + time.time()) / 2
+    yield ok("redis", "answers")
+    yield from diagnosis.redis(client.info())
+    yield _versions(client)
+    yield diagnosis.clock(here - (int(seconds) + int(micros) / 1e6))
+
+
+def _versions(client: redis.Redis) -> Check:
+    """Look for the keys of other versions: nobody here reads them, so their jobs would wait for ever."""
+    others = [f"datafab:{number}:" for number in range(10) if f"datafab:{number}:" != PREFIX]
+    found = [prefix for prefix in others if client.exists(prefix + "jobs")]
+    if found:
+        fix = "have the workers of that version end their jobs, then delete its keys"
+        return warning("redis keys", f"{PREFIX}, and jobs of another version below {', '.join(found)}", fix)
+    return ok("redis keys", PREFIX)
+
+
+def _workers() -> dict[str, Worker | None]:
+    try:
+        return facts.ask(PATIENCE)
+    except (OperationalError, RedisError):  # it went just now, or what it had connected to did
+        return {}
+
+
+#: Where the address of a service comes from.
+_SETTINGS = {
+    "store": "DATAFAB_STORE_URL",
+    "index": "DATAFAB_INDEX_URL",
+    "mqtt": "DATAFAB_MQTT_URL",
+    "link-proxy": "DATAFAB_LINKPROXY_URL",
+    "catalogue": "DATAFAB_CATALOGUE_URL",
+    "entrepot": "DATAFAB_ENTREPOT_URL and _TOKEN_URL, and the client and user for it",
+}
+
+
+def _pings(settings: Settings, services: Services | None) -> Iterator[Check]:
+    """Ask every other service that is configured; without the cluster's Redis where that is away."""
+    asked = services or Services(load(**settings.model_dump(exclude_unset=True) | {"redis_url": None}))
+    for name, wrong in asked.pings().items():
+        if name == "redis":
+            continue
+        if wrong is None:
+            yield ok(name, "answers")
+        else:
+            source = _SETTINGS.get(name, "DATAFAB_CKAN_URLS")
+            yield broken(name, wrong, f"see to it that it answers this host, or correct {source}")
+    if services is None:
+        asked.close()

@@ -1,0 +1,263 @@
+"""CKAN's DataPusher under ``/datapusher``: set ``ckan.datapusher.url`` to ``http://<here>/datapusher/``.
+
+The paths, texts and shapes are the original's; an ``error`` is a string there but in a job. A job's page is for whoever
+shows its ``job_key``, which only the submit's answer and the callback hold; there is no admin login.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from itertools import islice
+from typing import Any, cast
+
+from flask import Blueprint, Response, current_app, jsonify, request
+from werkzeug.exceptions import BadRequest, HTTPException
+
+from datafab.core.item import ItemError, Status
+from datafab.core.job import Job
+from datafab.core.jobs import MAX_LINES, after_key
+from datafab.errors import DatafabError, NotFound
+from datafab.push.callback import key_header
+from datafab.push.ckan import allowed, named
+from datafab.push.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
+from webhook.errors import AWAY, RETRY_AFTER_SECONDS
+from webhook.site import site
+
+routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
+
+KEYS = ("job_type", "data", "metadata", "result_url", "api_key")
+NOT_JSON = "Not recognised as json, make sure content type is application/json"
+MAX_ID = 256
+#: Jobs that are read at once when they are listed.
+PAGE = 200
+Answer = Response | tuple[Response, HTTPStatus]
+
+
+def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Response, HTTPStatus]:
+    return jsonify(error=message), code
+
+
+@routes.get("/")
+def index() -> dict[str, str]:
+    """Say what this is."""
+    return {"help": "DataPusher's API: POST /job submits a push, GET /job/<id> shows it, GET /status sums them up."}
+
+
+@routes.get("/status")
+def sums() -> dict[str, Any]:
+    """Count the jobs that are kept."""
+    stats = {"pending": 0, "complete": 0, "error": 0}
+    for job in _all():
+        stats[status(job, _failures(job))] += 1
+    return {"version": 0.1, "job_types": [JOB_TYPE], "name": "datapusher", "stats": stats}
+
+
+@routes.post("/job")
+@routes.post("/job/<job_id>")
+def submit(job_id: str | None = None) -> Answer:
+    """Enqueue a push; the answer comes before anything has been asked of CKAN."""
+    try:
+        sent: Any = request.get_json() if request.is_json else None
+    except BadRequest:
+        return _error("Malformed json")
+    refused = next(_refusals(sent), None)
+    if refused:
+        return _error(refused)
+    job_id, job_key = job_id or str(uuid.uuid4()), secrets.token_urlsafe(32)
+    if len(job_id) > MAX_ID:
+        return _error(f"job_id is longer than {MAX_ID} characters")
+    kept = params(job_id, sent, _digest(job_key))
+    # CKAN waits five seconds: where Redis is away it has to hear that at once.
+    site().jobs.ping()
+    job, new = site().start("push", kept, key(job_id), secrets={"api_key": sent["api_key"], "job_key": job_key})
+    if not new:
+        return _error(f"job_id {job_id} already exists")
+    return jsonify(job_dict(job, {}, (), job_key=job_key))
+
+
+def _refusals(sent: Any) -> Iterator[str]:
+    """Yield what is wrong with the body of a submit, in the original's order and words; only the first is sure."""
+    if not isinstance(sent, dict) or not sent:
+        yield NOT_JSON
+    extra = [name for name in sent if name not in KEYS]
+    if extra:
+        yield f"Too many arguments. Extra keys are {', '.join(extra)}"
+    result_url, job_type, api_key = sent.get("result_url"), sent.get("job_type"), sent.get("api_key")
+    if result_url and not str(result_url).startswith("http"):
+        yield "result_url has to start with http"
+    if not job_type:
+        yield "Please specify a job type"
+    if job_type != JOB_TYPE:
+        yield f"Job type {job_type} not available. Available job types are {JOB_TYPE}"
+    if not api_key or not isinstance(api_key, str):
+        yield "Please provide your API key."
+    if not isinstance(sent.get("metadata", {}), dict):
+        yield "metadata has to be a json object"
+    yield from _elsewhere(sent)
+
+
+def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the addresses and with the header of the key."""
+    settings, ckan = site().services.settings, sent.get("metadata", {}).get("ckan_url")
+    checks: list[Callable[[], object]] = [lambda: key_header(sent["api_key"], settings)]
+    if sent.get("result_url"):
+        checks.append(lambda: allowed(root(str(sent["result_url"])), settings))
+    if ckan:
+        checks.append(lambda: allowed(named(str(ckan)), settings))
+    for check in checks:
+        try:
+            check()
+        except DatafabError as error:
+            yield error.message
+
+
+@routes.get("/job")
+def listing() -> Answer:
+    """List jobs, the newest first, without saying what they are about: nobody has to show a key for this."""
+    wanted = request.args.to_dict()
+    try:
+        limit, offset = int(wanted.pop("_limit", "100")), int(wanted.pop("_offset", "0"))
+    except ValueError:
+        return _error("_limit and _offset have to be integers")
+    state = wanted.pop("_status", None)
+    found = (
+        job
+        for job in _all()
+        if all(_text(_metadata(job).get(name)) == value for name, value in wanted.items())
+        and state in {None, status(job, _failures(job))}
+    )
+    first, end = (min(max(place, 0), sys.maxsize) for place in (offset, max(offset, 0) + max(limit, 0)))
+    page = islice(found, first, end)
+    return jsonify(list=[f"/job/{id_of(job)}" for job in page])
+
+
+def _all() -> Iterator[Job]:
+    """Yield the pushes that were submitted here, the newest first."""
+    after = None
+    while page := site().jobs.newest(flow="push", after=after, limit=PAGE):
+        yield from (job for job in page if id_of(job) is not None)
+        after = page[-1].id
+
+
+def _metadata(job: Job) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", job.params.get("metadata") or {})
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _failures(job: Job) -> dict[str, ItemError]:
+    """Return a job's failed items; asks for them only where its sums say that there are some."""
+    if job.final and any(stage.failed for stage in job.progress):
+        return site().jobs.failures(job.id)
+    return {}
+
+
+@routes.get("/job/<job_id>")
+def one(job_id: str) -> Answer:
+    """Show a job to whoever has its key."""
+    job = _authorized(job_id)
+    if not isinstance(job, Job):
+        return job
+    jobs = site().jobs
+    limit = request.args.get("limit", "")
+    lines = jobs.logs(job.id, MAX_LINES)
+    if limit.isdigit():
+        lines = lines[::-1][: int(limit)]
+    return jsonify(job_dict(job, _failures(job), lines, callback=_lost_callback(job)))
+
+
+@routes.get("/job/<job_id>/data")
+def data(job_id: str) -> Answer:
+    """Show what a job has made: a push makes nothing but a table in CKAN."""
+    job = _authorized(job_id)
+    if not isinstance(job, Job):
+        return job
+    error = job_dict(job, _failures(job), ())["error"]
+    if error:
+        return _error(error)
+    return Response(b"", content_type=_text(_metadata(job).get("mimetype") or "text/plain"))
+
+
+@routes.delete("/job/<job_id>")
+def delete(job_id: str) -> Answer:
+    """Forget a job here. It goes on where it runs, and still calls back."""
+    job = _authorized(job_id)
+    if not isinstance(job, Job):
+        return job
+    site().jobs.release_key(job.id, key(job_id))
+    return jsonify(success=True)
+
+
+@routes.route("/login", methods=["GET", "POST"])
+@routes.get("/logout")
+@routes.get("/user")
+@routes.delete("/job")
+def admin() -> Answer:
+    """Refuse what needs the original's admin login."""
+    text = (
+        "there is no admin login here; `datafab jobs list` shows jobs, DATAFAB_RETENTION_DAYS says how long they stay"
+    )
+    return _error(text, HTTPStatus.NOT_IMPLEMENTED)
+
+
+@routes.route("/<path:_rest>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+def unknown(_rest: str) -> Answer:
+    """Answer any other path in this API's own shape."""
+    return _error(f"{request.method} {request.path}: no such page", HTTPStatus.NOT_FOUND)
+
+
+def _authorized(job_id: str) -> Job | tuple[Response, HTTPStatus]:
+    """Return a job whose key was shown, or the refusal."""
+    try:
+        job = site().jobs.get(site().jobs.with_key(key(job_id)) or "")
+    except NotFound:
+        return _error("job_id not found", HTTPStatus.NOT_FOUND)
+    shown, known = request.headers.get("Authorization"), str(job.params.get("authorization") or "")
+    if not shown or not known or not hmac.compare_digest(_digest(shown), known):
+        return _error("not authorized", HTTPStatus.FORBIDDEN)
+    return job
+
+
+def _digest(job_key: str) -> str:
+    return hashlib.sha256(job_key.encode()).hexdigest()
+
+
+def _lost_callback(job: Job) -> ItemError | None:
+    """Return why a job's callback could not be sent."""
+    jobs = site().jobs
+    following = jobs.with_key(after_key(job.id, job.ended)) if job.ended is not None else None
+    if following is None:
+        return None
+    others = {Status.SKIPPED, UNRESTORED}
+    failures = [error for error in jobs.failures(following).values() if error.type not in others]
+    return failures[0] if failures else None
+
+
+@routes.errorhandler(HTTPException)
+def _refused(error: HTTPException) -> Answer:
+    return _error(error.description or error.name, HTTPStatus(error.code or 500))
+
+
+@routes.errorhandler(DatafabError)
+def _failed(error: DatafabError) -> Answer:
+    return _error(error.message)
+
+
+def _away(error: Exception) -> Response:
+    current_app.logger.warning("Redis is away: %s", error)
+    answer = jsonify(error="the queue does not answer: submit again in a moment")
+    answer.status_code, answer.headers["Retry-After"] = HTTPStatus.SERVICE_UNAVAILABLE, RETRY_AFTER_SECONDS
+    return answer
+
+
+for _kind in AWAY:
+    routes.register_error_handler(_kind, _away)
