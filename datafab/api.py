@@ -25,6 +25,7 @@ from datafab.core.services import Services
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.flows.registry import find, localised
+from datafab.index.access import IndexAccess
 from datafab.index.query import facets_named, sort_named
 from datafab.settings import Settings, load
 from workers import app as cluster
@@ -227,6 +228,6 @@ def search(
     order, counted = sort_named(sort), facets_named(facets)
     services = Services(cluster.settings())
     try:
-        return services.index.search(query, limit, offset, sort=order, facets=counted)
+        return services.get(IndexAccess).reading.search(query, limit, offset, sort=order, facets=counted)
     finally:
         services.close()

@@ -20,6 +20,8 @@ from datafab.version import __version__
 
 #: Every key in Redis begins with this; the number is the version of what stands there.
 PREFIX = "datafab:1:"
+#: How many times the bytes of a fetch a file may unpack to.
+UNPACKED = 10
 #: A part of DATAFAB_PUBLIC_URL: a URL without login and query, or a host name alone.
 _PUBLIC = re.compile(
     r"https?://(?:[\w.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?(?:/[^?#\s]*)?|[\w.-]+", re.IGNORECASE | re.ASCII

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import SplitResult, urlsplit
 
 _NOTHING = SplitResult("", "", "", "", "")
@@ -24,3 +25,8 @@ def url_parts(url: str | None) -> SplitResult:
 def host_of(url: str | None) -> str:
     """Return host and port of a URL, in lower case; empty where it has none, or is unusable."""
     return url_parts(url).netloc.rpartition("@")[2].lower()
+
+
+def without_credentials(text: str) -> str:
+    """Return a text without the users and passwords that its URLs may hold."""
+    return re.sub(r"(?<=//)[^/?#@\s]*@", "", text)

@@ -14,8 +14,8 @@ from datafab.core.document import Column, Document
 from datafab.core.item import Status
 from datafab.errors import FlowError
 from datafab.index import Index
-from datafab.index.query import And, Everything, Exact, Facet, Node, Not, Or, Range, Sort, Words, depth, parse
-from datafab.index.query_parser import MAX_DEPTH, MAX_TERMS, QueryError, write
+from datafab.index.query import And, Everything, Exact, Facet, Node, Not, Or, Range, Sort, Words, depth
+from datafab.index.query_parser import MAX_DEPTH, MAX_TERMS, QueryError, parse, write
 from datafab.index.searchable import Searchable
 
 

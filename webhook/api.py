@@ -11,12 +11,14 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
+from datafab.catalogue.sources import Sources
 from datafab.collect.check_url_stage import finding_name
 from datafab.core.job import JobStatus
 from datafab.core.jobs import MAX_LINES
 from datafab.errors import NotFound
 from datafab.flows.chains import STAGES
 from datafab.flows.registry import flows
+from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_REACH, Sort, facets_named
 from webhook.body import M, body, refusal
 from webhook.paths import confined, uploaded
@@ -175,15 +177,15 @@ def checked_url(job_id: str) -> dict[str, Any]:
 def source() -> dict[str, Any]:
     """How a source was last seen, the last looks at it, and what the index has of it."""
     name, services = _query(SourceQuery).id, site().services
-    looks, document = services.sources.looks(name), services.index.get(name)
+    looks, document = services.get(Sources).looks(name), services.get(IndexAccess).reading.get(name)
     if not looks and document is None:
         raise NotFound(f"no source {name!r} has been looked at", field="id")
-    facts = {key: value for key, value in asdict(services.sources.facts(name)).items() if value is not None}
+    facts = {key: value for key, value in asdict(services.get(Sources).facts(name)).items() if value is not None}
     return {
         "source": name,
         "facts": facts,
         "looks": [look._asdict() for look in looks],
-        "next": services.sources.due_at(name),
+        "next": services.get(Sources).due_at(name),
         "document": document and document.dump(),
     }
 
@@ -202,7 +204,7 @@ def search() -> dict[str, Any]:
     """Documents of the index that are what is asked for, with what matched in them and the counts asked for."""
     query = _query(SearchQuery)
     facets = facets_named(name.strip() for name in query.facets.split(",") if name.strip())
-    index = site().services.index
+    index = site().services.get(IndexAccess).reading
     return index.search(query.q, query.limit, query.offset, sort=query.sort, facets=facets).dump()
 
 

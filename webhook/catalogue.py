@@ -18,7 +18,9 @@ from flask import Blueprint, request
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from werkzeug.exceptions import Unauthorized
 
+from datafab.catalogue.datagouv import Datagouv
 from datafab.catalogue.dataset import MAX_TITLE, Resource, excluded, fetchable, fingerprint
+from datafab.catalogue.sources import Sources
 from datafab.errors import FlowError
 from webhook.body import body
 from webhook.site import site
@@ -106,7 +108,7 @@ def _look(told: Pushed) -> str:
     params |= {"title": resource.title[:MAX_TITLE]} if resource.title else {}
     params |= {"dated": resource.last_modified.isoformat()} if resource.last_modified else {}
     # So that a full pass sees that it has vanished, should nobody push that.
-    services.sources.saw(services.datagouv.url, [source], services.clock.now())
+    services.get(Sources).saw(services.get(Datagouv).url, [source], services.clock.now())
     key = f"push:{resource.id}:{hashlib.sha256(url.encode()).hexdigest()[:16]}:{seen}"
     job, new = site().start("source", params, key)
     if not new and site().jobs.get(job.id).final:

@@ -7,8 +7,10 @@ from typing import Any
 
 from flask import Blueprint
 
+from datafab.core.metrics import Measures
 from datafab.core.services import Services
 from datafab.ops.diagnosis import still
+from datafab.ops.pings import pings
 from webhook.site import site
 
 routes = Blueprint("health", __name__)
@@ -24,7 +26,7 @@ def health() -> dict[str, str]:
 def ready() -> tuple[dict[str, Any], HTTPStatus]:
     """200 when every service answers and every queue moves, else 503; ``services`` says what is wrong, or null."""
     services = site().services
-    answers = services.pings()
+    answers = pings(services)
     if answers["redis"] is None:
         answers |= _queues(services)
     if any(answers.values()):
@@ -34,6 +36,6 @@ def ready() -> tuple[dict[str, Any], HTTPStatus]:
 
 def _queues(services: Services) -> dict[str, str]:
     """Return what is wrong with the queues that do not move."""
-    found = services.measures.still(services.settings.still_after)
+    found = services.get(Measures).still(services.settings.still_after)
     checks = [still(queue, one.seconds, one.messages) for queue, one in found.items()]
     return {check.name: f"{check.found}: {check.fix}" for check in checks}

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from datafab.core.metrics import LIMITS, Measured
+from datafab.core.metrics import LIMITS, Measured, Measures
 from datafab.version import __version__
 from webhook.site import site
 
@@ -108,4 +108,6 @@ def _single(values: Mapping[str, float]) -> Iterator[tuple[tuple[str], float]]:
 @routes.get("/metrics")
 def metrics() -> Response:
     """Tell Prometheus how the cluster is."""
-    return Response(generate_latest(Measurements(site().services.measures.read())), content_type=CONTENT_TYPE_LATEST)
+    return Response(
+        generate_latest(Measurements(site().services.get(Measures).read())), content_type=CONTENT_TYPE_LATEST
+    )

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from importlib import import_module
 from typing import Any
 
 from celery import Celery, signals
 
 import celeryconfig
-from datafab import log
 from datafab.core.jobs import RedisJobs
 from datafab.core.ledger import Ledger
 from datafab.core.services import Services
 from datafab.flows import registry as flows
 from datafab.flows.chains import STAGES
 from datafab.settings import Settings, load
-from datafab.store.files import a_day_ago
-from datafab.store.scratch import sweep_work
 from workers import transport
 
 transport.install()
@@ -89,32 +85,3 @@ def ledger() -> Ledger:
 @lru_cache(maxsize=1)
 def _ledger(_pid: int) -> Ledger:
     return Ledger.connect(settings(), patience=1)
-
-
-@signals.setup_logging.connect
-def _set_up_logging(**_: Any) -> None:
-    log.configure(settings().log_level)
-
-
-@signals.import_modules.connect
-def _add_schedules(**_: Any) -> None:
-    """Read ``datafab.toml`` where workers and beat begin: what is wrong with it ends them at once."""
-    import_module("workers.schedule").install()
-
-
-@signals.worker_init.connect
-def _import_before_fork(sender: Any = None, **_: Any) -> None:
-    """Import csv-detective once, before children share it: it takes a second and 150 MB."""
-    if "cpu" in sender.app.amqp.queues.consume_from:
-        import_module("datafab.analysis")
-
-
-@signals.worker_init.connect
-def _sweep_work(**_: Any) -> None:
-    """Remove what killed workers left on this host: the next collection may begin on another."""
-    sweep_work(a_day_ago())
-
-
-@signals.worker_shutdown.connect
-def _close(**_: Any) -> None:
-    services().close()

@@ -8,9 +8,9 @@ from celery.worker.control import inspect_command
 
 from datafab.core.item import received
 from datafab.errors import FlowError
-from datafab.fetch.refusal import shown
 from datafab.index.owner import Host
 from datafab.ops.diagnosis import Worker
+from datafab.urls import without_credentials
 from datafab.version import __version__
 from workers.app import app, settings
 
@@ -31,8 +31,8 @@ def here(queues: list[str], slots: int | None = None) -> Worker:
         version=__version__,
         host=host.name,
         kernel=host.kernel,
-        store=shown(mine.store),
-        index=shown(mine.index),
+        store=without_credentials(mine.store),
+        index=without_credentials(mine.index),
         queues=tuple(queues),
         slots=slots,
     )

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
@@ -30,7 +30,9 @@ from datafab.analysis.text import Text, Unlike
 from datafab.analysis.textfile import TextFile
 from datafab.analysis.workbook import workbook
 from datafab.core.document import MAX_COLUMNS, VERSION
+from datafab.core.services import Client, Services
 from datafab.errors import Fatal
+from datafab.settings import UNPACKED
 from datafab.store.scratch import work_folder
 
 GIB = 1024**3
@@ -57,7 +59,7 @@ class _Job:
     parquet: Path | None
 
 
-class Detective:
+class Detective(Client):
     """Finds out what the columns of a table hold.
 
     Args:
@@ -85,6 +87,17 @@ class Detective:
         self._at_once = at_once
         self._quick = quick
         self._order = order
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the detective of a process, within the limits of its settings."""
+        settings = services.settings
+        return cls(
+            max_unpacked=UNPACKED * settings.max_bytes,
+            max_workbook=settings.max_workbook_bytes,
+            at_once=settings.analysis_slab_bytes,
+            order=Wish(settings.date_order),
+        )
 
     def analyse(
         self,

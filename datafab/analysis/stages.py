@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from datafab.analysis import detective
 from datafab.core.document import VERSION, analysis_name, filename
 from datafab.core.item import Item, ItemError, Status
 from datafab.core.stage import Context, Stage
@@ -57,7 +58,7 @@ def _examine(path: Path, ctx: Context) -> dict[str, Any]:
         Unsuitable: ``too_large``, which says nothing about the content.
     """
     try:
-        return ctx.services.detective.analyse(path, progress=ctx.progress, check=ctx.check)
+        return detective(ctx.services).analyse(path, progress=ctx.progress, check=ctx.check)
     except Fatal as error:
         # Limits are those of today's settings.
         if error.code == "too_large":

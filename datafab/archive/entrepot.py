@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from http import HTTPStatus
 from io import BytesIO
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Self
 from urllib.parse import quote
 
 from datafab.archive.multipart import Multipart
 from datafab.archive.oauth import Tokens
+from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable, SettingError
 from datafab.fetch.json_api import Reply, Rest
 from datafab.settings import Settings
@@ -31,7 +32,7 @@ _RANGE = re.compile(r"(\d+)-(\d+)/(\d+)\s*$")
 Document = dict[str, Any]
 
 
-class Entrepot:
+class Entrepot(Client):
     """The entrepôt of ``DATAFAB_ENTREPOT_URL``.
 
     What every call may raise: Retriable (no answer, none in time, 408, 425, 429, 5xx, or one that makes no sense: what
@@ -43,6 +44,11 @@ class Entrepot:
         self._root = settings.entrepot_url.rstrip("/")
         self._rest = Rest(settings, service="entrepot", setting="DATAFAB_ENTREPOT_URL", private=("*",), proxy=True)
         self._tokens = Tokens(settings)
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the client of a process."""
+        return cls(services.settings)
 
     def ping(self) -> None:
         """Raise unless it knows us."""

@@ -1,6 +1,6 @@
 """Archive: the plan, and the integrations that it asks for.
 
-Parameters of a job: ``plan``, a JSON file or the object itself (``domain/integration.py``); ``patience``, the seconds
+Parameters of a job: ``plan``, a JSON file or the object itself (``integration.py``); ``patience``, the seconds
 that an upload or an execution may stay in one status.
 Files of this host are put into the default store when the job is enqueued, so that any worker can deliver them.
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from datafab.archive.entrepot import Entrepot
 from datafab.archive.extent import simplified
 from datafab.archive.integration import Plan, read_plan
 from datafab.core.item import EntrepotFacts, Item
@@ -85,7 +86,7 @@ def integrations(ctx: Context) -> Iterator[Item]:
     plan = _plan(ctx)
     _alone(plan, ctx)
     store = ctx.services.store(ctx.services.settings.store)
-    datastore = ctx.services.entrepot.at(plan.datastore).name
+    datastore = ctx.services.get(Entrepot).at(plan.datastore).name
     for each in plan.integrations:
         try:
             extent = simplified(each.extent) if each.extent else None
@@ -106,11 +107,11 @@ def _alone(plan: Plan, ctx: Context) -> None:
     Raises:
         Wait: another job holds one of them.
     """
-    datastore = ctx.services.entrepot.at(plan.datastore).name
+    datastore = ctx.services.get(Entrepot).at(plan.datastore).name
     names = {("upload", each.name) for each in plan.integrations}
     names |= {("output", each.output.name) for each in plan.integrations}
     for kind, name in sorted(names):
-        holder = ctx.services.gates.enter(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
+        holder = ctx.services.locks.enter(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
         if holder is not None:
             msg = (
                 f"job {holder} is working on the {kind} {name!r} of this datastore; this one begins when that has ended"

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 from datafab.archive.claims import Claims
+from datafab.archive.entrepot import Entrepot
 from datafab.archive.integration import Integration
 from datafab.archive.mark import Mark
 from datafab.core.backoff import pause
@@ -29,7 +30,7 @@ def planned(item: Item, ctx: Context) -> tuple[EntrepotFacts, Integration, Claim
         raise Fatal("an item without entrepot is no archive: begin with `integrations`", code="no_archive")
     text = ctx.services.store(ctx.services.settings.store).read_list(facts.plan)
     integration = Integration.model_validate_json(text)
-    store = ctx.services.entrepot.at(facts.datastore)
+    store = ctx.services.get(Entrepot).at(facts.datastore)
     return facts, integration, Claims(store, Mark.of(store.name, integration))
 
 

@@ -1,7 +1,7 @@
 """Archive: the integrations of a plan, each delivered, executed, described and tidied up after.
 
 Each stage looks up how far things are in the entrepôt, does the next step, and waits: whatever answer was lost, nothing
-is made twice. Things are looked up by their names, and used only if they bear this plan's mark (``domain/mark.py``).
+is made twice. Things are looked up by their names, and used only if they bear this plan's mark (``mark.py``).
 """
 
 from __future__ import annotations

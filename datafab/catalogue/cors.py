@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from datafab.catalogue.resource_extras import CORS_HEADERS
+from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.json_api import Rest
 from datafab.settings import Settings
@@ -18,7 +19,7 @@ SENT = "authorization,content-type"
 _PERMITTED = range(HTTPStatus.OK, HTTPStatus.BAD_REQUEST)
 
 
-class Cors:
+class Cors(Client):
     """Sends preflights for pages of the catalogue of the settings, such as its previews of files."""
 
     def __init__(self, settings: Settings) -> None:
@@ -26,6 +27,11 @@ class Cors:
         self._origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         private = settings.allow_private_hosts
         self._rest = Rest(settings, service="cors", setting="the file's address", private=private, proxy=True)
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the client of a process."""
+        return cls(services.settings)
 
     def probe(self, url: str) -> dict[str, Any]:
         """Return the status and the ``access-control-*`` headers of the answer; empty: it does not permit anything."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
 from datafab.catalogue.dataset import api_roots
 from datafab.catalogue.pagination import Page
+from datafab.core.services import Client, Services
 from datafab.errors import Fatal, SettingError
 from datafab.fetch.json_api import Rest
-from datafab.fetch.refusal import shown
 from datafab.settings import Settings
+from datafab.urls import without_credentials
 
 PAGE_SIZE = 100
 #: What is asked for of a dataset: without a mask a page is many times as long.
@@ -25,7 +26,7 @@ _GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 _LEADS = frozenset({HTTPStatus.FOUND, HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.SEE_OTHER})
 
 
-class Datagouv:
+class Datagouv(Client):
     """One catalogue: that of ``DATAFAB_CATALOGUE_URL``, or another that a job names.
 
     The former may have a private address; for the latter the rule of downloads holds.
@@ -40,6 +41,16 @@ class Datagouv:
         self._rest = Rest(settings, service="catalogue", setting=setting, private=private, proxy=True)
         either = f"{setting} or DATAFAB_CATALOGUE_KEY"
         self._writer = Rest(settings, service="catalogue", setting=either, private=private, proxy=True)
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the catalogue of the settings."""
+        return cls(services.settings)
+
+    @classmethod
+    def at(cls, services: Services, url: str | None) -> Self:
+        """Return the catalogue at a URL; None: that of the settings."""
+        return services.get(cls) if url is None else cls(services.settings, url)
 
     def ping(self) -> None:
         """Raise unless it answers."""
@@ -60,8 +71,8 @@ class Datagouv:
         if url is None:
             url, params = f"{self.url}/datasets/", {"sort": "-last_update", "page": "1", "page_size": str(PAGE_SIZE)}
         elif not url.startswith(f"{self.url}/datasets/?"):
-            msg = f"{shown(url)}: not a page of {shown(self.url)}/datasets/"
-            raise Fatal(msg, code="catalogue_elsewhere", field=shown(url))
+            msg = f"{without_credentials(url)}: not a page of {without_credentials(self.url)}/datasets/"
+            raise Fatal(msg, code="catalogue_elsewhere", field=without_credentials(url))
         else:
             # udata's answer beyond the last page: datasets were deleted since the page before was read.
             answers.add(HTTPStatus.NOT_FOUND)
@@ -117,7 +128,7 @@ class Datagouv:
             msg = "DATAFAB_CATALOGUE_KEY is not set: without it nothing is written to a catalogue"
             raise SettingError(msg, field="DATAFAB_CATALOGUE_KEY")
         if self._writing is None:
-            root = shown(self.url)
+            root = without_credentials(self.url)
             msg = f"DATAFAB_CATALOGUE_URL={root} does not end in /api/1, so the address of its API 2 is not known"
             raise Fatal(msg, code="catalogue_root", field=root)
         url = f"{self._writing}/datasets/{quote(dataset, safe='')}/resources/{quote(resource, safe='')}/extras/"

@@ -12,18 +12,20 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from pathlib import PurePosixPath
 
+from datafab.catalogue.datagouv import Datagouv
 from datafab.catalogue.dataset import direct, fetchable, same
+from datafab.catalogue.linkproxy import LinkProxy
 from datafab.catalogue.linkproxy_checks import Check, Download, Outcome, downloads, parts_of, rank
+from datafab.catalogue.rate_limit import Turns
 from datafab.catalogue.sourcejobs import enqueue
-from datafab.catalogue.sources import Facts, address
+from datafab.catalogue.sources import Facts, Sources, address
 from datafab.core.backoff import retry_after
 from datafab.core.item import CatalogueFacts, Item, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Retriable, Skippable, Wait
 from datafab.fetch.filename import filename, media_type
-from datafab.fetch.refusal import shown
-from datafab.fetch.session import Fetched
-from datafab.urls import url_parts
+from datafab.fetch.session import Fetched, Fetcher
+from datafab.urls import url_parts, without_credentials
 
 #: Seconds until link-proxy is asked for the first time, the factor by which the next waits grow, and the longest.
 FIRST, FACTOR, LONGEST = 2.0, 2.0, 600.0
@@ -54,7 +56,7 @@ def check(item: Item, ctx: Context) -> Item:
         ctx.log.warning("fetched without link-proxy", reason=error.message)
         done = item
     if "link" in ctx.memo:
-        ctx.services.sources.leave_link(ctx.memo["link"], ctx.job)
+        ctx.services.get(Sources).leave_link(ctx.memo["link"], ctx.job)
     return done
 
 
@@ -70,8 +72,8 @@ def _looked(item: Item, url: str, ctx: Context) -> Item:
     """
     link = _submitted(url, ctx)
     # Before the look: whatever ends after it is told to a job that is known to wait.
-    ctx.services.sources.await_link(link, ctx.job)
-    found = ctx.services.linkproxy.latest(link)
+    ctx.services.get(Sources).await_link(link, ctx.job)
+    found = ctx.services.get(LinkProxy).latest(link)
     if ctx.memo.get("away"):
         ctx.memo["away"] = 0
     latest, before = Check.of(found or {}), Check.of(ctx.memo["before"])
@@ -84,19 +86,19 @@ def _looked(item: Item, url: str, ctx: Context) -> Item:
         ctx.log.info("fetched without link-proxy", reason=latest.reason)
         return item
     ctx.log.info(latest.reason)
-    return _downloaded(item, downloads(ctx.services.linkproxy.link(link) or {}), ctx)
+    return _downloaded(item, downloads(ctx.services.get(LinkProxy).link(link) or {}), ctx)
 
 
 def _submitted(url: str, ctx: Context) -> str:
     """Return the link of a URL that was submitted; the memo has its latest check before that."""
     memo = ctx.memo
     if "before" not in memo:
-        known = ctx.services.linkproxy.find(url)
+        known = ctx.services.get(LinkProxy).find(url)
         memo["since"] = ctx.services.clock.now()
-        memo["before"] = (ctx.services.linkproxy.latest(known) if known else None) or {}
+        memo["before"] = (ctx.services.get(LinkProxy).latest(known) if known else None) or {}
     if "link" not in memo:
         # Where the catalogue says that it has changed, that link-proxy has looked some days ago is no answer.
-        memo["link"] = ctx.services.linkproxy.submit(url, no_cache=not ctx.params.get("again"))
+        memo["link"] = ctx.services.get(LinkProxy).submit(url, no_cache=not ctx.params.get("again"))
     return str(memo["link"])
 
 
@@ -107,7 +109,7 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
         return item
     facts = item.catalogue or CatalogueFacts()
     version = _digest(sorted(f"{each.name} {each.type} {each.version}" for each in found))
-    known = ctx.services.sources.facts(item.source)
+    known = ctx.services.get(Sources).facts(item.source)
     facts = facts.evolve(downloads=version, parts=known.parts)
     item = item.evolve(catalogue=facts)
     own = min(found, key=rank)
@@ -116,9 +118,9 @@ def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
         params = {"source": source, "url": other.url, "fingerprint": _digest([other.version]), "part": True}
         params |= {"priority": ctx.params.get("priority", 0)}
         params |= {"dataset": item.dataset.dump()} if item.dataset else {}
-        if ctx.services.sources.facts(source).fingerprint != params["fingerprint"]:
+        if ctx.services.get(Sources).facts(source).fingerprint != params["fingerprint"]:
             # Also when nothing is new: the last job on it may have come to no end.
-            enqueue(ctx.services.jobs, ctx.services.sources, ctx.enqueue, params, ctx.created)
+            enqueue(ctx.services.jobs, ctx.services.get(Sources), ctx.enqueue, params, ctx.created)
     if known.downloads == version and (kept := _kept(item, known, ctx)):
         return kept
     names = "\n".join(source.removeprefix(f"{item.source}/") for source in parts)
@@ -148,7 +150,7 @@ def fetch(item: Item, ctx: Context) -> Item:
     item = item.evolve(url=ctx.memo.get("moved", item.url))
     facts = item.catalogue or CatalogueFacts()
     url = facts.download or str(item.url)
-    known = ctx.services.sources.facts(item.source)
+    known = ctx.services.get(Sources).facts(item.source)
     kept = _kept(item, known, ctx)
     if kept is not None and known.address != address(url):
         kept = None
@@ -165,7 +167,7 @@ def fetch(item: Item, ctx: Context) -> Item:
         moved = _moved(item, fetched, ctx)
         if moved is not None:
             return fetch(moved, ctx)
-        raise fetched.error(shown(fetched.url), later=("firewall",))
+        raise fetched.error(without_credentials(fetched.url), later=("firewall",))
     facts = facts.evolve(etag=_header(fetched, "etag"), modified=_header(fetched, "last-modified"))
     status = Status.UNCHANGED if fetched.sha256 == known.sha256 else Status.OK
     if ctx.params.get("again") and status is Status.OK and facts.modified:
@@ -187,7 +189,7 @@ def _take_turn(url: str, ctx: Context) -> None:
     turn = ctx.memo.get("turn")
     if turn is None:
         urgent = not ctx.params.get("priority", 0)
-        turn = ctx.memo["turn"] = ctx.services.clock.now() + ctx.services.turns.take(url, urgent=urgent)
+        turn = ctx.memo["turn"] = ctx.services.clock.now() + ctx.services.get(Turns).take(url, urgent=urgent)
     left = turn - ctx.services.clock.now()
     if left > 0:
         raise Wait("its server has others to serve first", delay=left, looked=False, code="turn")
@@ -196,7 +198,7 @@ def _take_turn(url: str, ctx: Context) -> None:
 def _asked(item: Item, url: str, known: Facts, size: int | None, ctx: Context) -> Fetched:
     """Ask for a file, for what is known of it only if that has changed; let a server rest that asks for it."""
     conditions = {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
-    fetched = ctx.services.fetcher.fetch(
+    fetched = ctx.services.get(Fetcher).fetch(
         url,
         ctx.services.store(ctx.services.settings.store),
         html=False,
@@ -209,12 +211,14 @@ def _asked(item: Item, url: str, known: Facts, size: int | None, ctx: Context) -
     pause = retry_after(fetched.header("retry-after"), ctx.services.clock.utc())
     if pause is None and fetched.status != HTTPStatus.TOO_MANY_REQUESTS:
         return fetched
-    ctx.services.turns.rest(url, PAUSE if pause is None else pause)
+    ctx.services.get(Turns).rest(url, PAUSE if pause is None else pause)
     refused = ctx.memo["refused"] = ctx.memo.get("refused", 0) + 1
     ctx.memo["turn"] = None
     if fetched.status == HTTPStatus.TOO_MANY_REQUESTS and refused <= MAX_REFUSED:
-        delay = ctx.services.turns.take(url, urgent=True)
-        raise Wait(f"{shown(url)}: its server asks for a pause", delay=delay, looked=False, code="host_rests")
+        delay = ctx.services.get(Turns).take(url, urgent=True)
+        raise Wait(
+            f"{without_credentials(url)}: its server asks for a pause", delay=delay, looked=False, code="host_rests"
+        )
     return fetched
 
 
@@ -237,15 +241,17 @@ def _moved(item: Item, fetched: Fetched, ctx: Context) -> Item | None:
     if fetched.status not in GONE or name == item.source or (item.catalogue and item.catalogue.part):
         return None
     try:
-        url = ctx.services.catalogue(ctx.params.get("catalogue")).address(name)
+        url = Datagouv.at(ctx.services, ctx.params.get("catalogue")).address(name)
     except (Retriable, Fatal) as error:
         ctx.log.warning("the catalogue does not say where it is now", reason=error.message)
         return None
     if url is None:
-        raise Skippable(f"{shown(fetched.url)}: gone, and the catalogue has it no longer", code="withdrawn")
+        raise Skippable(
+            f"{without_credentials(fetched.url)}: gone, and the catalogue has it no longer", code="withdrawn"
+        )
     if not fetchable(url) or url == item.url:
         return None
-    ctx.log.info("it has moved", to=shown(url))
+    ctx.log.info("it has moved", to=without_credentials(url))
     ctx.memo["moved"], ctx.memo["turn"] = url, None
     return item.evolve(url=url)
 

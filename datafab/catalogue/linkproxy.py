@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from datafab.catalogue.linkproxy_checks import LINK
+from datafab.core.services import Client, Services
 from datafab.errors import Fatal, SettingError
 from datafab.fetch.json_api import Reply, Rest
 from datafab.settings import Settings
@@ -16,7 +17,7 @@ _FOUND = frozenset({HTTPStatus.FOUND, HTTPStatus.NOT_FOUND})
 _GIVEN = frozenset({HTTPStatus.OK, HTTPStatus.NOT_FOUND})
 
 
-class LinkProxy:
+class LinkProxy(Client):
     """The link-proxy of ``DATAFAB_LINKPROXY_URL``. It asks for no password.
 
     What every call may raise: Retriable (no answer, none in time, 408, 425, 429, 5xx, or one that makes no sense),
@@ -31,6 +32,11 @@ class LinkProxy:
         # It is a neighbour: mostly at a private address, and not behind the proxy for fetches.
         setting = "DATAFAB_LINKPROXY_URL"
         self._rest = Rest(settings, service="linkproxy", setting=setting, private=("*",), proxy=False)
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the client of a process."""
+        return cls(services.settings)
 
     def ping(self) -> None:
         """Raise unless it answers."""

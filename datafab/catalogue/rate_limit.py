@@ -6,11 +6,12 @@ Whoever comes is given a turn of his own, so a crowd comes one after another, an
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import redis
 
 from datafab.core.jobs import PREAMBLE
+from datafab.core.services import Client, Services
 from datafab.settings import PREFIX, Settings
 from datafab.urls import url_parts
 
@@ -43,7 +44,7 @@ if redis.call('TTL', KEYS[1]) < ARGV[1] + 3600 then redis.call('EXPIRE', KEYS[1]
 )
 
 
-class Turns:
+class Turns(Client):
     """The turns of one Redis."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
@@ -54,6 +55,11 @@ class Turns:
         self._free = frozenset(host.lower() for host in settings.catalogue_hosts_free)
         self._turn: Any = client.register_script(_TURN)
         self._rest: Any = client.register_script(_REST)
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the client of a process."""
+        return cls(services.settings, services.redis())
 
     def close(self) -> None:
         """Close the connections."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datafab.collect.history import DELAYS
+from datafab.core.backoff import DELAYS
 
 HOUR = 3600.0
 

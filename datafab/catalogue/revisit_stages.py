@@ -10,10 +10,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from datafab.catalogue.sources import Sources
 from datafab.core.item import Dataset, Item, Status
 from datafab.core.jobs import RedisJobs
 from datafab.core.stage import Context, Stage
 from datafab.errors import Skippable
+from datafab.index.access import IndexAccess
 
 #: How urgent it is (0 is the most).
 PRIORITY = 9
@@ -33,17 +35,17 @@ def due_sources(ctx: Context) -> Iterator[Item]:
     room = ctx.services.settings.catalogue_backlog - (jobs.unended() if isinstance(jobs, RedisJobs) else 0)
     if room < limit:
         ctx.log.info("there are enough jobs already", room=max(room, 0))
-    for source in ctx.services.sources.due(ctx.services.clock.now(), max(0, min(limit, room))):
+    for source in ctx.services.get(Sources).due(ctx.services.clock.now(), max(0, min(limit, room))):
         yield Item(source=source)
 
 
 def look_again(item: Item, ctx: Context) -> Item:
     """Enqueue a look at a file, unless there has been one meanwhile."""
-    sources = ctx.services.sources
+    sources = ctx.services.get(Sources)
     due = sources.due_at(item.source)
     if due is None or due > ctx.services.clock.now():
         return item.evolve(status=Status.UNCHANGED)
-    known = ctx.services.index.get(item.source)
+    known = ctx.services.get(IndexAccess).reading.get(item.source)
     if known is None or known.resource_url is None:
         sources.look_at(item.source, None)
         raise Skippable("the index does not know it", code="not_indexed")

@@ -17,15 +17,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.catalogue import withdrawal
+from datafab.catalogue.cors import Cors
+from datafab.catalogue.datagouv import Datagouv
 from datafab.catalogue.dataset import described, fetchable
 from datafab.catalogue.resource_extras import Seen, extras
 from datafab.catalogue.revisit import next_look
-from datafab.catalogue.sources import Look, address
+from datafab.catalogue.sources import Look, Sources, address
 from datafab.core.item import CatalogueFacts, Dataset, Item, Status
 from datafab.core.jobs import RedisJobs
 from datafab.core.stage import Context, Stage
 from datafab.errors import DatafabError, Fatal, FlowError, Retriable
 from datafab.fetch.refusal import may_pass
+from datafab.index.access import IndexAccess
 
 SOURCE = "datagouv:"
 #: Bytes of a file that are read at once.
@@ -66,7 +69,7 @@ def catalogue_source(ctx: Context) -> Iterator[Item]:
     told = {"title": params.title, "dated": params.dated}
     facts = CatalogueFacts(fingerprint=params.fingerprint, part=params.part, **told)
     item = Item(source=params.source, url=params.url, dataset=_described(params, ctx), catalogue=facts)
-    known = ctx.services.sources.facts(params.source).fingerprint
+    known = ctx.services.get(Sources).facts(params.source).fingerprint
     if known is not None and known == params.fingerprint and not params.force:
         # By an urgent job that went ahead of this one.
         ctx.log.info("looked at meanwhile")
@@ -80,10 +83,10 @@ def _described(params: SourceParams, ctx: Context) -> Dataset | None:
     if dataset is None or dataset.id is None or dataset.title is not None:
         return dataset
     try:
-        told = ctx.services.catalogue(ctx.params.get("catalogue")).about(dataset.id)
+        told = Datagouv.at(ctx.services, ctx.params.get("catalogue")).about(dataset.id)
     except (Retriable, Fatal) as error:
         ctx.log.warning("the catalogue does not describe its dataset", reason=error.message)
-        known = ctx.services.index.get(params.source)
+        known = ctx.services.get(IndexAccess).reading.get(params.source)
         if known is None or known.dataset_id != dataset.id:
             return dataset
         return Dataset(id=dataset.id, title=known.dataset_title, organisation=known.organisation)
@@ -106,11 +109,11 @@ def remember(item: Item, ctx: Context) -> Item:
         # So that another attempt only tells: by then nothing is new any more.
         ctx.memo["news"] = kept
     kept = ctx.memo["news"]
-    if not ctx.services.sources.is_last(item.source, ctx.created):
+    if not ctx.services.get(Sources).is_last(item.source, ctx.created):
         ctx.log.info("a later look has told the catalogue, or will")
         return item
     _tell(item, float(kept["changed"]), ctx)
-    ctx.services.sources.told(item.source, ctx.created, kept["fingerprint"])
+    ctx.services.get(Sources).told(item.source, ctx.created, kept["fingerprint"])
     return item
 
 
@@ -129,9 +132,9 @@ def _is_news(item: Item, ctx: Context) -> bool:
         return False
     if item.error is not None and item.error.type in OURS:
         return False
-    if item.status is not Status.UNCHANGED or ctx.services.sources.facts(item.source).untold:
+    if item.status is not Status.UNCHANGED or ctx.services.get(Sources).facts(item.source).untold:
         return True
-    looks = ctx.services.sources.looks(item.source)
+    looks = ctx.services.get(Sources).looks(item.source)
     return bool(looks and looks[0].status == Status.FAILED)
 
 
@@ -152,7 +155,7 @@ def _tell(item: Item, changed: float, ctx: Context) -> None:
     """
     told = extras(item, _seen(item, changed, ctx))
     try:
-        ctx.services.datagouv.tell(_dataset(item) or "", _name(item), told)
+        ctx.services.get(Datagouv).tell(_dataset(item) or "", _name(item), told)
     except Retriable as error:
         msg = f"the catalogue was not told: {error.message}"
         raise Retriable(msg, delay=error.delay, code="catalogue_untold", field=error.field) from error
@@ -174,7 +177,7 @@ def _seen(item: Item, changed: float, ctx: Context) -> Seen:
         changed=changed,
         sha1=digest.hexdigest(),
         parsed=jobs.span(ctx.job, "analyse") if isinstance(jobs, RedisJobs) else None,
-        cors=ctx.services.cors.probe(item.url or ""),
+        cors=ctx.services.get(Cors).probe(item.url or ""),
     )
 
 
@@ -189,7 +192,7 @@ def _remember(item: Item, ctx: Context, *, news: bool) -> dict[str, Any] | None:
     if item.error is not None and item.error.type == "withdrawn":
         withdraw(item, ctx)
         return None
-    before = ctx.services.sources.facts(item.source)
+    before = ctx.services.get(Sources).facts(item.source)
     changed = float(before.changed or ctx.created)
     if item.sha256 is not None and item.sha256 != before.sha256:
         changed = ctx.created
@@ -200,15 +203,17 @@ def _remember(item: Item, ctx: Context, *, news: bool) -> dict[str, Any] | None:
     owed = news or (before.untold is not None and ctx.services.settings.catalogue_key is not None)
     facts |= {"fingerprint": None if owed else fingerprint, "untold": "1" if owed else None}
     look = Look(ctx.created, item.status.value, ctx.job, item.error.type if item.error else None)
-    kept = ctx.services.sources.remember(item.source, look, **facts)
+    kept = ctx.services.get(Sources).remember(item.source, look, **facts)
     if not kept:
         ctx.log.info("it was withdrawn meanwhile")
-        ctx.services.written_index.delete(item.source, version=round(ctx.created * 1000))
+        ctx.services.get(IndexAccess).writing.delete(item.source, version=round(ctx.created * 1000))
     elif not seen.part:
-        ctx.services.sources.look_at(item.source, ctx.created + next_look(ctx.created - changed))
+        ctx.services.get(Sources).look_at(item.source, ctx.created + next_look(ctx.created - changed))
     if "parts" in facts:
         for part in sorted(_names(before.parts) - _names(seen.parts)):
-            withdrawal.forget(ctx.services.sources, ctx.services.written_index, f"{item.source}/{part}", ctx.created)
+            withdrawal.forget(
+                ctx.services.get(Sources), ctx.services.get(IndexAccess).writing, f"{item.source}/{part}", ctx.created
+            )
     return {"changed": changed, "fingerprint": fingerprint} if kept else None
 
 
@@ -232,8 +237,10 @@ def to_withdraw(ctx: Context) -> Iterator[Item]:
 
 def withdraw(item: Item, ctx: Context) -> Item:
     """Take a source out of the index, with the further files at its address; a job on it that still runs too late."""
-    root = ctx.services.catalogue(ctx.params.get("catalogue")).url
-    withdrawal.withdraw(ctx.services.sources, ctx.services.written_index, root, [item.source], ctx.created)
+    root = Datagouv.at(ctx.services, ctx.params.get("catalogue")).url
+    withdrawal.withdraw(
+        ctx.services.get(Sources), ctx.services.get(IndexAccess).writing, root, [item.source], ctx.created
+    )
     return item
 
 

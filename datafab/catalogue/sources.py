@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Self
 import redis
 
 from datafab.core.document import document_id
+from datafab.core.services import Client, Services
 from datafab.settings import PREFIX, Settings
 
 #: Seconds that a source is remembered after it was last looked at.
@@ -165,7 +166,7 @@ def address(url: str) -> str:
     return hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
-class Sources:
+class Sources(Client):
     """What is known of sources, in one Redis."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
@@ -177,6 +178,11 @@ class Sources:
         self._saw = client.register_script(_SAW)
         self._forget = client.register_script(_FORGET)
         self._unsee = client.register_script(_UNSEE)
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the client of a process."""
+        return cls(services.settings, services.redis())
 
     def close(self) -> None:
         """Close the connections."""

@@ -24,14 +24,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.catalogue import export
+from datafab.catalogue.datagouv import Datagouv
 from datafab.catalogue.dataset import MAX_TITLE, Raw, Resource, excluded, fetchable, fingerprint, listed, moment
 from datafab.catalogue.pagination import Walk, until
 from datafab.catalogue.sourcejobs import SOURCE, enqueue
+from datafab.catalogue.sources import Sources
 from datafab.catalogue.withdrawal import withdraw
 from datafab.core.item import CatalogueFacts, Item, Status
 from datafab.core.jobs import RedisJobs
 from datafab.core.stage import Context, Stage
 from datafab.errors import FlowError, Skippable, Wait
+from datafab.fetch.session import Fetcher
+from datafab.index.access import IndexAccess
 
 #: How far the first pass goes back, as the original's does.
 FIRST = timedelta(days=1)
@@ -113,7 +117,7 @@ class _Pass:
 
     def _pages(self) -> Iterator[tuple[list[Raw], dict[str, Any]]]:
         """Yield what is on each page of the API, and where the next one is."""
-        back, catalogue = self.notes["until"], self.ctx.services.catalogue(self.params.url)
+        back, catalogue = self.notes["until"], Datagouv.at(self.ctx.services, self.params.url)
         walk = Walk(back and moment(back), self.notes.get("walk"))
         while not walk.over:
             found = [each for dataset in walk.take(catalogue.page(walk.url)) for each in listed(dataset)]
@@ -123,7 +127,7 @@ class _Pass:
         """Yield chunks of the catalogue's list of resources, and how many rows that makes."""
         store = self.ctx.services.store(self.ctx.services.settings.store)
         if "list" not in self.notes:
-            fetched = self.ctx.services.fetcher.fetch(url, store, transform=export.condensed, html=False)
+            fetched = self.ctx.services.get(Fetcher).fetch(url, store, transform=export.condensed, html=False)
             if fetched.sha256 is None:
                 raise fetched.error("DATAFAB_CATALOGUE_EXPORT" if self.params.export is None else "export")
             self.notes["list"] = fetched.sha256
@@ -140,7 +144,7 @@ class _Pass:
         created = self.ctx.created
         # A list may be older than what the pages have said since.
         but = {"but": created - LAG} if "list" in self.notes else {}
-        known = self.ctx.services.sources.saw(self.root, list(wanted), created, **but)
+        known = self.ctx.services.get(Sources).saw(self.root, list(wanted), created, **but)
         now = {name: fingerprint(resource) for name, (_, resource) in wanted.items()}
         changed = [name for name in wanted if name in known and now[name] != known[name]]
         if len(changed) < len(wanted):
@@ -173,14 +177,14 @@ class _Pass:
             self._leave("too long an address")
             return
         services = self.ctx.services
-        enqueue(services.jobs, services.sources, self.ctx.enqueue, params, self.ctx.created)
+        enqueue(services.jobs, services.get(Sources), self.ctx.enqueue, params, self.ctx.created)
         self.notes["found"] += 1
 
 
 def discover(ctx: Context) -> Iterator[Item]:
     """Read a catalogue and enqueue a job for each file that may have changed; yield the pass."""
     params = ctx.given(PassParams)
-    root = ctx.services.catalogue(params.url).url
+    root = Datagouv.at(ctx.services, params.url).url
     notes = ctx.memo.get("pass") or _beginning(ctx, params, root)
     _Pass(ctx, params, root, ctx.services.settings.catalogue_exclude, notes).run()
     as_of = ctx.created - (LAG if "list" in notes else 0)
@@ -198,7 +202,7 @@ def _beginning(ctx: Context, params: PassParams, root: str) -> dict[str, Any]:
     if params.since is not None and since is None:
         msg = f"since={params.since!r}: a date such as 2026-11-20 or 2026-11-20T08:00:00+01:00 is needed"
         raise FlowError(msg, code="bad_request", field="since")
-    known = ctx.services.sources.cursor(root)
+    known = ctx.services.get(Sources).cursor(root)
     cursor = None if known is None else datetime.fromtimestamp(known, UTC)
     overlap = timedelta(hours=ctx.services.settings.catalogue_overlap)
     first = datetime.fromtimestamp(ctx.created, UTC) - FIRST
@@ -209,7 +213,7 @@ def _beginning(ctx: Context, params: PassParams, root: str) -> dict[str, Any]:
 
 def _withdraw(ctx: Context, root: str, share: float, since: float) -> None:
     """Take out of the index what a full pass has not seen, nor any other since."""
-    sources = ctx.services.sources
+    sources = ctx.services.get(Sources)
     gone, all_of_them = sources.vanished(root, since), sources.seen(root)
     if gone > max(FEW, share * all_of_them):
         msg = f"{gone} of {all_of_them} sources are no longer in the catalogue: is that so? withdraw=1 lets them go"
@@ -217,7 +221,7 @@ def _withdraw(ctx: Context, root: str, share: float, since: float) -> None:
     # Jobs on them may have been made since this pass began; those that come later have been seen since.
     while (at := ctx.services.clock.now()) and (some := sources.some_vanished(root, since)):
         ctx.check()
-        withdraw(sources, ctx.services.written_index, root, some, at)
+        withdraw(sources, ctx.services.get(IndexAccess).writing, root, some, at)
     if gone:
         ctx.log.info("withdrawn", sources=gone)
 
@@ -227,7 +231,7 @@ def save_cursor(item: Item, ctx: Context) -> Item:
     assert item.url is not None
     assert item.catalogue is not None
     assert item.catalogue.dated is not None
-    ctx.services.sources.move(item.url, item.catalogue.dated.timestamp())
+    ctx.services.get(Sources).move(item.url, item.catalogue.dated.timestamp())
     return item
 
 

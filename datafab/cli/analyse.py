@@ -13,11 +13,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from datafab.analysis import detective
 from datafab.analysis.day_order import ORDER_HELP, ORDERS, warnings
 from datafab.cli import output as show
 from datafab.cli.run_job import as_json_option
 from datafab.core.services import Services
 from datafab.errors import Fatal
+from datafab.fetch.session import Fetcher
 from datafab.settings import load
 from datafab.store.regularfile import open_regular
 from datafab.store.scratch import work_folder
@@ -52,7 +54,7 @@ def analyse(what: str, mode: Mode, parquet: Path | None, date_order: str | None,
     services = Services(load(date_order=date_order) if date_order else load())
     try:
         with _local(what, services) as path, _told() as progress:
-            found = services.detective.analyse(path, mode=mode, progress=progress, parquet=parquet)
+            found = detective(services).analyse(path, mode=mode, progress=progress, parquet=parquet)
     except Fatal as error:
         raise Fatal(f"{what}: {error.message}", code=error.code, field=error.field) from error
     finally:
@@ -81,7 +83,7 @@ def _local(what: str, services: Services) -> Iterator[Path]:
         return
     with work_folder() as folder:
         store = Store(folder)
-        fetched = services.fetcher.fetch(what, store)
+        fetched = services.get(Fetcher).fetch(what, store)
         if fetched.sha256 is None:
             raise fetched.error("url")
         yield store.path(fetched.sha256)

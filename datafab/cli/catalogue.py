@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from datafab import api
+from datafab.catalogue.datagouv import Datagouv
+from datafab.catalogue.sources import Sources
 from datafab.cli import output as show
 from datafab.core.item import Counts
 from datafab.core.job import Job
@@ -65,8 +67,8 @@ def status(url: str | None, as_json: bool) -> None:
     """Say how far the catalogue was read, and how its files' jobs stand."""
     api.connect()
     services = cluster_app.services()
-    root = services.catalogue(url).url
-    cursor, known = services.sources.cursor(root), services.sources.seen(root)
+    root = Datagouv.at(services, url).url
+    cursor, known = services.get(Sources).cursor(root), services.get(Sources).seen(root)
     jobs = cluster_app.jobs()
     files = Counter(job.status.value for job in jobs.newest(flow="source", limit=LOOKED_AT))
     last = next((job for job in jobs.newest(flow="catalogue") if (job.params.get("url") or root) == root), None)
@@ -90,7 +92,7 @@ def status(url: str | None, as_json: bool) -> None:
 def history(source: str, as_json: bool) -> None:
     """Say how a file (datagouv:ID) was found by the last looks at it, and when the next one is."""
     api.connect()
-    sources = cluster_app.services().sources
+    sources = cluster_app.services().get(Sources)
     looks, due = sources.looks(source), sources.due_at(source)
     if not looks:
         msg = f"no source {source!r} has been looked at; `datafab search` names those that are indexed"

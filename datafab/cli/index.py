@@ -15,6 +15,7 @@ from datafab.core.document import Document
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError
 from datafab.index import open_index
+from datafab.index.access import IndexAccess
 from datafab.ops import rebuild
 from datafab.store.store import root_of
 from workers import app as cluster_app
@@ -58,14 +59,14 @@ def rebuild_command(stores: tuple[str, ...], other: str | None) -> None:
     """Fill the index from what jobs, stores or another index know; start it again if it breaks off."""
     settings = cluster_app.settings() if other else api.connect()
     with closing(Services(settings)) as services, show.screen.status("reading") as status:
-        if services.index_owner is not None:
-            services.index_owner.claim(move=True)
+        if (owner := services.get(IndexAccess).owner) is not None:
+            owner.claim(move=True)
 
         def told(done: rebuild.Rebuilt) -> None:
             status.update(f"{done.ok} documents put, {done.stale} were there")
 
-        done = rebuild.put(services.index, _documents(services, stores, other), told)
-        services.index.refresh()
+        done = rebuild.put(services.get(IndexAccess).reading, _documents(services, stores, other), told)
+        services.get(IndexAccess).reading.refresh()
         status.update("looking for files of catalogues that are missing")
         missing = 0 if other else rebuild.look_anew(services)
     _report(done, show.out)

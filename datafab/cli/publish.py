@@ -11,7 +11,6 @@ from rich.markup import escape
 from datafab.cli import output as show
 from datafab.cli.run_job import as_json_option, run
 from datafab.errors import Fatal, NotFound
-from datafab.fetch.refusal import shown
 from datafab.fetch.session import Fetcher
 from datafab.publish import strict_json as strictjson
 from datafab.publish.event import announcement, assets, envelope
@@ -22,6 +21,7 @@ from datafab.publish.record_rules import is_record
 from datafab.publish.wis2_bundle import Wis2Bundle
 from datafab.publish.wis2_suite import Verdict, Wis2Suite
 from datafab.settings import load
+from datafab.urls import without_credentials
 
 NOT_DONE = 1
 _SYNC = "`datafab wis2 sync` fetches them"
@@ -94,7 +94,8 @@ def sync(mirror: str | None) -> None:
     fetcher = Fetcher(settings)
     try:
         Wis2Bundle(fetcher, mirror).sync(
-            settings.home, told=lambda url: show.screen.print(shown(url), markup=False, highlight=False, soft_wrap=True)
+            settings.home,
+            told=lambda url: show.screen.print(without_credentials(url), markup=False, highlight=False, soft_wrap=True),
         )
     finally:
         fetcher.close()

@@ -11,6 +11,7 @@ from datafab.cli import output as show
 from datafab.cli.run_job import as_json_option
 from datafab.core.jobs import connect
 from datafab.errors import FlowError
+from datafab.index.access import IndexAccess
 from datafab.ops.prune import unnamed
 from datafab.store.store import Store, root_of
 from workers import app as cluster_app
@@ -39,7 +40,7 @@ def prune(days: int | None, root: str | None, yes: bool, as_json: bool) -> None:
     before = time.time() - max((days or settings.retention_days) * DAY, 2 * settings.job_deadline)
     count = size = 0
     client = connect(str(settings.redis_url))
-    for old in unnamed(here, client, cluster_app.services().index, before):
+    for old in unnamed(here, client, cluster_app.services().get(IndexAccess).reading, before):
         if yes:
             _idle(here)
             if not here.remove(old.name, before):

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 
 from datafab.core.item import Item
+from datafab.core.stage import in_order
 from datafab.urls import host_of
-
-
-def in_order(items: Iterable[Item], size: int, per_host: int = 0) -> Iterator[list[Item]]:  # noqa: ARG001 - one shape
-    """Cut into batches of at most ``size``, in the order given; hosts do not matter."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch
 
 
 def by_host(items: Iterable[Item], size: int, per_host: int) -> Iterator[list[Item]]:

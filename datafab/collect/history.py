@@ -10,9 +10,8 @@ from http import HTTPStatus
 from typing import Any, Self
 
 from datafab.collect.fetchlog import FetchLog, is_digest
+from datafab.core.backoff import DELAYS
 
-#: Hours until the next look at what has been the same for so many looks (and for any more).
-DELAYS = (12.0, 24.0, 168.0, 720.0)
 #: Of an answer: what a later request names, and what its resource is taken to be.
 _KEPT = ("etag", "last-modified", "content-type", "content-disposition")
 

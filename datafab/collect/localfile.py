@@ -12,11 +12,12 @@ from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from datafab.fetch.connection import BUFFER, TooLarge
-from datafab.fetch.refusal import Refusal, bad_status, empty, explain, shown
+from datafab.fetch.refusal import Refusal, bad_status, empty, explain
 from datafab.fetch.session import Fetched, Transform
 from datafab.settings import Settings
 from datafab.store.regularfile import open_regular
 from datafab.store.store import Store
+from datafab.urls import without_credentials
 
 #: What cannot be opened has the status that a server would answer with.
 _STATUS = {FileNotFoundError: HTTPStatus.NOT_FOUND, PermissionError: HTTPStatus.FORBIDDEN}
@@ -53,13 +54,13 @@ def read_file(
             kept = _keep(file, store, settings.max_bytes, transform)
         refusal = None if kept else empty(url)
     except _Barred as error:
-        refusal = Refusal(error.code, f"{shown(url)}: {error}", error.exception)
+        refusal = Refusal(error.code, f"{without_credentials(url)}: {error}", error.exception)
     except TooLarge as error:
         refusal = explain(error, url)
     except OSError as error:
         status = _STATUS.get(type(error), HTTPStatus.BAD_REQUEST)
         said = error.strerror or type(error).__name__
-        refusal = Refusal(bad_status(status, url).code, f"{shown(url)}: {said}, below DATAFAB_FILE_ROOT")
+        refusal = Refusal(bad_status(status, url).code, f"{without_credentials(url)}: {said}, below DATAFAB_FILE_ROOT")
     sha256, size = kept or (None, None)
     return Fetched(
         url=url,

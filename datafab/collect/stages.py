@@ -36,9 +36,10 @@ from datafab.core.item import CollectFacts, Item, Status
 from datafab.core.stage import Context, Outcome, Stage
 from datafab.errors import DatafabError, Fatal, Retriable, Skippable, Wait
 from datafab.fetch.filename import filename, media_type
-from datafab.fetch.refusal import resting, shown
-from datafab.fetch.session import Fetched, Session
+from datafab.fetch.refusal import resting
+from datafab.fetch.session import Fetched, Fetcher, Session
 from datafab.store.store import Store
+from datafab.urls import without_credentials
 
 #: Codes of answers by which a server may ask for a break, not for this endpoint alone.
 BREAKS = frozenset({"http_429", "http_503"})
@@ -63,7 +64,7 @@ def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] | 
         ctx.services.store(root).begun()
     now = clock or partial(_now, ctx.services.clock)
     hosts = Hosts(ctx.memo, REST * ctx.services.settings.retry_delay)
-    with ctx.services.fetcher.session() as session:
+    with ctx.services.get(Fetcher).session() as session:
         for item in items:
             ctx.check()
             facts = item.collect
@@ -186,7 +187,9 @@ class _Endpoint:
         """Return an endpoint whose fetch has failed today: a second run must not take that for a success."""
         code, message = log.failure
         when = f"today at {log.at:%H:%M} UTC; --retry-failed asks again"
-        error = Fatal(f"{message or f'{shown(self.url)}: {log.answered}'} ({when})", code=code, field="endpoint-url")
+        error = Fatal(
+            f"{message or f'{without_credentials(self.url)}: {log.answered}'} ({when})", code=code, field="endpoint-url"
+        )
         return settled(self.item, FetchStatus.ALREADY_FETCHED, error, http_status=log.status)
 
     def _resting(self, ctx: Context) -> Item | None:
@@ -201,9 +204,8 @@ class _Endpoint:
         if history.failed:
             if ctx.params.get("retry_failed"):
                 return None
-            msg = (
-                f"{shown(self.url)}: the last fetch failed ({history.at:%Y-%m-%d %H:%M} UTC; --retry-failed asks again)"
-            )
+            at = f"{history.at:%Y-%m-%d %H:%M} UTC"
+            msg = f"{without_credentials(self.url)}: the last fetch failed ({at}; --retry-failed asks again)"
             return settled(self.item, FetchStatus.ALREADY_FETCHED, Fatal(msg, code="failed", field="endpoint-url"))
         return settled(self._known() or self.item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
 

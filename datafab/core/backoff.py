@@ -9,6 +9,8 @@ FACTOR = 3.0
 CAP = 600.0
 #: Of the time between looks; after so many of them it is beyond any limit, and would be beyond a float's too.
 GROWTH, ENOUGH = 1.5, 60
+#: Hours until the next look at what has been the same for so many looks (and for any more).
+DELAYS = (12.0, 24.0, 168.0, 720.0)
 
 
 def next_delay(failures: int, budget: int | None, first: float = 2.0) -> float | None:

@@ -142,7 +142,7 @@ class CkanFacts(Value):
     hash: str | None = None
     #: of the file, as CKAN wants it
     md5: str | None = None
-    #: digest of the load plan (``domain/loadtypes.py``), a list in the default store
+    #: digest of the load plan (``push/column_types.py``), a list in the default store
     plan: str | None = None
 
 
@@ -197,7 +197,7 @@ class Wis2Facts(Value):
 class EntrepotFacts(Value):
     """An archive on its way into a Géoplateforme entrepôt; ids are the entrepôt's."""
 
-    #: digest of the integration (``domain/integration.py``), a list in the default store
+    #: digest of the integration (``archive/integration.py``), a list in the default store
     plan: str
     datastore: str
     upload: str | None = None

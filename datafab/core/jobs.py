@@ -9,12 +9,12 @@ Keys, all below ``datafab:1:``
 | ``job:<id>:log`` | list | its last log lines, JSON |
 | ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
 | ``job:<id>:done:<stage>:<batch>`` | hash | what is done of it: index -> item; ``m:<index>``, ``r:<index>``: notes |
-| ``job:<id>:rows`` | set | the job's ledger rows that are alive (``datafab/core/ledger.py``) |
+| ``job:<id>:rows`` | set | the job's ledger rows that are alive (``ledger.py``) |
 | ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
 | ``parked`` | sorted set | ids of parked jobs, by the time at which they are forgotten |
-| ``counts`` | hash | what has happened since ever, for ``/metrics`` (``clients/measures.py``) |
+| ``counts`` | hash | what has happened since ever, for ``/metrics`` (``metrics.py``) |
 | ``after`` | sorted set | ids of ended jobs whose flow has another to be run after it |
-| ``secret:<id>`` | hash | the job's secrets (``clients/secrets.py``) |
+| ``secret:<id>`` | hash | the job's secrets (``secrets.py``) |
 | ``key:<key>`` | string | dedupe key -> job id |
 
 ``n:<stage>:<status>`` counts the items by their status after the stage, ``d:<stage>:<status>:<outcome>`` those of them

@@ -1,4 +1,4 @@
-"""Gates: what only one job at a time may pass, such as the table of a CKAN resource.
+"""Locks that jobs hold, on what only one job at a time may change: the table of a CKAN resource, say.
 
 A gate is held by a job, not by a process: an attempt that dies leaves it to the job's next one, and a job that has
 ended, however it did, holds none. So nobody has to open a gate again.
@@ -33,7 +33,7 @@ return false
 _LEAVE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
-class Gates(Protocol):
+class Locks(Protocol):
     """What stages need of gates."""
 
     def enter(self, name: str, job: str) -> str | None:
@@ -43,7 +43,7 @@ class Gates(Protocol):
         """Leave a gate before the job's end."""
 
 
-class RedisGates:
+class RedisLocks:
     """Gates of a cluster, in the strings ``gate:<name>``."""
 
     def __init__(self, client: redis.Redis) -> None:
@@ -60,7 +60,7 @@ class RedisGates:
         self._leave(keys=[f"{PREFIX}gate:{name}"], args=[job])
 
 
-class MemoryGates:
+class MemoryLocks:
     """Gates of a process that runs one job, for ``--inline``."""
 
     def enter(self, name: str, job: str) -> str | None:  # noqa: ARG002 - nobody else is there

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import redis
 
 from datafab.core.jobs import PREAMBLE
+from datafab.core.services import Client, Services
 from datafab.settings import PREFIX
 
 #: Seconds by which attempts are sorted.
@@ -107,7 +108,7 @@ class Still(NamedTuple):
     messages: int
 
 
-class Measures:
+class Measures(Client):
     """The numbers of one Redis."""
 
     def __init__(self, client: redis.Redis) -> None:
@@ -115,6 +116,11 @@ class Measures:
         self._look = client.register_script(_LOOK)
         self._overdue = client.register_script(_OVERDUE)
         self._still = client.register_script(_STILL)
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the numbers of the cluster; who asks for them does not wait for Redis."""
+        return cls(services.redis(patience=1))
 
     def read(self) -> Measured:
         """Look at everything. Jobs that move meanwhile may be counted before or after."""

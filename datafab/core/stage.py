@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from datafab.collect.batching import in_order
 from datafab.core.item import Item, Status
 from datafab.errors import DatafabError, FlowError
 
@@ -27,6 +27,13 @@ def no_cluster(flow: str, _params: Mapping[str, Any], _key: str) -> str:
     """Refuse to enqueue: a run in one process has nobody to hand a job to."""
     msg = f"flow {flow!r} is to be enqueued, which needs a cluster: run this job on one (`datafab up`), not inline"
     raise FlowError(msg, code="no_cluster", field="DATAFAB_REDIS_URL")
+
+
+def in_order(items: Iterable[Item], size: int, per_host: int = 0) -> Iterator[list[Item]]:  # noqa: ARG001 - one shape
+    """Cut into batches of at most ``size``, in the order given; hosts do not matter."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ from urllib3.exceptions import HTTPError
 from datafab.core.backoff import retry_after
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.connection import BUFFER, Leash
-from datafab.fetch.refusal import explain, shown
+from datafab.fetch.refusal import explain
 from datafab.fetch.transport import Adapter, trust
 from datafab.settings import Settings
+from datafab.urls import without_credentials
 
 T = TypeVar("T")
 
@@ -152,10 +153,10 @@ class Rest:
         except (RequestException, HTTPError, Fatal, OSError, UnicodeError) as error:
             why = explain(error, request.url or url)
             kind = Fatal if why.code in _NEVER else Retriable
-            raise kind(why.message, code=why.code, field=shown(request.url or url)) from error
+            raise kind(why.message, code=why.code, field=without_credentials(request.url or url)) from error
         finally:
             adapter.close()
-        reply = Reply(shown(answer.url), self._service, answer.status_code, answer.headers, text)
+        reply = Reply(without_credentials(answer.url), self._service, answer.status_code, answer.headers, text)
         if reply.status not in answers:
             raise self._refused(reply)
         return reply
@@ -168,7 +169,7 @@ class Rest:
             pause = retry_after(reply.headers.get("Retry-After", ""), datetime.now(UTC))
             return Retriable(msg, delay=pause, code=code, field=reply.url)
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST and "location" in reply.headers:
-            msg = f"{reply.url}: sent elsewhere, to {shown(reply.headers['location'])}"
+            msg = f"{reply.url}: sent elsewhere, to {without_credentials(reply.headers['location'])}"
         return Fatal(f"{msg}; is {self._setting} right?", code=code, field=reply.url)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import requests.exceptions as rq
 import urllib3.exceptions as u3
 
 from datafab.errors import DatafabError
+from datafab.urls import without_credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,12 @@ def explain(error: Exception, url: str) -> Refusal:
     """Return why fetching ``url`` raised this."""
     name = type(error).__name__
     if isinstance(error, DatafabError):
-        return Refusal(error.code, f"{shown(url)}: {error.message}", name)
+        return Refusal(error.code, f"{without_credentials(url)}: {error.message}", name)
     causes = list(_causes(error))
     for types, code, sentence in _RULES:
         if any(isinstance(cause, types) for cause in causes):
-            return Refusal(code, f"{shown(url)}: {sentence}{_detail(causes)}", name)
-    return Refusal("failed", f"{shown(url)}: {name}: {error}", name)
+            return Refusal(code, f"{without_credentials(url)}: {sentence}{_detail(causes)}", name)
+    return Refusal("failed", f"{without_credentials(url)}: {name}: {error}", name)
 
 
 def bad_status(status: int, url: str) -> Refusal:
@@ -99,34 +99,29 @@ def bad_status(status: int, url: str) -> Refusal:
         phrase = f" {HTTPStatus(status).phrase}"
     except ValueError:
         phrase = ""
-    return Refusal(f"http_{status}", f"{shown(url)}: the server answered {status}{phrase}")
+    return Refusal(f"http_{status}", f"{without_credentials(url)}: the server answered {status}{phrase}")
 
 
 def web_page(url: str) -> Refusal:
     """Return why a web page was refused."""
-    return Refusal("html", f"{shown(url)}: a web page (text/html) instead of data")
+    return Refusal("html", f"{without_credentials(url)}: a web page (text/html) instead of data")
 
 
 def firewall(url: str) -> Refusal:
     """Return why a firewall's page was refused: it says 200, and nothing of the file."""
-    return Refusal("firewall", f"{shown(url)}: a firewall's page instead of data")
+    return Refusal("firewall", f"{without_credentials(url)}: a firewall's page instead of data")
 
 
 def empty(url: str) -> Refusal:
     """Return why an empty body was refused."""
-    return Refusal("empty", f"{shown(url)}: the answer is empty")
+    return Refusal("empty", f"{without_credentials(url)}: the answer is empty")
 
 
 def resting(url: str, silences: int, *, asked: bool) -> Refusal:
     """Return why a URL was not even asked for: its server wants a break, or did not answer others."""
     why = "wants a break" if asked else f"did not answer {silences} others before it"
     sentence = f"not asked for: its server {why}"
-    return Refusal("host_rests", f"{shown(url)}: {sentence}", "ConnectionError")
-
-
-def shown(url: str) -> str:
-    """Return a text without the users and passwords that its URLs may hold."""
-    return re.sub(r"(?<=//)[^/?#@\s]*@", "", url)
+    return Refusal("host_rests", f"{without_credentials(url)}: {sentence}", "ConnectionError")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -22,15 +22,15 @@ from requests.utils import requote_uri
 from urllib3.exceptions import HTTPError
 
 from datafab.core.backoff import retry_after
+from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.connection import BUFFER, Leash, TooLarge
-from datafab.fetch.refusal import Refusal, bad_status, empty, explain, firewall, may_pass, shown, web_page
+from datafab.fetch.refusal import Refusal, bad_status, empty, explain, firewall, may_pass, web_page
 from datafab.fetch.transport import Adapter, trust
-from datafab.settings import Settings
+from datafab.settings import UNPACKED, Settings
 from datafab.store.store import Store
+from datafab.urls import without_credentials
 
-#: An unpacked body may be this many times as large as ``max_bytes``.
-UNPACKED = 10
 #: What may come over the wire beyond ``max_bytes``: headers, redirects, and the framing of chunks.
 OVERHEAD = 1024 * 1024
 FRAMING = 1.25
@@ -107,7 +107,7 @@ class Fetched:
         return Retriable(message, delay=self.pause, budget=budget, code=code, field=field)
 
 
-class Fetcher:
+class Fetcher(Client):
     """Makes sessions; keeps one for each thread that fetches without its own."""
 
     def __init__(self, settings: Settings) -> None:
@@ -115,6 +115,11 @@ class Fetcher:
         self._context = trust(settings.ca_bundle)
         self._local = threading.local()
         self._open: list[Session] = []
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the client of a process."""
+        return cls(services.settings)
 
     def session(self) -> Session:
         """Return a session for a batch; to be closed. It belongs to one thread."""
@@ -316,7 +321,7 @@ class Session:
             size += len(chunk)
             if size > PAGE:
                 sentence = f"one page has more than {PAGE} bytes: let the plugin ask for smaller ones"
-                raise Refused(Refusal("too_large", f"{shown(self._at)}: {sentence}", "TooLarge"))
+                raise Refused(Refusal("too_large", f"{without_credentials(self._at)}: {sentence}", "TooLarge"))
             yield chunk
 
     def _route(self, url: str) -> str:
@@ -343,7 +348,7 @@ class Session:
                 extract_cookies_to_jar(jar, request, answer.raw)  # type: ignore[no-untyped-call]
             _skip(answer)
             url = _target(answer.url, location)
-            self._led.append(shown(url))
+            self._led.append(without_credentials(url))
         msg = f"more than {self._redirects} redirects"
         raise TooManyRedirects(msg)
 

@@ -8,14 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from datafab.archive import plan_stages as archive_plan
-from datafab.collect import endpoints_stage as endpoints
 from datafab.core.condition import Condition, parse
 from datafab.core.flow import Flow, check, spread
 from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound
-from datafab.flows.chains import STAGES
+from datafab.flows.chains import FLOWS, STAGES
 from datafab.flows.toml import read
 from datafab.settings import load
 from datafab.store.regularfile import read_regular
@@ -26,97 +24,6 @@ __all__ = ["FLOWS", "Flow", "asked", "begun", "check", "complete", "find", "flow
 COMMON = frozenset({"then", "when", "priority"})
 #: What must not stand among a job's parameters, which everybody may read.
 SECRETS = frozenset({"api_key", "job_key"})
-
-FLOWS: dict[str, Flow] = {
-    flow.name: flow
-    for flow in (
-        Flow(
-            name="collect",
-            title="Fetch every endpoint of an endpoint.csv, then analyse and index what came",
-            source="endpoints",
-            stages=("collect",),
-            then=("analyse", "index"),
-            requires=frozenset({"endpoints", "collection"}),
-            files=frozenset({"endpoints"}),
-            folders=frozenset({"collection"}),
-            localise=endpoints.localised,
-            after="collection",
-            after_if="save_csv",
-        ),
-        Flow(
-            name="collection",
-            title="Bring log.csv and resource.csv of a collection up to date, once a job has collected into it",
-            source="ended_collect",
-            stages=("save_csv",),
-            requires=frozenset({"of"}),
-        ),
-        Flow(
-            name="check_url",
-            title="Say what a collection would get at an address; keep nothing of it",
-            source="address",
-            stages=("check_url",),
-            requires=frozenset({"url"}),
-        ),
-        Flow(
-            name="catalogue",
-            title="Read a udata catalogue, and enqueue a job for each file that may have changed",
-            source="discover",
-            stages=("save_cursor",),
-        ),
-        Flow(
-            name="source",
-            title="Fetch a file of the catalogue if it has changed, analyse and index it, and remember how it was",
-            source="catalogue_source",
-            stages=("check", "fetch", "analyse", "index", "remember"),
-            requires=frozenset({"source", "url"}),
-        ),
-        Flow(
-            name="again",
-            title="Look again at files of the catalogue of which it says nothing new, seldom at old ones",
-            source="due_sources",
-            stages=("look_again",),
-        ),
-        Flow(
-            name="withdraw",
-            title="Take a file of the catalogue out of the index",
-            source="to_withdraw",
-            stages=("withdraw",),
-            requires=frozenset({"source"}),
-        ),
-        Flow(
-            name="archive",
-            title="Deliver the archives of a plan to a Géoplateforme entrepôt, execute, describe, tidy up",
-            source="integrations",
-            stages=("deliver", "execute", "describe", "tidy"),
-            requires=frozenset({"plan"}),
-            documents=frozenset({"plan"}),
-            localise=archive_plan.localised,
-        ),
-        Flow(
-            name="publish",
-            title="Announce every file of an event over WIS2, once for each state of it",
-            source="event",
-            stages=("receive", "publish"),
-            requires=frozenset({"event"}),
-            files=frozenset({"event"}),
-            documents=frozenset({"event"}),
-        ),
-        Flow(
-            name="push",
-            title="Load a CKAN resource's file into its datastore, then call CKAN back",
-            source="ckan_request",
-            stages=("ckan_resource", "ckan_fetch", "analyse", "ckan_types", "datastore", "ckan_restore", "ckan_hash"),
-            after="callback",
-        ),
-        Flow(
-            name="callback",
-            title="Restore the table of a push that was cut short, tell CKAN how it ended, and forget its key",
-            source="ended_push",
-            stages=("ckan_recover", "callback", "forget_key"),
-            requires=frozenset({"of"}),
-        ),
-    )
-}
 
 
 #: The file that this process was told to read, where it was told.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from datafab.errors import SettingError
-from datafab.fetch.refusal import shown
 from datafab.index.interface import Index, Outcome, Put
 from datafab.index.sqlite import SqliteIndex
 from datafab.settings import Settings, load
+from datafab.urls import without_credentials
 
 __all__ = ["Index", "Outcome", "Put", "index_file", "open_index"]
 
@@ -36,5 +36,5 @@ def open_index(url: str, settings: Settings | None = None) -> Index:
         from datafab.index.elastic import ElasticIndex  # noqa: PLC0415 - its client takes a second to import
 
         return ElasticIndex(url, settings or load())
-    msg = f"DATAFAB_INDEX_URL={shown(url)!r} is no index: give sqlite:///path or http://host:9200/name"
+    msg = f"DATAFAB_INDEX_URL={without_credentials(url)!r} is no index: give sqlite:///path or http://host:9200/name"
     raise SettingError(msg, field="DATAFAB_INDEX_URL")

@@ -29,7 +29,7 @@ from datafab.index.elastic_mapping import SCHEMA, VIEWS, action, read
 from datafab.index.elastic_query import request
 from datafab.index.highlight import highlights
 from datafab.index.interface import Outcome, Put
-from datafab.index.query import Facet, Sort, page, parse
+from datafab.index.query import Facet, Sort, page
 from datafab.settings import Settings
 
 #: Name of the alias that is read, unless the URL ends with another: the original's.
@@ -202,6 +202,8 @@ class ElasticIndex:
         facets: Collection[Facet] = (),
     ) -> Results:
         """Find documents."""
+        from datafab.index.query_parser import parse  # noqa: PLC0415 - lark costs a tenth of a second
+
         asked = parse(query)
         found = self.ask(**request(asked, *page(limit, offset), sort, facets), source_excludes=VIEWS)
         if found is None:

@@ -1,6 +1,6 @@
-"""What a search asks for, as a tree; ``domain/query_text.py`` reads and writes its text. Pure.
+"""What a search asks for, as a tree; ``query_parser.py`` reads and writes its text. Pure.
 
-Every text in a tree is folded (``domain/folding.py``). Trees are in one form: no ``And`` in an ``And``, no ``Or`` in an
+Every text in a tree is folded (``folding.py``). Trees are in one form: no ``And`` in an ``And``, no ``Or`` in an
 ``Or``, no ``Not`` of a ``Not``; the functions below keep that.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from functools import lru_cache
 
 from datafab.errors import FlowError
 
@@ -118,18 +117,6 @@ class Or:
 
 Leaf = Everything | Words | Exact | Range
 Node = Leaf | Not | And | Or
-
-
-@lru_cache(maxsize=512)
-def parse(text: str) -> Node:
-    """Read a query. An empty one asks for everything.
-
-    Raises:
-        FlowError: it is none; the error says where, and what could stand there.
-    """
-    from datafab.index.query_parser import read  # noqa: PLC0415 - see there
-
-    return read(text)
 
 
 def both(nodes: Iterable[Node]) -> Node:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from functools import lru_cache
 from typing import NoReturn
 
 from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedToken
@@ -80,8 +81,13 @@ class QueryError(FlowError):
         self.position = position
 
 
-def read(text: str) -> Node:
-    """Read a query; see ``domain/query.py``."""
+@lru_cache(maxsize=512)
+def parse(text: str) -> Node:
+    """Read a query (``query.py``). An empty one asks for everything.
+
+    Raises:
+        QueryError: it is none; the error says where, and what could stand there.
+    """
     if len(text) > MAX_LENGTH:
         raise QueryError(text, MAX_LENGTH, f"a query has {MAX_LENGTH:,} characters at most, this one {len(text):,}")
     try:

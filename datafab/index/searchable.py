@@ -14,7 +14,7 @@ SORTED_BY = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Searchable:
-    """The fields of the language (``domain/query.py``) as a document has them."""
+    """The fields of the language (``query.py``) as a document has them."""
 
     #: words, with a blank between them; several texts are apart: no phrase goes from one to the next
     title: str

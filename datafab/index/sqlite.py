@@ -14,7 +14,7 @@ from datafab.core.document import Count, Document, Results, document_id
 from datafab.errors import FlowError, Retriable
 from datafab.index.highlight import highlights
 from datafab.index.interface import MAX_FACET, Put
-from datafab.index.query import Facet, Sort, page, parse
+from datafab.index.query import Facet, Sort, page
 from datafab.index.sqlite_query import Selection, select
 from datafab.index.sqlite_tables import FORMATS_APART, forget, prepare, put, transaction
 
@@ -110,6 +110,8 @@ class SqliteIndex:
         facets: Collection[Facet] = (),
     ) -> Results:
         """Find documents."""
+        from datafab.index.query_parser import parse  # noqa: PLC0415 - lark costs a tenth of a second
+
         asked, (limit, offset) = parse(query), page(limit, offset)
         selection = select(asked)
         with self._use() as connection, transaction(connection, "DEFERRED"):

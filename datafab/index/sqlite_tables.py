@@ -1,6 +1,6 @@
 """The tables of an index in SQLite, and what of a document stands in which.
 
-What a search looks at stands in ``words``, folded (``domain/searchable.py``), with a mark between the names of columns
+What a search looks at stands in ``words``, folded (``searchable.py``), with a mark between the names of columns
 and of formats, so that no phrase goes from one to the next. What it counts and sorts by stands in ``documents``,
 apart from the bodies, so that a search reads little.
 """

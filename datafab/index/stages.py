@@ -11,6 +11,7 @@ from datafab.core.item import Item, Status
 from datafab.core.services import Services
 from datafab.core.stage import Context, Outcome, Stage
 from datafab.errors import DatafabError, Fatal, Retriable
+from datafab.index.access import IndexAccess
 
 
 def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:
@@ -18,7 +19,7 @@ def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:
     version = round(ctx.created * 1000)
     made = [document_of(item, ctx.services, version) for item in items]
     try:
-        put = iter(ctx.services.written_index.put_many(one for one in made if isinstance(one, Document)))
+        put = iter(ctx.services.get(IndexAccess).writing.put_many(one for one in made if isinstance(one, Document)))
     except Retriable as error:
         yield from (error for _ in items)
         return

@@ -16,12 +16,14 @@ from redis.exceptions import RedisError
 
 from datafab.core.document import VERSION
 from datafab.core.jobs import RedisJobs, connect
+from datafab.core.metrics import Measures
 from datafab.core.services import Services
 from datafab.embedded import find_redis, running
 from datafab.errors import SettingError
 from datafab.flows.registry import flows
 from datafab.ops import diagnosis
 from datafab.ops.diagnosis import Check, Worker, broken, ok, warning
+from datafab.ops.pings import needs, pings
 from datafab.publish.wis2_suite import RECORDS, SCHEMA, TOPICS
 from datafab.settings import PREFIX, Settings, load, names, strangers
 from datafab.version import __version__
@@ -58,8 +60,8 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from diagnosis.queues(workers)
     yield from diagnosis.agreement(facts.here([]), workers)
     services = Services(settings, jobs=RedisJobs(settings, client))
-    yield diagnosis.tick(services.measures.read().overdue)
-    for queue, one in services.measures.still(settings.still_after).items():
+    yield diagnosis.tick(services.get(Measures).read().overdue)
+    for queue, one in services.get(Measures).still(settings.still_after).items():
         yield diagnosis.still(queue, one.seconds, one.messages)
     yield from _pings(settings, services)
     services.close()
@@ -141,27 +143,16 @@ def _workers() -> dict[str, Worker | None]:
         return {}
 
 
-#: Where the address of a service comes from.
-_SETTINGS = {
-    "store": "DATAFAB_STORE_URL",
-    "index": "DATAFAB_INDEX_URL",
-    "mqtt": "DATAFAB_MQTT_URL",
-    "link-proxy": "DATAFAB_LINKPROXY_URL",
-    "catalogue": "DATAFAB_CATALOGUE_URL",
-    "entrepot": "DATAFAB_ENTREPOT_URL and _TOKEN_URL, and the client and user for it",
-}
-
-
 def _pings(settings: Settings, services: Services | None) -> Iterator[Check]:
     """Ask every other service that is configured; without the cluster's Redis where that is away."""
     asked = services or Services(load(**settings.model_dump(exclude_unset=True) | {"redis_url": None}))
-    for name, wrong in asked.pings().items():
+    known = needs(asked)
+    for name, wrong in pings(asked).items():
         if name == "redis":
             continue
         if wrong is None:
             yield ok(name, "answers")
         else:
-            source = _SETTINGS.get(name, "DATAFAB_CKAN_URLS")
-            yield broken(name, wrong, f"see to it that it answers this host, or correct {source}")
+            yield broken(name, wrong, f"see to it that it answers this host, or correct {known[name].setting}")
     if services is None:
         asked.close()

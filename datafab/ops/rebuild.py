@@ -16,6 +16,7 @@ from datetime import UTC
 from itertools import islice
 
 from datafab.catalogue.source_stages import SourceParams
+from datafab.catalogue.sources import Sources
 from datafab.collect.fetchlog import FetchLog
 from datafab.core.backoff import next_delay
 from datafab.core.document import Document, analysis_name, filename
@@ -25,6 +26,7 @@ from datafab.core.jobs import RedisJobs
 from datafab.core.services import Services
 from datafab.errors import Fatal, Retriable
 from datafab.index import Index, Outcome
+from datafab.index.access import IndexAccess
 from datafab.index.stages import document_of
 from datafab.store.store import root_of
 
@@ -71,7 +73,7 @@ def from_logs(services: Services, root: str) -> Iterator[Document | Fatal]:
     for endpoint, name in last.items():
         log = FetchLog.decoded(store.read(name) or b"")
         source = f"endpoint:{endpoint}"
-        if log is not None and services.index.get(source) is None:
+        if log is not None and services.get(IndexAccess).reading.get(source) is None:
             at = log.at.replace(tzinfo=UTC).timestamp()
             made = document_of(_fetched(source, log, root, services), services, round(at * 1000))
             if made is not None:
@@ -129,18 +131,22 @@ def look_anew(services: Services) -> int:
     such a look costs little.
     """
     count = 0
-    for name in services.sources.names():
-        parts = (services.sources.facts(name).parts or "").splitlines()
-        missing = [each for each in (name, *(f"{name}/{part}" for part in parts)) if services.index.get(each) is None]
+    for name in services.get(Sources).names():
+        parts = (services.get(Sources).facts(name).parts or "").splitlines()
+        missing = [
+            each
+            for each in (name, *(f"{name}/{part}" for part in parts))
+            if services.get(IndexAccess).reading.get(each) is None
+        ]
         # That of a part is enqueued by the job that looks at its address.
-        found = [services.sources.look_anew(each) for each in {name, *missing}] if missing else []
+        found = [services.get(Sources).look_anew(each) for each in {name, *missing}] if missing else []
         count += any(found)
     return count
 
 
 def _of_catalogue(params: SourceParams, services: Services, jobs: RedisJobs) -> Item | None:
     """Return a file of a catalogue as it was last seen; None: it was not, or it was withdrawn."""
-    facts, looks = services.sources.facts(params.source), services.sources.looks(params.source)
+    facts, looks = services.get(Sources).facts(params.source), services.get(Sources).looks(params.source)
     dated = CatalogueFacts(title=params.title, dated=params.dated)
     item = Item(source=params.source, url=params.url, dataset=params.dataset, catalogue=dated)
     whole: Item | None = None

@@ -7,14 +7,15 @@ import ssl
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import Client as PahoClient
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable, SettingError
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -77,16 +78,16 @@ class Broker:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
-    def client(self, client_id: str, *, keep: int = 0, manual_ack: bool = False) -> Client:
+    def client(self, client_id: str, *, keep: int = 0, manual_ack: bool = False) -> PahoClient:
         """Return a client that connects, and connects again, once its loop runs.
 
         Args:
             client_id: one at a time may use it.
             keep: seconds for which the broker keeps the subscriptions and messages of a client that is away.
-            manual_ack: whether messages are acknowledged by ``Client.ack`` only.
+            manual_ack: whether messages are acknowledged by ``PahoClient.ack`` only.
         """
         five = self.version == 5  # noqa: PLR2004 - of the protocol
-        client = Client(
+        client = PahoClient(
             CallbackAPIVersion.VERSION2,
             client_id,
             clean_session=None if five else not keep,
@@ -108,7 +109,7 @@ class Broker:
         return client
 
 
-class Mqtt:
+class Mqtt(Client):
     """One long-lived client of a process, for any number of its threads. It connects when it is first used.
 
     Args:
@@ -117,17 +118,30 @@ class Mqtt:
         acknowledge: seconds to wait for an acknowledgement.
     """
 
-    def __init__(self, broker: Broker, *, connect: float = 10.0, acknowledge: float = ACKNOWLEDGE) -> None:
+    def __init__(self, broker: Broker, *, timeout: float = 10.0, acknowledge: float = ACKNOWLEDGE) -> None:
         self.broker = broker
-        self._connect = connect
+        self._timeout = timeout
         self._acknowledge = acknowledge
         self._lock = threading.Lock()
-        self._client: Client | None = None
+        self._client: PahoClient | None = None
         self._connected = threading.Event()
         self._reason = "no answer"
         self._refused: dict[int, str] = {}
         #: numbers of messages whose answer nobody waits for any more: they will be others' numbers
         self._given_up: set[int] = set()
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the broker of the settings; it connects when it is first used.
+
+        Raises:
+            SettingError: none is set.
+        """
+        settings = services.settings
+        if settings.mqtt_url is None:
+            msg = "DATAFAB_MQTT_URL is not set: no broker to publish to; e.g. mqtt://broker.example.org:1883"
+            raise SettingError(msg, field="DATAFAB_MQTT_URL")
+        return cls(Broker.of(settings.mqtt_url, settings.ca_bundle), timeout=settings.connect_timeout)
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish a message, not retained, and wait until the broker has taken it.
@@ -161,14 +175,14 @@ class Mqtt:
             client.loop_stop()
             self._connected.clear()
 
-    def _ready(self) -> Client:
+    def _ready(self) -> PahoClient:
         with self._lock:
             client = self._client = self._client or self._started()
-        if not self._connected.wait(self._connect):
+        if not self._connected.wait(self._timeout):
             raise self._away(self._reason)
         return client
 
-    def _started(self) -> Client:
+    def _started(self) -> PahoClient:
         # At most 23 characters, which any broker takes.
         client = self.broker.client(f"datafab{secrets.token_hex(8)}")
         client.on_connect = self._on_connect
@@ -177,18 +191,18 @@ class Mqtt:
         client.loop_start()
         return client
 
-    def _on_connect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_connect(self, _client: PahoClient, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             self._reason = f"it refuses the connection: {reason}"
         else:
             self._connected.set()
 
-    def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_disconnect(self, _client: PahoClient, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._connected.clear()
         if reason.is_failure and not self._reason.startswith("it refuses"):
             self._reason = f"the connection ended: {reason}"
 
-    def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+    def _on_publish(self, _client: PahoClient, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         # Before the one who waits is told.
         if mid in self._given_up:
             self._given_up.discard(mid)

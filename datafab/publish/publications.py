@@ -24,12 +24,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import redis
 
 from datafab.core.item import Status
 from datafab.core.jobs import PREAMBLE
+from datafab.core.services import Client, Services
 from datafab.publish.data_id import Former, address_digest
 from datafab.publish.notification import Frozen
 from datafab.settings import PREFIX, Settings
@@ -120,7 +121,7 @@ class Claim(NamedTuple):
     data_id: str | None = None
 
 
-class Publications:
+class Publications(Client):
     """The announcements of a cluster."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
@@ -130,6 +131,11 @@ class Publications:
         self._sent: Any = client.register_script(_SENT)
         self._forget: Any = client.register_script(_FORGET)
         self._address: Any = client.register_script(_ADDRESS)
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the client of a process."""
+        return cls(services.settings, services.redis())
 
     def claim(
         self,

@@ -27,8 +27,7 @@ from datafab.core.item import Item, Status, Wis2Facts
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable
 from datafab.fetch.filename import filename, media_type
-from datafab.fetch.refusal import shown
-from datafab.fetch.session import Fetched
+from datafab.fetch.session import Fetched, Fetcher
 from datafab.publish import notification as wnm
 from datafab.publish import strict_json as strictjson
 from datafab.publish.data_id import address_digest, data_id, former
@@ -36,9 +35,11 @@ from datafab.publish.event import HASHLIB, Checksum, assets, envelope, geometry,
 from datafab.publish.finding import Finding, errors
 from datafab.publish.notification import Frozen, Subject
 from datafab.publish.notification_rules import check
-from datafab.publish.publications import Claim
+from datafab.publish.publications import Claim, Publications
 from datafab.publish.record import MAX_RECORD, judge_file
 from datafab.publish.topic import check_topic, is_metadata
+from datafab.publish.wis2_suite import Wis2Suite
+from datafab.urls import without_credentials
 
 
 def event(ctx: Context) -> Iterator[Item]:
@@ -85,7 +86,7 @@ def receive(item: Item, ctx: Context) -> Item:
             yield chunk
 
     page = (item.media_type or "").startswith("text/html")
-    fetched = ctx.services.fetcher.fetch(url, ctx.services.store(str(item.store)), transform=hashed, html=page)
+    fetched = ctx.services.get(Fetcher).fetch(url, ctx.services.store(str(item.store)), transform=hashed, html=page)
     if fetched.sha256 is None:
         raise fetched.error("href", later=("http_404",))  # announced before it is there
     _compare(url, facts, fetched, expected, digest.digest() if digest else b"")
@@ -100,13 +101,12 @@ def receive(item: Item, ctx: Context) -> Item:
 def _compare(url: str, facts: Wis2Facts, fetched: Fetched, expected: Checksum | None, digest: bytes) -> None:
     """Raise unless the file is the one that the event announces. It may be on its way still: it is asked for again."""
     if facts.size is not None and facts.size != fetched.size:
-        msg = f"{shown(url)} has {fetched.size} bytes, its event says {facts.size}: send an event for the file as it is"
+        found = f"{without_credentials(url)} has {fetched.size} bytes"
+        msg = f"{found}, its event says {facts.size}: send an event for the file as it is"
         raise Retriable(msg, code="size", field="file:size")
     if expected is not None and not compare_digest(expected.digest, digest):
-        msg = (
-            f"{shown(url)} has the {expected.method} {digest.hex()}, its event says {expected.digest.hex()}: "
-            "send an event for the file as it is"
-        )
+        found = f"{without_credentials(url)} has the {expected.method} {digest.hex()}"
+        msg = f"{found}, its event says {expected.digest.hex()}: send an event for the file as it is"
         raise Retriable(msg, code="checksum", field="file:checksum")
 
 
@@ -122,7 +122,7 @@ def publish(item: Item, ctx: Context) -> Item:
     facts = (item.wis2 or Wis2Facts()).evolve(topic=topic, data_id=claim.data_id or subject.data_id, suites=suites)
     item = item.evolve(wis2=facts.evolve(message=frozen.id, rel=frozen.rel), status=Status.OK)
     told = "Announced before" if claim.sent else "Announcing"
-    line = f"{told}: {shown(subject.href)} on {topic}, {frozen.rel} {frozen.id}"
+    line = f"{told}: {without_credentials(subject.href)} on {topic}, {frozen.rel} {frozen.id}"
     ctx.log.info(line)
     if claim.sent:
         # By an attempt of this job that died before it could tell, or for an event before this one.
@@ -138,7 +138,7 @@ def _claimed(item: Item, subject: Subject, topic: str, mine: str, ctx: Context) 
         Skippable: a later state of the file was announced while this job waited.
     """
     new = _new()
-    claim = ctx.services.publications.claim(
+    claim = ctx.services.get(Publications).claim(
         subject.data_id,
         str(subject.sha256),
         new.id,
@@ -158,7 +158,9 @@ def _send(
     subject: Subject, frozen: Frozen, topic: str, data: bytes | None, ctx: Context, *, key: str, new: bool
 ) -> None:
     """Send a message. One that has certainly not gone out is forgotten; where that is unknown, it is sent again."""
-    broker, publications = ctx.services.mqtt, ctx.services.publications
+    from datafab.publish.mqtt import Mqtt  # noqa: PLC0415 - a tenth of a second that no other stage needs
+
+    broker, publications = ctx.services.get(Mqtt), ctx.services.get(Publications)
     try:
         ctx.check()
         broker.ping()
@@ -218,16 +220,17 @@ def _record(item: Item, topic: str, ctx: Context) -> tuple[str, str]:
     """
     url = str(item.url)
     if (item.size or 0) > MAX_RECORD:
-        msg = (
-            f"{shown(url)} has {item.size} bytes, more than the {MAX_RECORD} of a WCMP2 record: only such are metadata"
-        )
+        found = f"{without_credentials(url)} has {item.size} bytes"
+        msg = f"{found}, more than the {MAX_RECORD} of a WCMP2 record: only such are metadata"
         raise Fatal(msg, code="wis2_record_size", field="file:size")
     with ctx.services.store(str(item.store)).open(str(item.sha256)) as file:
-        record, verdict = judge_file(file.read(), ctx.services.wis2suite, topic=topic)
+        record, verdict = judge_file(file.read(), ctx.services.get(Wis2Suite), topic=topic)
     _refuse(errors(verdict.findings), Fatal, url)
     given = ctx.params.get("metadata_id")
     if given and given != record["id"]:
-        msg = f"{shown(url)} is the record {record['id']}, not {given}: leave the parameter metadata_id out"
+        msg = (
+            f"{without_credentials(url)} is the record {record['id']}, not {given}: leave the parameter metadata_id out"
+        )
         raise Fatal(msg, code="wis2_w12", field="metadata_id")
     return str(record["id"]), verdict.missing
 
@@ -250,7 +253,7 @@ def _checked(subject: Subject, topic: str, data: bytes | None, missing: str, ctx
     """
     draft = wnm.message(_new(), subject, data)
     _refuse(errors(check(draft, topic=topic)), Fatal, subject.href)
-    verdicts = [ctx.services.wis2suite.notification(draft), ctx.services.wis2suite.topic(topic)]
+    verdicts = [ctx.services.get(Wis2Suite).notification(draft), ctx.services.get(Wis2Suite).topic(topic)]
     _refuse(errors([finding for verdict in verdicts for finding in verdict.findings]), Fatal, subject.href)
     missing = "; ".join(filter(None, [missing, *(verdict.missing for verdict in verdicts)]))
     if not missing:
@@ -261,7 +264,7 @@ def _checked(subject: Subject, topic: str, data: bytes | None, missing: str, ctx
 
 def _refuse(findings: list[Finding], kind: type[Fatal | FlowError], what: str) -> None:
     if findings:
-        msg = f"{shown(what)} cannot be announced: {'. '.join(map(str, findings))}"
+        msg = f"{without_credentials(what)} cannot be announced: {'. '.join(map(str, findings))}"
         raise kind(msg, code=f"wis2_{findings[0].rule.replace(' ', '_')}".lower(), field=findings[0].field)
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
+from datafab.core.services import Client, Services
 from datafab.publish.finding import Finding
 
 SCHEMA = ".pywis-pubsub/wis2-notification-message/wis2-notification-message-bundled.json"
@@ -32,12 +33,17 @@ class Verdict(NamedTuple):
     missing: str = ""
 
 
-class Wis2Suite:
+class Wis2Suite(Client):
     """The suites, with the data of one DATAFAB_HOME; one of them in a process."""
 
     def __init__(self, home: Path) -> None:
         self._home = home.absolute()
         self._hierarchy: Any = None
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the client of a process."""
+        return cls(services.settings.home)
 
     def notification(self, message: Mapping[str, Any]) -> Verdict:
         """Run the WNM's test suite on a message."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 import requests
 from requests.exceptions import RequestException
 
+from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable
-from datafab.fetch.refusal import explain, shown
+from datafab.fetch.refusal import explain
 from datafab.push.ckan import allowed
 from datafab.settings import Settings
+from datafab.urls import without_credentials
 
 #: Statuses that pass by themselves.
 _LATER = frozenset({408, 425, 429})
@@ -33,11 +35,16 @@ def key_header(key: str, settings: Settings) -> dict[str, str]:
     return {header: value}
 
 
-class Callback:
+class Callback(Client):
     """Sends callbacks, within the CKANs that ``DATAFAB_CKAN_URLS`` allows."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    @classmethod
+    def connect(cls, services: Services) -> Self:
+        """Return the client of a process."""
+        return cls(services.settings)
 
     def post(self, url: str, body: Mapping[str, Any], key: str) -> None:
         """Send one.
@@ -79,4 +86,8 @@ def _judge(status: int, url: str) -> None:
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
     kind = Retriable if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _LATER else Fatal
-    raise kind(f"{shown(url)}: the callback was answered with {status}", code=f"http_{status}", field="result_url")
+    raise kind(
+        f"{without_credentials(url)}: the callback was answered with {status}",
+        code=f"http_{status}",
+        field="result_url",
+    )

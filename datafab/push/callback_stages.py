@@ -12,6 +12,7 @@ from datafab.core.item import CkanFacts, Item, Status
 from datafab.core.jobs import RedisJobs
 from datafab.core.stage import Context, Stage
 from datafab.errors import FlowError
+from datafab.push.callback import Callback
 from datafab.push.datapusher import job_dict, wanted
 
 #: CKAN is told even if the former table could not be put back.
@@ -52,7 +53,7 @@ def callback(item: Item, ctx: Context) -> Item:
     job = jobs.get(of)
     job_key = secrets.get(of, "job_key") if "authorization" in job.params else None
     body = job_dict(job, jobs.failures(of), jobs.logs(of, LINES), job_key=job_key)
-    ctx.services.callback.post(item.url, body, secrets.get(of, "api_key"))
+    ctx.services.get(Callback).post(item.url, body, secrets.get(of, "api_key"))
     return item
 
 

@@ -19,10 +19,12 @@ import requests
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
+from datafab.core.services import Services
 from datafab.errors import Fatal, Retriable
-from datafab.fetch.refusal import explain, shown
+from datafab.fetch.refusal import explain
 from datafab.push.datapusher import root
 from datafab.settings import Settings
+from datafab.urls import without_credentials
 
 #: Bytes of an answer that are read: the longest is the data dictionary of a wide table.
 MAX_ANSWER = 16 * 1024**2
@@ -41,7 +43,7 @@ def named(url: str) -> str:
         Fatal: it has a query or a fragment, which would take the place of the action's path.
     """
     if "?" in url or "#" in url:
-        msg = f"{shown(url)}: the URL of a CKAN has no query and no fragment: give its root"
+        msg = f"{without_credentials(url)}: the URL of a CKAN has no query and no fragment: give its root"
         raise Fatal(msg, code="invalid_url", field="ckan_url")
     return root(url)
 
@@ -54,12 +56,12 @@ def allowed(url: str, settings: Settings) -> None:
     """
     roots = [root(each) for each in settings.ckan_urls]
     if roots and not any(url == each or url.startswith(each + "/") for each in roots):
-        msg = f"{shown(url)}: not below a CKAN that DATAFAB_CKAN_URLS allows; add its root there"
+        msg = f"{without_credentials(url)}: not below a CKAN that DATAFAB_CKAN_URLS allows; add its root there"
         raise Fatal(msg, code="ckan_not_allowed", field="DATAFAB_CKAN_URLS")
 
 
 class Ckan:
-    """One CKAN, asked with one key. To be closed: ``with services.ckan(url, key) as ckan``.
+    """One CKAN, asked with one key. To be closed: ``with Ckan.at(services, url, key) as ckan``.
 
     What every action may raise: Fatal (401, 403, 404, 409 and other refusals) or Retriable (no connection, no answer in
     time, 408, 429, 5xx), ``code`` ``ckan_<status>`` or the reason, ``field`` the action's URL, the message CKAN's own.
@@ -77,6 +79,11 @@ class Ckan:
         self._session.headers["User-Agent"] = settings.user_agent
         if key:
             self._session.headers["Authorization"] = key
+
+    @classmethod
+    def at(cls, services: Services, url: str, key: str | None = None) -> Self:
+        """Return a client of the CKAN at a URL, with this key."""
+        return cls(url, key, services.settings)
 
     def __enter__(self) -> Self:
         return self
@@ -202,31 +209,33 @@ class Ckan:
         if answer.status_code not in {HTTPStatus.OK, HTTPStatus.CREATED}:
             self._refused(answer, text, url)
         if len(text) > MAX_ANSWER:
-            msg = f"{shown(url)}: the answer is longer than {MAX_ANSWER} bytes"
-            raise Fatal(msg, code="ckan_too_long", field=shown(url))
+            msg = f"{without_credentials(url)}: the answer is longer than {MAX_ANSWER} bytes"
+            raise Fatal(msg, code="ckan_too_long", field=without_credentials(url))
         try:
             return json.loads(text, **parsing)["result"]
         except (ValueError, TypeError, KeyError) as error:
-            msg = f"{shown(url)}: the answer is not CKAN's: is {shown(self.url)} the root of a CKAN?"
-            raise Fatal(msg, code="ckan_answer", field=shown(url)) from error
+            asked, root = without_credentials(url), without_credentials(self.url)
+            msg = f"{asked}: the answer is not CKAN's: is {root} the root of a CKAN?"
+            raise Fatal(msg, code="ckan_answer", field=without_credentials(url)) from error
 
     def _unreachable(self, error: Exception, url: str) -> NoReturn:
         why = explain(error, url)
         kind = Fatal if why.code in {"invalid_url", "not_http"} else Retriable
-        raise kind(self._silent(why.message), code=why.code, field=shown(url)) from error
+        raise kind(self._silent(why.message), code=why.code, field=without_credentials(url)) from error
 
     def _refused(self, answer: requests.Response, text: bytes, url: str) -> NoReturn:
         status = answer.status_code
         said = self._silent(_said(text) or answer.reason or "no reason given")
-        msg = f"{shown(url)}: CKAN answered {status}: {said}"
+        msg = f"{without_credentials(url)}: CKAN answered {status}: {said}"
         code = f"ckan_{status}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _LATER:
-            raise Retriable(msg, delay=_pause(answer), code=code, field=shown(url))
+            raise Retriable(msg, delay=_pause(answer), code=code, field=without_credentials(url))
         if status in _RIGHTS:
             msg += "; does the api_key belong to a user who may edit this resource?"
         elif answer.is_redirect:
-            msg = f"{shown(url)}: CKAN is elsewhere, at {shown(answer.headers['location'])}: give that as its URL"
-        raise Fatal(msg, code=code, field=shown(url))
+            there = without_credentials(answer.headers["location"])
+            msg = f"{without_credentials(url)}: CKAN is elsewhere, at {there}: give that as its URL"
+        raise Fatal(msg, code=code, field=without_credentials(url))
 
     def _silent(self, text: str) -> str:
         """Return a text without the key, in case a server repeats what it was sent."""

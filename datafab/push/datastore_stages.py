@@ -1,7 +1,7 @@
 """Load a table into the datastore of a CKAN resource: decide the types, replace the table, save the hash.
 
 Nothing is deleted before the whole file has been read, typed and checked, and the former table is kept in the store
-(``clients/ckan_former.py``), to be put back by ``ckan_restore`` or ``ckan_recover`` if the load does not end well. Over
+(``former_table.py``), to be put back by ``ckan_restore`` or ``ckan_recover`` if the load does not end well. Over
 HTTP CKAN can neither rename a table nor do two things in one transaction, so readers see a growing table while it is
 loaded; an attempt that is cut short is done again from the beginning, and the rows are counted at the end.
 """
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from datafab.analysis import detective
 from datafab.analysis.day_order import Wish, preferred, settled, warnings, wish
 from datafab.analysis.tablefile import CellsFile, Table, TableFile
 from datafab.core.document import analysis_name
@@ -56,7 +57,7 @@ def _facts(item: Item) -> CkanFacts:
 
 
 def _ckan(facts: CkanFacts, ctx: Context) -> Any:
-    return ctx.services.ckan(facts.url, ctx.services.secrets.get(ctx.job, "api_key"))
+    return Ckan.at(ctx.services, facts.url, ctx.services.secrets.get(ctx.job, "api_key"))
 
 
 def _store(ctx: Context) -> Any:
@@ -77,7 +78,7 @@ def _file(item: Item, ctx: Context) -> Iterator[Table]:
         if "separator" in analysis:
             yield TableFile(path, analysis, max_unpacked=unpacked, check=ctx.check)
         else:
-            yield CellsFile(partial(ctx.services.detective.rows, path, check=ctx.check), analysis)
+            yield CellsFile(partial(detective(ctx.services).rows, path, check=ctx.check), analysis)
 
 
 def _typed(

@@ -31,12 +31,12 @@ def ckan_recover(item: Item, ctx: Context) -> Item:
     if item.ckan is None or _former(item, ctx).head() is None:
         return item
     gate = f"ckan:{item.ckan.resource}"
-    holder = ctx.services.gates.enter(gate, ctx.job)
+    holder = ctx.services.locks.enter(gate, ctx.job)
     if holder is not None:
         # That one either loads all, or puts back what is kept.
         raise Wait(f"job {holder} is loading the resource {item.ckan.resource}", delay=BUSY)
     _restored(item, ctx, of)
-    ctx.services.gates.leave(gate, ctx.job)
+    ctx.services.locks.leave(gate, ctx.job)
     return item
 
 
@@ -50,7 +50,7 @@ def _restored(item: Item, ctx: Context, job: str) -> str | None:
     if item.ckan is None or (head := _former(item, ctx).head()) is None:
         return None
     former = _former(item, ctx)
-    with ctx.services.ckan(former.url, ctx.services.secrets.get(job, "api_key")) as ckan:
+    with Ckan.at(ctx.services, former.url, ctx.services.secrets.get(job, "api_key")) as ckan:
         if _is_gone(ckan, former):
             former.forget()
             return "the resource is no longer in CKAN, and its table went with it"

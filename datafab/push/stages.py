@@ -2,7 +2,7 @@
 
 Parameters of a job: ``metadata`` with ``resource_id``, ``ckan_url``, ``ignore_hash`` and ``set_url_type`` (the words of
 CKAN's own submit) and ``date_order``, or these five by themselves; the secret ``api_key``. The stages ``ckan_types``,
-``datastore`` and ``ckan_hash`` (``stages/datastore.py``) follow. An item that comes from elsewhere with its bytes, such
+``datastore`` and ``ckan_hash`` (``datastore_stages.py``) follow. An item that comes from elsewhere with its bytes, such
 as a collected one, begins with ``ckan_resource``: ``then = ["analyse", "push"]``.
 """
 
@@ -18,12 +18,11 @@ from datafab.core.item import CkanFacts, Item, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, Skippable, Wait
 from datafab.fetch.filename import filename, media_type
-from datafab.fetch.refusal import shown
-from datafab.fetch.session import Transform
-from datafab.push.ckan import allowed
+from datafab.fetch.session import Fetcher, Transform
+from datafab.push.ckan import Ckan, allowed
 from datafab.push.datapusher import wanted
 from datafab.push.former_table import Former
-from datafab.urls import url_parts
+from datafab.urls import url_parts, without_credentials
 
 #: Seconds between two looks at a resource that another job is loading.
 BUSY = 2.0
@@ -52,7 +51,7 @@ def ckan_resource(item: Item, ctx: Context) -> Item:
     """Ask CKAN for a resource, once this job is the only one that loads it."""
     facts = item.ckan or _asked(ctx)
     # From here to the job's end: what is fetched first must not be loaded last.
-    holder = ctx.services.gates.enter(f"ckan:{facts.resource}", ctx.job)
+    holder = ctx.services.locks.enter(f"ckan:{facts.resource}", ctx.job)
     if holder is not None:
         raise Wait(f"job {holder} is loading the resource {facts.resource}", delay=BUSY, looked=False)
     resource = _shown(facts, ctx)
@@ -68,7 +67,7 @@ def ckan_resource(item: Item, ctx: Context) -> Item:
 
 def _shown(facts: CkanFacts, ctx: Context) -> dict[str, Any]:
     key = ctx.services.secrets.get(ctx.job, "api_key")
-    with ctx.services.ckan(facts.url, key) as ckan:
+    with Ckan.at(ctx.services, facts.url, key) as ckan:
         try:
             resource = ckan.resource_show(facts.resource)
         except Fatal as error:
@@ -87,10 +86,12 @@ def _located(item: Item, resource: Mapping[str, Any]) -> Item:
     url = str(resource.get("url") or "")
     scheme = url_parts(url).scheme.lower()
     if scheme not in {"http", "https", "ftp"}:
-        msg = f"{shown(url)!r}: Only http, https, and ftp resources may be fetched."
-        raise Fatal(msg, code="not_http", field=shown(url))
+        msg = f"{without_credentials(url)!r}: Only http, https, and ftp resources may be fetched."
+        raise Fatal(msg, code="not_http", field=without_credentials(url))
     if scheme == "ftp":
-        raise Fatal(f"{shown(url)}: ftp is not supported yet: publish the file over https", code="unsupported")
+        raise Fatal(
+            f"{without_credentials(url)}: ftp is not supported yet: publish the file over https", code="unsupported"
+        )
     facts = item.ckan
     if resource.get("url_type") == "upload" and "/dataset" in url:
         # CKAN writes its public address there; the file is where CKAN is reached.
@@ -117,16 +118,16 @@ def ckan_fetch(item: Item, ctx: Context) -> Item:
 def _fetched(item: Item, facts: CkanFacts, ctx: Context) -> tuple[Item, str]:
     if item.url is None:
         raise Fatal("an item without a URL or bytes cannot be pushed", code="missing_url", field="url")
-    line = f"Fetching from: {shown(item.url)}"
+    line = f"Fetching from: {without_credentials(item.url)}"
     ctx.log.info(line)
     root_url = ctx.services.settings.store
     digest = hashlib.md5(usedforsecurity=False)
     headers = {"Authorization": ctx.services.secrets.get(ctx.job, "api_key")} if facts.upload else {}
-    fetched = ctx.services.fetcher.fetch(
+    fetched = ctx.services.get(Fetcher).fetch(
         item.url, ctx.services.store(root_url), transform=_hashing(digest), html=False, headers=headers
     )
     if fetched.sha256 is None:
-        raise fetched.error(shown(fetched.url))
+        raise fetched.error(without_credentials(fetched.url))
     found = item.evolve(
         store=root_url,
         sha256=fetched.sha256,

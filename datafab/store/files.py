@@ -1,28 +1,18 @@
-"""Where a store's bytes lie: a folder of this host, or a bucket (``bucket.py``).
+"""Where a store's bytes lie: a folder of this host (``folder.py``), or a bucket (``bucket.py``).
 
 Nothing is forced to disk (fsync): it would cost more than the fetch, and whatever a power cut takes can be fetched
 again. A file that it left short is found by its size when the same bytes come in again (``Store.incoming``).
 """
 
-# pathlib would take a tenth of the time that collecting an endpoint takes in all.
-# ruff: noqa: PTH105, PTH108, PTH112, PTH116, PTH123
-
 from __future__ import annotations
 
-import os
-import platform
-import stat
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, NoReturn, Protocol
-from urllib.parse import unquote
-from uuid import uuid4
 
-from datafab.errors import FlowError, SettingError
-from datafab.store.regularfile import NotRegular
-from datafab.urls import url_parts, usable
+from datafab.errors import FlowError
 
 
 class Files(Protocol):
@@ -83,167 +73,6 @@ class Files(Protocol):
         """Remove a folder's files last written before this Unix time; return how many."""
 
 
-class Folder:
-    """A folder of this host, by plain system calls: fsspec's local files cost several times as much."""
-
-    side_by_side = 1
-    renews = True
-
-    def __init__(self, root: str) -> None:
-        self._root = str(Path(root).absolute())
-        # Beside what is listed and synced, and on the same file system, so that a rename is enough.
-        self._temporary = str(Path(self._root, "tmp"))
-
-    def ping(self) -> None:
-        """Raise FlowError unless a file can be written."""
-        path = self.temporary()
-        _save(path, b"")
-        os.unlink(path)
-
-    def begun(self) -> None:
-        """Raise FlowError unless somebody has pinged it, whatever host that was on."""
-        if not os.path.isdir(self._temporary):
-            msg = f"{self._root} on {platform.node()} is not the folder in which this began: all hosts must share it"
-            raise FlowError(msg, code="store", field="store")
-
-    def size(self, name: str) -> int | None:
-        """Return the bytes of a file; None when there is none."""
-        path = f"{self._root}/{name}"
-        try:
-            return os.stat(path).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            broken(path, error)
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading; FileNotFoundError when there is none."""
-        path = f"{self._root}/{name}"
-        try:
-            # A pipe that somebody put there must not hold us.
-            number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            if not stat.S_ISREG(os.fstat(number).st_mode):
-                os.close(number)
-                raise NotRegular("is no regular file", path)
-            return open(number, "rb")
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            broken(path, error)
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a whole file over what was there: readers see the one or the other, never a part."""
-        path = self.temporary()
-        try:
-            _save(path, data)
-            self.adopt(path, name)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(path)
-            raise
-
-    def temporary(self) -> str:
-        """Return the path of a new file on the same file system."""
-        if not os.path.isdir(self._temporary):
-            try:
-                Path(self._temporary).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                broken(self._temporary, error)
-        return f"{self._temporary}/{uuid4().hex}"
-
-    def adopt(self, path: str, name: str) -> None:
-        """Rename the file at ``path`` (one of ``temporary``) to ``name``."""
-        target = f"{self._root}/{name}"
-        try:
-            try:
-                os.replace(path, target)
-            except FileNotFoundError:
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(path, target)
-        except OSError as error:
-            broken(target, error)
-
-    def local(self, name: str) -> AbstractContextManager[Path]:
-        """Have a file at a path of this host; FileNotFoundError when there is none."""
-        self.open(name).close()
-        return nullcontext(self.path(name))
-
-    def names(self, folder: str) -> Iterator[str]:
-        """Yield the names of all files below a folder, in no order."""
-        try:
-            with os.scandir(f"{self._root}/{folder}") as entries:
-                for entry in entries:
-                    name = f"{folder}/{entry.name}"
-                    if entry.is_dir():
-                        yield from self.names(name)
-                    else:
-                        yield name
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            broken(f"{self._root}/{folder}", error)
-
-    def aged(self, folder: str) -> Iterator[tuple[str, int, float]]:
-        """Yield all files below a folder: name, bytes, Unix time of the last write or ``renew``."""
-        for name in self.names(folder):
-            with suppress(FileNotFoundError):
-                found = os.stat(f"{self._root}/{name}")
-                yield name, found.st_size, max(found.st_mtime, found.st_atime)
-
-    def renew(self, name: str) -> None:
-        """Make a file as young as one that is written now."""
-        path = f"{self._root}/{name}"
-        with suppress(OSError):  # one of another user: it is there all the same
-            # Not the time of its last write, by which those who sync a store see that it has not changed.
-            os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
-
-    def remove(self, name: str, before: float) -> bool:
-        """Remove a file, unless it is younger than this Unix time, or gone: False then."""
-        path = f"{self._root}/{name}"
-        try:
-            found = os.stat(path)
-            if max(found.st_mtime, found.st_atime) >= before:
-                return False
-            os.unlink(path)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            broken(path, error)
-        return True
-
-    def path(self, name: str) -> Path:
-        """Return the local path of a file."""
-        return Path(self._root, name)
-
-    def sweep(self, folder: str, before: float) -> int:
-        """Remove a folder's files last written before this Unix time; return how many."""
-        return sweep_paths(Path(self._root, folder).glob("*"), before)
-
-
-def files_at(root: str, endpoint: str | None = None) -> Files:
-    """Return the files below a root: a plain path, ``file:///srv/store`` or ``s3://bucket/prefix``.
-
-    Args:
-        root: the path or URL.
-        endpoint: of an object store that is not Amazon's.
-
-    Raises:
-        SettingError: the root is empty or of another kind.
-    """
-    if not root:
-        msg = "the store has no root: give a folder or a URL"
-        raise SettingError(msg, field="store")
-    url = url_parts(root)
-    if url.scheme in {"", "file"} and usable(root):
-        return Folder(unquote(url.path) if url.scheme else root)
-    if url.scheme == "s3" and url.netloc:
-        from datafab.store.bucket import Bucket  # noqa: PLC0415 - boto3 costs half a second
-
-        return Bucket(url.netloc, url.path.strip("/"), endpoint)
-    msg = f"store {root!r}: give a folder, file:///srv/store or s3://bucket/prefix"
-    raise SettingError(msg, field="store")
-
-
 def broken(path: str, error: OSError) -> NoReturn:
     """Raise the FlowError for a path that cannot be read or written."""
     msg = f"{path}: {error.strerror or error}; the store needs room and the right to write there"
@@ -253,22 +82,3 @@ def broken(path: str, error: OSError) -> NoReturn:
 def a_day_ago() -> float:
     """Return the Unix time before which nobody can still be writing a file."""
     return time.time() - 24 * 3600
-
-
-def _save(path: str, data: bytes) -> None:
-    try:
-        with open(path, "xb") as file:
-            file.write(data)
-    except OSError as error:
-        broken(path, error)
-
-
-def sweep_paths(paths: Iterable[Path], before: float) -> int:
-    """Remove the files last written before this Unix time; return how many."""
-    gone = 0
-    for path in paths:
-        with suppress(OSError):  # another worker sweeps too, and one that stays must not stop a collection
-            if path.stat().st_mtime < before:
-                path.unlink()
-                gone += 1
-    return gone

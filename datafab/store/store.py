@@ -6,7 +6,7 @@
 | ``log/YYYY-MM-DD/<endpoint>.json`` | one fetch (``datafab/collect/fetchlog.py``) |
 | ``history/<endpoint>.json`` | how an endpoint was last seen (``datafab/collect/history.py``) |
 | ``analysis/<sha256>/<version>.json`` | one analysis |
-| ``former/<digest>.json``, ``.jsonl.gz`` | a CKAN table that is being replaced (``clients/ckan_former.py``) |
+| ``former/<digest>.json``, ``.jsonl.gz`` | a CKAN table that is being replaced (``datafab/push/former_table.py``) |
 | ``batch/<sha256>`` | an item list too long for a message |
 | ``tmp/`` | files under way, swept when a day old |
 """
@@ -21,10 +21,13 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
+from urllib.parse import unquote
 
-from datafab.errors import Fatal, FlowError
-from datafab.store.files import Files, a_day_ago, broken, files_at
+from datafab.errors import Fatal, FlowError, SettingError
+from datafab.store.files import Files, a_day_ago, broken
+from datafab.store.folder import Folder
 from datafab.store.scratch import sweep_work
+from datafab.urls import url_parts, usable
 
 T = TypeVar("T")
 
@@ -292,3 +295,27 @@ def _resource(sha256: str) -> str:
         msg = f"{sha256!r} is no sha256 digest"
         raise Fatal(msg, code="bad_digest", field="sha256")
     return f"resource/{sha256}"
+
+
+def files_at(root: str, endpoint: str | None = None) -> Files:
+    """Return the files below a root: a plain path, ``file:///srv/store`` or ``s3://bucket/prefix``.
+
+    Args:
+        root: the path or URL.
+        endpoint: of an object store that is not Amazon's.
+
+    Raises:
+        SettingError: the root is empty or of another kind.
+    """
+    if not root:
+        msg = "the store has no root: give a folder or a URL"
+        raise SettingError(msg, field="store")
+    url = url_parts(root)
+    if url.scheme in {"", "file"} and usable(root):
+        return Folder(unquote(url.path) if url.scheme else root)
+    if url.scheme == "s3" and url.netloc:
+        from datafab.store.bucket import Bucket  # noqa: PLC0415 - boto3 costs half a second
+
+        return Bucket(url.netloc, url.path.strip("/"), endpoint)
+    msg = f"store {root!r}: give a folder, file:///srv/store or s3://bucket/prefix"
+    raise SettingError(msg, field="store")

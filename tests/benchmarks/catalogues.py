@@ -24,7 +24,7 @@ import structlog
 from datafab import log
 from datafab.catalogue.datagouv import MASK, PAGE_SIZE
 from datafab.catalogue.dataset import fingerprint
-from datafab.catalogue.sources import Look
+from datafab.catalogue.sources import Look, Sources
 from datafab.catalogue.stages import discover
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.services import Services
@@ -156,12 +156,12 @@ def _know(services: Services, url: str, datasets: int) -> int:
             facts = {"fingerprint": fingerprint(one), "address": "0" * 16, "sha256": "0" * 64}
             facts |= {"etag": '"5f1d7a84-4e20"', "modified": "Thu, 01 Jan 2026 05:12:00 GMT", "media_type": "text/csv"}
             for look in range(5 if count < 1000 else 1):
-                services.sources.remember(
+                services.get(Sources).remember(
                     source, Look(1.0 + look, "ok", uuid.uuid4().hex), **facts, changed="1795246247"
                 )
-            services.sources.look_at(source, 1795246247.5)
+            services.get(Sources).look_at(source, 1795246247.5)
             count += 1
-        services.sources.saw(url, [f"datagouv:{each['id']}" for one in listed for each in one["resources"]], 1.5)
+        services.get(Sources).saw(url, [f"datagouv:{each['id']}" for one in listed for each in one["resources"]], 1.5)
     return count
 
 

@@ -28,8 +28,8 @@ OWNERS = {
     "/copy.py": "items (pydantic)",
     "/json/": "logs (json)",
     "fetchlog.py": "logs (json)",
-    "clients/store.py": "files and hashes",
-    "clients/files.py": "files and hashes",
+    "store/store.py": "files and hashes",
+    "store/folder.py": "files and hashes",
     "datafab/clients/": "limits and redirects around the HTTP client",
     "/datafab/": "runner, stage, domain",
 }

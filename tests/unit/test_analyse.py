@@ -13,6 +13,7 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, run_stage
 from datafab.core.services import Services
 from datafab.index import stages as index
+from datafab.index.access import IndexAccess
 from datafab.settings import load
 from datafab.store.store import Store
 
@@ -110,6 +111,6 @@ def test_one_bad_file_stops_no_other(services, store):
 def test_what_was_analysed_is_found(services, store):
     items = [put(store, TABLE, "file:1", filename="entreprises.csv"), put(store, b"{}", "file:2", filename="x.csv")]
     run(services, *run(services, *items), stage=index.STAGES[0])
-    (hit,) = services.index.search("format:siret column:commune entreprises").hits
+    (hit,) = services.get(IndexAccess).reading.search("format:siret column:commune entreprises").hits
     assert (hit.source, hit.total_lines, hit.status) == ("file:1", 2, Status.OK)
-    assert services.index.get("file:2").error.type == "not_tabular"
+    assert services.get(IndexAccess).reading.get("file:2").error.type == "not_tabular"

@@ -25,6 +25,7 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
 from datafab.errors import DatafabError, Fatal, Retriable, SettingError
 from datafab.fetch import json_api as rest
+from datafab.ops.pings import pings as ping_all
 from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue
 from datafab.sandbox.catalogue_routes import app_of
@@ -450,7 +451,7 @@ class TestServices:
         def pings(**settings: Any) -> dict[str, str | None]:
             services = Services(load({}, home=tmp_path, **settings), jobs=MemoryJobs())
             try:
-                answers = services.pings()
+                answers = ping_all(services)
             finally:
                 services.close()
             return {name: answers[name] for name in answers if name in {"catalogue", "link-proxy"}}
@@ -463,10 +464,10 @@ class TestServices:
 
     def test_clients_are_made_once(self):
         services = Services(load({}, linkproxy_url="http://127.0.0.1:1"))
-        assert services.linkproxy is services.linkproxy
-        assert services.catalogue(None) is services.datagouv
-        assert services.catalogue("https://a.fr/api/1").url == "https://a.fr/api/1"
+        assert services.get(LinkProxy) is services.get(LinkProxy)
+        assert Datagouv.at(services, None) is services.get(Datagouv)
+        assert Datagouv.at(services, "https://a.fr/api/1").url == "https://a.fr/api/1"
 
     def test_no_link_proxy(self):
-        error = raised(lambda: Services(load({})).linkproxy)
+        error = raised(lambda: Services(load({})).get(LinkProxy))
         assert (type(error), error.field) == (SettingError, "DATAFAB_LINKPROXY_URL")

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from datafab.analysis import Detective
 from datafab.analysis.day_order import FREE, Wish, settled, warnings, wish
+from datafab.analysis.detective import Detective
 from datafab.errors import FlowError
 from datafab.push.column_types import known, plan
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datafab.analysis import Detective
+from datafab.analysis.detective import Detective
 from datafab.analysis.dialect import MAX_CELL
 from datafab.analysis.tablefile import TableFile
 from datafab.core.document import VERSION

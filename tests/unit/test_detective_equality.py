@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from datafab.analysis import Detective
+from datafab.analysis.detective import Detective
 from datafab.errors import Fatal
 
 TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "tables"

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from datafab.index.elastic_query import request
-from datafab.index.query import Facet, Sort, parse
+from datafab.index.query import Facet, Sort
+from datafab.index.query_parser import parse
 
 ANY = ["folded.title^4", "folded.dataset^2", "folded.organisation^2", "folded.column^2", "folded.formats^1"]
 ECOLES = {"multi_match": {"query": "ecole", "type": "phrase", "fields": ANY}}

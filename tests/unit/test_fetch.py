@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from datafab.errors import FlowError, SettingError
 from datafab.fetch.connection import Leash, Leashed, PrivateAddress, permitted
-from datafab.fetch.refusal import shown
 from datafab.fetch.session import Fetched, Fetcher
 from datafab.settings import Settings
 from datafab.store.store import Store
+from datafab.urls import without_credentials
 from tests.servers.http import Answer, Site, redirect
 
 CSV = "id;commune\n1;Évreux\n".encode()
@@ -385,7 +385,7 @@ class TestRedirects:
         fetched = fetch(f"http://user:secret@127.0.0.1:{closed_port()}/a?b=c@d", store)
         assert fetched.refusal is not None
         assert "secret" not in fetched.refusal.message
-        assert shown("https://u:p@h/a@b and http://x@y/") == "https://h/a@b and http://y/"
+        assert without_credentials("https://u:p@h/a@b and http://x@y/") == "https://h/a@b and http://y/"
 
 
 class TestConnections:

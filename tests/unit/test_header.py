@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.analysis import Detective
 from datafab.analysis import dialect as table
 from datafab.analysis.cell_kind import CellKind, kind_of, kind_of_column
+from datafab.analysis.detective import Detective
 from datafab.analysis.header import header
 from datafab.analysis.tablefile import TableFile
 

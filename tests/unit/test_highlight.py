@@ -4,7 +4,7 @@ import pytest
 
 from datafab.core.document import Column, Document
 from datafab.index.highlight import MAX_SHOWN, highlights
-from datafab.index.query import parse
+from datafab.index.query_parser import parse
 from tests.searches import doc
 
 

@@ -18,6 +18,7 @@ from datafab.core.runner import Attempt, run_stage
 from datafab.core.services import Services
 from datafab.errors import FlowError, Retriable, SettingError, Wait
 from datafab.index import Outcome, open_index
+from datafab.index.access import IndexAccess
 from datafab.index.stages import STAGES
 from datafab.settings import load
 from datafab.store.store import Store
@@ -304,25 +305,28 @@ def test_the_stage_indexes_what_came_of_each_item(services, tmp_path):
         Item(source="file:5", store=str(tmp_path), sha256="c" * 64, analysis="d" * 64),
     ]
     assert run(services, *items) == items
-    assert sources(services.index.search("")) == list("1235")
-    assert sources(services.index.search("format:siret")) == list("13")
+    assert sources(services.get(IndexAccess).reading.search("")) == list("1235")
+    assert sources(services.get(IndexAccess).reading.search("format:siret")) == list("13")
     # That it has not changed since the last look is the job's to say.
-    assert [services.index.get(f"file:{number}").status for number in (1, 3)] == [Status.OK, Status.OK]
-    assert sources(services.index.search("status:unchanged")) == []
-    failed = services.index.get("file:2")
+    assert [services.get(IndexAccess).reading.get(f"file:{number}").status for number in (1, 3)] == [
+        Status.OK,
+        Status.OK,
+    ]
+    assert sources(services.get(IndexAccess).reading.search("status:unchanged")) == []
+    failed = services.get(IndexAccess).reading.get("file:2")
     assert (failed.status, failed.error.message, failed.version) == (Status.FAILED, "is a web page", 1000)
 
 
 def test_an_item_without_news_leaves_its_document_alone(services):
     run(services, Item(source="file:1", filename="avant.csv"))
     run(services, Item(source="file:1", status=Status.UNCHANGED), created=2.0)
-    assert services.index.get("file:1").title == "avant.csv"
+    assert services.get(IndexAccess).reading.get("file:1").title == "avant.csv"
 
 
 def test_a_late_job_changes_nothing(services):
     run(services, Item(source="file:1", filename="nouveau.csv"), created=2.0)
     run(services, Item(source="file:1", filename="ancien.csv"), created=1.0)
-    assert services.index.get("file:1").title == "nouveau.csv"
+    assert services.get(IndexAccess).reading.get("file:1").title == "nouveau.csv"
 
 
 def test_all_items_wait_for_an_index_that_is_away(tmp_path):

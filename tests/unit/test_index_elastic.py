@@ -22,6 +22,7 @@ from datafab.core.runner import Attempt, run_stage
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, Retriable, SettingError
 from datafab.index import Outcome, open_index
+from datafab.index.access import IndexAccess
 from datafab.index.elastic_errors import failure, outcome
 from datafab.index.elastic_indices import PAGE
 from datafab.index.elastic_mapping import VIEWS, entry, read, template
@@ -176,7 +177,7 @@ def test_nobody_listens_and_nothing_is_known_of_any_document(caplog):
 @pytest.fixture
 def services(elastic_index):
     services = Services(load(), jobs=MemoryJobs())
-    services.index = elastic_index
+    services.put(IndexAccess, IndexAccess(elastic_index))
     return services
 
 
@@ -189,8 +190,8 @@ def test_a_document_that_is_refused_fails_alone_and_keeps_the_reason(services):
     assert (good.status, bad.status, last.status) == (Status.OK, Status.FAILED, Status.OK)
     assert (bad.error.type, bad.error.field) == ("index_refused", "filesize")
     assert "out of range" in bad.error.message
-    services.index.refresh()
-    assert services.index.count() == 2
+    services.get(IndexAccess).reading.refresh()
+    assert services.get(IndexAccess).reading.count() == 2
 
 
 def test_a_block_passes_when_somebody_has_lifted_it(elastic_index):

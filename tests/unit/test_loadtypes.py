@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.analysis import Detective
+from datafab.analysis.detective import Detective
 from datafab.analysis.tablefile import CellsFile, TableFile
 from datafab.errors import Fatal
 from datafab.push.column_types import MAX_FIELDS, MAX_NAME, choices, field_ids, guess, known, plan

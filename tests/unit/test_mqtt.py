@@ -15,6 +15,7 @@ import pytest
 from datafab.core.services import Services
 from datafab.embedded.broker import find_mosquitto
 from datafab.errors import Fatal, Retriable, SettingError
+from datafab.ops.pings import pings
 from datafab.publish.mqtt import Broker, Mqtt
 from datafab.settings import load
 from tests.servers.celery import until
@@ -78,7 +79,7 @@ def test_a_refused_message_is_not_taken_for_sent(broker: Mosquitto):
 
 
 def test_an_absent_broker_is_retriable_and_its_password_unsaid(tmp_path: Path):
-    client = mqtt("mqtt://nom:secret@127.0.0.1:9", connect=0.3)
+    client = mqtt("mqtt://nom:secret@127.0.0.1:9", timeout=0.3)
     with pytest.raises(Retriable) as caught:
         client.publish("a", b"x")
     client.close()
@@ -92,7 +93,7 @@ def test_a_broker_that_refuses_the_user_says_so(tmp_path: Path):
     (tmp_path / "passwords").touch(mode=0o600)
     more = f"password_file {tmp_path}/passwords\n"
     with Mosquitto(tmp_path, more=more) as strict:
-        client = mqtt(strict.url.replace("//", "//nom:faux@"), connect=1)
+        client = mqtt(strict.url.replace("//", "//nom:faux@"), timeout=1)
         with pytest.raises(Retriable, match=r"it refuses the connection: (Not authorized|Bad user name)"):
             client.ping()
         client.close()
@@ -101,7 +102,7 @@ def test_a_broker_that_refuses_the_user_says_so(tmp_path: Path):
 @needs_mosquitto
 def test_a_client_finds_its_broker_again(tmp_path: Path):
     broker = Mosquitto(tmp_path).start()
-    client = mqtt(broker.url, connect=15, acknowledge=2)
+    client = mqtt(broker.url, timeout=15, acknowledge=2)
     client.publish("a", b"1")
     broker.kill()
     client._connect = 0.5
@@ -180,8 +181,8 @@ def test_urls(url: str, address: str, version: int, credentials: tuple[str | Non
 def test_without_the_setting_there_is_no_broker(tmp_path: Path):
     with closing(Services(load(home=tmp_path))) as services:
         with pytest.raises(SettingError, match="DATAFAB_MQTT_URL is not set"):
-            _ = services.mqtt
-        assert "mqtt" not in services.pings()
+            _ = services.get(Mqtt)
+        assert "mqtt" not in pings(services)
 
 
 def _published(client: Mqtt, topic: str) -> bool:

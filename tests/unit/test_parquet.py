@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from datafab.analysis import Detective
+from datafab.analysis.detective import Detective
 from datafab.analysis.parquet_chunks import ROWS, strides
 from datafab.analysis.tablefile import CellsFile
 from datafab.errors import Fatal
@@ -118,7 +118,7 @@ BOMBS: dict[str, tuple[Callable[[], pa.Array], bool]] = {
 READ = """
 import os, resource, sys, warnings
 from pathlib import Path
-from datafab.analysis import Detective
+from datafab.analysis.detective import Detective
 from datafab.errors import Fatal
 
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

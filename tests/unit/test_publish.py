@@ -117,7 +117,7 @@ def test_a_file_is_announced_once(services: Services, broker: Mosquitto, site: S
         (item,) = run(services, event(site), "first")
         (again,) = run(services, event(site), "second")
         (document,) = subscriber.wait(1)
-        services.mqtt.publish("end", b"{}")
+        services.get(Mqtt).publish("end", b"{}")
         subscriber.wait(2)
     assert subscriber.messages[0][0] == TOPIC
     assert subscriber.messages[0][2:] == (1, False)
@@ -163,8 +163,8 @@ def test_every_asset_is_announced_and_equal_bytes_are_no_reason_to_skip(
 def test_an_unknown_outcome_is_tried_again_with_the_same_message(
     services: Services, settings: Settings, broker: Mosquitto, site: Site
 ):
-    services.mqtt.ping()
-    services.mqtt._acknowledge = 0.3
+    services.get(Mqtt).ping()
+    services.get(Mqtt)._acknowledge = 0.3
     with Subscriber(broker.url, TOPIC) as subscriber:
         os.kill(broker.pid, signal.SIGSTOP)
         try:
@@ -172,7 +172,7 @@ def test_an_unknown_outcome_is_tried_again_with_the_same_message(
                 run(services, event(site), "hung")
         finally:
             os.kill(broker.pid, signal.SIGCONT)
-        services.mqtt._acknowledge = 5
+        services.get(Mqtt)._acknowledge = 5
         time.sleep(caught.value.delay)
         (item,) = run(services, event(site), "hung")
         documents = subscriber.wait(1)
@@ -186,10 +186,10 @@ def test_a_job_that_comes_after_a_later_state_keeps_still(services: Services, si
     (item,) = run(services, event(site), "late", stages=("receive",))
     name = data_id(TOPIC, site.url(NAME))
     mine = Frozen(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
-    services.publications.claim(name, str(item.sha256), mine.id, mine.pubtime)
-    services.publications.claim(name, "0" * 64, "31e9d66a-cd83-4174-9429-b932f1abe1be", "2025-01-01T00:00:01Z")
-    services.publications.sent(name, mine.id)  # too late: not the last one any more
-    last = services.publications.last(name)
+    services.get(Publications).claim(name, str(item.sha256), mine.id, mine.pubtime)
+    services.get(Publications).claim(name, "0" * 64, "31e9d66a-cd83-4174-9429-b932f1abe1be", "2025-01-01T00:00:01Z")
+    services.get(Publications).sent(name, mine.id)  # too late: not the last one any more
+    last = services.get(Publications).last(name)
     assert last
     assert (last.frozen.rel, last.sent) == ("update", False)
     services.jobs.keep_memo("late", "publish", None, 0, {"frozen": mine.dump()})
@@ -205,7 +205,7 @@ def test_an_attempt_that_died_after_its_message_was_taken_has_succeeded(
     services.jobs._done.clear()  # as if the worker had died before it could tell
     with Subscriber(broker.url, TOPIC) as subscriber:
         (again,) = run(services, event(site), "died")
-        services.mqtt.publish(TOPIC, b'"end"')
+        services.get(Mqtt).publish(TOPIC, b'"end"')
         assert subscriber.wait(1) == ["end"]
     assert again == item
 
@@ -332,7 +332,7 @@ def test_a_record_that_a_killed_attempt_has_announced_is_not_announced_again(
     services.jobs._done.clear()  # as if the worker had died before it could tell
     with Subscriber(broker.url, METADATA) as subscriber:
         again = metadata(services, site, record(), "killed")
-        services.mqtt.publish(METADATA, b'"end"')
+        services.get(Mqtt).publish(METADATA, b'"end"')
         assert subscriber.wait(1) == ["end"]
     assert again == item
 
@@ -353,7 +353,7 @@ def test_what_is_no_record_is_not_announced_as_metadata(
 ):
     with Subscriber(broker.url, METADATA) as subscriber:
         item = metadata(services, site, body, "wrong")
-        services.mqtt.publish(METADATA, b'"end"')
+        services.get(Mqtt).publish(METADATA, b'"end"')
         assert subscriber.wait(1) == ["end"]
     assert item.error
     assert (item.status, item.error.type, item.error.field or "") == (Status.FAILED, kind, field)
@@ -676,8 +676,8 @@ def test_a_message_that_found_no_broker_is_sent_with_a_new_time(
 
 
 def test_an_unknown_outcome_keeps_its_message_for_another_job(services: Services, broker: Mosquitto, site: Site):
-    services.mqtt.ping()
-    services.mqtt._acknowledge = 0.3
+    services.get(Mqtt).ping()
+    services.get(Mqtt)._acknowledge = 0.3
     with Subscriber(broker.url, TOPIC) as subscriber:
         os.kill(broker.pid, signal.SIGSTOP)
         try:
@@ -685,7 +685,7 @@ def test_an_unknown_outcome_keeps_its_message_for_another_job(services: Services
                 run(services, event(site), "hung")
         finally:
             os.kill(broker.pid, signal.SIGCONT)
-        services.mqtt._acknowledge = 5
+        services.get(Mqtt)._acknowledge = 5
         (item,) = run(services, event(site), "other job")
         first, *_ = documents = subscriber.wait(1)
     assert item.wis2
@@ -697,9 +697,9 @@ def test_a_job_whose_message_was_refused_to_another_begins_anew(services: Servic
     (item,) = run(services, event(site), "begun", stages=("receive",))
     name, address = data_id(TOPIC, site.url(NAME)), address_digest(site.url(NAME))
     mine = Frozen(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
-    services.publications.claim(name, str(item.sha256), mine.id, mine.pubtime, address=address)
+    services.get(Publications).claim(name, str(item.sha256), mine.id, mine.pubtime, address=address)
     services.jobs.keep_memo("begun", "publish", None, 0, {"frozen": mine.dump()})
-    services.publications.forget(name, mine.id)
+    services.get(Publications).forget(name, mine.id)
     batch = Batch(job="begun", flow="publish", params={}, items=(item,))
     with Subscriber(broker.url, TOPIC) as subscriber:
         (done,) = run_stage(STAGES["publish"], batch, services, Attempt(created=0, again=True))

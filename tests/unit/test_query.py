@@ -27,11 +27,10 @@ from datafab.index.query import (
     leaves,
     negated,
     page,
-    parse,
     sort_named,
     wanted,
 )
-from datafab.index.query_parser import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, QueryError, write
+from datafab.index.query_parser import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, QueryError, parse, write
 from datafab.index.query_values import MAX_NUMBER
 
 

@@ -18,9 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.analysis import Detective
 from datafab.analysis.csv_detective import MISSING
-from datafab.analysis.detective import _text
+from datafab.analysis.detective import Detective, _text
 from datafab.analysis.distinct import Distinct, Rows
 from datafab.analysis.spool import IN_MEMORY, Landed, land, sample, schema
 from datafab.analysis.text import Unlike

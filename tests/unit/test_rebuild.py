@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from datafab.catalogue.sources import Facts, Look
+from datafab.catalogue.sources import Facts, Look, Sources
 from datafab.collect.fetchlog import FetchLog, log_name
 from datafab.core.document import Document, analysis_name
 from datafab.core.item import ItemError
@@ -16,6 +16,7 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
 from datafab.errors import Fatal, Retriable
 from datafab.index import Outcome, Put
+from datafab.index.access import IndexAccess
 from datafab.ops import rebuild
 from datafab.settings import load
 from datafab.store.store import Store
@@ -37,7 +38,7 @@ def doc(source: str) -> Document:
 
 
 def put(services: Services, documents) -> rebuild.Rebuilt:
-    return rebuild.put(services.index, documents, lambda _: None)
+    return rebuild.put(services.get(IndexAccess).reading, documents, lambda _: None)
 
 
 def test_logs_and_analyses_of_a_store_make_documents(services, tmp_path):
@@ -54,14 +55,14 @@ def test_logs_and_analyses_of_a_store_make_documents(services, tmp_path):
     store.write(log_name("e3", NOON), FetchLog(url="https://example.fr/x", at=NOON, exception="Timeout").encoded())
     store.write(log_name("e4", NOON), b"{cut sho")
     store.write(log_name("e5", NOON), FetchLog(url="https://example.fr/known", at=NOON, status=200).encoded())
-    services.index.put_many([doc("endpoint:e5")])
+    services.get(IndexAccess).reading.put_many([doc("endpoint:e5")])
     assert put(services, rebuild.from_logs(services, str(tmp_path))) == rebuild.Rebuilt(ok=3)
-    found = services.index.get("endpoint:e1")
+    found = services.get(IndexAccess).reading.get("endpoint:e1")
     assert (found.title, found.status, found.formats, found.version) == ("données.csv", "ok", ("siret",), 1795176000000)
-    assert services.index.get("endpoint:e2").error == ItemError(type="http_404", message="absent")
-    assert services.index.get("endpoint:e3").error.type == "Timeout"
-    assert services.index.get("endpoint:e5").title == "Titre"
-    assert services.index.search("format:siret").total == 1
+    assert services.get(IndexAccess).reading.get("endpoint:e2").error == ItemError(type="http_404", message="absent")
+    assert services.get(IndexAccess).reading.get("endpoint:e3").error.type == "Timeout"
+    assert services.get(IndexAccess).reading.get("endpoint:e5").title == "Titre"
+    assert services.get(IndexAccess).reading.search("format:siret").total == 1
     assert put(services, rebuild.from_logs(services, str(tmp_path))) == rebuild.Rebuilt()
 
 
@@ -110,14 +111,14 @@ def test_jobs_name_files_of_catalogues_and_collections(services, tmp_path):
         job(4, "collect", collection=str(elsewhere)),
         job(3, "analyse", file="a.csv"),
     )
-    services.sources = known
+    services.put(Sources, known)
     assert put(services, rebuild.from_jobs(services, known)) == rebuild.Rebuilt(ok=3)
-    found = services.index.get("datagouv:1")
+    found = services.get(IndexAccess).reading.get("datagouv:1")
     assert (found.version, found.resource_url, found.formats) == (9000, "https://example.fr/1", ("siret",))
     assert (found.title, found.organisation, found.mime) == ("Titre", "o", "text/csv")
-    assert services.index.get("datagouv:2").error.type == "http_404"
-    assert services.index.get("endpoint:e1").error.message == "absent"
-    assert services.index.count() == 3
+    assert services.get(IndexAccess).reading.get("datagouv:2").error.type == "http_404"
+    assert services.get(IndexAccess).reading.get("endpoint:e1").error.message == "absent"
+    assert services.get(IndexAccess).reading.count() == 3
 
 
 class Last(Known):
@@ -145,9 +146,9 @@ class Last(Known):
 def test_what_failed_the_last_time_has_its_reason(services, error, told, expected, content):
     analysis = {"status": "failed", "error": {"type": "no_table", "message": "no rows"}}
     Store(services.settings.store).write(analysis_name(SHA), json.dumps(analysis).encode())
-    known = services.sources = Last(error, told)
+    known = services.put(Sources, Last(error, told))
     assert put(services, rebuild.from_jobs(services, known)) == rebuild.Rebuilt(ok=1)
-    found = services.index.get("datagouv:1")
+    found = services.get(IndexAccess).reading.get("datagouv:1")
     assert (found.status, (found.error.type, found.error.message), found.sha256) == ("failed", expected, content)
 
 

@@ -10,7 +10,7 @@ import openpyxl
 import pytest
 from pandas import DataFrame
 
-from datafab.analysis import Detective
+from datafab.analysis.detective import Detective
 from datafab.analysis.dialect import Kind
 from datafab.analysis.workbook import workbook
 

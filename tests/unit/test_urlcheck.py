@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datafab.analysis import Detective
+from datafab.analysis.detective import Detective
 from datafab.collect.url_probe import UrlCheck
 from datafab.collect.urlcheck import objection, plugins_for, root
 from datafab.settings import Settings

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from datafab.analysis import Detective
-from datafab.store.files import sweep_paths
+from datafab.analysis.detective import Detective
+from datafab.store.folder import sweep_paths
 from datafab.store.scratch import PREFIX, sweep_work, work_folder
 from datafab.store.store import Store
 

@@ -11,13 +11,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from datafab.catalogue.sources import Look
+from datafab.catalogue.sources import Look, Sources
 from datafab.collect.check_url_stage import finding_name
 from datafab.collect.urlcheck import Finding, Table
 from datafab.core.document import Document
 from datafab.core.item import Item, ItemError, Status
 from datafab.core.job import JobStatus
 from datafab.core.jobs import Record
+from datafab.index.access import IndexAccess
 from datafab.settings import load
 from tests.servers.redis import RedisServer
 from webhook import create_app
@@ -129,8 +130,10 @@ def filled(app):
     item = Item(source=source, status=Status.FAILED, error=error)
     site.jobs.record(job.id, "collect", None, [Record(0, item, touched=True)], [{"event": "e", "level": "info"}])
     site.jobs.end(job.id, JobStatus.SUCCEEDED)
-    site.services.sources.remember(source, Look(job.created, "ok", job.id), etag="e", sha256="a" * 64)
-    site.services.index.put_many([Document(source=source, version=1, status=Status.OK, title="a", header=("b",))])
+    site.services.get(Sources).remember(source, Look(job.created, "ok", job.id), etag="e", sha256="a" * 64)
+    site.services.get(IndexAccess).reading.put_many(
+        [Document(source=source, version=1, status=Status.OK, title="a", header=("b",))]
+    )
     check, _ = site.start("check_url", {"url": "http://example.org/"}, None)
     found = Finding(url="http://example.org/", ok=True, table=Table(rows=1, columns=("a",)))
     site.services.store(site.services.settings.store).write(finding_name(check.id), found.model_dump_json().encode())

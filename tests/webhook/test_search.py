@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
 from datafab.index import Index, open_index
+from datafab.index.access import IndexAccess
 from datafab.index.query import FIELDS
 from datafab.settings import load
 from tests.searches import TOWNS
@@ -18,7 +19,7 @@ from webhook import create_app
 def client(home, index: Index):
     configured = load(home=home)
     services = Services(configured, jobs=MemoryJobs())
-    services.index = index
+    services.put(IndexAccess, IndexAccess(index))
     return create_app(configured, services, lambda *_: None).test_client()
 
 

@@ -13,6 +13,7 @@ from datafab.core.item import Status
 from datafab.core.job import Job
 from datafab.core.services import Services
 from datafab.errors import FlowError, NotFound, Retriable, SettingError
+from datafab.index.access import IndexAccess
 from datafab.settings import PREFIX, load
 from tests.servers.redis import RedisServer
 from webhook import MAX_BODY, create_app
@@ -281,7 +282,7 @@ def test_the_index_is_searched_in_pages(site):
         Document(source=f"file:{number}", version=number, status=Status.OK, title=f"Écoles n° {number}")
         for number in range(3)
     ]
-    site.services.index.put_many(documents)
+    site.services.get(IndexAccess).reading.put_many(documents)
     answer = site.http.get("/api/search", query_string={"q": "écoles", "limit": 1, "offset": 1})
     assert answer.json["total"] == 3
     assert [hit["source"] for hit in answer.json["hits"]] == ["file:1"]

@@ -15,9 +15,11 @@ import pytest
 import requests
 
 from datafab.catalogue.dataset import moment
+from datafab.catalogue.sources import Sources
 from datafab.core.job import Job, JobStatus
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.services import Services
+from datafab.index.access import IndexAccess
 from datafab.ops import rebuild
 from datafab.sandbox.catalogue import Sandbox, catalogue
 from datafab.sandbox.control import Fault, serving
@@ -111,11 +113,11 @@ class Pass:
 
 
 def found(udata: Sandbox, dataset: str, number: int = 0):
-    return services().index.get(f"datagouv:{udata.resource_ids(dataset)[number]}")
+    return services().get(IndexAccess).reading.get(f"datagouv:{udata.resource_ids(dataset)[number]}")
 
 
 def cursor(udata: Sandbox) -> float | None:
-    return services().sources.cursor(udata.url)
+    return services().get(Sources).cursor(udata.url)
 
 
 def statuses(ended: list[Job]) -> list[str]:
@@ -276,7 +278,7 @@ def test_each_file_of_an_archive_is_a_source_of_its_own(bench: Bench, udata: San
     assert statuses(this.sources()) == ["ok", "ok"]
     (part,) = [job.params["source"] for job in this.enqueued if job.params.get("part")]
     assert part.startswith(f"datagouv:{udata.resource_ids(dataset)[0]}/")
-    both = {found(udata, dataset).sha256, services().index.get(part).sha256}
+    both = {found(udata, dataset).sha256, services().get(IndexAccess).reading.get(part).sha256}
     assert both == {hashlib.sha256(table).hexdigest() for table in (TABLE, OTHER)}
 
 
@@ -297,7 +299,7 @@ def test_a_file_stays_what_it_is_when_another_of_its_archive_changes(
     until(lambda: len(this.enqueued) == 2, 30)
     assert statuses(this.sources()) == ["ok", "ok"]
     own = found(udata, dataset).sha256
-    (part,) = services().sources.facts(f"datagouv:{udata.resource_ids(dataset)[0]}").parts.splitlines()
+    (part,) = services().get(Sources).facts(f"datagouv:{udata.resource_ids(dataset)[0]}").parts.splitlines()
     portal.answers["/two.zip"] = packed(**{"deux": OTHER, "un": TABLE, part: b"a;b\n1;2\n"})
     udata.change(udata.resource_ids(dataset)[0])
     this = Pass(bench, udata)
@@ -314,10 +316,10 @@ def test_all_files_of_a_large_archive_are_withdrawn(bench: Bench, udata: Sandbox
     until(lambda: len(this.enqueued) == 25, 60)
     assert statuses(this.sources()) == ["ok"] * 25
     names = [job.params["source"] for job in this.enqueued]
-    assert all(map(services().index.get, names))
+    assert all(map(services().get(IndexAccess).reading.get, names))
     udata.remove(dataset)
     Pass(bench, udata, full=True)
-    assert not any(map(services().index.get, names))
+    assert not any(map(services().get(IndexAccess).reading.get, names))
 
 
 def test_a_file_that_leaves_its_archive_is_withdrawn(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):
@@ -326,9 +328,9 @@ def test_a_file_that_leaves_its_archive_is_withdrawn(bench: Bench, udata: Sandbo
     this = Pass(bench, udata)
     until(lambda: len(this.enqueued) == 3, 30)
     assert statuses(this.sources()) == ["ok"] * 3
-    parts = services().sources.facts(f"datagouv:{resource}").parts.splitlines()
+    parts = services().get(Sources).facts(f"datagouv:{resource}").parts.splitlines()
     assert len(parts) == 2
-    assert all(services().index.get(f"datagouv:{resource}/{part}") for part in parts)
+    assert all(services().get(IndexAccess).reading.get(f"datagouv:{resource}/{part}") for part in parts)
     # link-proxy itself never lets go of a file: somebody has cleaned up there.
     link = proxy.find(portal.url("/many.zip"))
     assert link
@@ -336,8 +338,8 @@ def test_a_file_that_leaves_its_archive_is_withdrawn(bench: Bench, udata: Sandbo
     portal.answers["/many.zip"] = packed(deux=TABLE)
     udata.change(resource)
     Pass(bench, udata).sources()
-    assert services().sources.facts(f"datagouv:{resource}").parts is None
-    assert not any(services().index.get(f"datagouv:{resource}/{part}") for part in parts)
+    assert services().get(Sources).facts(f"datagouv:{resource}").parts is None
+    assert not any(services().get(IndexAccess).reading.get(f"datagouv:{resource}/{part}") for part in parts)
 
 
 def test_without_link_proxy_a_file_is_asked_for_only_if_it_has_changed(
@@ -580,7 +582,7 @@ def test_a_full_pass_reads_everything_and_withdraws_what_has_vanished(
     assert [line["sources"] for line in jobs().logs(this.job.id) if line["event"] == "withdrawn"] == [2]
     # So what has changed since it was made is left for the pages, as far as the cursor is concerned.
     assert cursor(udata) == moved if listed else cursor(udata) > moved
-    assert services().sources.seen(udata.url) == 3
+    assert services().get(Sources).seen(udata.url) == 3
     if listed:
         bench.redis.hdel(f"datafab:1:catalogue:{hashlib.sha256(udata.url.encode()).hexdigest()[:32]}", "cursor")
         this = Pass(bench, udata, **full)
@@ -596,17 +598,17 @@ def test_what_the_index_has_lost_is_looked_at_by_the_next_full_pass(
     until(lambda: len(this.enqueued) == 3, 30)
     assert statuses(this.sources()) == ["ok", "ok", "ok"]
     names = [job.params["source"] for job in this.enqueued]
-    kept = [(found.source, found.sha256) for found in map(services().index.get, names)]
+    kept = [(found.source, found.sha256) for found in map(services().get(IndexAccess).reading.get, names)]
     for lost in names:
         # Its jobs are past their retention.
-        assert services().index.delete(lost)
+        assert services().get(IndexAccess).reading.delete(lost)
         before = Pass(bench, udata, full=True)
         assert not before.enqueued
         assert rebuild.look_anew(services()) == 1
         this = Pass(bench, udata, full=True)
-        until(lambda lost=lost: services().index.get(lost), 30)
+        until(lambda lost=lost: services().get(IndexAccess).reading.get(lost), 30)
         assert set(statuses(this.sources())) == {"unchanged"}
-    assert [(found.source, found.sha256) for found in map(services().index.get, names)] == kept
+    assert [(found.source, found.sha256) for found in map(services().get(IndexAccess).reading.get, names)] == kept
     assert rebuild.look_anew(services()) == 0
 
 
@@ -630,14 +632,14 @@ def test_a_look_that_began_during_a_pass_brings_nothing_back_that_it_withdraws(
     Pass(bench, udata, full=True)
     bench.mend()
     assert bench.end(looks[0], 60).counts.ok == 1
-    assert services().index.get(name) is None
-    assert services().sources.due_at(name) is None
+    assert services().get(IndexAccess).reading.get(name) is None
+    assert services().get(Sources).due_at(name) is None
 
 
 def test_a_catalogue_that_has_lost_too_much_is_not_believed(
     bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
 ):
-    sources = services().sources
+    sources = services().get(Sources)
     sources.saw(udata.url, [f"datagouv:{number}" for number in range(501)], time.time() - 60)
     this = Pass(bench, udata, full=True)
     assert this.job.status is JobStatus.FAILED

@@ -16,6 +16,7 @@ from datafab.cli.main import main
 from datafab.core.item import Status
 from datafab.core.job import Job, JobStatus
 from datafab.core.services import Services
+from datafab.index.access import IndexAccess
 from tests.servers.celery import Cluster
 from tests.servers.http import Answer, Site
 from tests.servers.redis import RedisServer
@@ -139,7 +140,7 @@ def test_what_the_index_tells_of_each(collected: Collected):
     assert job.counts
     services = Services(collected.bench.settings)
     try:
-        found = services.index.search("", 100).hits
+        found = services.get(IndexAccess).reading.search("", 100).hits
     finally:
         services.close()
     known = {hit.title: (hit.status, hit.error.type if hit.error else None) for hit in found}

@@ -11,9 +11,11 @@ import pytest
 import requests
 
 from datafab.catalogue.dataset import moment
+from datafab.catalogue.sources import Sources
 from datafab.core.job import Job, JobStatus
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.services import Services
+from datafab.index.access import IndexAccess
 from datafab.sandbox.catalogue import Sandbox as Catalogue
 from datafab.sandbox.catalogue import catalogue
 from datafab.sandbox.control import Fault, serving
@@ -98,13 +100,13 @@ def test_a_pushed_resource_is_looked_at_and_withdrawn(bench: Bench, udata: Udata
     answer = udata.push("POST", **pushed, last_modified="2026-11-20T05:12:00")
     assert (answer.status_code, answer.json()["message"]) == (201, "created")
     bench.end(answer.json()["job"])
-    assert services().index.get(f"datagouv:{name}").sha256 == hashlib.sha256(TABLE).hexdigest()
+    assert services().get(IndexAccess).reading.get(f"datagouv:{name}").sha256 == hashlib.sha256(TABLE).hexdigest()
     # The same again is looked at again, for whoever tells has a reason.
     again = udata.push("PUT", **pushed, last_modified="2026-11-20T05:12:00")
     assert (again.status_code, again.json()["message"]) == (200, "updated")
     assert bench.end(again.json()["job"]).counts.unchanged == 1
     assert portal.hits["/a.csv"] == 2
-    assert services().sources.seen(bench.settings.catalogue_url) == 1
+    assert services().get(Sources).seen(bench.settings.catalogue_url) == 1
     told = requests.get(f"{udata.url}/api/sources", {"id": f"datagouv:{name}"}, timeout=20).json()
     assert [look["status"] for look in told["looks"]] == ["unchanged", "ok"]
     assert [look["job"] for look in told["looks"]] == [again.json()["job"], answer.json()["job"]]
@@ -112,11 +114,11 @@ def test_a_pushed_resource_is_looked_at_and_withdrawn(bench: Bench, udata: Udata
     gone = udata.push("DELETE", name)
     assert gone.status_code == 200
     bench.end(gone.json()["job"])
-    assert services().index.get(f"datagouv:{name}") is None
+    assert services().get(IndexAccess).reading.get(f"datagouv:{name}") is None
     assert requests.get(f"{udata.url}/api/sources", {"id": f"datagouv:{name}"}, timeout=20).status_code == 404
     back = udata.push("POST", **pushed)
     bench.end(back.json()["job"])
-    assert services().index.get(f"datagouv:{name}")
+    assert services().get(IndexAccess).reading.get(f"datagouv:{name}")
 
 
 def test_a_push_takes_no_name_from_a_document(bench: Bench, udata: Udata, portal: Site, told: Catalogue):
@@ -126,12 +128,14 @@ def test_a_push_takes_no_name_from_a_document(bench: Bench, udata: Udata, portal
     def push(size: int) -> tuple[str, str, str]:
         pushed = udata.push("PUT", name, of=dataset, url=portal.url("/a.csv"), title="Liste", filesize=size)
         bench.end(pushed.json()["job"])
-        hit = services().index.get(f"datagouv:{name}")
+        hit = services().get(IndexAccess).reading.get(f"datagouv:{name}")
         return hit.title, hit.dataset_title, hit.organisation
 
     # It tells the dataset's id only; the catalogue is asked for the rest.
     assert push(1) == ("Liste", "Entreprises", "Producteur")
-    assert services().index.search("title:liste organisation:producteur dataset:entreprises").total == 1
+    assert (
+        services().get(IndexAccess).reading.search("title:liste organisation:producteur dataset:entreprises").total == 1
+    )
     told.control.faults.append(Fault(method="GET", path=f"/api/1/datasets/{dataset}", status=500, times=1))
     assert push(2) == ("Liste", "Entreprises", "Producteur")
     told.control.faults.clear()
@@ -162,8 +166,8 @@ def test_a_job_that_ends_after_its_source_was_withdrawn_leaves_nothing(bench: Be
     bench.end(udata.push("DELETE", name).json()["job"])
     bench.mend()
     bench.end(late, 60)
-    assert services().index.get(f"datagouv:{name}") is None
-    assert services().sources.facts(f"datagouv:{name}").fingerprint is None
+    assert services().get(IndexAccess).reading.get(f"datagouv:{name}") is None
+    assert services().get(Sources).facts(f"datagouv:{name}").fingerprint is None
     assert any("withdrawn meanwhile" in line["event"] for line in jobs().logs(late))
 
 
@@ -177,15 +181,15 @@ def test_a_withdrawal_that_comes_late_takes_nothing_from_a_later_push(
     bench.redis.delete("datafab:1:io")  # its message is lost, and for long not missed
     bench.redis.zadd("datafab:1:due", {row: time.time() + 3600}, xx=True)
     back = udata.push("POST", **pushed).json()["job"]
-    seen = services().sources.seen(bench.settings.catalogue_url)
+    seen = services().get(Sources).seen(bench.settings.catalogue_url)
     bench.mend()
     assert bench.end(back, 60).counts.ok == 1
     assert bench.job(gone).status == "queued"
     bench.redis.zadd("datafab:1:due", {row: time.time()}, xx=True)
     bench.end(gone, 60)
-    assert services().index.get(f"datagouv:{name}")
-    assert services().sources.facts(f"datagouv:{name}").fingerprint
-    assert services().sources.seen(bench.settings.catalogue_url) == seen
+    assert services().get(IndexAccess).reading.get(f"datagouv:{name}")
+    assert services().get(Sources).facts(f"datagouv:{name}").fingerprint
+    assert services().get(Sources).seen(bench.settings.catalogue_url) == seen
 
 
 @pytest.mark.parametrize("key", ["", "wrong", KEY[:-1], KEY + "é".encode().decode("latin-1")])
@@ -247,7 +251,7 @@ def test_what_is_known_by_its_head_is_not_read(
     assert look(bench, portal.url("/a.csv"), name)[1] == expected
     assert portal.hits["/a.csv"] == 2
     # How the file is, not what the last job found new of it.
-    assert services().index.get(name).status == "ok"
+    assert services().get(IndexAccess).reading.get(name).status == "ok"
 
 
 def test_a_file_that_moved_is_found_where_the_catalogue_has_it_now(bench: Bench, portal: Site):
@@ -256,17 +260,17 @@ def test_a_file_that_moved_is_found_where_the_catalogue_has_it_now(bench: Bench,
         given = {"catalogue": udata.url, "source": f"datagouv:{name}"}
         job, said = look(bench, portal.url("/old.csv"), **given)
         assert said == "ok"
-        assert services().index.get(f"datagouv:{name}").resource_url == portal.url("/a.csv")
+        assert services().get(IndexAccess).reading.get(f"datagouv:{name}").resource_url == portal.url("/a.csv")
         assert any(line["event"] == "it has moved" for line in jobs().logs(job.id))
         # Gone, and the catalogue says so too.
         udata.datasets.clear()
         portal.answers.clear()
         assert look(bench, portal.url("/a.csv"), **given)[0].counts.skipped == 1
-        assert services().index.get(f"datagouv:{name}") is None
+        assert services().get(IndexAccess).reading.get(f"datagouv:{name}") is None
         # Gone, and the catalogue still has it there.
         (lost,) = udata.resource_ids(udata.add(portal.url("/lost.csv")))
         assert look(bench, portal.url("/lost.csv"), f"datagouv:{lost}", catalogue=udata.url)[1] == "http_404"
-        assert services().index.get(f"datagouv:{lost}").error.type == "http_404"
+        assert services().get(IndexAccess).reading.get(f"datagouv:{lost}").error.type == "http_404"
         away = f"{udata.url}/nowhere"
         assert look(bench, portal.url("/lost.csv"), f"datagouv:{lost}", catalogue=away)[1] in {"http_404", "skipped"}
 
@@ -281,7 +285,7 @@ def test_a_file_that_moved_to_a_busy_server_has_one_turn_there(bench: Bench, por
         assert said == "ok"
         assert any(line["event"] == "it has moved" for line in jobs().logs(job.id))
         assert portal.hits == {"/old.csv": 1, "/a.csv": 1}
-        assert services().index.get(f"datagouv:{name}").resource_url.startswith("http://localhost:")
+        assert services().get(IndexAccess).reading.get(f"datagouv:{name}").resource_url.startswith("http://localhost:")
 
 
 def test_a_firewalls_page_is_no_verdict(bench: Bench, portal: Site):
@@ -289,10 +293,10 @@ def test_a_firewalls_page_is_no_verdict(bench: Bench, portal: Site):
     portal.answers["/a.csv"] = Answer(page, content_type="text/html; charset=utf-8")
     name = f"datagouv:{uuid.uuid4()}"
     assert look(bench, portal.url("/a.csv"), name, fingerprint="f" * 32)[1] == "firewall"
-    assert services().sources.facts(name).fingerprint is None  # so that the next pass tries again
+    assert services().get(Sources).facts(name).fingerprint is None  # so that the next pass tries again
     portal.answers["/a.csv"] = Answer(b"<html>Bonjour</html>", content_type="text/html")
     assert look(bench, portal.url("/a.csv"), name, fingerprint="f" * 32)[1] == "html"
-    assert services().sources.facts(name).fingerprint == "f" * 32
+    assert services().get(Sources).facts(name).fingerprint == "f" * 32
 
 
 def test_a_file_whose_turn_never_comes_is_for_the_next_pass(bench: Bench, portal: Site):
@@ -300,10 +304,10 @@ def test_a_file_whose_turn_never_comes_is_for_the_next_pass(bench: Bench, portal
     bench.redis.hset("datafab:1:host:localhost", "t", time.time() + 48 * 3600)  # longer than a stage has patience
     url = portal.url("/a.csv").replace("127.0.0.1", "localhost")
     assert look(bench, url, name, fingerprint="f" * 32, priority=9)[1] == "turn"
-    assert services().sources.facts(name).fingerprint is None
+    assert services().get(Sources).facts(name).fingerprint is None
     bench.redis.delete("datafab:1:host:localhost")
     assert look(bench, url, name, fingerprint="f" * 32, priority=9)[1] == "ok"
-    assert services().sources.facts(name).fingerprint == "f" * 32
+    assert services().get(Sources).facts(name).fingerprint == "f" * 32
 
 
 def test_a_file_may_be_too_large_for_its_format(bench: Bench, portal: Site):
@@ -364,7 +368,7 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(
     other.change(names[0].removeprefix("datagouv:"), url=portal.url("/a.csv"))
     other.datasets.pop(lost)
     del portal.answers["/moved.csv"]
-    sources = services().sources
+    sources = services().get(Sources)
     assert all(12 * 3600 <= sources.due_at(name) - started < 12 * 3600 + 900 for name in names)
     assert not bench.run("again").total
     sources.look_at("datagouv:unknown", time.time() - 9)
@@ -377,14 +381,14 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(
     made = [bench.end(job.id, 60) for job in jobs().made_after(started, "source") if job.params.get("again")]
     assert sorted(job.params["source"] for job in made) == sorted(names)
     assert portal.hits - before == {"/moved.csv": 1, "/a.csv": 1, "/b.csv": 1, "/absent.csv": 1}
-    hit = services().index.get(names[0])
+    hit = services().get(IndexAccess).reading.get(names[0])
     assert (hit.sha256, hit.dataset_title) == (hashlib.sha256(TABLE + b"1;x\n").hexdigest(), "Jeu")
-    modified = [services().index.get(name).modified.isoformat()[:10] for name in names[:2]]
+    modified = [services().get(IndexAccess).reading.get(name).modified.isoformat()[:10] for name in names[:2]]
     assert modified == ["2026-11-20", "2026-01-31"]  # as its server says, where that knows better
     assert sources.due_at("datagouv:unknown") is None
     # The next looks, but at what is gone, for the catalogue does not have it either.
     assert all(sources.due_at(name) > time.time() + 11 * 3600 for name in names[:2])
-    assert (sources.due_at(names[2]), services().index.get(names[2])) == (None, None)
+    assert (sources.due_at(names[2]), services().get(IndexAccess).reading.get(names[2])) == (None, None)
     assert not bench.run("again").total
 
 
@@ -395,7 +399,7 @@ def test_what_has_long_been_the_same_is_looked_at_seldom(bench: Bench, portal: S
     for days, hours in ((0.4, 12), (0.9, 24), (3, 168), (20, 720), (900, 720)):
         bench.redis.hset(key, "c", time.time() - days * 24 * 3600)
         job, _ = look(bench, portal.url("/a.csv"), name)
-        assert services().sources.due_at(name) == pytest.approx(job.created + hours * 3600, abs=2)
+        assert services().get(Sources).due_at(name) == pytest.approx(job.created + hours * 3600, abs=2)
 
 
 def written(udata: Catalogue) -> list[dict[str, object]]:
@@ -465,11 +469,11 @@ def test_a_job_that_comes_after_a_look_says_nothing_of_its_own(bench: Bench, por
     extras = told.datasets[dataset]["resources"][0]["extras"].copy()
     assert extras["check:available"]
     told.control.forget()
-    before = services().sources.looks(source)
+    before = services().get(Sources).looks(source)
     assert bench.run("source", url=portal.url("/ill.csv"), **given).counts.unchanged == 1
     assert written(told) == []
     assert told.datasets[dataset]["resources"][0]["extras"] == extras
-    assert services().sources.looks(source) == before
+    assert services().get(Sources).looks(source) == before
 
 
 def untold(job: Job) -> str:
@@ -505,10 +509,13 @@ def test_a_catalogue_that_takes_no_extras_is_a_failure_that_shows(
     assert why in untold(job)
     assert [each["status"] for each in told.control.asked("PUT")] == [status]  # once
     # What was found of the file is good nevertheless.
-    assert (services().index.get(source).status, services().index.get(source).total_lines) == ("ok", 2)
-    assert services().sources.looks(source)[0].status == "ok"
+    assert (
+        services().get(IndexAccess).reading.get(source).status,
+        services().get(IndexAccess).reading.get(source).total_lines,
+    ) == ("ok", 2)
+    assert services().get(Sources).looks(source)[0].status == "ok"
     # It is not settled, so whoever looks next tells, although nothing is new by then; and nobody after that.
-    assert services().sources.facts(source).fingerprint is None
+    assert services().get(Sources).facts(source).fingerprint is None
     for _ in range(2):
         job = bench.run(
             "source", url=portal.url("/a.csv"), source=source, dataset={"id": dataset}, fingerprint="f" * 32
@@ -516,7 +523,7 @@ def test_a_catalogue_that_takes_no_extras_is_a_failure_that_shows(
         assert job.counts.unchanged == 1
     assert [each["status"] for each in told.control.asked("PUT")] == [status, 200]
     assert told.datasets[dataset]["resources"][0]["extras"]["check:available"]
-    assert services().sources.facts(source).fingerprint == "f" * 32
+    assert services().get(Sources).facts(source).fingerprint == "f" * 32
     assert portal.hits["/a.csv"] == 2
 
 
@@ -537,7 +544,7 @@ def test_a_catalogue_that_is_down_is_told_later(bench: Bench, portal: Site, told
     portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n")
     job, _ = look(bench, portal.url("/a.csv"), **given)
     assert "(10 tries)" in untold(job)
-    assert services().index.get(f"datagouv:{name}").total_lines == 3
+    assert services().get(IndexAccess).reading.get(f"datagouv:{name}").total_lines == 3
     told.control.faults.clear()
 
 

@@ -19,6 +19,7 @@ from datafab.errors import FlowError, Retriable, Wait
 from datafab.flows.chains import STAGES
 from datafab.flows.registry import FLOWS, Flow
 from datafab.index import open_index
+from datafab.index.access import IndexAccess
 from datafab.index.stages import index as indexing
 
 
@@ -148,7 +149,7 @@ def ended(ctx: Context) -> Iterator[Item]:
 def index_at(items: list[Item], ctx: Context) -> Iterator[Outcome]:
     """Index at the address of the parameters."""
     services = Services(ctx.services.settings)
-    services.index = open_index(ctx.params["index"])
+    services.put(IndexAccess, IndexAccess(open_index(ctx.params["index"])))
     for outcome in indexing(items, replace(ctx, services=services)):
         if isinstance(outcome, Item):
             tell(ctx, "end", outcome)

@@ -10,6 +10,7 @@ from datafab.cli import output as show
 from datafab.cli.demo.scene import LIMIT, Scene, headline
 from datafab.core.job import Job
 from datafab.errors import Fatal
+from datafab.index.access import IndexAccess
 from datafab.sandbox.catalogue import Sandbox, catalogue
 from datafab.sandbox.links import Sandbox as LinkProxy
 from workers import app as cluster
@@ -61,7 +62,7 @@ def _said(proxy: LinkProxy, url: str) -> str:
 
 
 def _indexed(source: str) -> str:
-    found = cluster.services().index.get(source)
+    found = cluster.services().get(IndexAccess).reading.get(source)
     if found is None:
         raise Fatal(f"{source} is not in the index", code="demo")
     if found.error is not None:

@@ -6,6 +6,7 @@ import requests
 
 from datafab.cli import output as show
 from datafab.cli.demo.scene import Scene, headline
+from datafab.index.access import IndexAccess
 from datafab.sandbox.portal import FILES, endpoint_csv
 from workers import app as cluster
 
@@ -18,7 +19,7 @@ def play(scene: Scene) -> None:
     endpoints.write_text(endpoint_csv(scene.portal), encoding="utf-8")
     headline("datafab collect endpoint.csv", f"{len(FILES)} endpoints of {scene.portal}")
     ended = scene.run("collect", {"endpoints": endpoints, "collection": scene.folder / "collection"})
-    show.files(cluster.services().index.search("", 20))
+    show.files(cluster.services().get(IndexAccess).reading.search("", 20))
     if ended.counts:
         show.summary(ended, ended.counts)
     for query in SEARCHES:

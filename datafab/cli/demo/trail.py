@@ -16,6 +16,7 @@ from datafab.cli.demo.inbox import Inbox
 from datafab.cli.demo.scene import Scene, headline
 from datafab.core.document import Document
 from datafab.errors import Fatal
+from datafab.index.access import IndexAccess
 from datafab.publish.finding import errors
 from datafab.publish.notification_rules import check
 from datafab.sandbox.ckan import Sandbox, ckan
@@ -61,7 +62,7 @@ def play(scene: Scene) -> None:
 
 def _found(url: str, since: float) -> Document:
     """Return the file's document, put by this job, by its words."""
-    hits = cluster.services().index.search("communes column:département", 20).hits
+    hits = cluster.services().get(IndexAccess).reading.search("communes column:département", 20).hits
     for hit in hits:
         if hit.resource_url == url and hit.version >= round(since * 1000):
             return hit

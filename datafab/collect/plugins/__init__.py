@@ -15,8 +15,8 @@ from datafab.collect.plugins.sparql_query import split
 from datafab.collect.plugins.wfs import Features
 from datafab.core.item import CollectFacts
 from datafab.errors import Fatal
-from datafab.fetch.refusal import shown
 from datafab.fetch.session import Get
+from datafab.urls import without_credentials
 
 #: Seconds in which the answer to a query must have come.
 QUERY = 120.0
@@ -94,6 +94,6 @@ def _given(model: type[P], facts: CollectFacts, warn: Callable[[str], None]) -> 
 
 def _no_query(url: str, name: str) -> str:
     if not name:
-        return f"{shown(url)}: a sparql endpoint is <service>#<query file>, and this one names no file"
+        return f"{without_credentials(url)}: a sparql endpoint is <service>#<query file>, and this one names no file"
     where = "below the folder of the endpoint.csv or the collection, ending in .rq or .sparql"
-    return f"{shown(url)}: there is no query file {name!r} {where}"
+    return f"{without_credentials(url)}: there is no query file {name!r} {where}"

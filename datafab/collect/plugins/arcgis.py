@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from datafab.collect.plugins.esri_json import feature
-from datafab.fetch.refusal import Refusal, bad_status, shown
+from datafab.fetch.refusal import Refusal, bad_status
 from datafab.fetch.session import Get, Refused
+from datafab.urls import without_credentials
 
 #: Features asked for at once: no more than this, whatever a server allows; where it does not say, half of it.
 PAGE, UNSAID = 1000, 500
@@ -125,7 +126,7 @@ class Layer:
 
     def refused(self, code: str, sentence: str) -> Refused:
         """Return the refusal of this layer."""
-        return Refused(Refusal(code, f"{shown(self.url)}: {sentence}", "EsriDownloadError"))
+        return Refused(Refusal(code, f"{without_credentials(self.url)}: {sentence}", "EsriDownloadError"))
 
 
 class _Reading:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from datafab.collect.plugins.sparql_query import PREFIXES, table
-from datafab.fetch.refusal import Refusal, shown
+from datafab.fetch.refusal import Refusal
 from datafab.fetch.session import Get, Refused
+from datafab.urls import without_credentials
 
 #: Asked for by the protocol's own means: parameters such as ``format`` differ from service to service.
 ACCEPT = {"Accept": "application/sparql-results+json"}
@@ -35,4 +36,6 @@ class Query:
             yield from table(json.loads(answer), PREFIXES.get(self._service, ""))
         except ValueError as error:
             sentence = f"the answer is no result of a SPARQL query in JSON: {error}"
-            raise Refused(Refusal("bad_result", f"{shown(self._service)}: {sentence}", "SPARQLError")) from error
+            raise Refused(
+                Refusal("bad_result", f"{without_credentials(self._service)}: {sentence}", "SPARQLError")
+            ) from error

@@ -13,8 +13,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from datafab.collect.plugins.wfs_page import Page, ServiceError, count, read_page
 from datafab.collect.plugins.wfs_timestamp import stripped_wfs
-from datafab.fetch.refusal import Refusal, shown
+from datafab.fetch.refusal import Refusal
 from datafab.fetch.session import Get, Refused
+from datafab.urls import without_credentials
 
 #: Parameters that are ours to set; all names count in any case.
 _OURS = frozenset({"startindex", "count", "maxfeatures", "resulttype", "request"})
@@ -107,4 +108,4 @@ class Features:
         return self._get(urlunsplit(self._parts._replace(query=query)))
 
     def _refused(self, code: str, sentence: str, exception: str = "WFSError") -> Refused:
-        return Refused(Refusal(code, f"{shown(self.url)}: {sentence}", exception))
+        return Refused(Refusal(code, f"{without_credentials(self.url)}: {sentence}", exception))

@@ -1,0 +1,38 @@
+"""The chain ``archive``: its flows and stages, and the system that it asks."""
+
+from __future__ import annotations
+
+from datafab.archive import deliver_stages, plan_stages, stages
+from datafab.archive.entrepot import Entrepot
+from datafab.core.chain import Chain, Need, Pings
+from datafab.core.flow import Flow
+from datafab.core.services import Services
+
+ARCHIVE = Flow(
+    name="archive",
+    title="Deliver the archives of a plan to a Géoplateforme entrepôt, execute, describe, tidy up",
+    source="integrations",
+    stages=("deliver", "execute", "describe", "tidy"),
+    requires=frozenset({"plan"}),
+    documents=frozenset({"plan"}),
+    localise=plan_stages.localised,
+)
+
+
+def _pings(services: Services) -> Pings:
+    if services.settings.entrepot_client_id is None:
+        return {}
+    setting = "DATAFAB_ENTREPOT_URL and _TOKEN_URL, and the client and user for it"
+    return {"entrepot": Need(lambda: services.get(Entrepot).ping(), setting)}
+
+
+CHAIN = Chain(
+    name="archive",
+    flows=(ARCHIVE,),
+    stages=(
+        *plan_stages.STAGES,
+        *deliver_stages.STAGES,
+        *stages.STAGES,
+    ),
+    pings=_pings,
+)

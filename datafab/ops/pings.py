@@ -1,0 +1,52 @@
+"""Ask every system that the settings name whether it answers."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from redis.exceptions import RedisError
+
+from datafab.core.chain import Need
+from datafab.core.services import Services
+from datafab.errors import DatafabError
+from datafab.flows.chains import CHAINS
+from datafab.index.access import IndexAccess
+
+
+def needs(services: Services) -> dict[str, Need]:
+    """Return the systems: those that every cluster needs, then those of the chains."""
+    found = {
+        "redis": Need(partial(_redis, services), "DATAFAB_REDIS_URL"),
+        "store": Need(partial(_store, services), "DATAFAB_STORE_URL"),
+        "index": Need(partial(_index, services), "DATAFAB_INDEX_URL"),
+    }
+    for chain in CHAINS:
+        found |= chain.pings(services)
+    return found
+
+
+def pings(services: Services) -> dict[str, str | None]:
+    """Ask them; name -> what is wrong with it, or None."""
+    return {name: _wrong(need) for name, need in needs(services).items()}
+
+
+def _wrong(need: Need) -> str | None:
+    try:
+        need.ping()
+    except DatafabError as error:
+        return error.message
+    except RedisError as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _redis(services: Services) -> None:
+    services.jobs.ping()
+
+
+def _store(services: Services) -> None:
+    services.store(services.settings.store).ping()
+
+
+def _index(services: Services) -> None:
+    services.get(IndexAccess).reading.ping()

@@ -1,0 +1,38 @@
+"""The chain ``publish``: its flow and stages, and the system that it asks."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from datafab.core.chain import Chain, Need, Pings
+from datafab.core.flow import Flow
+from datafab.core.services import Services
+from datafab.publish import stages
+
+PUBLISH = Flow(
+    name="publish",
+    title="Announce every file of an event over WIS2, once for each state of it",
+    source="event",
+    stages=("receive", "publish"),
+    requires=frozenset({"event"}),
+    files=frozenset({"event"}),
+    documents=frozenset({"event"}),
+)
+
+
+def _pings(services: Services) -> Pings:
+    return {} if services.settings.mqtt_url is None else {"mqtt": Need(partial(_ping, services), "DATAFAB_MQTT_URL")}
+
+
+def _ping(services: Services) -> None:
+    from datafab.publish.mqtt import Mqtt  # noqa: PLC0415 - a tenth of a second that only this needs
+
+    services.get(Mqtt).ping()
+
+
+CHAIN = Chain(
+    name="publish",
+    flows=(PUBLISH,),
+    stages=(*stages.STAGES,),
+    pings=_pings,
+)
