@@ -63,7 +63,7 @@ soak: $(VENV)/.ready ## Ten minutes of random kills (DATAFAB_CHAOS=seconds), a t
 	@tests/servers/install
 	DATAFAB_CHAOS=$${DATAFAB_CHAOS:-600} $(RUN)pytest tests/workers/test_chaos.py -s --timeout 7200
 	DATAFAB_ARCHIVES=1000 $(RUN)pytest tests/workers/test_archive.py -k wait_hold
-	DATAFAB_FUZZ=2000 $(RUN)pytest tests/unit/test_detective_equality.py --timeout 1800
+	DATAFAB_FUZZ=2000 $(RUN)pytest tests/unit/analysis/test_detective_equality.py --timeout 1800
 	DATAFAB_ENDPOINTS=$${DATAFAB_ENDPOINTS:-100000} $(RUN)pytest tests/workers/test_collect_scale.py -m "soak or not soak" -s --timeout 3600
 
 clean: ## Remove what the commands made

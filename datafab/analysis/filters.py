@@ -2,7 +2,7 @@ r"""Quick ways to see that values are of a format: whole columns at once, in pla
 
 A filter says yes only where csv-detective's own function says yes. For most, that function is asked wherever the filter
 says no: it may miss spellings, and never decides against one. Addresses are decided both ways, for texts in which
-csv-detective changes no word. ``tests/unit/test_filters.py`` holds each to that, for the csv-detective that is
+csv-detective changes no word. ``tests/unit/analysis/test_filters.py`` holds each to that, for the csv-detective that is
 installed. Patterns end with ``\z``: Python's ``$`` would take a final line end too.
 """
 

@@ -16,7 +16,7 @@ from datafab.errors import FlowError
 from tests.integration.test_ckan import Push, Site
 from tests.servers import http
 from tests.servers.ckan import RealCkan, missing, real_ckan
-from tests.unit.test_chosentypes import DATES, NUMBERS
+from tests.unit.push.test_chosen_types import DATES, NUMBERS
 
 
 @pytest.fixture(scope="module")

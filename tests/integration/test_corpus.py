@@ -19,7 +19,7 @@ TYPES = {".csv": "text/csv", ".json": "application/json", ".zip": "application/z
 @pytest.mark.timeout(600)
 def test_real_files_of_all_kinds(datafab: Run, cluster: Cluster, tmp_path: Path):
     folders = [CORPUS / "tables", CORPUS / "collect"]
-    # Each table by itself is analysed in tests/unit/test_detective.py; here, every third file goes all the way.
+    # Each table by itself is analysed in tests/unit/analysis/test_detective.py; every third file goes all the way here.
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())[::3]
     answers = {
         f"/{number}/{path.name}": Answer(

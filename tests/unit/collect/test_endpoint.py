@@ -23,7 +23,7 @@ from datafab.fetch.filename import filename, media_type
 URL = "https://données.example/é?q=1"
 KEY = hashlib.sha256(URL.encode()).hexdigest()
 AT = datetime(2026, 11, 20, 22, 0, 53, 167408)  # noqa: DTZ001 - UTC without a zone, as the logs have it
-CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "collect"
+CORPUS = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "collect"
 
 
 def rows(text: str | bytes):

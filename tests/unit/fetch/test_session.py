@@ -573,7 +573,7 @@ def test_a_store_that_cannot_be_written_stops_everybody(site, tmp_path):
 
 def test_the_benchmark_server_starts_by_itself():
     command = [sys.executable, "-m", "tests.servers.http", "--ports", "2", "--size", "500"]
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     with subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         ports = json.loads(server.stdout.readline())["ports"]

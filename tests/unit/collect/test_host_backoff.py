@@ -11,7 +11,7 @@ from datafab.collect.host_backoff import ENOUGH, Hosts
 from datafab.core.item import Status
 from datafab.errors import Wait
 from tests.servers.http import Answer, Site
-from tests.unit.test_collect import CSV, Collection, row
+from tests.unit.collect.test_stages import CSV, Collection, row
 
 
 def noted(*codes: str | None, url: str = "http://host:80/x", notes: dict | None = None) -> Hosts:

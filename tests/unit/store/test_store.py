@@ -29,7 +29,7 @@ from datafab.store.bucket import PART
 from datafab.store.store import IN_MEMORY, Store
 from tests.servers.http import Answer, Site
 from tests.servers.moto import KEYS, Moto
-from tests.unit.test_collect import COLLECT, SOURCE, Collection, row
+from tests.unit.collect.test_stages import COLLECT, SOURCE, Collection, row
 
 ROOTS = ("folder", "url", "s3")
 

@@ -20,8 +20,8 @@ from datafab.core.services import Services
 from datafab.errors import FlowError
 from tests.servers.http import Answer, Site, table
 from tests.servers.moto import KEYS
-from tests.unit.test_collect import COLLECT, SOURCE, Collection, row
-from tests.unit.test_store import room_for
+from tests.unit.collect.test_stages import COLLECT, SOURCE, Collection, row
+from tests.unit.store.test_store import room_for
 
 BODY = 40_000
 

@@ -34,7 +34,7 @@ from tests.servers.http import Answer, Site
 from tests.servers.mosquitto import Mosquitto, Subscriber
 from tests.servers.redis import RedisServer
 
-BUNDLE = Path(__file__).resolve().parents[2].parent / "shared" / "wis2-bundle"
+BUNDLE = Path(__file__).resolve().parents[3].parent / "shared" / "wis2-bundle"
 TOPIC = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/surface-based-observations/drifting-ocean-profilers"
 DATA = b"CDF\x01 profil 7901113"
 NAME = "/dac/coriolis/7901113/profiles/R7901113_022.nc"

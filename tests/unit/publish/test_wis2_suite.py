@@ -9,7 +9,7 @@ import pytest
 
 from datafab.publish.wis2_suite import Wis2Suite
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 BUNDLE, CORPUS = SHARED / "wis2-bundle", SHARED / "corpus" / "wis2"
 TOPIC = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/surface-based-observations/drifting-ocean-profilers"
 

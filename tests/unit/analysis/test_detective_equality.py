@@ -23,7 +23,7 @@ import pytest
 from datafab.analysis.detective import Detective
 from datafab.errors import Fatal
 
-TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "tables"
+TABLES = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "tables"
 #: Made columns that are compared.
 COLUMNS = int(os.environ.get("DATAFAB_FUZZ", "40"))
 ACROSS = 8

@@ -19,7 +19,7 @@ from datafab.collect.endpoint import endpoint_hash
 from datafab.errors import FlowError
 from datafab.store.store import Store
 
-CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "collect"
+CORPUS = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "collect"
 TODAY = date(2026, 11, 20)
 A, B, C = (f"{digit}" * 64 for digit in "abc")
 URLS = [f"https://a.example/{number}.csv" for number in range(3)]

@@ -32,7 +32,7 @@ from datafab.core.item import Dataset
 from datafab.errors import Retriable
 from datafab.settings import load
 
-CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "catalogue"
+CORPUS = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "catalogue"
 needs_corpus = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not here")
 
 DATASET = {"id": "d1", "title": "Jeu", "organization": {"name": "Insee"}}

@@ -22,7 +22,7 @@ from datafab.publish.notification import Frozen, Subject, content, encoded, mess
 from datafab.publish.notification_rules import check
 from datafab.publish.topic import check_topic, data_topic, metadata_topic
 
-CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "wis2"
+CORPUS = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "wis2"
 CATEGORY = "ocean/surface-based-observations/drifting-ocean-profilers"
 TOPIC = f"origin/a/wis2/fr-ifremer-argo/data/core/{CATEGORY}"
 URL = "https://data-argo.ifremer.fr/dac/coriolis/7901113/profiles/R7901113_022.nc"

@@ -17,9 +17,9 @@ from datafab.store.store import Store
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site
 from tests.servers.wfs import Wfs
-from tests.unit.test_collect import CSV, TODAY, Collection, closed_port, row
+from tests.unit.collect.test_stages import CSV, TODAY, Collection, closed_port, row
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

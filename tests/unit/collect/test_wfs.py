@@ -21,7 +21,7 @@ from datafab.store.store import Store
 from tests.servers.http import Answer, Site
 from tests.servers.wfs import Wfs
 
-CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "collect"
+CORPUS = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "collect"
 LAYER = "/wfs?SERVICE=WFS&typeNames=z:zone"
 N = "{http://z.example}n"
 

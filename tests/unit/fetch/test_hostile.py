@@ -23,7 +23,7 @@ from datafab.fetch.session import Fetched, Fetcher
 from datafab.settings import Settings
 from datafab.store.store import Store
 from tests.servers.http import Answer, Site
-from tests.unit.test_fetch import CSV, fetch, leftovers
+from tests.unit.fetch.test_session import CSV, fetch, leftovers
 
 #: Generous: a loaded machine must not turn one failure into another.
 LONG = 20.0

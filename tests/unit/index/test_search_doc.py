@@ -10,7 +10,7 @@ import pytest
 from datafab.index.query import FIELDS, MAX_REACH, Facet, Sort
 from datafab.index.query_parser import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, QueryError, parse
 
-TEXT = (Path(__file__).parents[2] / "docs" / "search.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[3] / "docs" / "search.md").read_text(encoding="utf-8")
 TABLE = re.findall(r"^\| (.*) \| (.*) \|$", TEXT, re.MULTILINE)[2:]
 
 

@@ -24,7 +24,7 @@ from datafab.analysis.tablefile import TableFile
 from datafab.core.document import VERSION
 from datafab.errors import Fatal, Lost
 
-TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "tables"
+TABLES = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "tables"
 CODES = {
     "empty",
     "html",

@@ -12,7 +12,7 @@ from datafab.flows.table import KEYS, MAX_GIVEN
 from datafab.flows.toml import examine
 from workers.schedule import cron
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 TEXT = (DOCS / "flows.md").read_text(encoding="utf-8")
 
 

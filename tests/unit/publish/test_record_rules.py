@@ -12,7 +12,7 @@ from datafab.publish.record_rules import check_record, is_record
 from datafab.publish.wis2_suite import Wis2Suite
 from tests.records import METADATA, RECORD_ID, record
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 BUNDLE, CORPUS = SHARED / "wis2-bundle", SHARED / "corpus" / "wis2"
 LINK = {"rel": "items", "href": "https://example.org/argo"}
 MQTT = {"rel": "items", "href": "mqtts://example.org", "channel": "origin/a/wis2/fr-ifremer-argo/data/core/ocean"}

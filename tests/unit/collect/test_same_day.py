@@ -15,7 +15,7 @@ from datafab.collect.endpoint import endpoint_hash
 from datafab.collect.stages import collect
 from datafab.core.item import Status
 from tests.servers.http import Answer, Site, redirect
-from tests.unit.test_collect import COLLECT, CSV, Collection, row, sha
+from tests.unit.collect.test_stages import COLLECT, CSV, Collection, row, sha
 
 START = datetime(2026, 11, 20, 3, tzinfo=UTC)
 

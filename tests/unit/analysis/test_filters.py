@@ -16,7 +16,7 @@ from datafab.analysis import dates
 from datafab.analysis.csv_detective import FORMATS, label_scores
 from datafab.analysis.filters import FILTERS
 
-TABLES = Path(__file__).resolve().parents[2].parent / "shared" / "corpus" / "tables"
+TABLES = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "tables"
 THEIRS = FormatsManager().formats
 EXAMPLES = sorted({str(value) for each in THEIRS.values() for values in each._test_values.values() for value in values})
 SPELLED = [
