@@ -29,6 +29,7 @@ Fault = Literal[
     "no-length",
     "endless",
     "continues",
+    "interim",
     "drip",
     "slow-head",
     "stall",
@@ -44,7 +45,7 @@ class Answer:
     """What a path answers; ``delay`` and ``pause`` are seconds.
 
     Faults: ``short`` announces 100 bytes more than it sends, ``no-length`` announces none and closes, ``endless`` sends
-    until the client goes, ``continues`` says "100 Continue" until then,
+    until the client goes, ``continues`` says "100 Continue" until then, ``interim`` sends 100, 102 and 103 first,
     ``drip`` sends a byte every ``pause``, ``slow-head`` does so with the headers, ``stall`` sends half of the body and
     waits, ``reset`` breaks off there, ``hang-up`` closes without an answer, ``reset-chunk`` ends in the middle of a
     chunk, ``garbage`` is not HTTP.
@@ -139,6 +140,10 @@ class _Connection(asyncio.Protocol):
             self.flood(b"0123456789abcdef" * 4096)
         elif answer.fault == "continues":
             self.flood(b"HTTP/1.1 100 Continue\r\n\r\n" * 2000)
+        elif answer.fault == "interim":
+            for status in (b"100 Continue", b"102 Processing", b"103 Early Hints\r\nLink: </style.css>; rel=preload"):
+                self.transport.write(b"HTTP/1.1 " + status + b"\r\n\r\n")
+            self.transport.write(answer.encoded())
         elif answer.fault in {"drip", "slow-head"}:
             whole = answer.encoded()
             start = whole.index(b"\r\n\r\n") + 4 if answer.fault == "drip" else 12
