@@ -217,6 +217,11 @@ class Services:
             self._stores[root] = Store(root, self.settings.s3_endpoint)
         return self._stores[root]
 
+    def tidy(self) -> None:
+        """Leave nothing in the stores but what was stored: called when a batch has been through a stage."""
+        for store in list(self._stores.values()):
+            store.tidy()
+
     def pings(self) -> dict[str, str | None]:
         """Ask every configured service; name -> what is wrong with it, or None."""
         asked: dict[str, Callable[[], Pinged]] = {

@@ -25,6 +25,10 @@ from datafab.domain.address import url_parts, usable
 from datafab.errors import FlowError, SettingError
 
 
+#: The folder of a store that is there from its first use on.
+MARK = "resource"
+
+
 class Files(Protocol):
     """Named bytes below a root. What goes wrong is a FlowError that names the path, or a Wait where it will pass.
 
@@ -51,11 +55,11 @@ class Files(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file over what was there: readers see the one or the other, never a part."""
 
-    def temporary(self) -> str:
-        """Return the path of a new local file, which nobody will take for a finished one."""
+    def create(self) -> BinaryIO:
+        """Open a new local file for writing, which nobody will take for a finished one; its ``name`` is its path."""
 
     def adopt(self, path: str, name: str) -> None:
-        """Make the file at ``path`` (one of ``temporary``) the one called ``name``."""
+        """Make the file at ``path`` (one of ``create``) the one called ``name``."""
 
     def local(self, name: str) -> AbstractContextManager[Path]:
         """Have a file at a path of this host, not to be changed, until the end of ``with``.
@@ -82,6 +86,9 @@ class Files(Protocol):
     def sweep(self, folder: str, before: float) -> int:
         """Remove a folder's files last written before this Unix time; return how many."""
 
+    def tidy(self) -> None:
+        """Leave nothing behind but what was stored."""
+
 
 class Folder:
     """A folder of this host, by plain system calls: fsspec's local files cost several times as much."""
@@ -95,14 +102,20 @@ class Folder:
         self._temporary = str(Path(self._root, "tmp"))
 
     def ping(self) -> None:
-        """Raise FlowError unless a file can be written."""
-        path = self.temporary()
-        _save(path, b"")
-        os.unlink(path)
+        """Raise FlowError unless a file can be written; make the folder by which other hosts recognise the store."""
+        file = self.create()
+        file.close()
+        os.unlink(file.name)
+        self.tidy()
+        try:
+            os.makedirs(f"{self._root}/{MARK}", exist_ok=True)
+        except OSError as error:
+            broken(f"{self._root}/{MARK}", error)
 
     def begun(self) -> None:
         """Raise FlowError unless somebody has pinged it, whatever host that was on."""
-        if not os.path.isdir(self._temporary):
+        # A version before this one recognised it by the other folder, which a job that it began still has.
+        if not (os.path.isdir(f"{self._root}/{MARK}") or os.path.isdir(self._temporary)):
             msg = f"{self._root} on {platform.node()} is not the folder in which this began: all hosts must share it"
             raise FlowError(msg, code="store", field="store")
 
@@ -133,26 +146,43 @@ class Folder:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file over what was there: readers see the one or the other, never a part."""
-        path = self.temporary()
+        file = self.create()
         try:
-            _save(path, data)
-            self.adopt(path, name)
+            try:
+                with file:
+                    file.write(data)
+            except OSError as error:
+                broken(file.name, error)
+            self.adopt(file.name, name)
         except BaseException:
             with suppress(FileNotFoundError):
-                os.unlink(path)
+                os.unlink(file.name)
             raise
 
-    def temporary(self) -> str:
-        """Return the path of a new file on the same file system."""
-        if not os.path.isdir(self._temporary):
+    def create(self) -> BinaryIO:
+        """Open a new file on the same file system."""
+        path = f"{self._temporary}/{uuid4().hex}"
+        while True:
             try:
-                Path(self._temporary).mkdir(parents=True, exist_ok=True)
+                return open(path, "xb")
+            except (FileNotFoundError, NotADirectoryError):
+                self._make_temporary()  # and again: another process may tidy up at this very moment
             except OSError as error:
-                broken(self._temporary, error)
-        return f"{self._temporary}/{uuid4().hex}"
+                broken(path, error)
+
+    def _make_temporary(self) -> None:
+        try:
+            os.makedirs(self._temporary, exist_ok=True)
+        except OSError as error:
+            broken(self._temporary, error)
+
+    def tidy(self) -> None:
+        """Remove the folder for files under way, unless somebody has one there: people sync what is stored."""
+        with suppress(OSError):
+            os.rmdir(self._temporary)
 
     def adopt(self, path: str, name: str) -> None:
-        """Rename the file at ``path`` (one of ``temporary``) to ``name``."""
+        """Rename the file at ``path`` (one of ``create``) to ``name``."""
         target = f"{self._root}/{name}"
         try:
             try:
@@ -217,7 +247,9 @@ class Folder:
 
     def sweep(self, folder: str, before: float) -> int:
         """Remove a folder's files last written before this Unix time; return how many."""
-        return sweep_paths(Path(self._root, folder).glob("*"), before)
+        gone = sweep_paths(Path(self._root, folder).glob("*"), before)
+        self.tidy()
+        return gone
 
 
 def files_at(root: str, endpoint: str | None = None) -> Files:
@@ -253,14 +285,6 @@ def broken(path: str, error: OSError) -> NoReturn:
 def a_day_ago() -> float:
     """Return the Unix time before which nobody can still be writing a file."""
     return time.time() - 24 * 3600
-
-
-def _save(path: str, data: bytes) -> None:
-    try:
-        with open(path, "xb") as file:
-            file.write(data)
-    except OSError as error:
-        broken(path, error)
 
 
 def sweep_paths(paths: Iterable[Path], before: float) -> int:

@@ -90,6 +90,7 @@ class Collection:
         for item in items:
             assert Item.model_validate_json(item.model_dump_json()) == item
         self.check_files()
+        assert not (self.folder / "tmp").exists()
         return sorted(items, key=lambda item: self.order.index(item.url) if item.url in self.order else 0)
 
     def check_files(self) -> None:
