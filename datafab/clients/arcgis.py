@@ -14,15 +14,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from datafab.clients.fetch import Get, Refused
-from datafab.clients.refusal import Refusal, bad_status, shown
+from datafab.clients.refusal import Refusal, shown
 from datafab.domain.esri import feature
+from datafab.domain.servicereport import arcgis_error
 
 #: Features asked for at once: no more than this, whatever a server allows; where it does not say, half of it.
 PAGE, UNSAID = 1000, 500
 #: Refusals of a first page that may be meant for its order: it is asked for again without.
 ORDER_REFUSED = frozenset({"arcgis_error", "http_400", "http_500"})
-#: Codes that ArcGIS puts into answers whose HTTP status is 200.
-CODES = range(400, 600)
 
 
 class Layer:
@@ -109,19 +108,10 @@ class Layer:
             raise self.refused("bad_answer", "the answer is no JSON: is this an ArcGIS layer?") from error
         if not isinstance(answer, dict):
             raise self.refused("bad_answer", "the answer is no JSON object: is this an ArcGIS layer?")
-        told = answer.get("error")
-        if told:
-            raise self._told(told if isinstance(told, dict) else {"message": told})
+        error = arcgis_error(answer)
+        if error is not None:
+            raise self.refused(error.code, error.sentence)
         return answer
-
-    def _told(self, error: Mapping[str, Any]) -> Refused:
-        """Return what the service says is wrong, under the HTTP status that it should have had."""
-        details = error.get("details") or ()
-        texts = [error.get("message"), *((details,) if isinstance(details, str) else details)]
-        said = ": ".join(dict.fromkeys(str(text) for text in texts if text)) or "an error that it does not name"
-        code = error.get("code")
-        known = bad_status(code, self.url).code if isinstance(code, int) and code in CODES else "arcgis_error"
-        return self.refused(known, f"the service says: {said}")
 
     def refused(self, code: str, sentence: str) -> Refused:
         """Return the refusal of this layer."""

@@ -5,7 +5,7 @@ again. A file that it left short is found by its size when the same bytes come i
 """
 
 # pathlib would take a tenth of the time that collecting an endpoint takes in all.
-# ruff: noqa: PTH105, PTH108, PTH112, PTH116, PTH123
+# ruff: noqa: PTH103, PTH105, PTH106, PTH108, PTH112, PTH116, PTH123
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from uuid import uuid4
 from datafab.clients.regularfile import NotRegular
 from datafab.domain.address import url_parts, usable
 from datafab.errors import FlowError, SettingError
-
 
 #: The folder of a store that is there from its first use on.
 MARK = "resource"

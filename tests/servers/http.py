@@ -21,6 +21,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+INTERIM = b"".join(
+    b"HTTP/1.1 %b\r\n\r\n" % status
+    for status in (b"100 Continue", b"102 Processing", b"103 Early Hints\r\nLink: </style.css>; rel=preload")
+)
 REASONS = {200: "OK", 301: "Moved Permanently", 302: "Found", 404: "Not Found", 500: "Internal Server Error"}
 
 Fault = Literal[
@@ -140,10 +144,6 @@ class _Connection(asyncio.Protocol):
             self.flood(b"0123456789abcdef" * 4096)
         elif answer.fault == "continues":
             self.flood(b"HTTP/1.1 100 Continue\r\n\r\n" * 2000)
-        elif answer.fault == "interim":
-            for status in (b"100 Continue", b"102 Processing", b"103 Early Hints\r\nLink: </style.css>; rel=preload"):
-                self.transport.write(b"HTTP/1.1 " + status + b"\r\n\r\n")
-            self.transport.write(answer.encoded())
         elif answer.fault in {"drip", "slow-head"}:
             whole = answer.encoded()
             start = whole.index(b"\r\n\r\n") + 4 if answer.fault == "drip" else 12
@@ -154,8 +154,8 @@ class _Connection(asyncio.Protocol):
             if answer.fault == "reset":  # what is not read yet goes too: the client has the head by then
                 self.site.loop.call_later(answer.pause, self.reset)
         else:
-            self.transport.write(answer.encoded())
-            if answer.close or answer.fault:
+            self.transport.write((INTERIM if answer.fault == "interim" else b"") + answer.encoded())
+            if answer.close or answer.fault not in {"", "interim"}:
                 self.transport.close()
 
     def reset(self) -> None:
