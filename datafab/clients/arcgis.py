@@ -122,9 +122,9 @@ class Layer:
             raise self.refused("bad_answer", "the answer is no JSON: is this an ArcGIS layer?") from error
         if not isinstance(answer, dict):
             raise self.refused("bad_answer", "the answer is no JSON object: is this an ArcGIS layer?")
-        error = arcgis_error(answer)
-        if error is not None:
-            raise self.refused(error.code, error.sentence)
+        told = arcgis_error(answer)
+        if told is not None:
+            raise self.refused(told.code, told.sentence)
         return answer
 
     def refused(self, code: str, sentence: str) -> Refused:
