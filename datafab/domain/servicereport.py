@@ -54,6 +54,20 @@ class Report(NamedTuple):
     arcgis: bool = False
 
 
+class Ends:
+    """The first and the last bytes of a body."""
+
+    def __init__(self) -> None:
+        self.head = self.tail = b""
+
+    def watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the chunks as they are."""
+        for chunk in chunks:
+            self.head += chunk[: HEAD - len(self.head)]
+            self.tail = (self.tail + chunk if len(chunk) < TAIL else chunk)[-TAIL:]
+            yield chunk
+
+
 def root(head: bytes) -> str:
     """Return the name of the element that XML begins with; empty where it is none."""
     match = _NAME.match(head, _start(head)) if _mark(head) == b"<" else None

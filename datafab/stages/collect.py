@@ -37,7 +37,7 @@ from datafab.domain.history import History, after, history_name
 from datafab.domain.hosts import ENOUGH, REST, RESTS, Hosts
 from datafab.domain.payload import CollectFacts, Item, Status
 from datafab.domain.plugin import made_type
-from datafab.domain.servicereport import HEAD, TAIL, asks_for_part, is_text, report
+from datafab.domain.servicereport import Ends, asks_for_part, is_text, report
 from datafab.domain.timestamp import stripped, stripped_wfs
 from datafab.errors import DatafabError, Fatal, Retriable, Skippable, Wait
 from datafab.stage import Context, Outcome, Stage
@@ -87,27 +87,13 @@ def _checked(url: str, transform: Transform, content_type: str, chunks: Iterator
     Raises:
         Refused: at its end, if it was a service's error, or a part of what was asked for.
     """
-    seen = _Seen()
+    seen = Ends()
     yield from transform(content_type, seen.watched(chunks))
     said = report(seen.head, seen.tail, part=asks_for_part(url)) if is_text(seen.head) else None
     if said is not None:
         advice = "--as-served keeps it all the same"
         exception = "EsriDownloadError" if said.arcgis else "WFSError"
         raise Refused(Refusal(said.code, f"{shown(url)}: {said.sentence} ({advice})", exception))
-
-
-class _Seen:
-    """The first and the last bytes of a body."""
-
-    def __init__(self) -> None:
-        self.head = self.tail = b""
-
-    def watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the chunks as they are."""
-        for chunk in chunks:
-            self.head += chunk[: HEAD - len(self.head)]
-            self.tail = (self.tail + chunk if len(chunk) < TAIL else chunk)[-TAIL:]
-            yield chunk
 
 
 class _Endpoint:
