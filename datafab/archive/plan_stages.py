@@ -15,16 +15,15 @@ from typing import Any
 from datafab.archive.entrepot import Entrepot
 from datafab.archive.extent import simplified
 from datafab.archive.integration import Plan, read_plan
+from datafab.archive.stage import alone
 from datafab.core.item import EntrepotFacts, Item
 from datafab.core.services import Services
 from datafab.core.stage import Context, Stage
-from datafab.errors import Fatal, FlowError, NotFound, Wait
+from datafab.errors import Fatal, FlowError, NotFound
 from datafab.store.regularfile import open_regular, read_regular
 
 BLOCK = 1024 * 1024
 LISTED = "list:"
-#: Seconds between two looks at whether another job has ended.
-BUSY = 5.0
 
 
 def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
@@ -84,9 +83,9 @@ def _stored(path: Path, services: Services) -> dict[str, Any]:
 def integrations(ctx: Context) -> Iterator[Item]:
     """Read a plan, and yield each archive that it asks for."""
     plan = _plan(ctx)
-    _alone(plan, ctx)
-    store = ctx.services.store(ctx.services.settings.store)
     datastore = ctx.services.get(Entrepot).at(plan.datastore).name
+    alone(datastore, plan.integrations, ctx)
+    store = ctx.services.store(ctx.services.settings.store)
     for each in plan.integrations:
         try:
             extent = simplified(each.extent) if each.extent else None
@@ -97,26 +96,6 @@ def integrations(ctx: Context) -> Iterator[Item]:
         kept = store.write_list(integration.model_dump_json(by_alias=True, exclude_none=True).encode())
         facts = EntrepotFacts(plan=kept, datastore=datastore)
         yield Item(source=f"entrepot:{datastore}/{each.name}", filename=each.name, entrepot=facts)
-
-
-def _alone(plan: Plan, ctx: Context) -> None:
-    """Enter the gate of each name that this job makes something of.
-
-    All gates are entered before anything is made, and in one order by all jobs, so that no two wait for each other.
-
-    Raises:
-        Wait: another job holds one of them.
-    """
-    datastore = ctx.services.get(Entrepot).at(plan.datastore).name
-    names = {("upload", each.name) for each in plan.integrations}
-    names |= {("output", each.output.name) for each in plan.integrations}
-    for kind, name in sorted(names):
-        holder = ctx.services.locks.enter(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
-        if holder is not None:
-            msg = (
-                f"job {holder} is working on the {kind} {name!r} of this datastore; this one begins when that has ended"
-            )
-            raise Wait(msg, delay=BUSY, looked=False)
 
 
 def _plan(ctx: Context) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from datafab.archive.claims import Claims
 from datafab.archive.entrepot import Entrepot
@@ -18,6 +18,8 @@ from datafab.errors import Fatal, Wait
 CHECKS, EXECUTIONS = 30.0, 60.0
 #: Seconds that something may stay in one status, unless the job's parameter ``patience`` says otherwise.
 PATIENCE = 6 * 3600.0
+#: Seconds between two looks at whether another job has ended.
+BUSY = 5.0
 #: Lines of a log that a message quotes.
 QUOTED = 5
 _NEEDS = frozenset({"entrepot"})
@@ -31,7 +33,27 @@ def planned(item: Item, ctx: Context) -> tuple[EntrepotFacts, Integration, Claim
     text = ctx.services.store(ctx.services.settings.store).read_list(facts.plan)
     integration = Integration.model_validate_json(text)
     store = ctx.services.get(Entrepot).at(facts.datastore)
+    # Entered before, but for a job that was parked: its names may be another's by now.
+    alone(store.name, [integration], ctx)
     return facts, integration, Claims(store, Mark.of(store.name, integration))
+
+
+def alone(datastore: str, integrations: Iterable[Integration], ctx: Context) -> None:
+    """Enter the gate of each name that this job makes something of.
+
+    All gates are entered before anything is made, and in one order by all jobs, so that no two wait for each other.
+
+    Raises:
+        Wait: another job holds one of them.
+    """
+    names = {pair for each in integrations for pair in (("upload", each.name), ("output", each.output.name))}
+    for kind, name in sorted(names):
+        holder = ctx.services.locks.enter(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
+        if holder is not None:
+            msg = (
+                f"job {holder} is working on the {kind} {name!r} of this datastore; this one begins when that has ended"
+            )
+            raise Wait(msg, delay=BUSY, looked=False)
 
 
 def next_look(ctx: Context, status: str, what: str, most: float) -> Wait:

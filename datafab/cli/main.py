@@ -90,7 +90,7 @@ def up() -> None:
 
 
 #: what the flow `collect` takes as true or false
-FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "log_facts", "save_csv")
+FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "as_served", "log_facts", "save_csv")
 
 
 @main.command(cls=cli_collection.Collect)
@@ -106,6 +106,7 @@ FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "log_f
 @click.option("--retry-failed", is_flag=True, help="Fetch again what failed today.")
 @click.option("--conditional", is_flag=True, help="Ask servers only for what has changed since the last look.")
 @click.option("--adaptive", is_flag=True, help="Look less often at what seldom changes.")
+@click.option("--as-served", is_flag=True, help="Keep errors and parts that services send with status 200, too.")
 @click.option("--log-facts", is_flag=True, help="Log bytes, reason and message too, which the original does not.")
 @click.option("--save-csv", is_flag=True, help="Bring the collection's log.csv and resource.csv up to date afterwards.")
 @click.option("--then", default=None, help="Stages after the fetch, e.g. analyse,index (the default) or none.")

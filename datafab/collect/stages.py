@@ -10,6 +10,7 @@ Parameters of a job:
 | ``retry_failed`` | fetch again what failed today (default false) |
 | ``conditional`` | ask servers only for what has changed since the last look (default false) |
 | ``adaptive`` | look less often at what seldom changes, within the settings' bounds (default false) |
+| ``as_served`` | keep what a service answers with status 200 though it is an error or a part (default false) |
 | ``queries`` | digest of the list of the query files that endpoints name, with their texts (``localised`` makes it) |
 | ``save_csv`` | bring ``log.csv`` and ``resource.csv`` up to date when the job has ended (default false) |
 | ``log_facts`` | give logs the keys ``bytes``, ``reason``, ``message`` and ``plugin`` too (default false) |
@@ -31,13 +32,14 @@ from datafab.collect.localfile import is_file, read_file
 from datafab.collect.plugins import Making, making
 from datafab.collect.plugins.parameters import made_type
 from datafab.collect.plugins.wfs_timestamp import stripped, stripped_wfs
+from datafab.collect.service_report import Ends, asks_for_part, is_text, report
 from datafab.core.clock import Clock
 from datafab.core.item import CollectFacts, Item, Status
 from datafab.core.stage import Context, Outcome, Stage
 from datafab.errors import DatafabError, Fatal, Retriable, Skippable, Wait
 from datafab.fetch.filename import filename, media_type
-from datafab.fetch.refusal import resting
-from datafab.fetch.session import Fetched, Fetcher, Session
+from datafab.fetch.refusal import Refusal, resting
+from datafab.fetch.session import Fetched, Fetcher, Refused, Session, Transform
 from datafab.store.store import Store
 from datafab.urls import without_credentials
 
@@ -76,7 +78,23 @@ def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] | 
             endpoint.log_facts = bool(ctx.params.get("log_facts"))
             endpoint.conditional = bool(ctx.params.get("conditional"))
             endpoint.adaptive = bool(ctx.params.get("adaptive"))
+            endpoint.as_served = bool(ctx.params.get("as_served"))
             yield endpoint.collected(session, ctx)
+
+
+def _checked(url: str, transform: Transform, content_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield a transformed body.
+
+    Raises:
+        Refused: at its end, if it was a service's error, or a part of what was asked for.
+    """
+    seen = Ends()
+    yield from transform(content_type, seen.watched(chunks))
+    said = report(seen.head, seen.tail, part=asks_for_part(url)) if is_text(seen.head) else None
+    if said is not None:
+        advice = "--as-served keeps it all the same"
+        exception = "EsriDownloadError" if said.arcgis else "WFSError"
+        raise Refused(Refusal(said.code, f"{without_credentials(url)}: {said.sentence} ({advice})", exception))
 
 
 class _Endpoint:
@@ -87,6 +105,8 @@ class _Endpoint:
     #: whether the server is asked only for what has changed, and whether it is asked less often where little does
     conditional = False
     adaptive = False
+    #: whether a service's errors and partial answers are kept as resources
+    as_served = False
     #: when a server rests is kept for the next attempt, maybe on another host
     clock = Clock()
 
@@ -142,6 +162,8 @@ class _Endpoint:
         transform = stripped_wfs if self.facts.plugin == "wfs" else stripped
         if is_file(self.url):
             return self._fetched(read_file(self.url, self.store, ctx.services.settings, session.headers, transform))
+        if not self.as_served:
+            transform = partial(_checked, self.url, transform)
         known = self.history if self.conditional and self._known() else None
         conditions = known.conditions() if known else {}
         fetched = session.fetch(self.url, self.store, transform=transform, html=False, headers=conditions)
@@ -306,7 +328,7 @@ def _failed(item: Item, error: DatafabError) -> Item:
 STAGES = (
     Stage(
         name="collect",
-        params=frozenset({"log_facts", "conditional", "adaptive", "refill_todays_logs", "retry_failed"}),
+        params=frozenset({"as_served", "log_facts", "conditional", "adaptive", "refill_todays_logs", "retry_failed"}),
         queue="io",
         run_many=collect,
         failed=_failed,

@@ -10,7 +10,8 @@ from datafab.collect.endpoint import endpoint_hash, unfetchable
 from datafab.collect.plugins import making
 from datafab.collect.plugins.parameters import made_type
 from datafab.collect.plugins.wfs_timestamp import stripped, stripped_wfs
-from datafab.collect.urlcheck import HEAD, Finding, Table, Try, objection, plugins_for
+from datafab.collect.service_report import HEAD, TAIL, asks_for_part
+from datafab.collect.urlcheck import Finding, Table, Try, objection, plugins_for
 from datafab.core.item import CollectFacts, ItemError
 from datafab.errors import Fatal
 from datafab.fetch.filename import filename, media_type
@@ -74,7 +75,7 @@ class _Look:
             fetched = self._fetched(facts)
         except Fatal as error:
             fetched = Fetched(url=self._url, elapsed=0.0, refusal=Refusal(error.code, error.message))
-        return _Seen(plugin, fetched, self._head(fetched))
+        return _Seen(plugin, fetched, *self._ends(fetched))
 
     def _fetched(self, facts: CollectFacts) -> Fetched:
         error = unfetchable(facts, self._url)
@@ -86,20 +87,24 @@ class _Look:
         transform = stripped_wfs if facts.plugin == "wfs" else stripped
         return self._session.fetch(self._url, self.store, transform=transform)
 
-    def _head(self, fetched: Fetched) -> bytes:
+    def _ends(self, fetched: Fetched) -> tuple[bytes, bytes]:
+        """Return the first and the last bytes of what came."""
         if fetched.sha256 is None:
-            return b""
+            return b"", b""
         with self.store.open(fetched.sha256) as file:
-            return file.read(HEAD)
+            head = file.read(HEAD)
+            file.seek(max(0, (fetched.size or 0) - TAIL))
+            return head, file.read(TAIL)
 
 
 class _Seen:
     """What one way gave."""
 
-    def __init__(self, plugin: str | None, fetched: Fetched, head: bytes) -> None:
+    def __init__(self, plugin: str | None, fetched: Fetched, head: bytes, tail: bytes) -> None:
         self.plugin = plugin
         self.fetched = fetched
         self.head = head
+        self._tail = tail
         self.reason = self._reason()
 
     def _reason(self) -> ItemError | None:
@@ -108,7 +113,7 @@ class _Seen:
             refusal = web_page(self.fetched.url)
         if refusal is not None:
             return ItemError(type=refusal.code, message=refusal.message, field="url")
-        return objection(self.head)
+        return objection(self.head, self._tail, part=asks_for_part(self.fetched.url))
 
     @property
     def told(self) -> Try:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import re
 from urllib.parse import parse_qsl
 
+from datafab.collect.service_report import is_text, report, root
 from datafab.core.item import ItemError, Value
 from datafab.urls import url_parts
 
-#: First bytes that are looked at.
-HEAD = 64 * 1024
-
-_ROOT = re.compile(rb"<(?![?!])(?:[\w.-]+:)?([\w.-]+)")
-_TAGS = re.compile(r"<[^>]*>")
 _ARCGIS = re.compile(r"/(?:feature|map)server(?:/|$)", re.IGNORECASE)
 
 
@@ -75,19 +71,12 @@ def plugins_for(url: str, head: bytes) -> list[str]:
     return found
 
 
-def root(head: bytes) -> str:
-    """Return the name of the element that XML begins with; empty when it is none."""
-    match = _ROOT.search(head) if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<") else None
-    return match[1].decode(errors="replace") if match else ""
-
-
-def objection(head: bytes) -> ItemError | None:
-    """Return what is wrong with an answer that HTTP calls a good one."""
-    name = root(head)
-    if name.endswith("ExceptionReport"):
-        text = " ".join(_TAGS.sub(" ", head.decode(errors="replace")).split())
-        return ItemError(type="service_error", message=f"the service says: {text[:500]}", field="url")
-    if name.endswith("Capabilities"):
+def objection(head: bytes, tail: bytes, *, part: bool = False) -> ItemError | None:
+    """Return what is wrong with an answer that HTTP calls a good one; see ``service_report.report``."""
+    said = report(head, tail, part=part) if is_text(head) else None
+    if said is not None:
+        return ItemError(type=said.code, message=said.sentence, field="url")
+    if root(head).endswith("Capabilities"):
         msg = (
             "this tells what a service can do, and holds no features: ask for them, e.g. request=GetFeature&typeNames=…"
         )

@@ -47,6 +47,7 @@ def run_stage(stage: Stage, batch: Batch, services: Services, attempt: Attempt) 
         (_run_many if stage.run_many else _run_each)(work, _without_condemned(work, todo))
     finally:
         work.flush()
+        services.tidy()
     if work.waits:
         raise min(work.waits, key=lambda wait: wait.delay)
     return [work.done[index] for index in range(len(work.items))]
@@ -150,6 +151,7 @@ def expand(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> 
     dealt = list(stage.deal(items, settings.batch_size, settings.per_host)) or [[]]
     for number, mine in enumerate(dealt):
         yield pack(batch.evolve(number=number if len(dealt) > 1 else None, items=()), mine, services)
+    services.tidy()
 
 
 def _all(stage: Stage, work: Work) -> list[Item]:

@@ -105,6 +105,11 @@ class Services:
             self._stores[root] = Store(root, self.settings.s3_endpoint)
         return self._stores[root]
 
+    def tidy(self) -> None:
+        """Leave nothing in the stores but what was stored: called when a batch has been through a stage."""
+        for store in list(self._stores.values()):
+            store.tidy()
+
     def close(self) -> None:
         """Close what was opened, the last first."""
         while self._clients:

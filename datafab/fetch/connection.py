@@ -23,6 +23,9 @@ from datafab.fetch.resolver import resolved
 #: Most of what is fetched comes in one read of this many bytes.
 BUFFER = 64 * 1024
 
+#: Statuses of answers that another one follows.
+INTERIM = range(102, 200)
+
 #: OpenSSL's code for a certificate that has expired.
 EXPIRED = 10
 
@@ -141,6 +144,20 @@ class _Wire(io.RawIOBase):
         super().close()
 
 
+class _FinalResponse(HTTPResponse):
+    """The final answer to a request: all interim ones before it are read over (RFC 9110, 15.2), not 100 alone.
+
+    101 changes the protocol. Nobody asks for that here, so it is final, and refused by its status.
+    """
+
+    def begin(self) -> None:
+        """Read the status line and the headers of the final answer."""
+        super().begin()
+        while self.status in INTERIM:
+            self.headers = self.msg = None  # type: ignore[assignment]
+            super().begin()
+
+
 class Leashed(HTTPConnection):
     """A connection to a permitted address; says so before any byte is sent, so after every redirect too."""
 
@@ -195,7 +212,7 @@ class Leashed(HTTPConnection):
         self, sock: socket.socket, method: str | None = None
     ) -> HTTPResponse:
         """Read answers through the leash (``http.client`` asks for a class; it only calls it)."""
-        return HTTPResponse(_Wire(sock, self.leash), method=method)  # type: ignore[arg-type]
+        return _FinalResponse(_Wire(sock, self.leash), method=method)  # type: ignore[arg-type]
 
 
 class LeashedTLS(Leashed, HTTPSConnection):

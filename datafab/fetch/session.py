@@ -204,6 +204,8 @@ class Session:
             known: where it says so, the answer is refused as one of 304 would be, its body unread.
             limit: largest body, where less than ``max_bytes`` is wanted.
 
+        ``transform`` may raise Refused; nothing of the body is kept then.
+
         Raises:
             FlowError: the store cannot be written.
         """
@@ -225,6 +227,8 @@ class Session:
                 refusal = None if kept else empty(self._route(url))
             else:
                 _skip(answer)
+        except Refused as error:
+            refusal = error.refusal
         except (RequestException, HTTPError) as error:
             refusal, whole = explain(error, self._route(url)), False
         except Fatal as error:

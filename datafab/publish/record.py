@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from datafab.publish import strict_json as strictjson
 from datafab.publish.finding import Finding, errors
 from datafab.publish.record_rules import check_record
-from datafab.publish.wis2_suite import Verdict, Wis2Suite
+from datafab.publish.wis2_suite import Verdict, Wis2Suite, validity
 
 #: bytes of a record; the largest known has some ten thousand
 MAX_RECORD = 4 * 1024**2
@@ -36,19 +35,4 @@ def judge(record: Any, suite: Wis2Suite, *, topic: str | None = None) -> Verdict
     if errors(found):
         return Verdict(found, suite.missing_records)
     verdict = suite.record(record)
-    return Verdict([*found, *_validity(record["geometry"]), *verdict.findings], verdict.missing)
-
-
-def _validity(geometry: Any) -> list[Finding]:
-    """Return what is wrong with a geometry's form, such as rings that cross."""
-    if geometry is None:
-        return []
-    shapely: Any = import_module("shapely")  # comes with pywis-pubsub
-    try:
-        reason = shapely.is_valid_reason(shapely.geometry.shape(geometry))
-    except (ValueError, TypeError, LookupError, shapely.errors.ShapelyError) as error:
-        reason = str(error)
-    if reason == "Valid Geometry":
-        return []
-    fix = "close its rings, and let none cross itself or leave the one around it"
-    return [Finding(rule="C3", field="geometry", problem=f"it is no valid geometry: {reason}", fix=fix)]
+    return Verdict([*found, *validity(record["geometry"], "C3"), *verdict.findings], verdict.missing)

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from datafab.core.services import Client, Services
 from datafab.publish.finding import Finding
+from datafab.publish.geometry import check_geometry
 
 SCHEMA = ".pywis-pubsub/wis2-notification-message/wis2-notification-message-bundled.json"
 RECORDS = ".pywcmp/wcmp-2/wcmp2-bundled.json"
@@ -46,13 +47,15 @@ class Wis2Suite(Client):
         return cls(services.settings.home)
 
     def notification(self, message: Mapping[str, Any]) -> Verdict:
-        """Run the WNM's test suite on a message."""
+        """Run the WNM's test suite on a message; whether its geometry is a valid one is judged without it, too."""
+        # Where its form is no good, our rules say so.
+        found = [] if list(check_geometry(dict(message))) else validity(message.get("geometry"), "W7")
         missing = self._missing(SCHEMA)
         if missing:
-            return Verdict([], missing)
+            return Verdict(found, missing)
         ets: Any = import_module("pywis_pubsub.ets")  # by this name the package has a command too
         ets.MESSAGE_SCHEMA = self._home / SCHEMA
-        return _run(ets.WNMTestSuite(dict(message)), "WNM")
+        return Verdict([*found, *_run(ets.WNMTestSuite(dict(message)), "WNM").findings])
 
     def record(self, record: Mapping[str, Any]) -> Verdict:
         """Run the WCMP2's test suite on a discovery metadata record."""
@@ -87,6 +90,21 @@ class Wis2Suite(Client):
         if (self._home / name).is_file():
             return ""
         return f"no {name} in DATAFAB_HOME={self._home}"
+
+
+def validity(geometry: Any, rule: str) -> list[Finding]:
+    """Return what is wrong with the form of a GeoJSON geometry, such as rings that cross."""
+    if geometry is None:
+        return []
+    shapely: Any = import_module("shapely")  # comes with pywis-pubsub
+    try:
+        reason = shapely.is_valid_reason(shapely.geometry.shape(geometry))
+    except (ValueError, TypeError, LookupError, shapely.errors.ShapelyError) as error:
+        reason = str(error)
+    if reason == "Valid Geometry":
+        return []
+    fix = "close its rings, and let none cross itself or leave the one around it"
+    return [Finding(rule=rule, field="geometry", problem=f"it is no valid geometry: {reason}", fix=fix)]
 
 
 def _run(suite: Any, kind: str) -> Verdict:

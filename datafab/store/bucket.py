@@ -114,21 +114,29 @@ class Bucket:
         with self._told(name):
             self._client.put_object(**self._named(name), Body=data)
 
-    def temporary(self) -> str:
-        """Return the path of a new file on this host."""
-        return str(self._temporary / f"{PREFIX}{uuid4().hex}")
+    def create(self) -> BinaryIO:
+        """Open a new file on this host."""
+        path = self._temporary / f"{PREFIX}{uuid4().hex}"
+        try:
+            return path.open("xb")
+        except OSError as error:
+            broken(str(path), error)
+
+    def tidy(self) -> None:
+        """Do nothing: a bucket has no empty folders."""
 
     def adopt(self, path: str, name: str) -> None:
-        """Upload the file at ``path`` (one of ``temporary``), then remove it."""
+        """Upload the file at ``path`` (one of ``create``), then remove it."""
         with Path(path).open("rb") as file, self._told(name):
             self._client.upload_fileobj(file, self._bucket, f"{self._prefix}{name}", Config=self._transfer)
         Path(path).unlink()
 
     def local(self, name: str) -> AbstractContextManager[Path]:
         """Have a copy of an object as a file of this host; FileNotFoundError when there is none."""
-        path = Path(self.temporary())
+        file = self.create()
+        path = Path(file.name)
         try:
-            with path.open("xb") as file:
+            with file:
                 self._fetch(name, file)
         except BaseException:
             path.unlink(missing_ok=True)

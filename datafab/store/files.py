@@ -41,11 +41,11 @@ class Files(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file over what was there: readers see the one or the other, never a part."""
 
-    def temporary(self) -> str:
-        """Return the path of a new local file, which nobody will take for a finished one."""
+    def create(self) -> BinaryIO:
+        """Open a new local file for writing, which nobody will take for a finished one; its ``name`` is its path."""
 
     def adopt(self, path: str, name: str) -> None:
-        """Make the file at ``path`` (one of ``temporary``) the one called ``name``."""
+        """Make the file at ``path`` (one of ``create``) the one called ``name``."""
 
     def local(self, name: str) -> AbstractContextManager[Path]:
         """Have a file at a path of this host, not to be changed, until the end of ``with``.
@@ -71,6 +71,9 @@ class Files(Protocol):
 
     def sweep(self, folder: str, before: float) -> int:
         """Remove a folder's files last written before this Unix time; return how many."""
+
+    def tidy(self) -> None:
+        """Leave nothing behind but what was stored."""
 
 
 def broken(path: str, error: OSError) -> NoReturn:

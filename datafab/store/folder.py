@@ -1,7 +1,7 @@
 """A store's bytes in a folder of this host."""
 
 # pathlib would take a tenth of the time that collecting an endpoint takes in all.
-# ruff: noqa: PTH105, PTH108, PTH112, PTH116, PTH123
+# ruff: noqa: PTH103, PTH105, PTH106, PTH108, PTH112, PTH116, PTH123
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from datafab.errors import FlowError
 from datafab.store.files import broken
 from datafab.store.regularfile import NotRegular
 
+#: The folder of a store that is there from its first use on.
+MARK = "resource"
+
 
 class Folder:
     """A folder of this host, by plain system calls: fsspec's local files cost several times as much."""
@@ -32,14 +35,20 @@ class Folder:
         self._temporary = str(Path(self._root, "tmp"))
 
     def ping(self) -> None:
-        """Raise FlowError unless a file can be written."""
-        path = self.temporary()
-        _save(path, b"")
-        os.unlink(path)
+        """Raise FlowError unless a file can be written; make the folder by which other hosts recognise the store."""
+        file = self.create()
+        file.close()
+        os.unlink(file.name)
+        self.tidy()
+        try:
+            os.makedirs(f"{self._root}/{MARK}", exist_ok=True)
+        except OSError as error:
+            broken(f"{self._root}/{MARK}", error)
 
     def begun(self) -> None:
         """Raise FlowError unless somebody has pinged it, whatever host that was on."""
-        if not os.path.isdir(self._temporary):
+        # A version before this one recognised it by the other folder, which a job that it began still has.
+        if not (os.path.isdir(f"{self._root}/{MARK}") or os.path.isdir(self._temporary)):
             msg = f"{self._root} on {platform.node()} is not the folder in which this began: all hosts must share it"
             raise FlowError(msg, code="store", field="store")
 
@@ -70,26 +79,43 @@ class Folder:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a whole file over what was there: readers see the one or the other, never a part."""
-        path = self.temporary()
+        file = self.create()
         try:
-            _save(path, data)
-            self.adopt(path, name)
+            try:
+                with file:
+                    file.write(data)
+            except OSError as error:
+                broken(file.name, error)
+            self.adopt(file.name, name)
         except BaseException:
             with suppress(FileNotFoundError):
-                os.unlink(path)
+                os.unlink(file.name)
             raise
 
-    def temporary(self) -> str:
-        """Return the path of a new file on the same file system."""
-        if not os.path.isdir(self._temporary):
+    def create(self) -> BinaryIO:
+        """Open a new file on the same file system."""
+        path = f"{self._temporary}/{uuid4().hex}"
+        while True:
             try:
-                Path(self._temporary).mkdir(parents=True, exist_ok=True)
+                return open(path, "xb")
+            except (FileNotFoundError, NotADirectoryError):
+                self._make_temporary()  # and again: another process may tidy up at this very moment
             except OSError as error:
-                broken(self._temporary, error)
-        return f"{self._temporary}/{uuid4().hex}"
+                broken(path, error)
+
+    def _make_temporary(self) -> None:
+        try:
+            os.makedirs(self._temporary, exist_ok=True)
+        except OSError as error:
+            broken(self._temporary, error)
+
+    def tidy(self) -> None:
+        """Remove the folder for files under way, unless somebody has one there: people sync what is stored."""
+        with suppress(OSError):
+            os.rmdir(self._temporary)
 
     def adopt(self, path: str, name: str) -> None:
-        """Rename the file at ``path`` (one of ``temporary``) to ``name``."""
+        """Rename the file at ``path`` (one of ``create``) to ``name``."""
         target = f"{self._root}/{name}"
         try:
             try:
@@ -154,15 +180,9 @@ class Folder:
 
     def sweep(self, folder: str, before: float) -> int:
         """Remove a folder's files last written before this Unix time; return how many."""
-        return sweep_paths(Path(self._root, folder).glob("*"), before)
-
-
-def _save(path: str, data: bytes) -> None:
-    try:
-        with open(path, "xb") as file:
-            file.write(data)
-    except OSError as error:
-        broken(path, error)
+        gone = sweep_paths(Path(self._root, folder).glob("*"), before)
+        self.tidy()
+        return gone
 
 
 def sweep_paths(paths: Iterable[Path], before: float) -> int:

@@ -8,7 +8,7 @@
 | ``analysis/<sha256>/<version>.json`` | one analysis |
 | ``former/<digest>.json``, ``.jsonl.gz`` | a CKAN table that is being replaced (``datafab/push/former_table.py``) |
 | ``batch/<sha256>`` | an item list too long for a message |
-| ``tmp/`` | files under way, swept when a day old |
+| ``tmp/`` | files under way: it is there while somebody writes; what was left is swept when a day old |
 """
 
 from __future__ import annotations
@@ -99,11 +99,10 @@ class Incoming:
 
     def _spill(self, *, end: bool = False) -> str:
         """Move what is held in memory to the temporary file; return its path."""
-        if self._path is None:
-            self._path = self._files.temporary()
+        if self._file is None or self._path is None:
+            self._file = self._files.create()
+            self._path = self._file.name
         try:
-            if self._file is None:
-                self._file = Path(self._path).open("xb")  # noqa: SIM115 - _close does
             self._file.write(b"".join(self._parts))
             if end:
                 self._close()
@@ -136,6 +135,10 @@ class Store:
     def begun(self) -> None:
         """Raise FlowError unless some host has pinged it: else it is another folder of the same name."""
         self._files.begun()
+
+    def tidy(self) -> None:
+        """Leave nothing behind but what was stored: to be called when a piece of work is done."""
+        self._files.tidy()
 
     def incoming(self) -> Incoming:
         """Begin a resource: ``with store.incoming() as incoming: incoming.write(chunk); incoming.commit()``."""
@@ -197,16 +200,17 @@ class Store:
     @contextmanager
     def writing(self, name: str) -> Iterator[BinaryIO]:
         """Write a file piece by piece over what was there; it is there when ``with`` has ended well."""
-        path = self._files.temporary()
+        file = self._files.create()
         try:
             try:
-                with Path(path).open("xb") as file:
+                with file:
                     yield file
             except OSError as error:
-                broken(path, error)
-            self._files.adopt(path, name)
+                broken(file.name, error)
+            self._files.adopt(file.name, name)
         finally:
-            Path(path).unlink(missing_ok=True)
+            Path(file.name).unlink(missing_ok=True)
+            self.tidy()
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Path | None]:
@@ -245,6 +249,7 @@ class Store:
         """
         digest = hashlib.sha256(data).hexdigest()
         self._files.write(f"batch/{digest}", data)
+        self.tidy()
         return digest
 
     def read_list(self, sha256: str) -> bytes:

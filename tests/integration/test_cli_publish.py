@@ -77,6 +77,23 @@ def test_a_wrong_message_says_rule_field_and_fix(wis2: Wis2):
     assert finding["fix"].startswith("write the time of publication in UTC")
 
 
+@pytest.mark.parametrize(
+    "rings",
+    [
+        [[[0, 0], [1, 1], [1, 0], [0, 1], [0, 0]]],
+        [[[0, 0], [1, 0], [1, 1], [0, 1], [0, 0]], [[5, 5], [6, 5], [6, 6], [5, 5]]],
+        [[[0, 0], [4, 0], [8, 0], [0, 0]]],
+    ],
+    ids=["bow-tie", "hole outside its shell", "no area"],
+)
+def test_a_geometry_that_is_no_valid_one(wis2: Wis2, rings: list):
+    """The suite of WMO asks for a valid one: so do we without its data."""
+    wrong = RIGHT | {"geometry": {"type": "Polygon", "coordinates": rings}}
+    said = wis2("check", "-", "--topic", TOPIC, code=1, stdin=json.dumps(wrong)).stdout
+    assert "W7 geometry: it is no valid geometry: " in said
+    assert "1 rules broken" in said
+
+
 def test_advice_is_no_fault(wis2: Wis2):
     mild = RIGHT | {"properties": {key: value for key, value in RIGHT["properties"].items() if key != "metadata_id"}}
     assert "1 pieces of advice" in wis2("check", "-", code=0, stdin=json.dumps(mild)).stdout

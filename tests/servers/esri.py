@@ -1,8 +1,10 @@
 """A layer of an ArcGIS service, with the habits that real ones have.
 
-Source: the ArcGIS REST API, "Layer / Table" and "Query (Feature Service/Layer)" on developers.arcgis.com: ``f=json``,
-``returnCountOnly``, ``returnIdsOnly`` (``objectIds`` is null where nothing is found), ``resultOffset`` and
-``resultRecordCount``, ``orderByFields``, ``exceededTransferLimit``, errors under HTTP 200.
+Source: the ArcGIS REST API on developers.arcgis.com. "Layer / Table": ``/layer/0``. "Query (Feature Service/Layer)":
+``/layer/0/query`` with ``f=json``, ``where``, ``outFields``, ``orderByFields``, ``resultOffset`` and
+``resultRecordCount`` (refused where the layer cannot page), ``exceededTransferLimit`` (true where more is to come),
+``returnCountOnly`` and ``returnIdsOnly`` (both of what ``where`` selects; ``objectIds`` is null where that is nothing).
+``fields`` is left out where nothing is found. Errors come under HTTP 200.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Layer:
         where: whether it knows ``where``.
         named: whether it names the field of its object ids.
         cuts: whether it says that it left something out, where it has given nothing.
+        clock: whether its features have an attribute whose value is another one in each answer.
     """
 
     features: list[dict[str, Any]]
@@ -54,6 +57,7 @@ class Layer:
     where: bool = True
     named: bool = True
     cuts: bool = False
+    clock: bool = False
     queries: list[dict[str, str]] = field(default_factory=list)
 
     def __call__(self, path: str, _headers: dict[str, str]) -> Answer:
@@ -63,39 +67,53 @@ class Layer:
         if parts.path == "/layer":
             return _json({"layers": [{"id": 0, "name": "Zones"}, {"id": 1, "name": "Arbres"}]})
         if parts.path == "/layer/0":
-            kind = "esriFieldTypeOID" if self.named else "esriFieldTypeInteger"
-            fields = [{"name": "OBJECTID", "type": kind}, {"name": "nom", "type": "esriFieldTypeString"}]
-            abilities = {"advancedQueryCapabilities": {"supportsPagination": self.pages}}
-            return _json({"type": "Feature Layer", "maxRecordCount": self.says, "fields": fields, **abilities})
+            abilities = {"advancedQueryCapabilities": {"supportsPagination": self.pages, "supportsOrderBy": True}}
+            return _json({"type": "Feature Layer", "maxRecordCount": self.says, "fields": self.fields, **abilities})
         if parts.path == "/layer/0/query":
             self.queries.append(query)
             return _json(self.answer(query))
         return Answer(b"{}", status=404)
 
+    @property
+    def fields(self) -> list[dict[str, str]]:
+        kind = "esriFieldTypeOID" if self.named else "esriFieldTypeInteger"
+        return [{"name": "OBJECTID", "type": kind}, {"name": "nom", "type": "esriFieldTypeString"}]
+
     def answer(self, query: dict[str, str]) -> dict[str, Any]:
         if "returnCountOnly" in query:
-            right = {"count": len(self.features)} if self.counts else _error(400, "Invalid")
+            right = {"count": len(self._selected(query))} if self.counts else _error(400, "Invalid")
             return right if self.count is None else self.count
         if "returnIdsOnly" in query:
-            ids = [feature["attributes"]["OBJECTID"] for feature in self.features]
+            ids = [feature["attributes"]["OBJECTID"] for feature in self._selected(query)]
             right = {"objectIdFieldName": "OBJECTID", "objectIds": ids[::-1] or None}
             return right if self.ids is None else self.ids
         ordered = "orderByFields" in query
         if ordered and self.order == "refused":
             return _error(400, "'Invalid URL' Parameters: orderByFields")
-        found = self._selected(query["where"] if self.where else "1=1")
-        if not self.stable and not (ordered and self.order == "kept"):
+        if "resultOffset" in query and not self.pages:
+            return _error(400, "Pagination is not supported.")
+        assert query["outFields"] == "*"
+        given = self.features[: len(self.features) - self.lost]
+        found = [feature for feature in self._selected(query) if feature in given]
+        if ordered and self.order == "kept":
+            found.sort(key=lambda feature: feature["attributes"][query["orderByFields"]])
+        elif not self.stable:
             random.Random(len(self.queries)).shuffle(found)
         size = self.gives
         if "resultRecordCount" in query:
             start = int(query["resultOffset"]) if self.offsets else 0
             found, size = found[start:], min(size, int(query["resultRecordCount"]))
         cut = (len(found) > size and not self.silent) or (self.cuts and not found)
-        return {"features": found[:size]} | ({"exceededTransferLimit": True} if cut else {})
+        head = {"objectIdFieldName": "OBJECTID"} | ({"fields": self.fields} if found else {})
+        return head | {"features": self._told(found[:size])} | ({"exceededTransferLimit": True} if cut else {})
 
-    def _selected(self, where: str) -> list[dict[str, Any]]:
-        found = self.features[: len(self.features) - self.lost]
-        for sign, number in re.findall(r"OBJECTID (>=|<=|>) (\d+)", where):
+    def _told(self, features: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        more = {"asked": len(self.queries)} if self.clock else {}
+        return [feature | {"attributes": feature["attributes"] | more} for feature in features]
+
+    def _selected(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        found = self.features
+        for sign, number in re.findall(r"OBJECTID (>=|<=|>) (\d+)", query["where"] if self.where else ""):
             holds = {">=": int.__ge__, "<=": int.__le__, ">": int.__gt__}[sign]
             found = [feature for feature in found if holds(feature["attributes"]["OBJECTID"], int(number))]
         return list(found)

@@ -21,6 +21,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+INTERIM = b"".join(
+    b"HTTP/1.1 %b\r\n\r\n" % status
+    for status in (b"100 Continue", b"102 Processing", b"103 Early Hints\r\nLink: </style.css>; rel=preload")
+)
 REASONS = {200: "OK", 301: "Moved Permanently", 302: "Found", 404: "Not Found", 500: "Internal Server Error"}
 
 Fault = Literal[
@@ -29,6 +33,7 @@ Fault = Literal[
     "no-length",
     "endless",
     "continues",
+    "interim",
     "drip",
     "slow-head",
     "stall",
@@ -44,7 +49,7 @@ class Answer:
     """What a path answers; ``delay`` and ``pause`` are seconds.
 
     Faults: ``short`` announces 100 bytes more than it sends, ``no-length`` announces none and closes, ``endless`` sends
-    until the client goes, ``continues`` says "100 Continue" until then,
+    until the client goes, ``continues`` says "100 Continue" until then, ``interim`` sends 100, 102 and 103 first,
     ``drip`` sends a byte every ``pause``, ``slow-head`` does so with the headers, ``stall`` sends half of the body and
     waits, ``reset`` breaks off there, ``hang-up`` closes without an answer, ``reset-chunk`` ends in the middle of a
     chunk, ``garbage`` is not HTTP.
@@ -149,8 +154,8 @@ class _Connection(asyncio.Protocol):
             if answer.fault == "reset":  # what is not read yet goes too: the client has the head by then
                 self.site.loop.call_later(answer.pause, self.reset)
         else:
-            self.transport.write(answer.encoded())
-            if answer.close or answer.fault:
+            self.transport.write((INTERIM if answer.fault == "interim" else b"") + answer.encoded())
+            if answer.close or answer.fault not in {"", "interim"}:
                 self.transport.close()
 
     def reset(self) -> None:

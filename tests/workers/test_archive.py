@@ -482,6 +482,24 @@ def test_jobs_of_one_plan_make_one_archive(bench: Bench, sandbox: Sandbox, tmp_p
     assert made(sandbox) == {what: 2 * count for what, count in ONCE.items()}
 
 
+def test_a_job_that_was_away_does_not_go_on_beside_the_next_one(bench: Bench, sandbox: Sandbox, tmp_path: Path):
+    """A parked job holds no name; when somebody tries it again, another job may be at work on what it had begun."""
+    sandbox.timings.check = 3600.0
+    job = begun(planned(tmp_path))
+    until(lambda: made(sandbox)["POST close"] == 1, 60)
+    bench.redis.hset(f"{PREFIX}job:another", "status", "running")
+    bench.redis.set(f"{PREFIX}gate:entrepot:{sandbox.datastore}:output:CANTON", "another")
+    sandbox.timings.check = 0.1
+
+    def why() -> list[str]:
+        return [str(waiting) for _, waiting in jobs().memo(job, "deliver", None).values()]
+
+    until(lambda: [each for each in why() if "job another is working on the output 'CANTON'" in each], 60)
+    assert not sandbox.executions
+    bench.redis.delete(f"{PREFIX}job:another")
+    finished(sandbox, bench.end(job, 120))
+
+
 SCATTERED = 40
 
 

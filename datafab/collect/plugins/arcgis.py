@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from datafab.collect.plugins.esri_json import feature
-from datafab.fetch.refusal import Refusal, bad_status
+from datafab.collect.service_report import arcgis_error
+from datafab.fetch.refusal import Refusal
 from datafab.fetch.session import Get, Refused
 from datafab.urls import without_credentials
 
@@ -22,8 +23,6 @@ from datafab.urls import without_credentials
 PAGE, UNSAID = 1000, 500
 #: Refusals of a first page that may be meant for its order: it is asked for again without.
 ORDER_REFUSED = frozenset({"arcgis_error", "http_400", "http_500"})
-#: Codes that ArcGIS puts into answers whose HTTP status is 200.
-CODES = range(400, 600)
 
 
 class Layer:
@@ -51,18 +50,25 @@ class Layer:
         yield b'{"type":"FeatureCollection","features":['
         came = 0
         for each in layer.features():
-            yield (",\n" if came else "\n").encode() + json.dumps(feature(each)).encode()
+            yield (",\n" if came else "\n").encode() + self._converted(each)
             came += 1
         if came < layer.expected:
             raise self.refused("incomplete", f"the layer has {layer.expected} features, and {came} came")
         yield b"]}"
+
+    def _converted(self, esri: Mapping[str, Any]) -> bytes:
+        """Return a feature as GeoJSON."""
+        try:
+            return json.dumps(feature(esri)).encode()
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
+            raise self.refused("bad_answer", f"a geometry is of no form that ArcGIS has: {error}") from error
 
     def _facts(self) -> dict[str, Any]:
         """Return what the layer says of itself."""
         facts = self._json("", {})
         layers = facts.get("layers")
         if layers is not None and "fields" not in facts:
-            named = ", ".join(f"{layer.get('id')} ({layer.get('name')})" for layer in layers)
+            named = ", ".join(f"{layer.get('id')} ({layer.get('name')})" for layer in _objects(layers))
             raise self.refused("no_layer", f"this is a whole service: add a layer's number to the address: {named}")
         return facts
 
@@ -72,6 +78,8 @@ class Layer:
             count = self._query({"returnCountOnly": "true"}).get("count")
         except Refused:
             return None
+        if isinstance(count, str) and count.isascii() and count.isdigit():
+            return int(count)
         return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
 
     def ids(self) -> tuple[list[Any] | None, str | None]:
@@ -84,6 +92,8 @@ class Layer:
         name = answer.get("objectIdFieldName")
         # ArcGIS says null of a layer without features.
         listed = ids if isinstance(ids, list) else [] if "objectIds" in answer and ids is None else None
+        if listed and not all(isinstance(each, int) and not isinstance(each, bool) for each in listed):
+            raise self.refused("bad_answer", "the object ids that the server lists are not all whole numbers")
         return listed, name if isinstance(name, str) else None
 
     def page(self, query: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool]:
@@ -93,6 +103,9 @@ class Layer:
         features = answer.get("features")
         if not isinstance(features, list):
             raise self.refused("bad_answer", "the answer has no list of features")
+        parts = [each.get(name) or {} for each in _objects(features) for name in ("attributes", "geometry")]
+        if len(_objects(features)) < len(features) or len(_objects(parts)) < len(parts):
+            raise self.refused("bad_answer", "a feature in the answer is no object with attributes and geometry")
         return features, bool(answer.get("exceededTransferLimit"))
 
     def _query(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -106,23 +119,14 @@ class Layer:
         body = self._get(urlunsplit(parts))
         try:
             answer = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.refused("bad_answer", "the answer is no JSON: is this an ArcGIS layer?") from error
         if not isinstance(answer, dict):
             raise self.refused("bad_answer", "the answer is no JSON object: is this an ArcGIS layer?")
-        told = answer.get("error")
-        if told:
-            raise self._told(told if isinstance(told, dict) else {"message": told})
+        told = arcgis_error(answer)
+        if told is not None:
+            raise self.refused(told.code, told.sentence)
         return answer
-
-    def _told(self, error: Mapping[str, Any]) -> Refused:
-        """Return what the service says is wrong, under the HTTP status that it should have had."""
-        details = error.get("details") or ()
-        texts = [error.get("message"), *((details,) if isinstance(details, str) else details)]
-        said = ": ".join(dict.fromkeys(str(text) for text in texts if text)) or "an error that it does not name"
-        code = error.get("code")
-        known = bad_status(code, self.url).code if isinstance(code, int) and code in CODES else "arcgis_error"
-        return self.refused(known, f"the service says: {said}")
 
     def refused(self, code: str, sentence: str) -> Refused:
         """Return the refusal of this layer."""
@@ -141,13 +145,17 @@ class _Reading:
 
     def __init__(self, layer: Layer, facts: Mapping[str, Any], max_page_size: int | None) -> None:
         self._layer = layer
-        self._abilities = facts.get("advancedQueryCapabilities") or {}
+        abilities = facts.get("advancedQueryCapabilities")
+        self._abilities = abilities if isinstance(abilities, dict) else {}
         self._pages = bool(facts.get("supportsPagination") or self._abilities.get("supportsPagination"))
         self._size = min(PAGE, _positive(facts.get("maxRecordCount")) or UNSAID, max_page_size or PAGE)
-        self._id = facts.get("objectIdField") or _id_field(facts)
-        #: object id -> hash of its feature
-        self._seen: dict[int | str, int] = {}
+        self._id = _text(facts.get("objectIdField")) or _id_field(facts)
+        #: object ids, and hashes of their features
+        self._seen: set[int | str] = set()
+        self._marks: set[int] = set()
         self._came = 0
+        #: features whose object id had come before with other values: rows of a join, or repeats
+        self._doubled = 0
         self.expected = 0
 
     def features(self) -> Iterator[dict[str, Any]]:
@@ -164,17 +172,28 @@ class _Reading:
             return  # without object ids in the features, what is missing cannot be told from what has come
         if not count or self._came < count:
             yield from self._by_ids(count)
+        elif self._doubled:
+            self._all_seen()
+
+    def _all_seen(self) -> None:
+        """Refuse repeats that counted as the features that are missing: their values had changed in between."""
+        ids, _ = self._layer.ids()
+        if ids is None or not self._seen.issuperset(ids):
+            msg = "the server gives the same object ids again, with other values, in place of those that are missing"
+            raise self._layer.refused("no_paging", msg)
 
     def _by_offset(self, count: int) -> Iterator[dict[str, Any]]:
         """Go on from what came, not from what was asked for: servers give fewer features than they promise."""
         pages = {"resultRecordCount": str(self._size)}
         found, cut, order = self._first({**pages, "resultOffset": "0"})
         offset, last = 0, 0
-        while found and hash(json.dumps(found)) != last:
+        while found and _mark(found) != last:
+            known = len(self._seen)
             fresh = self._new(found)
             yield from fresh
-            offset, last = offset + len(found), hash(json.dumps(found))
-            if not fresh or (offset >= count and not cut):
+            offset, last = offset + len(found), _mark(found)
+            over = not cut or (self._doubled and len(self._seen) == known)  # it says that there is more, for ever
+            if not fresh or (offset >= count and over):
                 return
             found, cut = self._layer.page({**pages, "resultOffset": str(offset), **order})
 
@@ -200,10 +219,10 @@ class _Reading:
             msg = "the layer can neither page nor say which field holds its object ids"
             raise self._layer.refused("no_object_ids", msg)
         left, size = sorted(set(ids)), self._size
-        self.expected = max(self.expected, self._came + len(set(ids) - self._seen.keys()))
+        self.expected = max(self.expected, self._came + len(set(ids) - self._seen))
         while left:
             mine, left = left[:size], left[size:]
-            if self._seen.keys() >= set(mine):
+            if self._seen.issuperset(mine):
                 continue
             found, cut = self._layer.page({"where": f"{self._id} >= {mine[0]} AND {self._id} <= {mine[-1]}"})
             if cut and 0 < len(found) < len(mine):  # it gives fewer at once than it says
@@ -248,9 +267,11 @@ class _Reading:
             key = (each.get("attributes") or {}).get(self._id) if self._id else None
             if isinstance(key, int | str):
                 mark = hash(json.dumps(each))
-                if self._seen.get(key) == mark:
+                if key in self._seen and mark in self._marks:
                     continue
-                self._seen.setdefault(key, mark)
+                self._doubled += key in self._seen
+                self._seen.add(key)
+                self._marks.add(mark)
             fresh.append(each)
         self._came += len(fresh)
         return fresh
@@ -261,5 +282,19 @@ def _positive(value: Any) -> int | None:
 
 
 def _id_field(facts: Mapping[str, Any]) -> str | None:
-    fields = facts.get("fields") or ()
-    return next((field["name"] for field in fields if field.get("type") == "esriFieldTypeOID"), None)
+    fields = _objects(facts.get("fields"))
+    return next((_text(field.get("name")) for field in fields if field.get("type") == "esriFieldTypeOID"), None)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _objects(values: Any) -> list[dict[str, Any]]:
+    """Return the objects of a list."""
+    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
+
+
+def _mark(found: Sequence[Mapping[str, Any]]) -> int:
+    """Return what is equal for two pages of the same features, in whatever order."""
+    return hash(tuple(sorted(map(json.dumps, found))))

@@ -21,6 +21,8 @@ _DECLARATION = re.compile(rb"<\?xml\s[^>]*\?>")
 _TAG = re.compile(rb"""<(?:[^"'>]|"[^"]*"|'[^']*')*>""")
 #: Elements that hold one feature, and the one that holds many.
 _ONE, _MANY = frozenset({"member", "featureMember"}), "featureMembers"
+#: Element that follows the features where the server has broken off (OGC 09-025r2, 11.3).
+_TRUNCATED = "truncatedResponse"
 #: Members of a GeoJSON collection that describe all of it.
 _KEPT = ("name", "crs")
 
@@ -117,6 +119,8 @@ class _Gml:
         path, local = self._path, name.rpartition(":")[2]
         if not path:
             self._root(local, attributes)
+        elif len(path) == 1 and local == _TRUNCATED:
+            self._listen()
         elif len(path) == 1 or (len(path) == 2 and path[1] == _MANY):  # noqa: PLR2004 - a feature in featureMembers
             self._at = self._parser.CurrentByteIndex
             tag = self._tag()
@@ -129,8 +133,7 @@ class _Gml:
     def _root(self, local: str, attributes: dict[str, str]) -> None:
         self.attributes = attributes
         if local.endswith("ExceptionReport"):
-            self._said = [""]
-            self._parser.CharacterDataHandler = self._said.append
+            self._listen()
             return
         if local != "FeatureCollection":
             msg = f"the answer is <{local}>, no collection of features"
@@ -142,6 +145,11 @@ class _Gml:
         self.page.head = (declaration[0] + b"\n" if declaration else b"") + opened
         self.page.tail = b"\n</" + name + b">\n"
         self.page.matched = _number(attributes.get("numberMatched"))
+
+    def _listen(self) -> None:
+        """Note what the server says from here on of what went wrong."""
+        self._said = [""]
+        self._parser.CharacterDataHandler = self._said.append
 
     def _ends(self, _name: str) -> None:
         path = self._path

@@ -55,7 +55,7 @@ def disk(collection) -> Iterator[Path]:
 
 
 def left_under_way(folder: Path) -> list[Path]:
-    return list((folder / "tmp").iterdir())
+    return list((folder / "tmp").glob("*"))
 
 
 def test_files_that_the_system_refuses_end_the_job_and_the_next_one_goes_on(collection, site):

@@ -42,7 +42,7 @@ class Folder:
     def save(self, today: date = TODAY) -> Saved:
         self.warnings = []
         saved = save_csv(Store(str(self.path)), today, warn=self.warnings.append)
-        assert not list((self.path / "tmp").iterdir())
+        assert not (self.path / "tmp").exists()
         return saved
 
     def rows(self, name: str) -> list[dict[str, str]]:

@@ -174,6 +174,9 @@ def test_each_feature_comes_once_whatever_the_server_cannot_do(dump, habits):
         ),
         pytest.param(25, {"offsets": False, "named": False}, "incomplete", id="ignores the offset, names no ids"),
         pytest.param(25, {"count": SILENT, "lost": 3}, "incomplete", id="lists ids that it does not give"),
+        pytest.param(25, {"offsets": False, "clock": True}, "no_paging", id="the same again with another time"),
+        pytest.param(25, {"offsets": False, "clock": True, "ids": SILENT}, "no_paging", id="and it lists no ids"),
+        pytest.param(25, {"count": {"count": "30"}}, "incomplete", id="counts more than it gives, as a text"),
     ],
 )
 def test_a_layer_that_cannot_be_read_whole_is_refused(dump, count, habits, code):
@@ -197,6 +200,73 @@ def test_a_server_that_says_that_there_is_nothing_is_believed(dump, habits):
 def test_rows_of_a_join_that_share_an_object_id_all_come(dump):
     rows = [{"attributes": {"OBJECTID": n // 2, "nom": f"é{n}"}, "geometry": {"x": n, "y": 1}} for n in range(25)]
     assert len(json.loads(dump(Layer(rows, **SMALL)))["features"]) == 25
+
+
+def test_rows_of_a_join_on_one_page_are_not_repeated_with_it(dump):
+    """A page that comes again has nothing new, however many rows share its object ids."""
+    rows = [{"attributes": {"OBJECTID": 1, "nom": f"é{n}"}, "geometry": None} for n in range(3)]
+    assert dump(Layer(rows, count={"count": 9}, offsets=False)).code == "incomplete"
+
+
+@pytest.mark.parametrize("served", [[[1, 2], [1, 2]], [[1, 2], [2, 1]]], ids=["the same", "in another order"])
+def test_a_page_without_object_ids_that_comes_again_counts_once(dump, served):
+    pages = [{"features": [{"attributes": {"nom": n}} for n in page]} for page in served]
+
+    class Deaf(Layer):
+        def answer(self, query: dict[str, str]) -> dict[str, object]:
+            return {"count": 4} if "returnCountOnly" in query else pages[len(self.queries) % 2]
+
+    assert dump(Deaf([], named=False, says=2)).code == "incomplete"
+
+
+ONE = {"attributes": {"OBJECTID": 1}}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        {"features": [None]},
+        {"features": [1, ONE]},
+        {"features": [{"attributes": [1]}]},
+        {"features": [ONE | {"geometry": "POINT (1 2)"}]},
+        {"features": [ONE | {"geometry": {"points": 5}}]},
+    ],
+)
+def test_features_that_are_none_are_a_bad_answer(dump, page):
+    class Odd(Layer):
+        def answer(self, query: dict[str, str]) -> dict[str, object]:
+            return page if "outFields" in query else super().answer(query)
+
+    assert dump(Odd(features(1))).code == "bad_answer"
+
+
+@pytest.mark.parametrize("ids", [[1, "a", None], [[1], 2], ["a", "b"], [1.5]])
+def test_object_ids_that_are_no_numbers_are_a_bad_answer(dump, ids):
+    assert dump(Layer(features(5), count=SILENT, ids={"objectIds": ids})).code == "bad_answer"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"fields": [None]},
+        {"fields": "x"},
+        {"fields": [{"type": "esriFieldTypeOID"}]},
+        {"objectIdField": ["OBJECTID"]},
+        {"advancedQueryCapabilities": "all"},
+    ],
+)
+def test_a_layer_that_describes_itself_oddly_is_read(dump, facts):
+    layer = Layer(features(3))
+
+    def router(path, headers):
+        return layer(path, headers) if "/query" in path else Answer(json.dumps(facts).encode())
+
+    assert len(json.loads(dump(router))["features"]) == 3
+
+
+def test_an_answer_that_is_nested_too_deeply_is_a_bad_one(dump):
+    body = b'{"fields":' + b"[" * 50_000 + b"]" * 50_000 + b"}"
+    assert dump(lambda *_: Answer(body, content_type="application/json")).code == "bad_answer"
 
 
 def test_what_the_endpoint_itself_asks_for_goes_along(dump):

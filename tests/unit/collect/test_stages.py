@@ -37,6 +37,89 @@ CSV = "id;commune\n1;Évreux\n".encode()
 TODAY = f"{datetime.now(UTC):%Y-%m-%d}"
 
 
+WFS2 = (
+    b'<?xml version="1.0"?><!-- a > b --><wfs:FeatureCollection xmlns:wfs="w" numberMatched="%b" numberReturned="%b">'
+)
+MEMBERS = b"<w:member><z:a>a</z:a></w:member>" * 3000
+FEATURES = b'{"type":"Feature","properties":{"n":1},"geometry":null},' * 2000 + b'{"type":"Feature"}'
+#: answers with HTTP 200 that hold no data, or not all: body, (exception in the log, code, what is said)
+REPORTS = [
+    pytest.param(
+        b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- x --><ows:ExceptionReport version="2.0.0">'
+        b'<ows:Exception exceptionCode="InvalidParameterValue">'
+        b"<ows:ExceptionText>no &lt;zone&gt;</ows:ExceptionText></ows:Exception></ows:ExceptionReport>",
+        ("WFSError", "service_error", "the service says: no <zone>"),
+        id="report of WFS 1.1 and 2.0",
+    ),
+    pytest.param(
+        b'<?xml version="1.0" encoding="ISO-8859-1"?><!DOCTYPE ServiceExceptionReport SYSTEM "http://x/e.dtd">'
+        b'<ServiceExceptionReport version="1.0.0"><ServiceException><![CDATA[\xe9chec <a>]]></ServiceException>'
+        b"</ServiceExceptionReport>",
+        ("WFSError", "service_error", "the service says: échec a"),
+        id="report of WFS 1.0",
+    ),
+    pytest.param(
+        b'<ExceptionReport><Exception exceptionCode="NoApplicableCode"/></ExceptionReport>',
+        ("WFSError", "service_error", "the service says: NoApplicableCode"),
+        id="report without a text",
+    ),
+    pytest.param(
+        b'{"version":"2.0.0","exceptions":[{"code":"noApplicableCode","locator":"x","text":"no zone"}]}',
+        ("WFSError", "service_error", "the service says: no zone"),
+        id="report in JSON",
+    ),
+    pytest.param(
+        b'{"error":{"code":400,"message":"Failed to execute query.","details":["no table"]}}',
+        ("EsriDownloadError", "http_400", "the service says: Failed to execute query.: no table"),
+        id="error of ArcGIS",
+    ),
+    pytest.param(
+        b' {"error": {"code": 499, "message": "Token Required", "details": []}}',
+        ("EsriDownloadError", "http_499", "the service says: Token Required"),
+        id="token of ArcGIS",
+    ),
+    pytest.param(
+        WFS2 % (b"9000", b"3000") + MEMBERS + b"</w:FeatureCollection>",
+        ("WFSError", "partial", "the service gives 3000 of 9000 features"),
+        id="part of a WFS",
+    ),
+    pytest.param(
+        b'{"type":"FeatureCollection","features":[' + FEATURES + b'],"totalFeatures":"unknown","numberMatched":9000,'
+        b'"numberReturned":2001,"links":[{"href":"http://x/]"}],"crs":null}',
+        ("WFSError", "partial", "the service gives 2001 of 9000 features"),
+        id="part in JSON, counted at the end",
+    ),
+    pytest.param(
+        b'{"numberReturned":2001,"numberMatched":2002,"type":"FeatureCollection","features":[' + FEATURES + b"]}",
+        ("WFSError", "partial", "the service gives 2001 of 2002 features"),
+        id="part in JSON, counted at the beginning",
+    ),
+    pytest.param(
+        b'{"type":"FeatureCollection","features":[' + FEATURES + b'],"properties":{"exceededTransferLimit":true}}',
+        ("EsriDownloadError", "partial", "the service left features out: the plugin arcgis reads all of them"),
+        id="part of ArcGIS in GeoJSON",
+    ),
+    pytest.param(
+        b'{"objectIdFieldName":"n","exceededTransferLimit" : true,"features":[' + FEATURES + b"]}",
+        ("EsriDownloadError", "partial", "the service left features out: the plugin arcgis reads all of them"),
+        id="part of ArcGIS in JSON",
+    ),
+]
+#: those of them that a URL may have asked for
+PARTIAL = {str(report.id) for report in REPORTS if str(report.id).startswith("part ")}
+ALL_DATA = [
+    WFS2 % (b"3000", b"3000") + MEMBERS + b"</w:FeatureCollection>",
+    WFS2 % (b"unknown", b"3000") + MEMBERS + b"</w:FeatureCollection>",
+    b'<kml><name>ExceptionReport</name><a numberMatched="2" numberReturned="1"/></kml>',
+    b'{"type":"FeatureCollection","features":[' + FEATURES + b'],"numberMatched":2001,"numberReturned":2001}',
+    b'{"type":"FeatureCollection","features":[' + FEATURES + b'],"exceededTransferLimit":false}',
+    b'{"error":null,"rows":[1]}',
+    b'{"error":"0.5","unit":"m","exceptions":[]}',
+    b'{"error":{"code":1}',
+    b'"error" <ExceptionReport>',
+]
+
+
 def sha(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
@@ -91,6 +174,7 @@ class Collection:
         for item in items:
             assert Item.model_validate_json(item.model_dump_json()) == item
         self.check_files()
+        assert not (self.folder / "tmp").exists()
         return sorted(items, key=lambda item: self.order.index(item.url) if item.url in self.order else 0)
 
     def check_files(self) -> None:
@@ -431,6 +515,31 @@ class TestLogsOfFailures:
         log = collection.log(broken.url)
         assert (log["exception"], log["reason"]) == ("WFSError", "wfs_error")
         assert not {"status", "resource", "ssl-verify"} & log.keys()
+
+    @pytest.mark.parametrize("plugin", ["", "wfs"])
+    @pytest.mark.parametrize(("body", "refused"), REPORTS)
+    def test_a_service_that_answers_200_and_gives_no_data_or_not_all(self, collection, site, plugin, body, refused):
+        exception, code, said = refused
+        collection.settings = collection.settings.model_copy(update={"max_bytes": 1_000_000})
+        site.answers["/service?typeNames=zone"] = Answer(body, content_type="application/octet-stream")
+        line = row(site.url("/service?typeNames=zone"), plugin=plugin)
+        item = collection.one(line, log_facts=True)
+        assert (item.status, item.error.type, item.sha256) == (Status.FAILED, code, None)
+        assert f"{item.url}: {said}" in item.error.message
+        assert "--as-served" in item.error.message
+        log = collection.log(item.url)
+        assert (log["exception"], log["status"], log["reason"]) == (exception, "200", code)
+        assert "resource" not in log
+        assert not (collection.folder / "resource").exists() or not list((collection.folder / "resource").iterdir())
+        kept = collection.one(line, as_served=True, refill_todays_logs=True)  # as the original does
+        assert (kept.status, kept.sha256) == (Status.OK, sha(body.replace(b' timeStamp="now"', b"")))
+
+    @pytest.mark.parametrize("body", [*ALL_DATA, *(report.values[0] for report in REPORTS if report.id in PARTIAL)])
+    def test_what_is_all_that_was_asked_for_is_kept(self, collection, site, body):
+        collection.settings = collection.settings.model_copy(update={"max_bytes": 1_000_000})
+        url = "/service?COUNT=2" if body not in ALL_DATA else "/service"
+        site.answers[url] = Answer(body, content_type="application/octet-stream")
+        assert collection.one(row(site.url(url))).sha256 == sha(body)
 
     def test_nothing_leaks_from_one_log_into_the_next(self, collection, site):
         """Defect 4."""

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from datafab.analysis.detective import Detective
+from datafab.collect.service_report import root
 from datafab.collect.url_probe import UrlCheck
-from datafab.collect.urlcheck import objection, plugins_for, root
+from datafab.collect.urlcheck import objection, plugins_for
 from datafab.settings import Settings
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site, redirect
@@ -53,7 +54,7 @@ def test_which_plugins_fit(url, head, plugins):
 @pytest.mark.parametrize(
     ("head", "name"),
     [
-        (b"\xef\xbb\xbf <?xml version='1.0'?>\n<!-- <no> --><a:Root b='c'>", "no"),
+        (b"\xef\xbb\xbf <?xml version='1.0'?>\n<!-- <no> --><a:Root b='c'>", "Root"),
         (b"<?xml version='1.0'?><a:Root>", "Root"),
         (b"x <a>", ""),
         (b"", ""),
@@ -65,11 +66,11 @@ def test_what_xml_begins_with(head, name):
 
 
 def test_what_is_wrong_with_a_good_answer():
-    found = objection(REPORT)
+    found = objection(REPORT, REPORT)
     assert found is not None
-    assert (found.type, found.message) == ("service_error", "the service says: no &lt;layer&gt;")
-    assert objection(b"<WFS_Capabilities>") is not None
-    assert objection(b"id;nom\n") is None
+    assert (found.type, found.message) == ("service_error", "the service says: no <layer>")
+    assert objection(b"<WFS_Capabilities>", b"") is not None
+    assert objection(b"id;nom\n", b"") is None
 
 
 def test_a_table(check):

@@ -91,7 +91,8 @@ class TestAllFeatures:
             "startindex": "0",
             "maxfeatures": "3",
         }
-        assert [query["startindex"] for query in server.queries] == ["0", "3"]
+        hits, *rest = server.queries[1:]
+        assert (hits["resulttype"], [query["startindex"] for query in rest]) == ("hits", ["3"])
 
     def test_a_server_of_the_first_version_is_not_asked_to_count(self, read):
         server = Wfs(4, matched="")
@@ -130,6 +131,12 @@ class TestAllFeatures:
 
 
 class TestRefused:
+    def test_an_answer_that_breaks_off_with_a_report(self, read):
+        """Nothing else tells it from the last page of a server that does not count."""
+        got, _ = read(Wfs(2, matched="unknown", hits="unknown", breaks=True))
+        assert (got.refusal.code, got.refusal.exception) == ("wfs_error", "WFSError")
+        assert "the server says: the database is away" in got.refusal.message
+
     REPORT = (
         b'<?xml version="1.0"?><ows:ExceptionReport xmlns:ows="o"><ows:Exception exceptionCode="NoApplicableCode">'
         b"<ows:ExceptionText>no such\n layer</ows:ExceptionText></ows:Exception></ows:ExceptionReport>"

@@ -47,6 +47,23 @@ def refused(fetched: Fetched, store: Store) -> Refusal:
     return fetched.refusal
 
 
+def test_interim_answers_are_read_over(site, store):
+    """RFC 9110, 15.2: any number of 1xx may come before the answer, asked for or not."""
+    site.answers["/interim"] = Answer(CSV, fault="interim")
+    for _ in range(2):  # the second on the same connection
+        fetched = fetch(site.url("/interim"), store, read_timeout=LONG)
+        assert (fetched.refusal, fetched.status, fetched.header("link")) == (None, 200, "")
+        with store.open(str(fetched.sha256)) as file:
+            assert file.read() == CSV
+
+
+@pytest.mark.parametrize("status", [101, 199])
+def test_an_interim_status_without_a_final_answer_is_none(site, store, status):
+    site.answers["/only"] = Answer(b"", status=status, content_type=None, close=True)
+    refusal = refused(fetch(site.url("/only"), store, read_timeout=LONG), store)
+    assert refusal.code == ("http_101" if status == 101 else "disconnected")
+
+
 @pytest.mark.parametrize(
     ("answer", "exception", "code"),
     [

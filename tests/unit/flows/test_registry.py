@@ -67,7 +67,7 @@ def test_then_replaces_what_follows(then, names):
             "retry_faild",
             r"no parameter 'retry_faild': 'retry_failed' is meant\?",
         ),
-        ("collect", GIVEN | {"xyz": 1}, "xyz", "no parameter 'xyz'; there are adaptive, collection, conditional, "),
+        ("collect", GIVEN | {"xyz": 1}, "xyz", "no parameter 'xyz'; there are adaptive, as_served, collection, "),
         ("again", {"limits": 3}, "limits", "'limit' is meant"),
         ("publish", {"event": "e", "metadata": "m", "then": []}, "metadata", "'metadata_id' is meant"),
     ],

@@ -119,6 +119,10 @@ def test_resources_lie_where_digital_land_looks_for_them(tmp_path):
     assert store.path(sha256).read_bytes() == b"id;nom\n"
 
 
+def leftovers(root: Path) -> list[Path]:
+    return list((root / "tmp").glob("*"))
+
+
 @pytest.mark.parametrize("size", [10, IN_MEMORY * 2 + 1])
 def test_nothing_is_left_of_what_was_not_committed(folder, tmp_path, size):
     with folder.incoming() as incoming:
@@ -133,7 +137,7 @@ def test_a_resource_is_written_once(folder, tmp_path, size):
     assert put(folder, b"x" * size)[0] == sha256
     after = folder.path(sha256).stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert leftovers(tmp_path) == []
 
 
 def test_a_resource_cut_short_by_a_crash_is_written_again(folder):
@@ -206,7 +210,7 @@ def test_many_may_bring_the_same_resource_at_once(folder, tmp_path):
     for writer in writers:
         writer.join()
     assert [path.read_bytes() for path in (tmp_path / "resource").iterdir()] == [body]
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert leftovers(tmp_path) == []
 
 
 def test_files_are_told_with_their_age_and_removed_only_when_they_are_old(store):
@@ -250,14 +254,50 @@ def test_a_resource_that_is_not_there_fails_its_item_only(store):
 
 def test_old_temporary_files_are_swept(folder, tmp_path, monkeypatch):
     host(tmp_path, monkeypatch)
-    folder.ping()
     old, new = tmp_path / "tmp" / "old", tmp_path / "tmp" / "new"
+    old.parent.mkdir()
     for path in (old, new):
         path.write_text("half")
     os.utime(old, (time.time() - 90_000,) * 2)
     assert folder.sweep() == 1
     assert list((tmp_path / "tmp").iterdir()) == [new]
     assert Store(str(tmp_path / "nothing")).sweep() == 0
+    os.utime(new, (time.time() - 90_000,) * 2)
+    assert folder.sweep() == 1
+    assert not old.parent.exists()
+
+
+def test_a_folder_that_many_tidy_up_is_written_to_all_the_same(tmp_path):
+    """Each write may find the folder for files under way gone, between any two of its steps."""
+    folder, over = Store(str(tmp_path)), threading.Event()
+
+    def tidy() -> None:
+        while not over.is_set():
+            folder.tidy()
+
+    tidiers = [threading.Thread(target=tidy) for _ in range(2)]
+    for thread in tidiers:
+        thread.start()
+    try:
+        for number in range(300):
+            folder.write(f"log/2026-11-20/{number}.json", b"x")
+            put(folder, b"%d" % number * IN_MEMORY)
+    finally:
+        over.set()
+        for thread in tidiers:
+            thread.join()
+    folder.tidy()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "resource"]
+    assert len(list((tmp_path / "log" / "2026-11-20").iterdir())) == 300
+
+
+def test_a_store_is_recognised_by_those_who_have_not_begun_it(tmp_path):
+    folder = Store(str(tmp_path / "store"))
+    with pytest.raises(FlowError, match="all hosts must share it"):
+        folder.begun()
+    folder.ping()
+    folder.begun()
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["resource"]
 
 
 def test_a_bucket_has_no_local_paths(bucket):
