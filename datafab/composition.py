@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from datafab.domain import crontab
+from datafab.domain.address import without_logins
 from datafab.domain.condition import Condition, parse
 from datafab.domain.payload import MAX_MESSAGE
 from datafab.errors import FlowError
@@ -176,6 +177,8 @@ class Composer:
         for name, value in table.with_.items():
             if name in SECRETS:
                 self._wrong("a secret would stand in messages and listings; flows cannot hold one yet", "with", name)
+            elif isinstance(value, str) and without_logins(value) != value:
+                self._wrong("a user or a password would stand in messages and listings; leave it out", "with", name)
             elif name in SPELLED:
                 self._wrong(f"is said by the key `{SPELLED[name]}` of the flow", "with", name)
             elif not _is_json(value):

@@ -9,7 +9,7 @@ from typing import Any
 import requests
 from requests.exceptions import RequestException
 
-from datafab.clients.ckan import allowed
+from datafab.clients.ckan import allowed, sendable
 from datafab.clients.refusal import explain, shown
 from datafab.errors import Fatal, Retriable
 from datafab.settings import Settings
@@ -22,9 +22,9 @@ def key_header(key: str, settings: Settings) -> dict[str, str]:
     """Return the header that shows a key: ``Authorization``, or the one that the key names as ``Header:key``.
 
     Raises:
-        Fatal: the settings do not know that header; with any, a submit could set what it likes in our requests.
+        Fatal: no header can carry the key; or the settings do not know that header: with any, a submit could set what it likes in our requests.
     """
-    header, colon, value = key.partition(":")
+    header, colon, value = sendable(key).partition(":")
     if not colon:
         return {"Authorization": key}
     if header.lower() not in {name.lower() for name in settings.ckan_key_headers}:

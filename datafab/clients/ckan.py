@@ -20,6 +20,7 @@ from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
 from datafab.clients.refusal import explain, shown
+from datafab.domain.address import has_login
 from datafab.domain.datapusher import root
 from datafab.errors import Fatal, Retriable
 from datafab.settings import Settings
@@ -28,6 +29,8 @@ from datafab.settings import Settings
 MAX_ANSWER = 16 * 1024**2
 #: Statuses that pass by themselves.
 _LATER = frozenset({408, 425, 429})
+#: The last character that a header can carry.
+LATIN_1 = 0xFF
 _JSON = {"Content-Type": "application/json"}
 #: How the texts begin that CKAN answers instead of an object (``_finish_bad_request`` of its ``ckan/views/api.py``, …).
 _BARE = ("Bad request", "Not found", "Access denied")
@@ -43,7 +46,22 @@ def named(url: str) -> str:
     if "?" in url or "#" in url:
         msg = f"{shown(url)}: the URL of a CKAN has no query and no fragment: give its root"
         raise Fatal(msg, code="invalid_url", field="ckan_url")
+    if has_login(url):
+        msg = f"{shown(root(url))}: the URL of a CKAN must not hold a user or a password: CKAN is shown the API key"
+        raise Fatal(msg, code="invalid_url", field="ckan_url")
     return root(url)
+
+
+def sendable(key: str) -> str:
+    """Return an API key that a header can carry.
+
+    Raises:
+        Fatal: it holds a control character or one that is not Latin-1, or blanks around it; it is not quoted.
+    """
+    if not key.isprintable() or key != key.strip() or any(ord(letter) > LATIN_1 for letter in key):
+        msg = "the API key holds a line break, a blank around it or another character that no header can carry: copy it anew from CKAN"
+        raise Fatal(msg, code="bad_key", field="api_key")
+    return key
 
 
 def allowed(url: str, settings: Settings) -> None:
@@ -68,7 +86,7 @@ class Ckan:
     def __init__(self, url: str, key: str | None, settings: Settings) -> None:
         self.url = named(url)
         allowed(self.url, settings)
-        self._key = key or ""
+        self._key = sendable(key or "")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
         self._session = requests.Session()
         # Neither proxies nor passwords from the environment: what is sent where is said by the settings alone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from http.client import HTTPException, RemoteDisconnected
 import requests.exceptions as rq
 import urllib3.exceptions as u3
 
+from datafab.domain.address import without_logins
 from datafab.errors import DatafabError
 
 
@@ -126,7 +126,7 @@ def resting(url: str, silences: int, *, asked: bool) -> Refusal:
 
 def shown(url: str) -> str:
     """Return a text without the users and passwords that its URLs may hold."""
-    return re.sub(r"(?<=//)[^/?#@\s]*@", "", url)
+    return without_logins(url)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
