@@ -10,8 +10,8 @@ from typing import Any
 
 from datafab.clients.regularfile import read_regular
 from datafab.config import read
-from datafab.domain.condition import Condition, parse
 from datafab.domain.address import has_login
+from datafab.domain.condition import Condition, parse
 from datafab.errors import FlowError, NotFound
 from datafab.flow import Flow, check, spread
 from datafab.services import Services

@@ -22,7 +22,8 @@ def key_header(key: str, settings: Settings) -> dict[str, str]:
     """Return the header that shows a key: ``Authorization``, or the one that the key names as ``Header:key``.
 
     Raises:
-        Fatal: no header can carry the key; or the settings do not know that header: with any, a submit could set what it likes in our requests.
+        Fatal: no header can carry the key; or the settings do not know that header: with any, a submit could set what
+            it likes in our requests.
     """
     header, colon, value = sendable(key).partition(":")
     if not colon:

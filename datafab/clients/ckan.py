@@ -59,7 +59,8 @@ def sendable(key: str) -> str:
         Fatal: it holds a control character or one that is not Latin-1, or blanks around it; it is not quoted.
     """
     if not key.isprintable() or key != key.strip() or any(ord(letter) > LATIN_1 for letter in key):
-        msg = "the API key holds a line break, a blank around it or another character that no header can carry: copy it anew from CKAN"
+        why = "a line break, a blank around it or another character that no header can carry"
+        msg = f"the API key holds {why}: copy it anew from CKAN"
         raise Fatal(msg, code="bad_key", field="api_key")
     return key
 
