@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from datafab import api, show
+from datafab.clients.refusal import shown
 from datafab.domain.job import Job
 from datafab.domain.payload import Counts
 from datafab.errors import NotFound
@@ -72,10 +73,10 @@ def status(url: str | None, as_json: bool) -> None:
     read = None if cursor is None else _at(cursor)
     if as_json:
         show.lines(
-            [{"url": root, "cursor": read, "sources": known, "pass": last and last.dump(), "files": dict(files)}]
+            [{"url": shown(root), "cursor": read, "sources": known, "pass": last and last.dump(), "files": dict(files)}]
         )
         return
-    show.out.print(f"{root}: {f'read up to {read}' if read else 'never read to the end'}", highlight=False)
+    show.out.print(f"{shown(root)}: {f'read up to {read}' if read else 'never read to the end'}", highlight=False)
     show.out.print(f"files known: {known}", highlight=False)
     if last is not None:
         show.out.print(f"last pass: {last.id} {last.status}", highlight=False)
