@@ -39,7 +39,7 @@ test: $(VENV)/.ready check ## Check the code and run all tests on real servers
 	$(RUN)coverage erase
 	$(RUN)coverage run -m pytest $(SIDE_BY_SIDE) $(ARGS)
 	@$(RUN)coverage combine --quiet
-	$(RUN)coverage report
+	$(RUN)coverage report $(if $(ARGS),--fail-under 0) # some of the tests alone cover less
 
 pythons: .venv/.ready ## Run the unit tests and the demo on every other supported Python of this machine
 	@tests/servers/install

@@ -26,6 +26,8 @@ UNPACKED = 10
 _PUBLIC = re.compile(
     r"https?://(?:[\w.-]+|\[[0-9a-f:]+\])(?::\d{1,5})?(?:/[^?#\s]*)?|[\w.-]+", re.IGNORECASE | re.ASCII
 )
+#: How a URL with a user or a password begins, with or without its scheme.
+_LOGIN = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?[/\\]*[^/\\?#]*@", re.IGNORECASE)
 
 
 def _default_home() -> Path:
@@ -226,6 +228,15 @@ class Settings(BaseSettings):
                 ip_network(part, strict=False)
         return value
 
+    @field_validator("ckan_urls")
+    @classmethod
+    def _without_login(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """A login in the URL would be sent in the place of the API key, and the URL is shown to everybody."""
+        if any(_LOGIN.match(part) for part in value):
+            msg = "the URL of a CKAN must not hold a user or a password: CKAN is shown the API key alone"
+            raise ValueError(msg)
+        return value
+
     @field_validator("catalogue_sizes")
     @classmethod
     def _sizes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -347,7 +358,7 @@ def _shown(name: str, value: Any) -> str:
     field = Settings.model_fields.get(name)
     if field is not None and not field.repr:
         return "(secret)"
-    return re.sub(r"(?<=//)[^/?#@\s]*@", "", repr(value))
+    return re.sub(r"(?<=//)[^/?#\s]*@", "", repr(value))
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+_LOGIN = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?[/\\]*[^/\\?#]*@", re.IGNORECASE)
 _NOTHING = SplitResult("", "", "", "", "")
 
 
@@ -27,6 +28,11 @@ def host_of(url: str | None) -> str:
     return url_parts(url).netloc.rpartition("@")[2].lower()
 
 
+def has_login(url: str) -> bool:
+    """Tell whether a URL, with or without a scheme, holds a user or a password."""
+    return _LOGIN.match(url.strip()) is not None
+
+
 def without_credentials(text: str) -> str:
-    """Return a text without the users and passwords that its URLs may hold."""
-    return re.sub(r"(?<=//)[^/?#@\s]*@", "", text)
+    """Return a text without the users and passwords of its URLs; a password may hold an ``@``."""
+    return re.sub(r"(?<=//)[^/?#\s]*@", "", text)

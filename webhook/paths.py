@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from datafab.core.services import Services
 from datafab.errors import FlowError, NotFound
-from datafab.flows.registry import find
+from datafab.flows.registry import find, flows
 from datafab.store.regularfile import read_regular
 from datafab.urls import url_parts
 
@@ -32,16 +32,17 @@ def confined(name: str, params: Mapping[str, Any], services: Services) -> dict[s
         NotFound: no such flow or file.
         FlowError: a path is not below the root; names the parameter.
     """
-    flow, found = find(name), deepcopy(dict(params))
-    root = services.settings.collection_root
-    for field in sorted((flow.files | flow.documents) & found.keys()):
-        if field in flow.documents and isinstance(found[field], dict):
+    find(name)
+    found, root = deepcopy(dict(params)), services.settings.collection_root
+    files, folders, documents = _path_fields()
+    for field in sorted((files | documents) & found.keys()):
+        if field in documents and isinstance(found[field], dict):
             _confine_stores(found[field], services, field)
-        elif field in flow.files:
+        elif field in files:
             found[field] = _file(found[field], root, services, field)
         else:
             raise _refused(field, "send the document itself, as a JSON object")
-    for field in sorted(flow.folders & found.keys()):
+    for field in sorted(folders & found.keys()):
         found[field] = _folder(found[field], root, field)
     return found
 
@@ -66,6 +67,20 @@ def uploaded(name: str, files: Mapping[str, tuple[str, bytes]], services: Servic
         field: f"{LISTED}{store.write_list(data)}#{PurePosixPath(shown.replace(chr(92), '/')).name}"
         for field, (shown, data) in files.items()
     }
+
+
+def _path_fields() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Return the names of the parameters that hold files, folders and documents in any flow.
+
+    Not of the one flow alone: a job keeps parameters that its own flow does not read, and another flow, which follows
+    the job or names it, may read them.
+    """
+    known, nothing = flows().values(), frozenset[str]()
+    return (
+        nothing.union(*(flow.files for flow in known)),
+        nothing.union(*(flow.folders for flow in known)),
+        nothing.union(*(flow.documents for flow in known)),
+    )
 
 
 def _file(given: Any, root: str, services: Services, field: str) -> str:

@@ -18,15 +18,17 @@ from itertools import islice
 from typing import Any, cast
 
 from flask import Blueprint, Response, current_app, jsonify, request
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import HTTPException
 
 from datafab.core.item import ItemError, Status
 from datafab.core.job import Job
 from datafab.core.jobs import MAX_LINES, after_key
-from datafab.errors import DatafabError, NotFound
+from datafab.errors import DatafabError, FlowError, NotFound
+from datafab.publish import strict_json as strictjson
 from datafab.push.callback import key_header
 from datafab.push.ckan import allowed, named
 from datafab.push.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
+from datafab.urls import has_login
 from webhook.errors import AWAY, RETRY_AFTER_SECONDS
 from webhook.site import site
 
@@ -64,8 +66,8 @@ def sums() -> dict[str, Any]:
 def submit(job_id: str | None = None) -> Answer:
     """Enqueue a push; the answer comes before anything has been asked of CKAN."""
     try:
-        sent: Any = request.get_json() if request.is_json else None
-    except BadRequest:
+        sent: Any = strictjson.loads(request.get_data()) if request.is_json else None
+    except ValueError:
         return _error("Malformed json")
     refused = next(_refusals(sent), None)
     if refused:
@@ -108,7 +110,7 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
     settings, ckan = site().services.settings, sent.get("metadata", {}).get("ckan_url")
     checks: list[Callable[[], object]] = [lambda: key_header(sent["api_key"], settings)]
     if sent.get("result_url"):
-        checks.append(lambda: allowed(root(str(sent["result_url"])), settings))
+        checks.append(lambda: _check_result_url(str(sent["result_url"])))
     if ckan:
         checks.append(lambda: allowed(named(str(ckan)), settings))
     for check in checks:
@@ -116,6 +118,12 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
             check()
         except DatafabError as error:
             yield error.message
+
+
+def _check_result_url(url: str) -> None:
+    allowed(root(url), site().services.settings)
+    if has_login(url):
+        raise FlowError("result_url must not hold a user or a password: the callback shows the API key", code="secret")
 
 
 @routes.get("/job")

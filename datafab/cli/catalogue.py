@@ -15,6 +15,7 @@ from datafab.cli import output as show
 from datafab.core.item import Counts
 from datafab.core.job import Job
 from datafab.errors import NotFound
+from datafab.urls import without_credentials
 from workers import app as cluster_app
 
 SOME_FAILED = 3
@@ -75,10 +76,20 @@ def status(url: str | None, as_json: bool) -> None:
     read = None if cursor is None else _at(cursor)
     if as_json:
         show.lines(
-            [{"url": root, "cursor": read, "sources": known, "pass": last and last.dump(), "files": dict(files)}]
+            [
+                {
+                    "url": without_credentials(root),
+                    "cursor": read,
+                    "sources": known,
+                    "pass": last and last.dump(),
+                    "files": dict(files),
+                }
+            ]
         )
         return
-    show.out.print(f"{root}: {f'read up to {read}' if read else 'never read to the end'}", highlight=False)
+    show.out.print(
+        f"{without_credentials(root)}: {f'read up to {read}' if read else 'never read to the end'}", highlight=False
+    )
     show.out.print(f"files known: {known}", highlight=False)
     if last is not None:
         show.out.print(f"last pass: {last.id} {last.status}", highlight=False)

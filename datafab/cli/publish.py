@@ -21,6 +21,7 @@ from datafab.publish.record_rules import is_record
 from datafab.publish.wis2_bundle import Wis2Bundle
 from datafab.publish.wis2_suite import Verdict, Wis2Suite
 from datafab.settings import load
+from datafab.store.regularfile import LARGEST, read_regular
 from datafab.urls import without_credentials
 
 NOT_DONE = 1
@@ -45,8 +46,7 @@ def publish(what: str, topic: str | None, metadata_id: str | None, content: bool
 def _event(file: Path) -> Path:
     """Return the file of an event, once it is seen to be one: whoever wrote it may still be there to correct it."""
     try:
-        with file.open("rb") as opened:
-            event = _read(opened)
+        event = _read(read_regular(file), str(file))
     except OSError as error:
         msg = f"{file}: {error.strerror}; name the file of an event, or the URL of a file to announce"
         raise NotFound(msg, field="EVENT") from error
@@ -72,7 +72,11 @@ def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
 
     Exit code 1 when it breaks a rule; advice alone does not. A message's size is that of its JSON without blanks.
     """
-    document = _read(file)
+    # A pipe is read too, but neither that nor a device for ever.
+    data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise Fatal(f"{file.name}: has more than {LARGEST} bytes: no message and no record has", code="too_large")
+    document = _read(data, file.name)
     verdict = judge(document, Wis2Suite(load().home), topic=topic) if is_record(document) else _message(document, topic)
     if as_json:
         show.lines(verdict.findings)
@@ -102,11 +106,11 @@ def sync(mirror: str | None) -> None:
     show.out.print(f"{settings.home}: WMO's own checks run now", markup=False, highlight=False, soft_wrap=True)
 
 
-def _read(file: BinaryIO) -> Any:
+def _read(data: bytes, name: str) -> Any:
     try:
-        return strictjson.loads(file.read())
+        return strictjson.loads(data)
     except ValueError as error:
-        raise Fatal(f"{file.name}: no JSON: {error}", code="not_json", field="file") from error
+        raise Fatal(f"{name}: no JSON: {error}", code="not_json", field="file") from error
 
 
 def _message(document: Any, topic: str | None) -> Verdict:

@@ -23,7 +23,11 @@ def ended_collect(ctx: Context) -> Iterator[Item]:
     job = jobs.get(of)
     if not job.final:
         raise FlowError(f"job {of} has not ended: its logs are not all there yet", code="not_ended", field="of")
-    yield Item(source=f"job:{of}", store=root_of(str(job.params["collection"])))
+    root = job.params.get("collection")
+    if not isinstance(root, str):
+        msg = f"job {of} (flow {job.flow!r}) has no collection: `of` is the id of a job that has collected"
+        raise FlowError(msg, code="not_a_collection", field="of")
+    yield Item(source=f"job:{of}", store=root_of(root))
 
 
 def save_csv(item: Item, ctx: Context) -> Item:

@@ -17,6 +17,7 @@ from datafab.flows.chains import FLOWS, STAGES
 from datafab.flows.toml import read
 from datafab.settings import load
 from datafab.store.regularfile import read_regular
+from datafab.urls import has_login
 
 __all__ = ["FLOWS", "Flow", "asked", "begun", "check", "complete", "find", "flows", "later", "localised", "plan", "use"]
 
@@ -24,6 +25,9 @@ __all__ = ["FLOWS", "Flow", "asked", "begun", "check", "complete", "find", "flow
 COMMON = frozenset({"then", "when", "priority"})
 #: What must not stand among a job's parameters, which everybody may read.
 SECRETS = frozenset({"api_key", "job_key"})
+#: Parameters that are addresses of services, beside the ``url`` of a pass over a catalogue.
+SERVICES = frozenset({"ckan_url", "result_url", "catalogue", "export"})
+_LOGIN_FIX = "leave them out; CKAN takes an API key, and DATAFAB_CATALOGUE_URL may hold the login of a catalogue"
 
 
 #: The file that this process was told to read, where it was told.
@@ -119,6 +123,7 @@ def begun(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
     """
     source, stages = plan(name, params)
     flow = find(name)
+    _check_logins(source, complete(name, params))
     known = {*COMMON, *flow.requires, *flow.given, flow.after_if} - {""}
     for stage in (source, *stages):
         if stage.params is None:
@@ -129,6 +134,17 @@ def begun(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
         said = f": {near[0]!r} is meant?" if near else f"; there are {', '.join(sorted(known))}"
         raise FlowError(f"flow {name!r} has no parameter {unknown!r}{said}", field=unknown)
     return source, stages
+
+
+def _check_logins(source: Stage, params: Mapping[str, Any]) -> None:
+    """Refuse logins in the addresses of services: a job's parameters are shown to everybody."""
+    metadata = params.get("metadata")
+    nested = metadata.get("ckan_url") if isinstance(metadata, Mapping) else None
+    names = SERVICES | ({"url"} if source.name == "discover" else frozenset())
+    for field, value in (*((one, params.get(one)) for one in sorted(names)), ("metadata.ckan_url", nested)):
+        if isinstance(value, str) and has_login(value):
+            msg = f"{field} holds a user or a password, and a job's parameters are shown to everybody: {_LOGIN_FIX}"
+            raise FlowError(msg, code="secret", field=field)
 
 
 def _then(flow: Flow, params: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from datafab.core.item import MAX_MESSAGE
 from datafab.errors import FlowError
 from datafab.flows import crontab
 from datafab.flows.chains import STAGES
+from datafab.urls import without_credentials
 
 #: Bytes that parameters and conditions may take of a message, which Celery wraps; the rest is for items.
 MAX_GIVEN = MAX_MESSAGE // 4
@@ -176,6 +177,8 @@ class Composer:
         for name, value in table.with_.items():
             if name in SECRETS:
                 self._wrong("a secret would stand in messages and listings; flows cannot hold one yet", "with", name)
+            elif isinstance(value, str) and without_credentials(value) != value:
+                self._wrong("a user or a password would stand in messages and listings; leave it out", "with", name)
             elif name in SPELLED:
                 self._wrong(f"is said by the key `{SPELLED[name]}` of the flow", "with", name)
             elif not _is_json(value):

@@ -17,7 +17,6 @@ On the ``metadata`` topic of a centre only its WCMP2 records are announced, agai
 from __future__ import annotations
 
 import hashlib
-import time
 import uuid
 from collections.abc import Iterator
 from hmac import compare_digest
@@ -137,7 +136,7 @@ def _claimed(item: Item, subject: Subject, topic: str, mine: str, ctx: Context) 
     Raises:
         Skippable: a later state of the file was announced while this job waited.
     """
-    new = _new()
+    new = _new(ctx)
     claim = ctx.services.get(Publications).claim(
         subject.data_id,
         str(subject.sha256),
@@ -251,7 +250,7 @@ def _checked(subject: Subject, topic: str, data: bytes | None, missing: str, ctx
     Raises:
         Fatal: it breaks a rule; names rule, field and fix.
     """
-    draft = wnm.message(_new(), subject, data)
+    draft = wnm.message(_new(ctx), subject, data)
     _refuse(errors(check(draft, topic=topic)), Fatal, subject.href)
     verdicts = [ctx.services.get(Wis2Suite).notification(draft), ctx.services.get(Wis2Suite).topic(topic)]
     _refuse(errors([finding for verdict in verdicts for finding in verdict.findings]), Fatal, subject.href)
@@ -268,8 +267,9 @@ def _refuse(findings: list[Finding], kind: type[Fatal | FlowError], what: str) -
         raise kind(msg, code=f"wis2_{findings[0].rule.replace(' ', '_')}".lower(), field=findings[0].field)
 
 
-def _new() -> Frozen:
-    return Frozen(id=str(uuid.uuid4()), pubtime=wnm.pubtime(time.time()))
+def _new(ctx: Context) -> Frozen:
+    # An update that a slow clock dates before what it updates would be passed over.
+    return Frozen(id=str(uuid.uuid4()), pubtime=wnm.pubtime(ctx.services.clock.now()))
 
 
 STAGES = (

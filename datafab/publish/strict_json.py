@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
+#: Brackets within brackets. Pydantic reads no more either; writers of JSON give up somewhat later.
+DEEPEST = 200
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -26,8 +29,28 @@ def loads(data: bytes) -> Any:
         msg = f"half of a surrogate pair, {error.object[error.start]!a}, is no character"
         raise ValueError(msg) from error
     except RecursionError as error:
-        raise ValueError("its brackets are nested too deeply") from error
+        raise _too_deep() from error
+    if text.count("[") + text.count("{") > DEEPEST:
+        _check_depth(document)
     return document
+
+
+def _check_depth(document: Any) -> None:
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [inner for one in level for inner in _members(one) if isinstance(inner, dict | list)]
+    if level:
+        raise _too_deep()
+
+
+def _members(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"its brackets are nested too deeply: more than {DEEPEST} levels")
 
 
 def _no_number(name: str) -> NoReturn:

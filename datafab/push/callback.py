@@ -12,7 +12,7 @@ from requests.exceptions import RequestException
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.refusal import explain
-from datafab.push.ckan import allowed
+from datafab.push.ckan import allowed, sendable
 from datafab.settings import Settings
 from datafab.urls import without_credentials
 
@@ -24,9 +24,10 @@ def key_header(key: str, settings: Settings) -> dict[str, str]:
     """Return the header that shows a key: ``Authorization``, or the one that the key names as ``Header:key``.
 
     Raises:
-        Fatal: the settings do not know that header; with any, a submit could set what it likes in our requests.
+        Fatal: no header can carry the key; or the settings do not know that header: with any, a submit could set what
+            it likes in our requests.
     """
-    header, colon, value = key.partition(":")
+    header, colon, value = sendable(key).partition(":")
     if not colon:
         return {"Authorization": key}
     if header.lower() not in {name.lower() for name in settings.ckan_key_headers}:

@@ -24,12 +24,14 @@ from datafab.errors import Fatal, Retriable
 from datafab.fetch.refusal import explain
 from datafab.push.datapusher import root
 from datafab.settings import Settings
-from datafab.urls import without_credentials
+from datafab.urls import has_login, without_credentials
 
 #: Bytes of an answer that are read: the longest is the data dictionary of a wide table.
 MAX_ANSWER = 16 * 1024**2
 #: Statuses that pass by themselves.
 _LATER = frozenset({408, 425, 429})
+#: The last character that a header can carry.
+LATIN_1 = 0xFF
 _JSON = {"Content-Type": "application/json"}
 #: How the texts begin that CKAN answers instead of an object (``_finish_bad_request`` of its ``ckan/views/api.py``, …).
 _BARE = ("Bad request", "Not found", "Access denied")
@@ -45,7 +47,24 @@ def named(url: str) -> str:
     if "?" in url or "#" in url:
         msg = f"{without_credentials(url)}: the URL of a CKAN has no query and no fragment: give its root"
         raise Fatal(msg, code="invalid_url", field="ckan_url")
+    if has_login(url):
+        shown = without_credentials(root(url))
+        msg = f"{shown}: the URL of a CKAN must not hold a user or a password: CKAN is shown the API key"
+        raise Fatal(msg, code="invalid_url", field="ckan_url")
     return root(url)
+
+
+def sendable(key: str) -> str:
+    """Return an API key that a header can carry.
+
+    Raises:
+        Fatal: it holds a control character or one that is not Latin-1, or blanks around it; it is not quoted.
+    """
+    if not key.isprintable() or key != key.strip() or any(ord(letter) > LATIN_1 for letter in key):
+        why = "a line break, a blank around it or another character that no header can carry"
+        msg = f"the API key holds {why}: copy it anew from CKAN"
+        raise Fatal(msg, code="bad_key", field="api_key")
+    return key
 
 
 def allowed(url: str, settings: Settings) -> None:
@@ -70,7 +89,7 @@ class Ckan:
     def __init__(self, url: str, key: str | None, settings: Settings) -> None:
         self.url = named(url)
         allowed(self.url, settings)
-        self._key = key or ""
+        self._key = sendable(key or "")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
         self._session = requests.Session()
         # Neither proxies nor passwords from the environment: what is sent where is said by the settings alone.

@@ -16,7 +16,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import time
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -93,7 +93,7 @@ class Former:
         """Remove what is kept: a table is whole."""
         for end in (".json", ".jsonl.gz"):
             # In this order, so that there is never a head without its rows.
-            self.store.remove(self._name + end, time.time() + 3600)
+            self.store.remove(self._name + end, math.inf)  # whatever the clock says that dated it
 
     def keep(self, ckan: Ckan, head: Head, check: Callable[[], None]) -> Head:
         """Keep a resource's table as it is now; ``head`` says who is about to replace it, and by what.

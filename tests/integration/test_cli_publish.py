@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from datafab.publish.notification import Frozen, Subject, message
 from datafab.publish.wis2_bundle import SOURCES
 from datafab.settings import child_environment, load
+from datafab.store.regularfile import LARGEST
 from tests.records import METADATA, record
 from tests.servers import nursery
 from tests.servers.http import Answer, Site
@@ -138,6 +140,23 @@ def test_a_record_is_no_event(tmp_path: Path, home: Path):
     done = nursery.run("datafab", "publish", str(tmp_path / "rec.json"), "--topic", METADATA, env=environment)
     assert done.returncode == 1
     assert "rec.json is a WCMP2 record, not an event: put it on a web server" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_an_event_is_a_regular_file(tmp_path: Path, home: Path, kind: str):
+    path = Path("/dev/null") if kind == "device" else tmp_path / "pipe"
+    if kind == "pipe":
+        os.mkfifo(path)
+    done = nursery.run("datafab", "publish", str(path), "--topic", TOPIC, env=child_environment(load(home=home)))
+    assert done.returncode == 1
+    assert f"is a {kind}, not a regular file" in done.stderr
+
+
+def test_a_file_that_is_checked_has_a_limit(wis2: Wis2, tmp_path: Path):
+    path = tmp_path / "endless.json"
+    with path.open("wb") as file:
+        file.truncate(LARGEST + 1)
+    assert f"has more than {LARGEST} bytes" in wis2("check", str(path), code=1).stderr
 
 
 @needs_bundle

@@ -65,6 +65,19 @@ def test_secrets_are_not_shown():
     assert "secret" not in repr(load(linkproxy_url="http://u:secret@host", linkproxy_token="secret"))  # noqa: S106 - not one
 
 
+@pytest.mark.parametrize("url", ["http://u:secret@ckan.example", "u:secret@ckan.example", "https://a,http://u@b/"])
+def test_the_url_of_a_ckan_holds_no_login(url: str):
+    with pytest.raises(SettingError, match=r"DATAFAB_CKAN_URLS.*user or a password"):
+        load(ckan_urls=url)
+    assert load(ckan_urls="https://a/b@c, d").ckan_urls == ("https://a/b@c", "d")
+
+
+def test_a_password_with_an_at_sign_is_not_shown():
+    with pytest.raises(SettingError) as raised:
+        load(catalogue_url="ftp://user:pl@nted@www.example.org")
+    assert "nted" not in str(raised.value)
+
+
 def test_the_defaults_hang_together():
     settings = load(home=Path("/h"))
     assert settings.beat_every == settings.lease / 3

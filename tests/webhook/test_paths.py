@@ -79,6 +79,17 @@ def test_a_path_outside_the_root_is_refused_without_a_word_of_what_is_there(site
     assert site.started == []
 
 
+@pytest.mark.parametrize(
+    ("flow", "field"),
+    [("push", "collection"), ("check_url", "collection"), ("push", "endpoints"), ("publish", "endpoints")],
+)
+def test_a_path_is_confined_in_a_flow_that_does_not_read_it(site: Site, flow: str, field: str):
+    # Another flow may: `collection` takes its folder from the parameters of the job that it is given.
+    answer = site.post(flow, url="http://127.0.0.1/", **{field: "/etc/passwd"})
+    assert (answer.status_code, answer.json["error"]["field"]) == (400, field)
+    assert site.started == []
+
+
 @pytest.mark.parametrize("given", ["loop", "loop/x", "x" * 5000, "land", "land/endpoint.csv/x", "nothing"])
 def test_a_file_that_cannot_be_opened_is_refused(site: Site, given: str):
     answer = site.post("collect", endpoints=given, collection="c")

@@ -88,6 +88,13 @@ def test_a_submit_answers_with_the_whole_job_and_its_key(pusher):
     ("body", "text"),
     [
         (b"{", "Malformed json"),
+        (b'{"api_key": "\\ud800"}', "Malformed json"),
+        (b'{"metadata": {"\\udfff": 1}}', "Malformed json"),
+        (b'{"metadata": NaN}', "Malformed json"),
+        (b'{"metadata": 1e999}', "Malformed json"),
+        (b'{"metadata": ' + b"[" * 300 + b"]" * 300 + b"}", "Malformed json"),
+        (b"[" * 100_000, "Malformed json"),
+        (b"\xff", "Malformed json"),
         (b"{}", "Not recognised as json, make sure content type is application/json"),
         (b"[1]", "Not recognised as json, make sure content type is application/json"),
         ({"foo": 1, "result_url": 3}, "Too many arguments. Extra keys are foo"),
@@ -115,14 +122,22 @@ def test_a_bad_submit_is_refused_in_the_original_order_and_words(pusher, body, t
         ({"metadata": {"ckan_url": "http://ckan.example/secret#"}}, "has no query and no fragment"),
         ({"api_key": "X-Any:v"}, "DATAFAB_CKAN_KEY_HEADERS"),
         ({"api_key": "Host:v"}, "DATAFAB_CKAN_KEY_HEADERS"),
-        ({"api_key": "X-CKAN-API-Key\r\nX-Any:v"}, "DATAFAB_CKAN_KEY_HEADERS"),
+        ({"api_key": "X-CKAN-API-Key\r\nX-Any:v"}, "no header can carry"),
         ({"api_key": ":v"}, "DATAFAB_CKAN_KEY_HEADERS"),
+        ({"api_key": "planted\n"}, "no header can carry"),
+        ({"api_key": "planted\0"}, "no header can carry"),
+        ({"api_key": " planted"}, "no header can carry"),
+        ({"api_key": "planted\u20ac"}, "no header can carry"),
+        ({"metadata": {"ckan_url": "http://u:planted@ckan.example"}}, "must not hold a user or a password"),
+        ({"metadata": {"ckan_url": "u:planted@ckan.example/"}}, "must not hold a user or a password"),
+        ({"result_url": "http://u:plan@ted@ckan.example/"}, "must not hold a user or a password"),
     ],
 )
 def test_a_submit_chooses_neither_the_path_nor_the_headers_of_a_request(pusher, change, text):
     answer = pusher.http.post("/datapusher/job", json=GOOD | change)
     assert answer.status_code == 409
     assert text in answer.json["error"]
+    assert "planted" not in answer.text
     assert not pusher.calls
 
 

@@ -739,7 +739,7 @@ class TestAfterACrash:
         site.answers["/drip"] = Answer(b"x" * 300_000, fault="drip", pause=0.01)
         collection.write(row(site.url("/a.csv")), row(site.url("/drip")))
         child = subprocess.Popen([sys.executable, "-c", CHILD, str(collection.csv), str(collection.folder)])
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while site.hits["/drip"] == 0 and time.monotonic() < until:
             time.sleep(0.02)
         child.send_signal(signal.SIGKILL)

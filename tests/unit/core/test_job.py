@@ -28,6 +28,13 @@ def test_the_pace_is_that_so_far(seconds, total, rate, eta):
     assert stage.bytes_per_second == (round(5000 / seconds) if seconds else None)
 
 
+def test_a_job_is_shown_without_the_logins_of_its_addresses():
+    params = {"url": "http://u:ge@heim@e.org/a@b", "event": {"a": ["see ftp://geheim@e.org/x", 1, None]}, "n": 1}
+    job = Job(id="j", flow="source", params=params, created=1, deadline=2)
+    assert job.dump()["params"] == {"url": "http://e.org/a@b", "event": {"a": ["see ftp://e.org/x", 1, None]}, "n": 1}
+    assert job.params == params
+
+
 GONE = ItemError(type="http_404", message="it is gone", field="href")
 
 

@@ -386,6 +386,7 @@ class TestRedirects:
         assert fetched.refusal is not None
         assert "secret" not in fetched.refusal.message
         assert without_credentials("https://u:p@h/a@b and http://x@y/") == "https://h/a@b and http://y/"
+        assert without_credentials("https://u:p@ss@h/a@b, //x@y?@z") == "https://h/a@b, //y?@z"
 
 
 class TestConnections:

@@ -42,6 +42,34 @@ def test_what_cannot_run_says_why(flow, params, error, field, says):
 
 
 @pytest.mark.parametrize(
+    ("flow", "params", "field"),
+    [
+        ("push", {"ckan_url": "http://u:geheim@ckan.example"}, "ckan_url"),
+        ("push", {"ckan_url": "u:geheim@ckan.example"}, "ckan_url"),
+        ("push", {"ckan_url": "HTTP:\\\\geheim@ckan.example"}, "ckan_url"),
+        ("push", {"metadata": {"ckan_url": " http://u:ge@heim@ckan.example/x"}}, "metadata.ckan_url"),
+        ("push", {"result_url": "http://u:geheim@ckan.example"}, "result_url"),
+        ("collect", GIVEN | {"then": ["push"], "ckan_url": "http://u:geheim@ckan.example"}, "ckan_url"),
+        ("catalogue", {"url": "https://u:geheim@udata.example/api/1"}, "url"),
+        ("catalogue", {"export": "https://u:geheim@udata.example/e.csv"}, "export"),
+        ("source", {"source": "s", "url": "http://e.org/", "catalogue": "https://u:geheim@udata.example"}, "catalogue"),
+        ("withdraw", {"source": "s", "catalogue": "https://geheim@udata.example"}, "catalogue"),
+    ],
+)
+def test_the_address_of_a_service_holds_no_login(flow, params, field):
+    with pytest.raises(FlowError, match="a user or a password") as raised:
+        begun(flow, params)
+    assert (raised.value.field, raised.value.code) == (field, "secret")
+    assert "geheim" not in raised.value.message
+
+
+def test_the_address_of_a_file_may_hold_a_login_and_an_at_sign_is_none():
+    begun("source", {"source": "s", "url": "http://u:p@example.org/a.csv"})
+    begun("push", {"ckan_url": "http://ckan.example/a@b"})
+    begun("catalogue", {"url": "https://udata.example/api/1?mail=a@b"})
+
+
+@pytest.mark.parametrize(
     ("then", "names"),
     [
         (None, ["collect", "analyse", "index"]),

@@ -171,6 +171,7 @@ def sound(*lines: str) -> str:
         (sound('schedule = "0 6 * * *"'), 1, "flow 'f', with: on a schedule nobody else gives collection, endpoints"),
         (sound('schedule = "0 6 * * *"', "with.endpoints = 'x'"), 6, "with: on a schedule nobody else gives collecti"),
         # parameters
+        (sound('with = { a = "http://u:geheim@e.org" }'), 5, "with.a: a user or a password would stand in messages"),
         (sound('with = { a = 1, api_key = "x" }'), 5, "with.api_key: a secret would stand in messages and listings"),
         (sound("[flow.with]", "then = ['index']"), 6, "with.then: is said by the key `stages` of the flow"),
         (sound("with.when = {}"), 5, "with.when: is said by the key `when`"),

@@ -114,6 +114,7 @@ def test_a_record_is_a_feature():
         (b'{"id": 1, "id": 2}', "has the member 'id' twice"),
         (b'{"id": "\\ud800"}', "half of a surrogate pair"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}", "nested too deeply"),
         (b"\xff\xfe{\x00}\x00", "utf-8"),
         (b'{"id": 1e999}', "beyond the range of a double"),
     ],

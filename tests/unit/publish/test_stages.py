@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,19 @@ def test_a_file_is_announced_once(services: Services, broker: Mosquitto, site: S
     assert again.wis2
     assert item.wis2.message == again.wis2.message == document["id"]
     assert item.wis2.rel == "canonical"
+
+
+def test_the_time_of_a_message_is_that_of_redis(
+    services: Services, broker: Mosquitto, site: Site, monkeypatch: pytest.MonkeyPatch
+):
+    right = time.time
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        before = right()
+        monkeypatch.setattr(time, "time", lambda: right() - 3 * 3600)
+        run(services, event(site))
+        (document,) = subscriber.wait(1)
+    told = datetime.fromisoformat(document["properties"]["pubtime"]).timestamp()
+    assert before - 1 < told < right() + 1
 
 
 def test_a_corrected_file_is_an_update_with_a_new_id(services: Services, broker: Mosquitto, site: Site):

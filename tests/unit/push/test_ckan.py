@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,7 @@ from datafab.fetch.session import Fetcher
 from datafab.push.callback import Callback
 from datafab.push.ckan import Ckan, allowed
 from datafab.push.datapusher import root
+from datafab.push.former_table import Former, Head, name_of
 from datafab.sandbox.ckan import Sandbox, ckan
 from datafab.settings import load
 from datafab.store.store import Store
@@ -153,3 +157,15 @@ def test_a_batch_with_a_push_survives_json_and_stays_small():
     text = Batch(job="j", flow="push", params={"metadata": {"a": "b" * 500}}, items=(item,)).model_dump_json()
     assert Batch.model_validate_json(text).items == (item,)
     assert len(text) < MAX_MESSAGE
+
+
+def test_a_former_table_is_forgotten_whatever_clock_has_dated_it(tmp_path: Path):
+    former = Former(Store(str(tmp_path)), "http://ckan.example", "r")
+    head = Head(url=former.url, resource=former.resource, job="j")
+    former.store.write(name_of(former.url, former.resource) + ".json", head.model_dump_json().encode())
+    (file,) = (tmp_path / "former").iterdir()
+    later = time.time() + 3 * 3600
+    os.utime(file, (later, later))
+    assert former.head() == head
+    former.forget()
+    assert former.head() is None
