@@ -1,6 +1,7 @@
 """CKAN's DataPusher under ``/datapusher``: set ``ckan.datapusher.url`` to ``http://<here>/datapusher/``.
 
-The paths, texts and shapes are the original's; an ``error`` is a string there but in a job. A job's page is for whoever
+The paths, texts and shapes are those of the repository ckan/ckan-service-provider, ``ckanserviceprovider/web.py``, whose
+functions the docstrings name; an ``error`` is a string there but in a job. A job's page is for whoever
 shows its ``job_key``, which only the submit's answer and the callback hold; there is no admin login.
 """
 
@@ -46,25 +47,25 @@ def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Respon
 
 @routes.get("/")
 def index() -> dict[str, str]:
-    """Say what this is."""
+    """Say what this is: ``index``."""
     return {"help": "DataPusher's API: POST /job submits a push, GET /job/<id> shows it, GET /status sums them up."}
 
 
-@routes.get("/status")
+@routes.get("/status", strict_slashes=False)
 def sums() -> dict[str, Any]:
-    """Count the jobs that are kept."""
+    """Count the jobs that are kept: ``status``."""
     stats = {"pending": 0, "complete": 0, "error": 0}
     for job in _all():
         stats[status(job, _failures(job))] += 1
     return {"version": 0.1, "job_types": [JOB_TYPE], "name": "datapusher", "stats": stats}
 
 
-@routes.post("/job")
-@routes.post("/job/<job_id>")
+@routes.post("/job", strict_slashes=False)
+@routes.post("/job/<job_id>", strict_slashes=False)
 def submit(job_id: str | None = None) -> Answer:
-    """Enqueue a push; the answer comes before anything has been asked of CKAN."""
+    """Enqueue a push: ``job``. The answer comes before anything has been asked of CKAN."""
     try:
-        sent: Any = request.get_json() if request.is_json else None
+        sent = _sent()
     except BadRequest:
         return _error("Malformed json")
     refused = next(_refusals(sent), None)
@@ -80,6 +81,14 @@ def submit(job_id: str | None = None) -> Answer:
     if not new:
         return _error(f"job_id {job_id} already exists")
     return jsonify(job_dict(job, {}, (), job_key=job_key))
+
+
+def _sent() -> Any:
+    """Return the body of a submit; a content type that only names JSON will do, as ``text/html; application/json``."""
+    if request.is_json:
+        return request.get_json()
+    named = "application/json" in (request.content_type or "").lower()
+    return request.get_json(force=True, silent=True) if named else None
 
 
 def _refusals(sent: Any) -> Iterator[str]:
@@ -118,9 +127,9 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
             yield error.message
 
 
-@routes.get("/job")
+@routes.get("/job", strict_slashes=False)
 def listing() -> Answer:
-    """List jobs, the newest first, without saying what they are about: nobody has to show a key for this."""
+    """List jobs, the newest first, without saying what they are about: ``job_list``, which asks for no key."""
     wanted = request.args.to_dict()
     try:
         limit, offset = int(wanted.pop("_limit", "100")), int(wanted.pop("_offset", "0"))
@@ -130,7 +139,7 @@ def listing() -> Answer:
     found = (
         job
         for job in _all()
-        if all(_text(_metadata(job).get(name)) == value for name, value in wanted.items())
+        if all(name in (kept := _metadata(job)) and _text(kept[name]) == value for name, value in wanted.items())
         and state in {None, status(job, _failures(job))}
     )
     first, end = (min(max(place, 0), sys.maxsize) for place in (offset, max(offset, 0) + max(limit, 0)))
@@ -161,9 +170,9 @@ def _failures(job: Job) -> dict[str, ItemError]:
     return {}
 
 
-@routes.get("/job/<job_id>")
+@routes.get("/job/<job_id>", strict_slashes=False)
 def one(job_id: str) -> Answer:
-    """Show a job to whoever has its key."""
+    """Show a job to those who have its key: ``job_status``."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -175,9 +184,9 @@ def one(job_id: str) -> Answer:
     return jsonify(job_dict(job, _failures(job), lines, callback=_lost_callback(job)))
 
 
-@routes.get("/job/<job_id>/data")
+@routes.get("/job/<job_id>/data", strict_slashes=False)
 def data(job_id: str) -> Answer:
-    """Show what a job has made: a push makes nothing but a table in CKAN."""
+    """Show what a job has made: ``job_data``. A push makes nothing but a table in CKAN."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -187,9 +196,9 @@ def data(job_id: str) -> Answer:
     return Response(b"", content_type=_text(_metadata(job).get("mimetype") or "text/plain"))
 
 
-@routes.delete("/job/<job_id>")
+@routes.delete("/job/<job_id>", strict_slashes=False)
 def delete(job_id: str) -> Answer:
-    """Forget a job here. It goes on where it runs, and still calls back."""
+    """Forget a job here: ``job_delete``. It goes on where it runs, and still calls back."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -197,12 +206,12 @@ def delete(job_id: str) -> Answer:
     return jsonify(success=True)
 
 
-@routes.route("/login", methods=["GET", "POST"])
-@routes.get("/logout")
-@routes.get("/user")
-@routes.delete("/job")
+@routes.route("/login", methods=["GET", "POST"], strict_slashes=False)
+@routes.get("/logout", strict_slashes=False)
+@routes.get("/user", strict_slashes=False)
+@routes.delete("/job", strict_slashes=False)
 def admin() -> Answer:
-    """Refuse what needs the original's admin login."""
+    """Refuse what needs the original's admin login: ``login``, ``logout``, ``user``, ``clear_jobs``."""
     text = (
         "there is no admin login here; `datafab jobs list` shows jobs, DATAFAB_RETENTION_DAYS says how long they stay"
     )
