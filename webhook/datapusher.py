@@ -1,7 +1,7 @@
 """CKAN's DataPusher under ``/datapusher``: set ``ckan.datapusher.url`` to ``http://<here>/datapusher/``.
 
-The paths, texts and shapes are those of the repository ckan/ckan-service-provider, ``ckanserviceprovider/web.py``, whose
-functions the docstrings name; an ``error`` is a string there but in a job. A job's page is for whoever
+The paths, texts and shapes are those of the repository ckan/ckan-service-provider, ``ckanserviceprovider/web.py``;
+the docstrings name its functions; an ``error`` is a string there but in a job. A job's page is for whoever
 shows its ``job_key``, which only the submit's answer and the callback hold; there is no admin login.
 """
 
