@@ -1,7 +1,6 @@
 """CKAN's DataPusher under ``/datapusher``: set ``ckan.datapusher.url`` to ``http://<here>/datapusher/``.
 
-The paths, texts and shapes are those of the repository ckan/ckan-service-provider, ``ckanserviceprovider/web.py``;
-the docstrings name its functions; an ``error`` is a string there but in a job. A job's page is for whoever
+The paths, texts and shapes are those of the repository ckan/ckan-service-provider, ``ckanserviceprovider/web.py``; an ``error`` is a string there but in a job. A job's page is for whoever
 shows its ``job_key``, which only the submit's answer and the callback hold; there is no admin login.
 """
 
@@ -47,13 +46,13 @@ def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Respon
 
 @routes.get("/")
 def index() -> dict[str, str]:
-    """Say what this is: ``index``."""
+    """Say what this is."""
     return {"help": "DataPusher's API: POST /job submits a push, GET /job/<id> shows it, GET /status sums them up."}
 
 
 @routes.get("/status", strict_slashes=False)
 def sums() -> dict[str, Any]:
-    """Count the jobs that are kept: ``status``."""
+    """Count the jobs that are kept."""
     stats = {"pending": 0, "complete": 0, "error": 0}
     for job in _all():
         stats[status(job, _failures(job))] += 1
@@ -63,7 +62,7 @@ def sums() -> dict[str, Any]:
 @routes.post("/job", strict_slashes=False)
 @routes.post("/job/<job_id>", strict_slashes=False)
 def submit(job_id: str | None = None) -> Answer:
-    """Enqueue a push: ``job``. The answer comes before anything has been asked of CKAN."""
+    """Enqueue a push; the answer comes before anything has been asked of CKAN."""
     try:
         sent = _sent()
     except BadRequest:
@@ -129,7 +128,7 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
 
 @routes.get("/job", strict_slashes=False)
 def listing() -> Answer:
-    """List jobs, the newest first, without saying what they are about: ``job_list``, which asks for no key."""
+    """List jobs, the newest first, without saying what they are about: this needs no key."""
     wanted = request.args.to_dict()
     try:
         limit, offset = int(wanted.pop("_limit", "100")), int(wanted.pop("_offset", "0"))
@@ -172,7 +171,7 @@ def _failures(job: Job) -> dict[str, ItemError]:
 
 @routes.get("/job/<job_id>", strict_slashes=False)
 def one(job_id: str) -> Answer:
-    """Show a job to those who have its key: ``job_status``."""
+    """Show a job to those who have its key."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -186,7 +185,7 @@ def one(job_id: str) -> Answer:
 
 @routes.get("/job/<job_id>/data", strict_slashes=False)
 def data(job_id: str) -> Answer:
-    """Show what a job has made: ``job_data``. A push makes nothing but a table in CKAN."""
+    """Show what a job has made. A push makes nothing but a table in CKAN."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -198,7 +197,7 @@ def data(job_id: str) -> Answer:
 
 @routes.delete("/job/<job_id>", strict_slashes=False)
 def delete(job_id: str) -> Answer:
-    """Forget a job here: ``job_delete``. It goes on where it runs, and still calls back."""
+    """Forget a job here. It goes on where it runs, and still calls back."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -211,7 +210,7 @@ def delete(job_id: str) -> Answer:
 @routes.get("/user", strict_slashes=False)
 @routes.delete("/job", strict_slashes=False)
 def admin() -> Answer:
-    """Refuse what needs the original's admin login: ``login``, ``logout``, ``user``, ``clear_jobs``."""
+    """Refuse what needs the original's admin login."""
     text = (
         "there is no admin login here; `datafab jobs list` shows jobs, DATAFAB_RETENTION_DAYS says how long they stay"
     )
