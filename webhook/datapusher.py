@@ -1,7 +1,8 @@
 """CKAN's DataPusher under ``/datapusher``: set ``ckan.datapusher.url`` to ``http://<here>/datapusher/``.
 
-The paths, texts and shapes are those of the repository ckan/ckan-service-provider, ``ckanserviceprovider/web.py``; an ``error`` is a string there but in a job. A job's page is for whoever
-shows its ``job_key``, which only the submit's answer and the callback hold; there is no admin login.
+The paths, texts and shapes are those of the repository ckan/ckan-service-provider, ``ckanserviceprovider/web.py``.
+An ``error`` is a string there, and an object in a job. A job's page is for those who show its ``job_key``, which only
+the submit's answer and the callback hold; there is no admin login.
 """
 
 from __future__ import annotations
