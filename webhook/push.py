@@ -1,7 +1,8 @@
 """CKAN's DataPusher under ``/datapusher``: set ``ckan.datapusher.url`` to ``http://<here>/datapusher/``.
 
-The paths, texts and shapes are the original's; an ``error`` is a string there but in a job. A job's page is for whoever
-shows its ``job_key``, which only the submit's answer and the callback hold; there is no admin login.
+The paths, texts and shapes are those of the repository ckan/ckan-service-provider, ``ckanserviceprovider/web.py``.
+An ``error`` is a string there, and an object in a job. A job's page is for those who show its ``job_key``, which only
+the submit's answer and the callback hold; there is no admin login.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from datafab.core.item import ItemError, Status
 from datafab.core.job import Job
 from datafab.core.jobs import MAX_LINES, after_key
 from datafab.errors import DatafabError, FlowError, NotFound
-from datafab.publish import strict_json as strictjson
 from datafab.push.callback import key_header
 from datafab.push.ckan import allowed, named
 from datafab.push.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
@@ -52,7 +52,7 @@ def index() -> dict[str, str]:
     return {"help": "DataPusher's API: POST /job submits a push, GET /job/<id> shows it, GET /status sums them up."}
 
 
-@routes.get("/status")
+@routes.get("/status", strict_slashes=False)
 def sums() -> dict[str, Any]:
     """Count the jobs that are kept."""
     stats = {"pending": 0, "complete": 0, "error": 0}
@@ -61,12 +61,12 @@ def sums() -> dict[str, Any]:
     return {"version": 0.1, "job_types": [JOB_TYPE], "name": "datapusher", "stats": stats}
 
 
-@routes.post("/job")
-@routes.post("/job/<job_id>")
+@routes.post("/job", strict_slashes=False)
+@routes.post("/job/<job_id>", strict_slashes=False)
 def submit(job_id: str | None = None) -> Answer:
     """Enqueue a push; the answer comes before anything has been asked of CKAN."""
     try:
-        sent: Any = strictjson.loads(request.get_data()) if request.is_json else None
+        sent = _sent()
     except ValueError:
         return _error("Malformed json")
     refused = next(_refusals(sent), None)
@@ -82,6 +82,18 @@ def submit(job_id: str | None = None) -> Answer:
     if not new:
         return _error(f"job_id {job_id} already exists")
     return jsonify(job_dict(job, {}, (), job_key=job_key))
+
+
+def _sent() -> Any:
+    """Return the body of a submit; a content type that only names JSON will do, as ``text/html; application/json``."""
+    if request.is_json:
+        return strictjson.loads(request.get_data())
+    if "application/json" not in (request.content_type or "").lower():
+        return None
+    try:
+        return strictjson.loads(request.get_data())
+    except ValueError:
+        return None
 
 
 def _refusals(sent: Any) -> Iterator[str]:
@@ -126,9 +138,9 @@ def _check_result_url(url: str) -> None:
         raise FlowError("result_url must not hold a user or a password: the callback shows the API key", code="secret")
 
 
-@routes.get("/job")
+@routes.get("/job", strict_slashes=False)
 def listing() -> Answer:
-    """List jobs, the newest first, without saying what they are about: nobody has to show a key for this."""
+    """List jobs, the newest first, without saying what they are about: this needs no key."""
     wanted = request.args.to_dict()
     try:
         limit, offset = int(wanted.pop("_limit", "100")), int(wanted.pop("_offset", "0"))
@@ -138,7 +150,7 @@ def listing() -> Answer:
     found = (
         job
         for job in _all()
-        if all(_text(_metadata(job).get(name)) == value for name, value in wanted.items())
+        if all(name in (kept := _metadata(job)) and _text(kept[name]) == value for name, value in wanted.items())
         and state in {None, status(job, _failures(job))}
     )
     first, end = (min(max(place, 0), sys.maxsize) for place in (offset, max(offset, 0) + max(limit, 0)))
@@ -169,9 +181,9 @@ def _failures(job: Job) -> dict[str, ItemError]:
     return {}
 
 
-@routes.get("/job/<job_id>")
+@routes.get("/job/<job_id>", strict_slashes=False)
 def one(job_id: str) -> Answer:
-    """Show a job to whoever has its key."""
+    """Show a job to those who have its key."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -183,9 +195,9 @@ def one(job_id: str) -> Answer:
     return jsonify(job_dict(job, _failures(job), lines, callback=_lost_callback(job)))
 
 
-@routes.get("/job/<job_id>/data")
+@routes.get("/job/<job_id>/data", strict_slashes=False)
 def data(job_id: str) -> Answer:
-    """Show what a job has made: a push makes nothing but a table in CKAN."""
+    """Show what a job has made. A push makes nothing but a table in CKAN."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -195,7 +207,7 @@ def data(job_id: str) -> Answer:
     return Response(b"", content_type=_text(_metadata(job).get("mimetype") or "text/plain"))
 
 
-@routes.delete("/job/<job_id>")
+@routes.delete("/job/<job_id>", strict_slashes=False)
 def delete(job_id: str) -> Answer:
     """Forget a job here. It goes on where it runs, and still calls back."""
     job = _authorized(job_id)
@@ -205,10 +217,10 @@ def delete(job_id: str) -> Answer:
     return jsonify(success=True)
 
 
-@routes.route("/login", methods=["GET", "POST"])
-@routes.get("/logout")
-@routes.get("/user")
-@routes.delete("/job")
+@routes.route("/login", methods=["GET", "POST"], strict_slashes=False)
+@routes.get("/logout", strict_slashes=False)
+@routes.get("/user", strict_slashes=False)
+@routes.delete("/job", strict_slashes=False)
 def admin() -> Answer:
     """Refuse what needs the original's admin login."""
     text = (

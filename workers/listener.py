@@ -20,10 +20,10 @@ from paho.mqtt.client import Client, MQTTMessage
 from redis.exceptions import RedisError
 
 from datafab import log as logging
+from datafab.core import strict_json as strictjson
 from datafab.core.jobs import connect
 from datafab.core.services import Services
 from datafab.errors import DatafabError, FlowError, SettingError
-from datafab.publish import strict_json as strictjson
 from datafab.publish.deadletters import DeadLetters
 from datafab.publish.event import envelope
 from datafab.publish.mqtt import Broker

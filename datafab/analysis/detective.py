@@ -214,7 +214,8 @@ class Detective(Client):
             if not landed.total:
                 raise Fatal("has a header but no rows", code="empty")
             layout = text.layout
-            found = self._columns(landed, layout.header, job, layout.warnings, separator=layout.separator)
+            between = table.delimiter(layout.separator, len(layout.header))
+            found = self._columns(landed, layout.header, job, layout.warnings, separator=between)
             depth = {"header_rows": layout.depth} if layout.depth > 1 else {}
             facts = {"encoding": text.encoding, "separator": layout.separator, "header_row_idx": layout.skip}
             return {**facts, **depth, **found}

@@ -97,7 +97,12 @@ def supported_title(rows: Sequence[Record], separator: str) -> bool:
         return candidate.contrasts >= _PAIR
     if candidate.contrasts or candidate.below_gap or separator == "\t":
         return True
-    return all(len(cells) == width for _, cells in rows[position:]) and _is_above_texts(rows, position, separator)
+    # A list such as ``red;green`` has the same words in other rows, a header's names are no values.
+    return (
+        not candidate.comes_again
+        and all(len(cells) == width for _, cells in rows[position:])
+        and _is_above_texts(rows, position, separator)
+    )
 
 
 def _is_above_texts(rows: Sequence[Record], position: int, separator: str) -> bool:

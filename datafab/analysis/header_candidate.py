@@ -78,6 +78,12 @@ class Candidate:
         moments = any(kind is CellKind.MOMENT and column is not CellKind.NUMBER for kind, column in pairs)
         return not moments and (not distinct or len(set(named)) == len(named))
 
+    @property
+    def comes_again(self) -> bool:
+        """Whether one of its cells is also a cell of a record below it."""
+        names = {cell.strip().casefold() for cell in self.cells if cell.strip()}
+        return any(cell.strip().casefold() in names for _, cells in self.rows[self.position + 1 :] for cell in cells)
+
     def is_data(self, position: int) -> bool:
         """Tell whether another record holds values like those of the columns, and no text where values stand."""
         pairs = self._pairs(self.rows[position][1])

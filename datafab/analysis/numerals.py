@@ -27,10 +27,18 @@ class Style:
     Attributes:
         group: characters of which each may stand between thousands; empty: none may.
         decimal: the decimal mark.
+        doubtful: whether what it reads may be thousands of another style, as ``1,234`` is where cells are not
+            separated by semicolons.
     """
 
     group: str
     decimal: str
+    doubtful: bool = False
+
+    @property
+    def wants_proof(self) -> bool:
+        """Whether a column has this style only if one of its values proves it."""
+        return self.doubtful or bool(self.group)
 
     @property
     def pattern(self) -> str:
@@ -45,6 +53,9 @@ class Style:
     def proof(self) -> str:
         """What a number looks like that no other style reads: one that holds both marks, or thousands twice."""
         mark, decimal = f"[{self.group}]", re.escape(self.decimal)
+        if not self.group:
+            # Not three digits behind one to three others.
+            return rf"[+-]?(?:0|[0-9]{{4,}}){decimal}[0-9]+|[+-]?[0-9]+{decimal}(?:[0-9]{{1,2}}|[0-9]{{4,}})"
         proof = rf"-?[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+{decimal}[0-9]+"
         # Two full stops may be a version, and digits in groups an identifier.
         return rf"{proof}|-?[0-9]{{1,3}}(?:,[0-9]{{3}}){{2,}}" if self.group == "," else proof
@@ -62,8 +73,8 @@ class Style:
         return self._guessed.fullmatch(value) is not None
 
     def proves(self, value: str) -> bool:
-        """Tell whether a value shows that its column has this style; one without thousands needs no proof."""
-        return not self.group or self._proved.fullmatch(value) is not None
+        """Tell whether a value shows that its column has this style, if it needs to be shown."""
+        return not self.wants_proof or self._proved.fullmatch(value) is not None
 
     def plain(self, value: str) -> str:
         """Return a number without marks between thousands, and with a decimal point."""
@@ -72,7 +83,7 @@ class Style:
         return value.replace(",", ".") if self.decimal == "," else value
 
 
-POINT, COMMA = Style("", "."), Style("", ",")
+POINT, COMMA, DOUBTFUL = Style("", "."), Style("", ","), Style("", ",", doubtful=True)
 GROUPED: Sequence[Style] = (
     Style(",", "."), Style(_SPACES, ","), Style(_SPACES, "."), Style(".", ","), Style(_APOSTROPHES, ".")
 )  # fmt: skip
@@ -82,9 +93,11 @@ def styles(separator: str | None) -> tuple[Style, ...]:
     """Return the styles that a table's numbers may have, most likely first.
 
     Args:
-        separator: of its cells: where it is the comma itself, a quoted ``1,234`` may be a thousand.
+        separator: of its cells. A semicolon is used where the comma is the decimal mark; where it is the comma itself,
+            a quoted ``1,234`` may be a thousand; anywhere else it may be both.
     """
-    return (POINT, *(() if separator == "," else (COMMA,)), *GROUPED)
+    comma = {";": (COMMA,), ",": ()}.get(separator or "", (DOUBTFUL,))
+    return (POINT, *comma, *GROUPED)
 
 
 _DIGITS = r"[0-9]+(?:_[0-9]+)*"

@@ -146,7 +146,9 @@ def _number(parts: Sequence[Part], separator: str | None) -> Field:
     if _all(parts, _INTEGER):
         return {"type": "integer"}
     for style in styles(separator):
-        if _all(parts, rf"\A(?:{style.pattern})\z") and (not style.group or _any(parts, rf"\A(?:{style.proof})\z")):
+        if _all(parts, rf"\A(?:{style.pattern})\z") and (
+            not style.wants_proof or _any(parts, rf"\A(?:{style.proof})\z")
+        ):
             return {"type": "number", **_marks(style, parts)}
     return {"type": "string"}
 

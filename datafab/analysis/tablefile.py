@@ -21,7 +21,7 @@ class Table(Protocol):
 
     Attributes:
         analysis: its analysis document.
-        separator: between its cells, where it is a text.
+        separator: between its cells, where it is a text; one that is never used, where it has one column.
         header: the cells of its columns as they stand in the file; the analysis' name where one is blank.
     """
 
@@ -55,15 +55,14 @@ class TableFile:
         self._skip = int(analysis["header_row_idx"])
         self._depth = int(analysis.get("header_rows", 1))
         self._columns = _Columns(analysis)
-        self.separator = str(analysis["separator"])
         width = int(analysis["heading_columns"]) + self._columns.span + int(analysis["trailing_columns"])
-        self._delimiter = delimiter(self.separator, width)
+        self.separator = delimiter(str(analysis["separator"]), width)
         with closing(self._records()) as found:
             self.header: Sequence[str] = self._columns.named(next(found)[1], joined=self._depth > 1)
 
     def _records(self) -> Generator[tuple[int, list[str]], None, None]:
         with closing(self._file.lines(self._encoding)) as lines:
-            yield from records(islice(lines, self._skip, None), self._delimiter, first=self._skip + 1)
+            yield from records(islice(lines, self._skip, None), self.separator, first=self._skip + 1)
 
     def rows(self) -> Rows:
         """Yield its rows."""

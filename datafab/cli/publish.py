@@ -10,9 +10,9 @@ from rich.markup import escape
 
 from datafab.cli import output as show
 from datafab.cli.run_job import as_json_option, run
+from datafab.core import strict_json as strictjson
 from datafab.errors import Fatal, NotFound
 from datafab.fetch.session import Fetcher
-from datafab.publish import strict_json as strictjson
 from datafab.publish.event import announcement, assets, envelope
 from datafab.publish.finding import Finding, errors
 from datafab.publish.notification_rules import check as check_message

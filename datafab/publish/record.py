@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from datafab.publish import strict_json as strictjson
+from datafab.core import strict_json as strictjson
 from datafab.publish.finding import Finding, errors
 from datafab.publish.record_rules import check_record
 from datafab.publish.wis2_suite import Verdict, Wis2Suite, validity

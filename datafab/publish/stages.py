@@ -22,13 +22,13 @@ from collections.abc import Iterator
 from hmac import compare_digest
 from typing import Any
 
+from datafab.core import strict_json as strictjson
 from datafab.core.item import Item, Status, Wis2Facts
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable
 from datafab.fetch.filename import filename, media_type
 from datafab.fetch.session import Fetched, Fetcher
 from datafab.publish import notification as wnm
-from datafab.publish import strict_json as strictjson
 from datafab.publish.data_id import address_digest, data_id, former
 from datafab.publish.event import HASHLIB, Checksum, assets, envelope, geometry, multihash, times
 from datafab.publish.finding import Finding, errors

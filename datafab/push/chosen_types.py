@@ -84,7 +84,7 @@ class _Numbers:
 
     def settle(self, order: str | None) -> tuple[str | None, Style]:
         for style in self._styles:
-            if not style.group or style in self._proved:
+            if not style.wants_proof or style in self._proved:
                 return order, style
         assert self._doubtful is not None
         raise Undecided(*self._doubtful, "which may be thousands or decimals")

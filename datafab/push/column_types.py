@@ -135,7 +135,7 @@ class Guess:
     @property
     def _style(self) -> Style | None:
         """The style that reads them all, if they are numbers."""
-        return next((each for each in self._styles if not each.group or each in self._proved), None)
+        return next((each for each in self._styles if not each.wants_proof or each in self._proved), None)
 
     @property
     def type(self) -> Type:

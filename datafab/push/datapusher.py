@@ -67,8 +67,9 @@ def wanted(params: Mapping[str, Any]) -> CkanFacts:
     return CkanFacts(
         url=root(texts["ckan_url"]),
         resource=texts["resource_id"],
-        ignore_hash=metadata.get("ignore_hash") is True,
-        set_url_type=metadata.get("set_url_type") is True,
+        # Any value that is true will do, as in ``push_to_datastore`` of ckan/datapusher, ``datapusher/jobs.py``.
+        ignore_hash=bool(metadata.get("ignore_hash")),
+        set_url_type=bool(metadata.get("set_url_type")),
     )
 
 

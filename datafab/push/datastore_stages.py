@@ -90,8 +90,7 @@ def _typed(
     wanted, by = preferred(fields, order)
     chosen = choices(file.header, columns, dictionary, separator=file.separator, order=wanted, by=by)
     if columns is not None:
-        first = int(file.analysis["heading_columns"])
-        _warn([field for at, field in enumerate(fields, first) if at not in chosen], dictionary, ctx)
+        _warn([field for at, field in enumerate(fields) if at not in chosen], dictionary, ctx)
     if columns is not None and not chosen:
         return int(file.analysis["total_lines"]), columns
     rows, guesses = guess(_told(file.rows(), ctx), len(file.header), separator=file.separator, chosen=chosen)

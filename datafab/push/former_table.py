@@ -35,6 +35,8 @@ FIRST_PAGE, MAX_PAGE, PAGE_BYTES = 1000, 20_000, 4_000_000
 MAX_GAP = 10_000
 #: Indexed fields whose order in an index is found by trying.
 MAX_INDEXED = 6
+#: The type whose fractions of a second CKAN does not show, and how it shows one without a time of day.
+TIMESTAMP, MIDNIGHT = "timestamp without time zone", "T00:00:00"
 
 
 class Head(Value):
@@ -46,6 +48,7 @@ class Head(Value):
         kept: rows in the file beside.
         hash: CKAN's hash of the file that it was loaded from.
         loading: names of the fields of the table that was to come, and how many rows.
+        timed: names of the timestamps that have a time of day: CKAN shows whole seconds only.
     """
 
     v: Literal[1] = 1
@@ -60,11 +63,15 @@ class Head(Value):
     hash: str | None = None
     loading: tuple[str, ...] = ()
     rows: int = 0
+    timed: tuple[str, ...] = ()
 
     @property
     def before(self) -> str:
         """Say what there was, for messages."""
-        return f"the {self.kept} rows from before" if self.fields is not None else "no table, as before"
+        if self.fields is None:
+            return "no table, as before"
+        seconds = f" (CKAN shows no fractions of a second: {', '.join(self.timed)} may have lost theirs)"
+        return f"the {self.kept} rows from before" + (seconds if self.timed else "")
 
 
 def name_of(url: str, resource: str) -> str:
@@ -104,16 +111,26 @@ class Former:
         info = ckan.datastore_info(self.resource)
         if info is not None:
             head = self._described(ckan, info, head)
-            with self.store.writing(self._name + ".jsonl.gz") as file, gzip.open(file, "wb", compresslevel=1) as packed:
-                for row in _read(ckan, self.resource, check):
-                    packed.write(encoded(row) + b"\n")
-                    head = head.evolve(kept=head.kept + 1)
+            head = head.evolve(**self._written(ckan, head, check))
             count = info["meta"]["count"]
             if head.kept != count:
                 msg = f"the table of {self.resource} had {count} rows, then {head.kept}: who writes to it?"
                 raise Retriable(msg, code="row_count", field=self.resource)
         self.store.write(self._name + ".json", head.model_dump_json().encode())
         return head
+
+    def _written(self, ckan: Ckan, head: Head, check: Callable[[], None]) -> dict[str, Any]:
+        """Write the rows of the table; return how many there are, and which timestamps have a time of day."""
+        kinds = {field["id"]: field["type"] for field in head.fields or ()}
+        dates, timed, kept = {name for name, kind in kinds.items() if kind == TIMESTAMP}, set(), 0
+        with self.store.writing(self._name + ".jsonl.gz") as file, gzip.open(file, "wb", compresslevel=1) as packed:
+            for row in _read(ckan, self.resource, check):
+                packed.write(encoded(row) + b"\n")
+                kept += 1
+                if found := {name for name in dates if row[name] and not str(row[name]).endswith(MIDNIGHT)}:
+                    dates -= found
+                    timed |= found
+        return {"kept": kept, "timed": tuple(name for name in kinds if name in timed)}
 
     def _described(self, ckan: Ckan, info: Mapping[str, Any], head: Head) -> Head:
         if "count" not in info.get("meta", {}) or not info.get("fields"):

@@ -115,7 +115,7 @@ class Table:
             extra = [key for key in record if key not in types]
             if extra:
                 raise invalid("records", f'row "{number}" has extra keys "{", ".join(extra)}"')
-            made.append({key: self._value(record.get(key), kind, len(records)) for key, kind in types.items()})
+            made.append({key: self._value(key, record.get(key), kind, len(records)) for key, kind in types.items()})
         for row in made:
             self.serial += 1
             _full_text(row, len(records))
@@ -129,9 +129,15 @@ class Table:
             text = "duplicate key value violates unique constraint"
             raise Refused(409, {"records": [text], "records_row": 0, "__type": "Validation Error"})
 
-    def _value(self, value: Any, kind: str, last: int) -> Any:
+    def _value(self, name: str, value: Any, kind: str, last: int) -> Any:
         if value is None or (value == "" and kind != "text"):
             return None
+        if isinstance(value, dict):
+            raise _refused_row(f"can't adapt type '{type(value).__name__}'", last)
+        if isinstance(value, bool) and kind in {"numeric", "float", "int", "bigint"}:
+            shown = _NATIVE.get(kind, kind)
+            text = f'column "{name}" is of type {shown} but expression is of type boolean'
+            raise _refused_row(text, last)
         try:
             made = _MAKE[kind](value)
         except (ValueError, KeyError, InvalidOperation) as error:
@@ -141,6 +147,8 @@ class Table:
         if kind == "text" and "\0" in made:
             raise Refused(500, {"message": "Internal Server Error", "__type": "Internal Server Error"})
         if kind == "numeric":
+            if not made.is_finite():
+                return str(made)
             return int(made) if made == made.to_integral_value() else float(made)
         return made.isoformat() if isinstance(made, date) else made
 
@@ -223,5 +231,10 @@ def invalid(key: str, text: str) -> Refused:
 def _bad_value(value: Any, kind: str, last: int) -> Refused:
     """Refuse a value. Of an insert CKAN names the last row of the request, not the one that is wrong."""
     shown = {"int": "integer"}.get(kind, kind)
-    error = {"records": [f'invalid input syntax for type {shown}: "{value}"'], "records_row": last - 1}
-    return Refused(409, error | {"__type": "Validation Error"})
+    if kind in {"timestamp", "timestamptz", "date"} and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", str(value)):
+        return _refused_row(f'date/time field value out of range: "{value}"', last)
+    return _refused_row(f'invalid input syntax for type {shown}: "{value}"', last)
+
+
+def _refused_row(text: str, last: int) -> Refused:
+    return Refused(409, {"records": [text], "records_row": last - 1, "__type": "Validation Error"})

@@ -226,6 +226,152 @@ def test_what_is_not_there_is_named(ckan: Ckan):
     assert fails(lambda: ckan._ask("no_such_action", {}))[0] == "ckan_400"
 
 
+#: Requests that are refused, with CKAN's status and words; PACKAGE and NAME stand for those of a dataset.
+REFUSED: list[tuple[str, dict[str, Any], int, dict[str, Any]]] = [
+    ("package_create", {}, 409, {"name": ["Missing value"]}),
+    ("package_create", {"name": "NAME"}, 409, {"name": ["That URL is already in use."]}),
+    (
+        "package_create",
+        {"name": "Not Good"},
+        409,
+        {"name": ["Must be purely lowercase alphanumeric (ascii) characters and these symbols: -_"]},
+    ),
+    ("resource_create", {"url": "http://example.org/a.csv"}, 409, {"package_id": ["Missing value"]}),
+    ("resource_create", {"package_id": "no-such-dataset"}, 404, {"message": "Not found"}),
+    ("resource_create", {"package_id": "PACKAGE", "size": "x"}, 409, {"size": ["Invalid integer"]}),
+    ("resource_create", {"package_id": "PACKAGE", "url": 5}, 500, {"message": "Internal Server Error"}),
+    ("resource_patch", {"hash": "x"}, 409, {"id": ["Missing value"]}),
+    ("resource_patch", {"id": "no-such-id", "hash": "x"}, 404, {"message": "Not found"}),
+    ("resource_show", {}, 409, {"id": ["Missing value"]}),
+    ("datastore_create", {"resource_id": ""}, 409, {"resource_id": ["Not found: Resource"]}),
+    ("datastore_create", {"resource_id": "no-such-id"}, 409, {"resource_id": ["Not found: Resource"]}),
+    ("datastore_create", {"fields": [{"type": "text"}]}, 409, {"fields": [{"id": ["Missing value"]}]}),
+    ("datastore_create", {"records": [1]}, 409, {"records": ["The first row is not a json object"]}),
+    (
+        "datastore_upsert",
+        {"resource_id": "no-such-id"},
+        404,
+        {"message": 'Not found: Resource "no-such-id" was not found.'},
+    ),
+    (
+        "datastore_upsert",
+        {"method": "insert", "records": [{"n": True}]},
+        409,
+        {"records": ['column "n" is of type bigint but expression is of type boolean']},
+    ),
+    (
+        "datastore_upsert",
+        {"method": "insert", "records": [{"code": {"a": 1}}]},
+        409,
+        {"records": ["can't adapt type 'dict'"]},
+    ),
+    ("datastore_delete", {"filters": {"zz": 1}}, 409, {"filters": ['invalid value "zz"']}),
+    ("datastore_search", {"fields": ["zz"]}, 409, {"fields": ['invalid value "zz"']}),
+    ("datastore_search", {"sort": "zz"}, 409, {"sort": ['invalid value "zz"']}),
+    ("datastore_search", {"limit": -1}, 409, {"limit": ["Must be a natural number"]}),
+    ("datastore_search", {"limit": "x"}, 409, {"limit": ["Invalid integer", "Please enter an integer value"]}),
+    ("datastore_search", {"offset": -1}, 409, {"offset": ['invalid value "-1"']}),
+    ("datastore_search", {"junk": 1}, 409, {"__extras": ['invalid value "junk"']}),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refusal_has_ckans_status_and_words(
+    site: Site, loaded: str, case: tuple[str, dict[str, Any], int, dict[str, Any]]
+):
+    action, given, status, error = case
+    if action.startswith("datastore_"):
+        given = {"resource_id": loaded} | ({} if action == "datastore_search" else {"force": True}) | given
+    made = site.result("package_create", name=f"p-{uuid.uuid4().hex}")
+    stands_for = {"PACKAGE": made["id"], "NAME": made["name"]}
+    given = {name: stands_for.get(str(value), value) for name, value in given.items()}
+    answer = site.ask(action, **given)
+    said = answer.json()
+    assert (answer.status_code, said["success"]) == (status, False), said
+    assert {name: said["error"].get(name) for name in error} == error
+    assert said["help"] == f"{site.url}/api/3/action/help_show?name={action}"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ("package_create", {"name": "ab"}, 403, "Access denied: User  not authorized to create packages"),
+        ("resource_patch", {"id": "RESOURCE"}, 403, "Access denied: User  not authorized to edit resource RESOURCE"),
+        (
+            "datastore_delete",
+            {"resource_id": "RESOURCE", "force": True},
+            403,
+            "Access denied: User  not authorized to edit resource RESOURCE",
+        ),
+        ("resource_patch", {"id": "no-such-id"}, 404, "Not found"),
+        ("resource_patch", {}, 409, "Missing id, can not get Resource object"),
+    ],
+)
+def test_a_request_without_a_token_is_refused(site: Site, loaded: str, case: tuple[str, dict[str, Any], int, str]):
+    action, given, status, text = case
+    given = {name: loaded if value == "RESOURCE" else value for name, value in given.items()}
+    answer = site.ask(action, token="", **given)
+    assert (answer.status_code, answer.json()["error"]["message"]) == (status, text.replace("RESOURCE", loaded))
+
+
+@pytest.mark.parametrize(
+    ("method", "action", "sent", "text"),
+    [
+        ("POST", "no_such_action", {"json": {}}, "Bad request - Action name not known: no_such_action"),
+        ("POST", "resource_show", {"data": b"{"}, "Bad request - JSON Error: Error decoding JSON data. "),
+        ("POST", "resource_show", {"json": [1]}, "Bad request - JSON Error: Request data JSON decoded to [1] but "),
+        ("GET", "resource_patch", {}, "Bad request - JSON Error: Invalid request. Please use POST method for your "),
+    ],
+)
+def test_a_bad_request_is_answered_by_a_json_string(
+    site: Site, method: str, action: str, sent: dict[str, Any], text: str
+):
+    headers = {"Authorization": site.token, "Content-Type": "application/json"}
+    answer = requests.request(method, f"{site.url}/api/3/action/{action}", headers=headers, timeout=60, **sent)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/json;charset=utf-8")
+    assert answer.json().startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ({"url": "http://example.org/a.csv", "format": ""}, ("http://example.org/a.csv", "CSV", "text/csv")),
+        ({"url": "example.org/b.xls"}, ("http://example.org/b.xls", "XLS", "application/vnd.ms-excel")),
+        ({"url": "http://example.org/c", "format": "geojson"}, ("http://example.org/c", "GeoJSON", None)),
+        ({"url": "http://example.org/c", "format": "text/csv"}, ("http://example.org/c", "CSV", None)),
+        ({}, ("", "", None)),
+    ],
+)
+def test_a_resource_is_shown_as_ckan_keeps_it(site: Site, given: dict[str, Any], kept: tuple[str, str, str | None]):
+    package = site.result("package_create", name=f"p-{uuid.uuid4().hex}")
+    first = site.result("resource_create", package_id=package["name"], **given)
+    second = site.result("resource_create", package_id=package["id"], url="x", size="12", mine="yes")
+    assert (first["url"], first["format"], first["mimetype"]) == kept
+    assert (first["package_id"], first["position"], second["position"]) == (package["id"], 0, 1)
+    assert (second["url"], second["size"], second["mine"], second["state"]) == ("http://x", 12, "yes", "active")
+    assert not {
+        "cache_last_updated", "cache_url", "created", "datastore_active", "description", "hash", "id", "last_modified",
+        "metadata_modified", "mimetype_inner", "name", "resource_type", "url_type",
+    } - first.keys()  # fmt: skip
+    changed = site.result("resource_patch", id=second["id"], package_id="other", state="draft", format="xlsx")
+    assert {name for name in second if changed[name] != second[name]} == {"format", "metadata_modified"}
+    assert changed["format"] == "XLSX"
+
+
+def test_rows_are_filtered_sorted_and_shown_by_chosen_fields(site: Site, ckan: Ckan, loaded: str):
+    ckan.datastore_insert(loaded, [{"code": "2", "n": 7, "prix (€)": "NaN"}, {"code": "3", "n": 7}])
+    ask = {"resource_id": loaded, "fields": "n, code"}
+    found = site.result("datastore_search", **ask, filters={"n": [7, 12]}, sort="n desc, code desc")
+    assert [field["id"] for field in found["fields"]] == ["n", "code"]
+    assert [row["code"] for row in found["records"]] == ["01004", "3", "2"]
+    assert (found["total"], found["sort"]) == (3, "n desc, code desc")
+    first = site.result("datastore_search", **ask, sort="n desc", limit=1)["records"]
+    assert first == [{"n": None, "code": None}]
+    assert site.rows(loaded)[2]["prix (€)"] == "NaN"
+    assert site.result("datastore_delete", id=loaded, force=True) == {"resource_id": loaded}
+    assert site.ask("datastore_delete", id=loaded, force=True).status_code == 404
+
+
 #: What CKAN refuses or cuts: names that come twice, begin with a line, hold a quote or are too long; a blank one.
 HARD = (
     f'_id;"le ""prix""";{"é" * 40};{"é" * 41};;a;a;siren\n007;1,5;x;y;perdu;1;2;012345678\n8;2;;y;;3;;98765432\n'

@@ -123,6 +123,18 @@ def test_a_key_and_indexes_and_aliases_come_back(site: Site, front: Front, push:
     assert again.status_code == 409
 
 
+def test_fractions_of_a_second_that_are_lost_are_told(site: Site, front: Front, push: Push, portal: http.Site):
+    fields = [{"id": "day", "type": "timestamp"}, {"id": "at", "type": "timestamp"}]
+    rows = [{"day": "2020-01-02", "at": None}, {"day": "2020-01-03", "at": "2020-01-03T10:11:12.5"}]
+    resource = site.resource(url=portal.url("/a.csv"))
+    site.result("datastore_create", resource_id=resource, force=True, fields=fields, records=rows)
+    before = look(site, resource)
+    front.faults.append(Fault("datastore_create", 409, times=1))
+    said = failure(push(resource)[1])
+    assert "the 2 rows from before (CKAN shows no fractions of a second: at may have lost theirs)" in said
+    assert look(site, resource) == before
+
+
 def test_row_numbers_come_back_with_their_gaps(site: Site, front: Front, push: Push, portal: http.Site):
     resource = filled(site, portal.url("/a.csv"))
     site.result("datastore_delete", resource_id=resource, force=True, filters={"n": [1]})

@@ -121,6 +121,12 @@ def test_a_column_that_is_chosen_as_text_needs_no_warning(table: Table):
     assert (table.sql(resource, "month"), table.warnings) == (["02/01/2020"], [])
 
 
+def test_a_warning_is_given_for_the_right_columns_of_a_table_off_the_corner(table: Table):
+    resource = table(";month;n\n;02/01/2020;007\n;03/01/2020;8\n", {"n": "numeric"})
+    assert (table.types(resource), table.sql(resource, "n")) == (["text", "numeric"], ["7", "8"])
+    assert [line for line in table.warnings if line.startswith("column 'month': dates such as ")]
+
+
 def test_a_wrong_order_is_refused(table: Table):
     with pytest.raises(FlowError, match="date_order is 'ymd': it must be one of dmy, mdy, none"):
         table("a\n1\n", date_order="ymd")

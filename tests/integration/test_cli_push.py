@@ -118,7 +118,7 @@ def test_a_push_that_fails_says_why(settings: Settings, cluster: Cluster, sandbo
     resource = sandbox.add(f"{site}/communes.csv")
     where = ["--ckan-url", sandbox.url]
     said = push(settings, resource, *where, code=3, DATAFAB_CKAN_API_KEY="wrong").stdout
-    assert "not authorized to call datastore_upsert" in said.replace("\n", " ")
+    assert "not authorized to edit resource" in said.replace("\n", " ")
     assert "1 failed" in said
 
 

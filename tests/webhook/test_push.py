@@ -10,6 +10,7 @@ from datafab.core.job import Job
 from datafab.core.jobs import RedisJobs, connect
 from datafab.core.services import Services
 from datafab.errors import FlowError
+from datafab.push.datapusher import wanted
 from datafab.settings import PREFIX, load
 from tests.servers.redis import RedisServer
 from webhook import create_app
@@ -146,6 +147,33 @@ def test_another_content_type_is_refused(pusher):
     assert (answer.status_code, answer.json["error"][:22]) == (409, "Not recognised as json")
 
 
+@pytest.mark.parametrize("kind", ["text/plain; application/json", "APPLICATION/JSON", "application/json charset=utf-8"])
+def test_a_content_type_that_only_names_json_will_do(pusher, kind):
+    answer = pusher.http.post("/datapusher/job", data=json.dumps(GOOD), content_type=kind)
+    assert (answer.status_code, answer.json["status"]) == (200, "pending")
+    answer = pusher.http.post("/datapusher/job", data=b"{", content_type=kind)
+    assert (answer.status_code, answer.json["error"].split()[0]) == (409, "Malformed" if kind.isupper() else "Not")
+
+
+@pytest.mark.parametrize(("given", "read"), [(True, True), (1, True), ("yes", True), (0, False), (None, False)])
+def test_a_flag_is_any_value_that_is_true(given, read):
+    metadata = {"resource_id": "r1", "ckan_url": "http://ckan", "ignore_hash": given, "set_url_type": given}
+    facts = wanted({"metadata": metadata})
+    assert (facts.ignore_hash, facts.set_url_type) == (read, read)
+
+
+def test_a_slash_at_the_end_of_a_path_does_not_matter(pusher):
+    answer = pusher.http.post("/datapusher/job/", json=GOOD)
+    assert answer.status_code == 200
+    job_id, job_key = answer.json["job_id"], answer.json["job_key"]
+    assert pusher.get(f"/job/{job_id}/", job_key).json["job_id"] == job_id
+    assert pusher.get(f"/job/{job_id}/data/", job_key).status_code == 200
+    assert pusher.get("/job/").json == {"list": [f"/job/{job_id}"]}
+    assert pusher.get("/status/").json["stats"]["pending"] == 1
+    assert pusher.http.post("/datapusher/job/x/", json=GOOD).json["job_id"] == "x"
+    assert pusher.http.delete(f"/datapusher/job/{job_id}/", headers={"Authorization": job_key}).status_code == 200
+
+
 def test_an_id_in_use_is_refused(pusher):
     assert pusher.submit("x").status_code == 200
     answer = pusher.submit("x")
@@ -241,6 +269,7 @@ def test_jobs_are_listed_by_metadata_the_newest_first(pusher):
     assert pusher.get(f"/job?_limit={10**19}&_offset={10**20}").json["list"] == []
     assert pusher.get("/job?resource_id=r1").json["list"] == ["/job/j3", "/job/j1"]
     assert pusher.get("/job?resource_id=r0&ignore_hash=true").json["list"] == ["/job/j4"]
+    assert pusher.get("/job?ckan_url=null").json["list"] == []
     assert pusher.get("/job?_limit=x").status_code == 409
 
 

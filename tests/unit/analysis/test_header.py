@@ -26,6 +26,7 @@ ONE_COLUMN = {
     "numbers at the beginning": "adresse|Mairie, Lyon|12, rue de la Gare|13, rue de la Paix",
     "family names": "nom|Dupont,Jean|Martin,Paul",
     "lists": "mots|rouge;vert|bleu;jaune",
+    "lists of three": "mots|rouge;vert;bleu|vert;bleu;rouge|bleu;jaune;vert",
     "coordinates": "position|48.85,2.35|45.76,4.83",
     "hours": "horaires|9h-12h; 14h-18h|9h-12h; 14h-17h",
     "grouped thousands": "montant|1,234.50|2,345.00",

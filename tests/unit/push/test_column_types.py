@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datafab.analysis import dialect as table
 from datafab.analysis.detective import Detective
 from datafab.analysis.tablefile import CellsFile, TableFile
 from datafab.errors import Fatal
@@ -83,7 +84,15 @@ def test_thousands_of_a_quoted_cell_are_numbers():
 
 def test_a_comma_is_no_decimal_one_where_it_separates_the_cells():
     assert decided("1,234", separator=",").type is Type.TEXT
-    assert decided("1,234", separator="\t").type is Type.NUMERIC
+    assert decided("1,234", separator=";").type is Type.NUMERIC
+
+
+@pytest.mark.parametrize("separator", ["\t", "|", "", table.NOTHING])
+def test_what_may_be_thousands_or_decimals_is_text_unless_a_value_decides(separator):
+    assert decided("1,234", "5,678", "-12", separator=separator).type is Type.TEXT
+    for sure in ("1,5", "0,125", "1234,567", "1,2345"):
+        field = decided("1,234", sure, separator=separator)
+        assert (field.type, field.comma) == (Type.NUMERIC, True)
 
 
 @pytest.mark.parametrize(
