@@ -21,6 +21,7 @@ from typing import Any, cast
 from flask import Blueprint, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
+from datafab.core import strict_json as strictjson
 from datafab.core.item import ItemError, Status
 from datafab.core.job import Job
 from datafab.core.jobs import MAX_LINES, after_key
