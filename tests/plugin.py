@@ -1,4 +1,4 @@
-"""What a whole test run shares: Hypothesis's patience, and how long each suite took."""
+"""What a whole test run shares: Hypothesis's patience, what coverage need not see, and how long each suite took."""
 
 from __future__ import annotations
 
@@ -7,9 +7,30 @@ from collections import defaultdict
 import hypothesis
 import pytest
 
+from coverage_imports import measured, unmeasured
+
 # The machine is busy with clusters: that drawing an example takes long says nothing.
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Leave collecting itself unmeasured: each process collects all tests. What it imports of ours is measured."""
+    session.perform_collect = unmeasured(session.perform_collect)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure what a test does with an example of Hypothesis's, not how that is made."""
+    handles = [getattr(getattr(item, "obj", None), "hypothesis", None) for item in items]
+    for handle in {id(handle): handle for handle in handles if handle}.values():
+        handle.inner_test = measured(handle.inner_test)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """See above."""
+    if hasattr(pyfuncitem.obj, "hypothesis"):
+        pyfuncitem.obj = unmeasured(pyfuncitem.obj)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
