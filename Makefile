@@ -13,8 +13,8 @@ RUN := $(VENV)/bin/
 export UV_PYTHON_DOWNLOADS := never
 export UV_COMPILE_BYTECODE := 1
 export UV_PROJECT_ENVIRONMENT := $(VENV)
-# Most tests wait for a server or a lease: six go side by side on two cores. ARGS="-n 0 tests/..." runs some by themselves.
-SIDE_BY_SIDE := --numprocesses 6 --dist worksteal --durations 25 --durations-min 5
+# Most tests wait for a server or a lease: four go side by side on two cores. ARGS="-n 0 tests/..." runs some by themselves.
+SIDE_BY_SIDE := --numprocesses 4 --dist worksteal --durations 25 --durations-min 5
 # A virtual environment that somebody has activated is not ours.
 unexport VIRTUAL_ENV
 # The tests start hundreds of processes: what they import is compiled once.

@@ -15,6 +15,8 @@ from coverage_imports import measured, unmeasured
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
 
+#: How many examples of a test coverage looks at; the later ones tell it next to nothing.
+EXAMPLES = 30
 #: Seconds that a test of a folder takes, about. The other folders' wait for nobody: they fill up what is left.
 SECONDS = {"benchmarks": 90, "integration": 4, "workers": 6, "docs": 1, "webhook": 1}
 
@@ -28,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Measure what a test does with an example of Hypothesis's, not how that is made; begin with what takes long."""
     handles = [getattr(getattr(item, "obj", None), "hypothesis", None) for item in items]
     for handle in {id(handle): handle for handle in handles if handle}.values():
-        handle.inner_test = measured(handle.inner_test)
+        handle.inner_test = measured(handle.inner_test, EXAMPLES)
     items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
