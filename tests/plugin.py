@@ -1,15 +1,69 @@
-"""What a whole test run shares: Hypothesis's patience, and how long each suite took."""
+"""What a whole test run shares: Hypothesis's patience, what coverage need not see, and how long each suite took."""
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
+from itertools import chain
 
 import hypothesis
 import pytest
 
+from coverage_imports import measured, unmeasured
+
 # The machine is busy with clusters: that drawing an example takes long says nothing.
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("busy")
+
+#: How many examples of a test coverage looks at; the later ones tell it next to nothing.
+EXAMPLES = 30
+#: Seconds that a test of a folder takes, about. The other folders' wait for nobody: they fill up what is left.
+SECONDS = {"benchmarks": 90, "integration": 4, "workers": 6, "docs": 1, "webhook": 1}
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Leave collecting itself unmeasured: each process collects all tests. What it imports of ours is measured."""
+    session.perform_collect = unmeasured(session.perform_collect)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Measure what a test does with an example of Hypothesis's, not how that is made; begin with what takes long."""
+    handles = [getattr(getattr(item, "obj", None), "hypothesis", None) for item in items]
+    for handle in {id(handle): handle for handle in handles if handle}.values():
+        handle.inner_test = measured(handle.inner_test, EXAMPLES)
+    items[:] = dealt(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
+    """Return the tests so that each of as many processes, which get as many tests each, has as many slow ones.
+
+    The tests of a file stay together, as they share servers. Each process begins with the slow ones, so that what is
+    left to the others at the end is quick.
+    """
+    files: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        files[item.nodeid.partition("::")[0]].append(item)
+    cost = {file: len(tests) * SECONDS.get(file.split("/")[1], 0) for file, tests in files.items()}
+    slow: list[list[pytest.Item]] = [[] for _ in range(hands)]
+    load = [0] * hands
+    for file in sorted(files, key=lambda file: (-cost[file], file)):
+        if cost[file]:
+            least = load.index(min(load))
+            load[least] += cost[file]
+            slow[least] += files[file]
+    quick = [item for file, tests in files.items() if not cost[file] for item in tests]
+    for hand in slow:
+        missing = max(0, len(items) // hands - len(hand))
+        hand.extend(quick[:missing])
+        del quick[:missing]
+    return [*chain.from_iterable(slow), *quick]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """See above."""
+    if hasattr(pyfuncitem.obj, "hypothesis"):
+        pyfuncitem.obj = unmeasured(pyfuncitem.obj)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

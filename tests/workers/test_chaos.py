@@ -12,6 +12,8 @@ import time
 from collections import Counter
 from contextlib import suppress
 
+import pytest
+
 from datafab.core.job import JobStatus
 from tests.servers.celery import until
 from tests.workers.conftest import Bench
@@ -55,6 +57,7 @@ class Chaos:
         self.bench.cluster.start(name)
 
 
+@pytest.mark.timeout(1200 + 10 * SECONDS)  # each job may take longer than other tests
 def test_chaos(bench: Bench):
     for name in ("io2", "cpu2", "control2"):
         bench.cluster.start(name)

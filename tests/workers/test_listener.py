@@ -212,6 +212,7 @@ def test_the_broker_of_a_host_without_mosquitto_serves_too(ear: Ear, tmp_path: P
         ear.mqtt = Mqtt(Broker.of(plain.url))
         listener = ear.listen(DATAFAB_MQTT_URL=plain.url)
         ear.send(event(), b"[]", event())
+        until(ear.letters.newest, 20)  # the job is there before it
         ear.until_jobs(1)
         assert len(ear.letters.newest()) == 1
         assert listener.stop() == 0
