@@ -1,4 +1,4 @@
-"""The rows of an ``endpoint.csv``, and what is decided about each before anything is fetched."""
+"""The rows of an ``endpoint.csv``, and what is status_by_row about each before anything is fetched."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _deep(value: Any) -> bool:
 def expired(facts: CollectFacts, now: datetime) -> bool:
     """Tell whether an endpoint had ended at this time (UTC, without a zone): it has from midnight of ``end-date`` on.
 
-    A malformed date has not passed: ``unfetchable`` fails that endpoint, after the other checks.
+    A malformed date has not passed: ``endpoint_error`` fails that endpoint, after the other checks.
     """
     if not facts.end_date:
         return False
@@ -152,7 +152,7 @@ def expired(facts: CollectFacts, now: datetime) -> bool:
         return False
 
 
-def decided(facts: CollectFacts, url: str, now: datetime) -> FetchStatus | None:
+def status_by_row(facts: CollectFacts, url: str, now: datetime) -> FetchStatus | None:
     """Return the status that a row has by itself: EXPIRED before HASH_FAILURE; None when it is to be fetched."""
     if expired(facts, now):
         return FetchStatus.EXPIRED
@@ -161,7 +161,7 @@ def decided(facts: CollectFacts, url: str, now: datetime) -> FetchStatus | None:
     return None
 
 
-def unfetchable(facts: CollectFacts, url: str) -> Fatal | None:
+def endpoint_error(facts: CollectFacts, url: str) -> Fatal | None:
     """Return why an endpoint fails without a request: its ``end-date``, plugin or URL is of no use."""
     if facts.end_date:
         try:
@@ -178,7 +178,7 @@ def unfetchable(facts: CollectFacts, url: str) -> Fatal | None:
     return None
 
 
-def settled(
+def with_fetch_status(
     item: Item,
     fetch: FetchStatus,
     error: DatafabError | None = None,

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from datafab.collect.batching import by_host
-from datafab.collect.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, settled
+from datafab.collect.endpoint import FetchStatus, Row, endpoint_hash, read_rows, status_by_row, with_fetch_status
 from datafab.collect.plugins.sparql_query import split
 from datafab.collect.queryfile import Queries
 from datafab.core.item import Item, Status
@@ -43,10 +43,10 @@ def _item(row: Row, root: str, now: datetime, seen: set[str]) -> Item:
     """Return a row's item. One that is in the file already, and will be fetched, must not be fetched beside itself."""
     key = endpoint_hash(row.url)
     item = Item(source=f"endpoint:{key}", url=row.url, store=root, collect=row.facts)
-    if decided(row.facts, row.url, now):
+    if status_by_row(row.facts, row.url, now):
         return item
     if key in seen:
-        return settled(item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+        return with_fetch_status(item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
     seen.add(key)
     return item
 

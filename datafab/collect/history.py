@@ -46,7 +46,7 @@ class History:
         try:
             found: dict[str, Any] = json.loads(data or b"")
             history = cls(**found | {"at": datetime.fromisoformat(found["at"])})
-            history.due(history.at, 1.0, 1.0)
+            history.is_due(history.at, 1.0, 1.0)
         except (ValueError, KeyError, TypeError):
             return None
         known = history.resource is None or (isinstance(history.resource, str) and is_digest(history.resource))
@@ -57,7 +57,7 @@ class History:
         named = {"If-None-Match": "etag", "If-Modified-Since": "last-modified"}
         return {name: self.headers[kept] for name, kept in named.items() if self.headers.get(kept)}
 
-    def due(self, now: datetime, least: float, most: float) -> bool:
+    def is_due(self, now: datetime, least: float, most: float) -> bool:
         """Tell whether the endpoint is to be looked at.
 
         The hours since the last look are rounded: what runs once a day does so by a minute more or less.
@@ -76,7 +76,7 @@ def history_name(endpoint: str) -> str:
     return f"history/{endpoint}.json"
 
 
-def after(before: History | None, log: FetchLog) -> History:
+def next_history(before: History | None, log: FetchLog) -> History:
     """Return what is known after a look."""
     known = before if before is not None and before.plugin == log.plugin else None
     if log.resource is None:

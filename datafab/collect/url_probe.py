@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from datafab.collect.endpoint import endpoint_hash, unfetchable
-from datafab.collect.plugins import making
+from datafab.collect.endpoint import endpoint_error, endpoint_hash
+from datafab.collect.plugins import plugin_fetch
 from datafab.collect.plugins.parameters import made_type
 from datafab.collect.plugins.wfs_timestamp import stripped, stripped_wfs
 from datafab.collect.service_report import HEAD, TAIL, asks_for_part
@@ -78,12 +78,14 @@ class _Look:
         return _Seen(plugin, fetched, *self._ends(fetched))
 
     def _fetched(self, facts: CollectFacts) -> Fetched:
-        error = unfetchable(facts, self._url)
+        error = endpoint_error(facts, self._url)
         if error is not None:
             raise error
-        made = making(facts, self._url, lambda: None, lambda _: None)
+        made = plugin_fetch(facts, self._url, lambda: None, lambda _: None)
         if made is not None:
-            return self._session.gather(self._url, self.store, made.produce, page=made.page, headers=made.headers)
+            return self._session.gather(
+                self._url, self.store, made.produce, page=made.page_seconds, headers=made.headers
+            )
         transform = stripped_wfs if facts.plugin == "wfs" else stripped
         return self._session.fetch(self._url, self.store, transform=transform)
 

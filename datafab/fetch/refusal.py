@@ -117,9 +117,9 @@ def empty(url: str) -> Refusal:
     return Refusal("empty", f"{without_credentials(url)}: the answer is empty")
 
 
-def resting(url: str, silences: int, *, asked: bool) -> Refusal:
+def host_paused(url: str, silences: int, *, requested: bool) -> Refusal:
     """Return why a URL was not even asked for: its server wants a break, or did not answer others."""
-    why = "wants a break" if asked else f"did not answer {silences} others before it"
+    why = "wants a break" if requested else f"did not answer {silences} others before it"
     sentence = f"not asked for: its server {why}"
     return Refusal("host_rests", f"{without_credentials(url)}: {sentence}", "ConnectionError")
 

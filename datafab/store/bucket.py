@@ -86,7 +86,7 @@ class Bucket:
         except Wait as wait:
             raise FlowError(wait.message, code="store", field="store") from wait
 
-    def begun(self) -> None:
+    def require_marked(self) -> None:
         """Do nothing: a bucket is the same for all hosts."""
 
     def size(self, name: str) -> int | None:

@@ -29,7 +29,7 @@ class Files(Protocol):
     def ping(self) -> None:
         """Raise FlowError unless a file can be written."""
 
-    def begun(self) -> None:
+    def require_marked(self) -> None:
         """Raise FlowError unless somebody has pinged it: a folder that is not the other hosts' may have its name."""
 
     def size(self, name: str) -> int | None:

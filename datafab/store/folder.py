@@ -45,7 +45,7 @@ class Folder:
         except OSError as error:
             broken(f"{self._root}/{MARK}", error)
 
-    def begun(self) -> None:
+    def require_marked(self) -> None:
         """Raise FlowError unless somebody has pinged it, whatever host that was on."""
         # A version before this one recognised it by the other folder, which a job that it began still has.
         if not (os.path.isdir(f"{self._root}/{MARK}") or os.path.isdir(self._temporary)):

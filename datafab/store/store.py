@@ -132,9 +132,9 @@ class Store:
         """Raise FlowError unless it can be written to."""
         self._files.ping()
 
-    def begun(self) -> None:
+    def require_marked(self) -> None:
         """Raise FlowError unless some host has pinged it: else it is another folder of the same name."""
-        self._files.begun()
+        self._files.require_marked()
 
     def tidy(self) -> None:
         """Leave nothing behind but what was stored: to be called when a piece of work is done."""

@@ -19,37 +19,37 @@ from datafab.fetch.session import Get
 from datafab.urls import without_credentials
 
 #: Seconds in which the answer to a query must have come.
-QUERY = 120.0
+QUERY_SECONDS = 120.0
 #: Seconds in which a page of a WFS server must have come.
-PAGE = 120.0
+PAGE_SECONDS = 120.0
 
 P = TypeVar("P", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Making:
-    """How a resource is made.
+class PluginFetch:
+    """How a plugin makes a resource.
 
     Attributes:
         produce: see ``Session.gather``.
-        page: seconds for one answer.
+        page_seconds: time limit of one answer.
         headers: sent with each request.
-        budget: tries after the first, where the endpoint says.
-        pause: seconds before the first of them, where the endpoint says.
+        retries: attempts after the first, where the endpoint says.
+        retry_delay: seconds before the first of them, where the endpoint says.
         exception: class name for the log where an answer was refused without one.
     """
 
     produce: Callable[[Get], Iterator[bytes]]
-    page: float
+    page_seconds: float
     headers: Mapping[str, str] = field(default_factory=dict)
-    budget: int | None = None
-    pause: float | None = None
+    retries: int | None = None
+    retry_delay: float | None = None
     exception: str = "HTTPError"
 
 
-def making(
+def plugin_fetch(
     facts: CollectFacts, url: str, query: Callable[[], str | None], warn: Callable[[str], None]
-) -> Making | None:
+) -> PluginFetch | None:
     """Return how the plugin of an endpoint makes its resource; None when a plain GET does.
 
     Args:
@@ -64,11 +64,11 @@ def making(
     match facts.plugin:
         case "arcgis":
             layer = _given(ArcgisParameters, facts, warn)
-            return Making(
+            return PluginFetch(
                 produce=lambda get: Layer(get, url, layer.max_page_size).dump(),
-                page=layer.timeout,
-                budget=layer.retries,
-                pause=layer.retry_backoff_seconds,
+                page_seconds=layer.timeout,
+                retries=layer.retries,
+                retry_delay=layer.retry_backoff_seconds,
                 exception="EsriDownloadError",
             )
         case "sparql":
@@ -76,12 +76,18 @@ def making(
             text = query()
             if text is None:
                 raise Fatal(_no_query(url, name), code="missing_query", field="endpoint-url")
-            return Making(
-                produce=lambda get: sparql.Query(get, service, text).rows(), page=QUERY, headers=sparql.ACCEPT
+            return PluginFetch(
+                produce=lambda get: sparql.Query(get, service, text).rows(),
+                page_seconds=QUERY_SECONDS,
+                headers=sparql.ACCEPT,
             )
         case "wfs":
             size = _given(WfsParameters, facts, warn).page_size
-            return Making(produce=lambda get: Features(get, url, size).dump(), page=PAGE) if size else None
+            return (
+                PluginFetch(produce=lambda get: Features(get, url, size).dump(), page_seconds=PAGE_SECONDS)
+                if size
+                else None
+            )
     return None
 
 

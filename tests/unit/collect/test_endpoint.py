@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.collect.endpoint import FetchStatus, decided, endpoint_hash, expired, read_rows, unfetchable
+from datafab.collect.endpoint import FetchStatus, endpoint_error, endpoint_hash, expired, read_rows, status_by_row
 from datafab.collect.fetchlog import FetchLog, log_name
 from datafab.collect.plugins.wfs_timestamp import LONGEST, stripped, stripped_wfs
 from datafab.core.item import CollectFacts, Item
@@ -166,7 +166,7 @@ class TestDecisions:
         ],
     )
     def test_the_order(self, facts, status):
-        assert decided(facts, URL, AT) is status
+        assert status_by_row(facts, URL, AT) is status
 
     @pytest.mark.parametrize(
         ("facts", "code"),
@@ -181,13 +181,13 @@ class TestDecisions:
         ],
     )
     def test_what_is_never_asked(self, facts, code):
-        error = unfetchable(CollectFacts(endpoint=KEY, **facts), URL)
+        error = endpoint_error(CollectFacts(endpoint=KEY, **facts), URL)
         assert (error and error.code) == code
 
     @pytest.mark.parametrize("plugin", [None, "arcgis", "sparql", "wfs"])
     @pytest.mark.parametrize("url", ["https://[council].gov.uk/x", "http://[::1/x", "http://ex℀mple.com/"])
     def test_an_address_that_cannot_be_taken_apart_is_never_asked(self, plugin, url):
-        error = unfetchable(CollectFacts(endpoint=KEY, plugin=plugin), url)
+        error = endpoint_error(CollectFacts(endpoint=KEY, plugin=plugin), url)
         assert error is not None
         assert (error.code, error.field) == ("invalid_url", "endpoint-url")
 

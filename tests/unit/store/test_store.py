@@ -294,9 +294,9 @@ def test_a_folder_that_many_tidy_up_is_written_to_all_the_same(tmp_path):
 def test_a_store_is_recognised_by_those_who_have_not_begun_it(tmp_path):
     folder = Store(str(tmp_path / "store"))
     with pytest.raises(FlowError, match="all hosts must share it"):
-        folder.begun()
+        folder.require_marked()
     folder.ping()
-    folder.begun()
+    folder.require_marked()
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["resource"]
 
 
