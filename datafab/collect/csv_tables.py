@@ -115,7 +115,7 @@ class _Saving:
     def read(self, told: Callable[[int], None]) -> int:
         """Read the logs that are new or may be; return how many."""
         count = 0
-        for found in self._store.each(self._unread(), self._look):
+        for found in self._store.map_names(self._look, self._unread()):
             match found:
                 case dict():
                     self._database.execute("INSERT INTO fresh VALUES (?, ?, ?, ?, ?)", _cells(found))
@@ -210,7 +210,7 @@ class _Saving:
 
     def _table(self, name: str, *needed: str) -> Iterator[dict[str, str]]:
         """Yield the rows of a table of the collection, none where it is not there."""
-        with self._store.opened(name) as path:
+        with self._store.local_file(name) as path:
             if path is not None:
                 yield from self._rows(name, path, needed)
 
@@ -230,7 +230,7 @@ class _Saving:
 
     def _write(self, name: str, columns: tuple[str, ...], rows: Iterator[Mapping[str, str]]) -> int:
         count = 0
-        with self._store.writing(name) as file, TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        with self._store.writer(name) as file, TextIOWrapper(file, encoding="utf-8", newline="") as text:
             writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
             writer.writeheader()
             for row in rows:

@@ -12,18 +12,20 @@ from datafab.collect.localfile import is_file, read_file
 from datafab.collect.plugins.wfs_timestamp import stripped, stripped_wfs
 from datafab.collect.service_report import Ends, asks_for_part, is_text, report
 from datafab.collect.target import Options, Target
+from datafab.fetch.answer import Transform
 from datafab.fetch.refusal import Refusal
-from datafab.fetch.session import Fetched, Refused, Session, Transform
+from datafab.fetch.result import FetchResult, Refused
+from datafab.fetch.session import Session
 from datafab.settings import Settings
 from datafab.urls import without_credentials
 
 
-def fetch(target: Target, plan: FetchPlan, options: Options, session: Session, settings: Settings) -> Fetched:
+def fetch(target: Target, plan: FetchPlan, options: Options, session: Session, settings: Settings) -> FetchResult:
     """Fetch an endpoint into its collection."""
     plugin = plan.plugin
     if plugin is not None:
         produce, seconds = plugin.produce, plugin.page_seconds
-        return session.gather(target.url, target.store, produce, page=seconds, headers=plugin.headers)
+        return session.fetch_pages(target.url, target.store, produce, page_seconds=seconds, headers=plugin.headers)
     transform = stripped_wfs if target.facts.plugin == "wfs" else stripped
     if is_file(target.url):
         return read_file(target.url, target.store, settings, session.headers, transform)
@@ -32,11 +34,11 @@ def fetch(target: Target, plan: FetchPlan, options: Options, session: Session, s
     return _get(target, options, session, transform)
 
 
-def _get(target: Target, options: Options, session: Session, transform: Transform) -> Fetched:
+def _get(target: Target, options: Options, session: Session, transform: Transform) -> FetchResult:
     """Get the answer of a server; the last resource stands for one that has not changed."""
     history = target.history if options.conditional and target.with_last_resource() else None
     conditions = history.conditions() if history else {}
-    fetched = session.fetch(target.url, target.store, transform=transform, html=False, headers=conditions)
+    fetched = session.fetch(target.url, target.store, transform=transform, accept_html=False, headers=conditions)
     if history is None or not conditions or fetched.status != HTTPStatus.NOT_MODIFIED:
         return fetched
     sent = {**fetched.request_headers, **conditions}

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from datafab.fetch.connection import BUFFER, TooLarge
+from datafab.fetch.answer import Transform
+from datafab.fetch.connection import READ_BYTES, TooLarge
 from datafab.fetch.refusal import Refusal, bad_status, empty, explain
-from datafab.fetch.session import Fetched, Transform
+from datafab.fetch.result import FetchResult
 from datafab.settings import Settings
 from datafab.store.regularfile import open_regular
 from datafab.store.store import Store
@@ -30,7 +31,7 @@ def is_file(url: str) -> bool:
 
 def read_file(
     url: str, store: Store, settings: Settings, headers: Mapping[str, str], transform: Transform | None = None
-) -> Fetched:
+) -> FetchResult:
     """Bring a file into a store.
 
     Args:
@@ -62,7 +63,7 @@ def read_file(
         said = error.strerror or type(error).__name__
         refusal = Refusal(bad_status(status, url).code, f"{without_credentials(url)}: {said}, below DATAFAB_FILE_ROOT")
     sha256, size = kept or (None, None)
-    return Fetched(
+    return FetchResult(
         url=url,
         elapsed=time.perf_counter() - started,
         status=status,
@@ -103,15 +104,15 @@ def _keep(file: BinaryIO, store: Store, limit: int, transform: Transform | None)
     chunks = _chunks(file, limit)
     if transform is not None:
         chunks = transform("", chunks)
-    with store.incoming() as incoming:
+    with store.new_resource() as resource:
         for chunk in chunks:
-            incoming.write(chunk)
-        return incoming.commit() if incoming.size else None
+            resource.write(chunk)
+        return resource.commit() if resource.size else None
 
 
 def _chunks(file: BinaryIO, limit: int) -> Iterator[bytes]:
     size = 0
-    while chunk := file.read(BUFFER):
+    while chunk := file.read(READ_BYTES):
         size += len(chunk)
         if size > limit:
             raise TooLarge(f"the file has more than {limit} bytes")

@@ -13,7 +13,7 @@ from datafab.core.item import Item
 from datafab.core.stage import Outcome
 from datafab.errors import DatafabError, Fatal, Retriable, Wait
 from datafab.fetch.refusal import host_paused
-from datafab.fetch.session import Fetched
+from datafab.fetch.result import FetchResult
 
 #: Code of an endpoint that cannot be fetched -> class name of what the original would raise.
 _EXCEPTIONS = {"bad_end_date": "ValueError", "missing_query": "FileNotFoundError", "invalid_url": "InvalidURL"}
@@ -39,7 +39,7 @@ def log_postponed(target: Target, options: Options, postponed: Postponed) -> Out
     """Log an endpoint whose server must not be asked yet: this log stays if the server never answers again."""
     pause = postponed.pause
     refusal = host_paused(target.url, MAX_SILENCES, requested=pause.requested)
-    fetched = Fetched(url=target.url, elapsed=0.0, refusal=refusal)
+    fetched = FetchResult(url=target.url, elapsed=0.0, refusal=refusal)
     outcome = _log(target, options, fetched, attempts=postponed.attempts)
     if not isinstance(outcome, Retriable):
         return outcome
@@ -49,7 +49,7 @@ def log_postponed(target: Target, options: Options, postponed: Postponed) -> Out
     return outcome
 
 
-def log_fetch(target: Target, options: Options, plan: FetchPlan, fetched: Fetched) -> Outcome:
+def log_fetch(target: Target, options: Options, plan: FetchPlan, fetched: FetchResult) -> Outcome:
     """Log a fetch. One that failed and may succeed later is tried again, and its log replaced then."""
     outcome = _log(target, options, fetched, attempts=plan.attempt, plugin=plan.plugin)
     if plan.plugin is not None and isinstance(outcome, Retriable) and outcome.delay is None:
@@ -58,7 +58,7 @@ def log_fetch(target: Target, options: Options, plan: FetchPlan, fetched: Fetche
 
 
 def _log(
-    target: Target, options: Options, fetched: Fetched, *, attempts: int, plugin: PluginFetch | None = None
+    target: Target, options: Options, fetched: FetchResult, *, attempts: int, plugin: PluginFetch | None = None
 ) -> Outcome:
     refusal = fetched.refusal
     log = FetchLog(

@@ -33,7 +33,8 @@ from datafab.core.clock import Clock
 from datafab.core.item import Item
 from datafab.core.stage import Context, Outcome, Stage
 from datafab.errors import Fatal
-from datafab.fetch.session import Fetched, Fetcher, Session
+from datafab.fetch.result import FetchResult
+from datafab.fetch.session import Fetcher, Session
 
 #: Codes of answers by which a server may ask for a pause, not for this endpoint alone.
 PAUSE_CODES = frozenset({"http_429", "http_503"})
@@ -79,7 +80,7 @@ def _collect(target: Target, options: Options, hosts: HostBackoff, session: Sess
             return settled
 
 
-def _note_host(hosts: HostBackoff, url: str, fetched: Fetched, clock: Clock) -> None:
+def _note_host(hosts: HostBackoff, url: str, fetched: FetchResult, clock: Clock) -> None:
     """Note whether the server answered, and whether it asks for a pause."""
     code = fetched.refusal.code if fetched.refusal else None
     hosts.note(url, code, clock.now(), fetched.pause if code in PAUSE_CODES else None)

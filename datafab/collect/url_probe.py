@@ -16,7 +16,8 @@ from datafab.core.item import CollectFacts, ItemError
 from datafab.errors import Fatal
 from datafab.fetch.filename import filename, media_type
 from datafab.fetch.refusal import Refusal, web_page
-from datafab.fetch.session import Fetched, Fetcher, Session
+from datafab.fetch.result import FetchResult
+from datafab.fetch.session import Fetcher, Session
 from datafab.settings import Settings
 from datafab.store.scratch import work_folder
 from datafab.store.store import Store
@@ -74,22 +75,23 @@ class _Look:
         try:
             fetched = self._fetched(facts)
         except Fatal as error:
-            fetched = Fetched(url=self._url, elapsed=0.0, refusal=Refusal(error.code, error.message))
+            fetched = FetchResult(url=self._url, elapsed=0.0, refusal=Refusal(error.code, error.message))
         return _Seen(plugin, fetched, *self._ends(fetched))
 
-    def _fetched(self, facts: CollectFacts) -> Fetched:
+    def _fetched(self, facts: CollectFacts) -> FetchResult:
         error = endpoint_error(facts, self._url)
         if error is not None:
             raise error
-        made = plugin_fetch(facts, self._url, lambda: None, lambda _: None)
-        if made is not None:
-            return self._session.gather(
-                self._url, self.store, made.produce, page=made.page_seconds, headers=made.headers
+        plugin = plugin_fetch(facts, self._url, lambda: None, lambda _: None)
+        if plugin is not None:
+            seconds, headers = plugin.page_seconds, plugin.headers
+            return self._session.fetch_pages(
+                self._url, self.store, plugin.produce, page_seconds=seconds, headers=headers
             )
         transform = stripped_wfs if facts.plugin == "wfs" else stripped
         return self._session.fetch(self._url, self.store, transform=transform)
 
-    def _ends(self, fetched: Fetched) -> tuple[bytes, bytes]:
+    def _ends(self, fetched: FetchResult) -> tuple[bytes, bytes]:
         """Return the first and the last bytes of what came."""
         if fetched.sha256 is None:
             return b"", b""
@@ -102,7 +104,7 @@ class _Look:
 class _Seen:
     """What one way gave."""
 
-    def __init__(self, plugin: str | None, fetched: Fetched, head: bytes, tail: bytes) -> None:
+    def __init__(self, plugin: str | None, fetched: FetchResult, head: bytes, tail: bytes) -> None:
         self.plugin = plugin
         self.fetched = fetched
         self.head = head

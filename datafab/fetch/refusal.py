@@ -1,4 +1,4 @@
-"""Why a fetch gave nothing: a code for machines, a sentence for whoever looks after the URL."""
+"""Why a fetch gave no resource: a code for machines, a sentence for people."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Refusal:
     Attributes:
         code: e.g. ``http_404``, ``timeout``, ``html``.
         message: a sentence that names the URL.
-        exception: class name of what was raised, as ``requests`` names it; None where an answer was refused.
+        exception: class name of the error, as ``requests`` names it; None where an answer was refused.
     """
 
     code: str
@@ -31,19 +31,19 @@ class Refusal:
     exception: str | None = None
 
 
-#: Codes of reasons that may pass by themselves, besides the HTTP statuses 408, 425, 429 and 5xx.
-_PASSING = frozenset(
+#: Codes after which a later fetch may succeed, besides the HTTP statuses 408, 425, 429 and 5xx.
+_TRANSIENT = frozenset(
     {"timeout", "connection_refused", "disconnected", "incomplete", "unreachable", "dns", "bad_answer", "host_rests"}
 )
-_PASSING_STATUSES = ("http_408", "http_425", "http_429", "http_5")
+_TRANSIENT_STATUSES = ("http_408", "http_425", "http_429", "http_5")
 
 
-def may_pass(code: str) -> bool:
-    """Tell whether what was refused for this reason may be given later."""
-    return code in _PASSING or code.startswith(_PASSING_STATUSES)
+def is_transient(code: str) -> bool:
+    """Tell whether a fetch that failed with this code may succeed later."""
+    return code in _TRANSIENT or code.startswith(_TRANSIENT_STATUSES)
 
 
-#: The first line that fits any of an error's causes is the reason.
+#: Exceptions -> code, sentence; the first line that matches any of an error's causes is the reason.
 _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((rq.MissingSchema, rq.InvalidSchema), "not_http", "the address does not begin with http:// or https://"),
     ((rq.InvalidURL, u3.LocationValueError), "invalid_url", "this is not a usable address"),
@@ -62,7 +62,7 @@ _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
 )
 
 
-#: OpenSSL's codes of certificates that are no good -> what their owner should do
+#: OpenSSL's code of a certificate that was rejected -> what its owner should do
 _CERTIFICATES = {
     9: "it is valid from a later day on",
     10: "its owner must renew it",
@@ -73,7 +73,7 @@ _CERTIFICATES = {
     62: "it belongs to another server",
     64: "it belongs to another server",
 }
-#: and of handshakes that fail
+#: OpenSSL's reason of a handshake that failed -> what it means
 _HANDSHAKES = {
     "WRONG_VERSION_NUMBER": "this port speaks no TLS: http:// instead of https://?",
     "UNSUPPORTED_PROTOCOL": "the server is too old for a secure connection",
@@ -82,7 +82,7 @@ _HANDSHAKES = {
 
 
 def explain(error: Exception, url: str) -> Refusal:
-    """Return why fetching ``url`` raised this."""
+    """Return the refusal for an error that fetching ``url`` raised."""
     name = type(error).__name__
     if isinstance(error, DatafabError):
         return Refusal(error.code, f"{without_credentials(url)}: {error.message}", name)
@@ -108,7 +108,7 @@ def web_page(url: str) -> Refusal:
 
 
 def firewall(url: str) -> Refusal:
-    """Return why a firewall's page was refused: it says 200, and nothing of the file."""
+    """Return why a firewall's page was refused: its status is 200, but it is not the file."""
     return Refusal("firewall", f"{without_credentials(url)}: a firewall's page instead of data")
 
 
@@ -118,14 +118,14 @@ def empty(url: str) -> Refusal:
 
 
 def host_paused(url: str, silences: int, *, requested: bool) -> Refusal:
-    """Return why a URL was not even asked for: its server wants a break, or did not answer others."""
+    """Return why a URL was not requested: its server asked for a pause, or did not answer other requests."""
     why = "wants a break" if requested else f"did not answer {silences} others before it"
     sentence = f"not asked for: its server {why}"
     return Refusal("host_rests", f"{without_credentials(url)}: {sentence}", "ConnectionError")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what is wrapped in it: requests and urllib3 put that into ``reason`` or ``args``."""
+    """Yield an error and the errors wrapped in it: requests and urllib3 keep those in ``reason`` or ``args``."""
     seen: list[BaseException] = []
     queue: list[BaseException] = [error]
     while queue:
@@ -139,7 +139,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _detail(causes: list[BaseException]) -> str:
-    """Return what the system said, where it says more than the rule."""
+    """Return what the system reported, where that says more than the sentence of the rule."""
     for cause in causes:
         if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN:
             return " (the name servers do not answer)"

@@ -104,7 +104,10 @@ class Former:
         info = ckan.datastore_info(self.resource)
         if info is not None:
             head = self._described(ckan, info, head)
-            with self.store.writing(self._name + ".jsonl.gz") as file, gzip.open(file, "wb", compresslevel=1) as packed:
+            with (
+                self.store.writer(self._name + ".jsonl.gz") as file,
+                gzip.open(file, "wb", compresslevel=1) as packed,
+            ):
                 for row in _read(ckan, self.resource, check):
                     packed.write(encoded(row) + b"\n")
                     head = head.evolve(kept=head.kept + 1)
@@ -179,7 +182,7 @@ class Former:
             yield run[0]["_id"], run
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        with self.store.opened(self._name + ".jsonl.gz") as path:
+        with self.store.local_file(self._name + ".jsonl.gz") as path:
             if path is None:
                 msg = f"{self._name}.jsonl.gz is gone from {self.store.root}, and with it the rows of {self.resource}"
                 raise Fatal(msg, code="missing_former", field=self.resource)

@@ -31,7 +31,7 @@ class PluginFetch:
     """How a plugin makes a resource.
 
     Attributes:
-        produce: see ``Session.gather``.
+        produce: see ``Session.fetch_pages``.
         page_seconds: time limit of one answer.
         headers: sent with each request.
         retries: attempts after the first, where the endpoint says.

@@ -16,7 +16,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from datafab.collect.plugins.esri_json import feature
 from datafab.collect.service_report import arcgis_error
 from datafab.fetch.refusal import Refusal
-from datafab.fetch.session import Get, Refused
+from datafab.fetch.result import Refused
+from datafab.fetch.session import Get
 from datafab.urls import without_credentials
 
 #: Features asked for at once: no more than this, whatever a server allows; where it does not say, half of it.

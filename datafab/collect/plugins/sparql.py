@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from datafab.collect.plugins.sparql_query import PREFIXES, table
 from datafab.fetch.refusal import Refusal
-from datafab.fetch.session import Get, Refused
+from datafab.fetch.result import Refused
+from datafab.fetch.session import Get
 from datafab.urls import without_credentials
 
 #: Asked for by the protocol's own means: parameters such as ``format`` differ from service to service.

@@ -14,7 +14,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from datafab.collect.plugins.wfs_page import Page, ServiceError, count, read_page
 from datafab.collect.plugins.wfs_timestamp import stripped_wfs
 from datafab.fetch.refusal import Refusal
-from datafab.fetch.session import Get, Refused
+from datafab.fetch.result import Refused
+from datafab.fetch.session import Get
 from datafab.urls import without_credentials
 
 #: Parameters that are ours to set; all names count in any case.

@@ -79,9 +79,9 @@ class TestRows:
 
     def test_the_size_is_of_what_is_stored(self, folder):
         """Defect 8."""
-        with Store(str(folder.path)).incoming() as incoming:
-            incoming.write(b"unpacked")
-            digest, _ = incoming.commit()
+        with Store(str(folder.path)).new_resource() as resource:
+            resource.write(b"unpacked")
+            digest, _ = resource.commit()
         folder.log("2026-11-19", URLS[0], resource=digest, **{"response-headers": {"Content-Length": "3"}})
         folder.save()
         assert [row["bytes"] for name in ("log", "resource") for row in folder.rows(name)] == ["8", "8"]

@@ -89,7 +89,9 @@ class Dump:
         given = {"router": router} if callable(router) else {"answers": router}
         with Site(**given) as site, self.fetcher.session() as session:
             url = site.url(path)
-            fetched = session.gather(url, self.store, lambda get: Reader(get, url, max_page_size).dump(), page=page)
+            fetched = session.fetch_pages(
+                url, self.store, lambda get: Reader(get, url, max_page_size).dump(), page_seconds=page
+            )
         if fetched.sha256 is None:
             return fetched.refusal
         with self.store.open(fetched.sha256) as file:

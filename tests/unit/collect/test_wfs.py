@@ -35,7 +35,7 @@ def read(tmp_path):
         settings = Settings(home=tmp_path, allow_private_hosts=("*",), max_bytes=1_000_000)
         with Site(router=router) as site, Fetcher(settings).session() as session:
             url = site.url(path)
-            got = session.gather(url, store, lambda get: Features(get, url, size).dump(), page=60)
+            got = session.fetch_pages(url, store, lambda get: Features(get, url, size).dump(), page_seconds=60)
         assert not list((tmp_path / "store").glob("tmp/*"))
         assert bool(got.sha256) == bool(list((tmp_path / "store").glob("resource/*")))
         return got, store.read(f"resource/{got.sha256}") if got.sha256 else None
@@ -178,7 +178,7 @@ class TestRefused:
         assert got.refusal.message.endswith("the layer has 10 features, and 7 came")
 
     def test_a_page_that_does_not_fit_into_memory(self, read, monkeypatch):
-        monkeypatch.setattr("datafab.fetch.session.PAGE", 3000)
+        monkeypatch.setattr("datafab.fetch.answer.MAX_PAGE_BYTES", 3000)
         got, _ = read(Wfs(100), 100)
         assert (got.refusal.code, got.refusal.exception) == ("too_large", "TooLarge")
         assert "ask for smaller ones" in got.refusal.message
