@@ -54,7 +54,7 @@ def decide(target: Target, options: Options, hosts: HostBackoff, ctx: Context) -
         return settled
     data = target.store.read(target.log_name)
     log = None if data is None else FetchLog.decoded(data)
-    if log is not None and log.since(ctx.created):
+    if log is not None and log.started_since(ctx.created):
         # This job fetched it: an attempt died before it could report, or the fetch failed and is tried again.
         if log.resource and target.with_resource(log):
             return target.collected(log, target.url)

@@ -9,8 +9,8 @@ from http import HTTPStatus
 
 from datafab.collect.decision import FetchPlan
 from datafab.collect.localfile import is_file, read_file
-from datafab.collect.plugins.wfs_timestamp import stripped, stripped_wfs
-from datafab.collect.service_report import Ends, asks_for_part, is_text, report
+from datafab.collect.plugins.wfs_timestamp import strip_timestamps, strip_wfs
+from datafab.collect.service_report import BodyEnds, asks_for_part, find_report, is_text
 from datafab.collect.target import Options, Target
 from datafab.fetch.answer import Transform
 from datafab.fetch.refusal import Refusal
@@ -26,7 +26,7 @@ def fetch(target: Target, plan: FetchPlan, options: Options, session: Session, s
     if plugin is not None:
         produce, seconds = plugin.produce, plugin.page_seconds
         return session.fetch_pages(target.url, target.store, produce, page_seconds=seconds, headers=plugin.headers)
-    transform = stripped_wfs if target.facts.plugin == "wfs" else stripped
+    transform = strip_wfs if target.facts.plugin == "wfs" else strip_timestamps
     if is_file(target.url):
         return read_file(target.url, target.store, settings, session.headers, transform)
     if not options.as_served:
@@ -51,9 +51,9 @@ def _without_reports(url: str, transform: Transform, content_type: str, chunks: 
     Raises:
         Refused: after the last byte, if it was a service's error, or a part of what was asked for.
     """
-    ends = Ends()
-    yield from transform(content_type, ends.watched(chunks))
-    problem = report(ends.head, ends.tail, part=asks_for_part(url)) if is_text(ends.head) else None
+    ends = BodyEnds()
+    yield from transform(content_type, ends.watch(chunks))
+    problem = find_report(ends.head, ends.tail, part=asks_for_part(url)) if is_text(ends.head) else None
     if problem is not None:
         advice = "--as-served keeps it all the same"
         exception = "EsriDownloadError" if problem.arcgis else "WFSError"

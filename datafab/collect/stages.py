@@ -11,7 +11,7 @@ Parameters of a job:
 | ``conditional`` | ask servers only for what has changed since the last fetch (default false) |
 | ``adaptive`` | fetch endpoints that seldom change less often, within the settings' bounds (default false) |
 | ``as_served`` | keep what a service answers with status 200 though it is an error or a part (default false) |
-| ``queries`` | digest of the list of the query files that endpoints name, with their texts (``localised`` makes it) |
+| ``queries`` | digest of the list of the query files that endpoints name, with their texts (``localise`` adds it) |
 | ``save_csv`` | bring ``log.csv`` and ``resource.csv`` up to date when the job has ended (default false) |
 | ``log_facts`` | give logs the keys ``bytes``, ``reason``, ``message`` and ``plugin`` too (default false) |
 

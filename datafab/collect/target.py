@@ -12,7 +12,7 @@ from typing import Any, Self
 from datafab.collect.endpoint import FetchStatus, with_fetch_status
 from datafab.collect.fetchlog import FetchLog, log_name
 from datafab.collect.history import History, history_name
-from datafab.collect.plugins.parameters import made_type
+from datafab.collect.plugins.parameters import plugin_media_type
 from datafab.core.item import CollectFacts, Item, Status
 from datafab.fetch.filename import filename, media_type
 from datafab.store.store import Store
@@ -101,7 +101,7 @@ class Target:
         return self.item.evolve(
             sha256=log.resource,
             size=size,
-            media_type=media_type(headers) or made_type(self.facts.plugin, self.url),
+            media_type=media_type(headers) or plugin_media_type(self.facts.plugin, self.url),
             filename=filename(headers, url or self.url),
         )
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from datafab.catalogue.dataset import direct
 from datafab.collect.batching import by_host
 from datafab.collect.host_backoff import MAX_SILENCES, HostBackoff
-from datafab.collect.plugins.parameters import made_type
+from datafab.collect.plugins.parameters import plugin_media_type
 from datafab.collect.urlcheck import plugins_for
 from datafab.core.document import document
 from datafab.core.item import Item
@@ -47,6 +47,6 @@ def test_nothing_raises(url):
     assert hosts.pause(url, 100)
     assert document(item, None, 1).title
     filename({}, url)
-    made_type("wfs", url)
+    plugin_media_type("wfs", url)
     plugins_for(url, b"")
     direct(url)

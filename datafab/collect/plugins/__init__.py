@@ -1,4 +1,4 @@
-"""The plugins that make a resource of several answers, or of another form than the server's."""
+"""The plugins that make a resource from several answers, or in another format than the server's."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from datafab.collect.plugins import sparql
-from datafab.collect.plugins.arcgis import Layer
-from datafab.collect.plugins.parameters import ArcgisParameters, WfsParameters, parameters_of
-from datafab.collect.plugins.sparql_query import split
-from datafab.collect.plugins.wfs import Features
+from datafab.collect.plugins.arcgis import ArcgisLayer
+from datafab.collect.plugins.parameters import ArcgisParameters, WfsParameters, read_parameters
+from datafab.collect.plugins.sparql_query import split_url
+from datafab.collect.plugins.wfs import WfsLayer
 from datafab.core.item import CollectFacts
 from datafab.errors import Fatal
 from datafab.fetch.session import Get
 from datafab.urls import without_credentials
 
-#: Seconds in which the answer to a query must have come.
+#: Time limit of the answer to a query.
 QUERY_SECONDS = 120.0
-#: Seconds in which a page of a WFS server must have come.
+#: Time limit of a page of a WFS server.
 PAGE_SECONDS = 120.0
 
 P = TypeVar("P", bound=BaseModel)
@@ -36,7 +36,7 @@ class PluginFetch:
         headers: sent with each request.
         retries: attempts after the first, where the endpoint says.
         retry_delay: seconds before the first of them, where the endpoint says.
-        exception: class name for the log where an answer was refused without one.
+        exception: class name in the log of an answer that was refused without an error.
     """
 
     produce: Callable[[Get], Iterator[bytes]]
@@ -55,44 +55,44 @@ def plugin_fetch(
     Args:
         facts: the endpoint's.
         url: the endpoint's.
-        query: gives the text of the query file that the URL names.
-        warn: hears what of the endpoint's parameters was no good.
+        query: returns the text of the query file that the URL names; None when there is none.
+        warn: called with what is wrong with the endpoint's parameters.
 
     Raises:
-        Fatal: it cannot be made.
+        Fatal: the endpoint names no query file that exists.
     """
     match facts.plugin:
         case "arcgis":
-            layer = _given(ArcgisParameters, facts, warn)
+            parameters = _parameters(ArcgisParameters, facts, warn)
             return PluginFetch(
-                produce=lambda get: Layer(get, url, layer.max_page_size).dump(),
-                page_seconds=layer.timeout,
-                retries=layer.retries,
-                retry_delay=layer.retry_backoff_seconds,
+                produce=lambda get: ArcgisLayer(get, url, parameters.max_page_size).dump(),
+                page_seconds=parameters.timeout,
+                retries=parameters.retries,
+                retry_delay=parameters.retry_backoff_seconds,
                 exception="EsriDownloadError",
             )
         case "sparql":
-            service, name = split(url)
+            service, name = split_url(url)
             text = query()
             if text is None:
                 raise Fatal(_no_query(url, name), code="missing_query", field="endpoint-url")
             return PluginFetch(
-                produce=lambda get: sparql.Query(get, service, text).rows(),
+                produce=lambda get: sparql.SparqlQuery(get, service, text).rows(),
                 page_seconds=QUERY_SECONDS,
                 headers=sparql.ACCEPT,
             )
         case "wfs":
-            size = _given(WfsParameters, facts, warn).page_size
+            size = _parameters(WfsParameters, facts, warn).page_size
             return (
-                PluginFetch(produce=lambda get: Features(get, url, size).dump(), page_seconds=PAGE_SECONDS)
+                PluginFetch(produce=lambda get: WfsLayer(get, url, size).dump(), page_seconds=PAGE_SECONDS)
                 if size
                 else None
             )
     return None
 
 
-def _given(model: type[P], facts: CollectFacts, warn: Callable[[str], None]) -> P:
-    parameters, warning = parameters_of(model, facts.parameters)
+def _parameters(model: type[P], facts: CollectFacts, warn: Callable[[str], None]) -> P:
+    parameters, warning = read_parameters(model, facts.parameters)
     if warning:
         warn(warning)
     return parameters
