@@ -85,7 +85,7 @@ class FetchLimits:
         """
         left = self.deadline - time.monotonic()
         if left <= 0:
-            msg = "the time for the whole answer is over"
+            msg = "the time limit of the complete answer has passed"
             raise TimeoutError(msg)
         return left
 
@@ -134,7 +134,7 @@ class _LimitedFile(io.RawIOBase):
         count: int | None = self._raw.readinto(buffer)
         limits.bytes_left -= count or 0
         if limits.bytes_left < 0:
-            msg = "the answer does not end"
+            msg = "more bytes came than any answer within the limits has"
             raise TooLarge(msg)
         return count
 

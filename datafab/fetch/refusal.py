@@ -47,9 +47,9 @@ def is_transient(code: str) -> bool:
 _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((rq.MissingSchema, rq.InvalidSchema), "not_http", "the address does not begin with http:// or https://"),
     ((rq.InvalidURL, u3.LocationValueError), "invalid_url", "this is not a usable address"),
-    ((rq.TooManyRedirects,), "too_many_redirects", "the server keeps sending us elsewhere"),
-    ((rq.ProxyError,), "proxy", "the proxy of DATAFAB_PROXY did not let us through"),
-    ((u3.NameResolutionError,), "dns", "the name of the server is not known"),
+    ((rq.TooManyRedirects,), "too_many_redirects", "the server redirects too often"),
+    ((rq.ProxyError,), "proxy", "the proxy of DATAFAB_PROXY refused the connection"),
+    ((u3.NameResolutionError,), "dns", "the host name cannot be resolved"),
     ((rq.SSLError, ssl.SSLError), "tls", "no secure connection could be made"),
     ((rq.Timeout, u3.ReadTimeoutError, TimeoutError), "timeout", "the server took too long"),
     ((ConnectionRefusedError,), "connection_refused", "nothing listens at this address"),
@@ -66,16 +66,16 @@ _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
 _CERTIFICATES = {
     9: "it is valid from a later day on",
     10: "its owner must renew it",
-    18: "nobody vouches for it; its owner must get one from an authority",
-    19: "nobody known here vouches for it",
-    20: "its issuer is not known here, or the server does not send the certificates in between",
-    21: "its issuer is not known here, or the server does not send the certificates in between",
+    18: "it is self-signed; its owner must get one from a certificate authority",
+    19: "its chain ends in a self-signed certificate that is not trusted here",
+    20: "its issuer is not trusted here, or the server does not send the intermediate certificates",
+    21: "its issuer is not trusted here, or the server does not send the intermediate certificates",
     62: "it belongs to another server",
     64: "it belongs to another server",
 }
 #: OpenSSL's reason of a handshake that failed -> what it means
 _HANDSHAKES = {
-    "WRONG_VERSION_NUMBER": "this port speaks no TLS: http:// instead of https://?",
+    "WRONG_VERSION_NUMBER": "this port does not use TLS: http:// instead of https://?",
     "UNSUPPORTED_PROTOCOL": "the server is too old for a secure connection",
     "TLSV1_ALERT_PROTOCOL_VERSION": "the server is too old for a secure connection",
 }
@@ -109,7 +109,7 @@ def web_page(url: str) -> Refusal:
 
 def firewall(url: str) -> Refusal:
     """Return why a firewall's page was refused: its status is 200, but it is not the file."""
-    return Refusal("firewall", f"{without_credentials(url)}: a firewall's page instead of data")
+    return Refusal("firewall", f"{without_credentials(url)}: the page of a firewall instead of data")
 
 
 def empty(url: str) -> Refusal:
@@ -119,8 +119,8 @@ def empty(url: str) -> Refusal:
 
 def host_paused(url: str, silences: int, *, requested: bool) -> Refusal:
     """Return why a URL was not requested: its server asked for a pause, or did not answer other requests."""
-    why = "wants a break" if requested else f"did not answer {silences} others before it"
-    sentence = f"not asked for: its server {why}"
+    why = "asked for a pause" if requested else f"did not answer {silences} requests before"
+    sentence = f"not requested: its server {why}"
     return Refusal("host_rests", f"{without_credentials(url)}: {sentence}", "ConnectionError")
 
 

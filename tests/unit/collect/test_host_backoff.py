@@ -131,5 +131,5 @@ def test_a_break_that_is_too_long_is_a_failure_of_all_with_a_log_each(collection
         hits = site.hits.total()
     assert {item.status for item in items} == {Status.FAILED}
     assert hits == 1
-    assert "its server wants a break" in items[-1].error.message
+    assert "its server asked for a pause" in items[-1].error.message
     assert [collection.log(url).get("status") for url in urls] == ["503", *[None] * 7]

@@ -208,7 +208,7 @@ class TestCertificates:
             (("address", -9, 9, "127.0.0.2"), True, "it belongs to another server"),
             (("name", -9, 9, "data.example"), True, "it belongs to another server"),
             (("early", 2, 9), True, "certificate is not yet valid; it is valid from a later day on"),
-            (("own", -9, 9), False, "nobody vouches for it; its owner must get one from an authority"),
+            (("own", -9, 9), False, "it is self-signed; its owner must get one from a certificate authority"),
         ],
         ids=lambda value: value[0] if isinstance(value, tuple) else "",
     )
