@@ -8,8 +8,8 @@ from typing import Any
 from celery import signals
 
 from datafab import log
-from datafab.store.files import a_day_ago
-from datafab.store.scratch import sweep_work
+from datafab.store.files import one_day_ago
+from datafab.store.scratch import sweep_work_folders
 from workers.app import services, settings
 
 
@@ -32,9 +32,9 @@ def _import_before_fork(sender: Any = None, **_: Any) -> None:
 
 
 @signals.worker_init.connect
-def _sweep_work(**_: Any) -> None:
+def _sweep_work_folders(**_: Any) -> None:
     """Remove what killed workers left on this host: the next collection may begin on another."""
-    sweep_work(a_day_ago())
+    sweep_work_folders(one_day_ago())
 
 
 @signals.worker_shutdown.connect

@@ -155,7 +155,7 @@ def prune() -> int:
     """Forget jobs whose retention is over, and the item lists of such."""
     gone, mine = jobs().prune(), settings()
     # A parked job may be tried again until its retention is over, and needs lists that are older than its end.
-    services().store(mine.store).forget_lists(time.time() - 2 * mine.retention_days * 24 * 3600)
+    services().store(mine.store).remove_lists(time.time() - 2 * mine.retention_days * 24 * 3600)
     return gone
 
 

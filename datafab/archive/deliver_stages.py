@@ -166,7 +166,7 @@ def _place(file: File, ctx: Context) -> tuple[str, str]:
         return str(file.store), file.sha256
     root, url, fetched = ctx.services.settings.store, str(file.url), dict(ctx.memo.get("fetched") or {})
     if url not in fetched:
-        came = ctx.services.get(Fetcher).fetch(url, ctx.services.store(root), html=False)
+        came = ctx.services.get(Fetcher).fetch(url, ctx.services.store(root), accept_html=False)
         if came.sha256 is None:
             raise came.error("files")
         fetched[url] = came.sha256

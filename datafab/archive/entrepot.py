@@ -17,7 +17,7 @@ from datafab.archive.multipart import Multipart
 from datafab.archive.oauth import Tokens
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable, SettingError
-from datafab.fetch.json_api import Reply, Rest
+from datafab.fetch.json_api import JsonApi, Reply
 from datafab.settings import Settings
 
 #: Entries of a page.
@@ -42,7 +42,7 @@ class Entrepot(Client):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._root = settings.entrepot_url.rstrip("/")
-        self._rest = Rest(settings, service="entrepot", setting="DATAFAB_ENTREPOT_URL", private=("*",), proxy=True)
+        self._api = JsonApi(settings, service="entrepot", setting="DATAFAB_ENTREPOT_URL", private=("*",), proxy=True)
         self._tokens = Tokens(settings)
 
     @classmethod
@@ -82,7 +82,7 @@ class Entrepot(Client):
             headers = {"Authorization": f"Bearer {token}"} | ({"Content-Type": form.content_type} if form else {})
             seconds = {"seconds": self._settings.total_timeout} if form else {}
             try:
-                return self._rest.ask(
+                return self._api.request(
                     method, self._root + path, answers=answers, headers=headers, params=params, body=body, data=form,
                     **seconds,
                 )  # fmt: skip
@@ -267,7 +267,7 @@ def _whole(entity: Any, reply: Reply) -> Document:
 
 
 def _lacks(key: str, reply: Reply) -> Retriable:
-    error = reply.garbage(f"the answer lacks `{key}`")
+    error = reply.bad_answer(f"the answer lacks `{key}`")
     error.budget = ODD
     return error
 

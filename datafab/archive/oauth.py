@@ -6,7 +6,7 @@ import threading
 import time
 
 from datafab.errors import Fatal, SettingError
-from datafab.fetch.json_api import Rest
+from datafab.fetch.json_api import JsonApi
 from datafab.settings import Settings
 
 #: Part of its life after which a token is replaced.
@@ -21,7 +21,7 @@ class Tokens:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         setting = "DATAFAB_ENTREPOT_TOKEN_URL"
-        self._rest = Rest(settings, service="entrepot_token", setting=setting, private=("*",), proxy=True)
+        self._api = JsonApi(settings, service="entrepot_token", setting=setting, private=("*",), proxy=True)
         self._lock = threading.Lock()
         self._token = ""
         self._until = 0.0
@@ -52,7 +52,7 @@ class Tokens:
             form |= {"grant_type": "password", "username": settings.entrepot_login}
             form["password"] = settings.entrepot_password or ""
         try:
-            reply = self._rest.ask("POST", settings.entrepot_token_url, data=form)
+            reply = self._api.request("POST", settings.entrepot_token_url, data=form)
         except Fatal as error:
             if error.code not in _WRONG:
                 raise
@@ -62,5 +62,5 @@ class Tokens:
         answer = reply.document()
         token, life = answer.get("access_token"), answer.get("expires_in")
         if not isinstance(token, str) or not token or not isinstance(life, int | float):
-            raise reply.garbage("no access_token with its expires_in came")
+            raise reply.bad_answer("no access_token with its expires_in came")
         return token, float(life)

@@ -68,13 +68,13 @@ def _integrations(document: Any, folder: Path, services: Services) -> None:
 def _stored(path: Path, services: Services) -> dict[str, Any]:
     root = services.settings.store
     try:
-        with open_regular(path) as file, services.store(root).incoming() as incoming:
+        with open_regular(path) as file, services.store(root).new_resource() as resource:
             while block := file.read(BLOCK):
-                incoming.write(block)
-                if incoming.size > services.settings.max_bytes:
+                resource.write(block)
+                if resource.size > services.settings.max_bytes:
                     msg = f"{path}: has more than {services.settings.max_bytes} bytes (DATAFAB_MAX_BYTES)"
                     raise FlowError(msg, code="too_large", field="files")
-            sha256, size = incoming.commit()
+            sha256, size = resource.commit()
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}", field="files") from error
     return {"path": path.name, "store": root, "sha256": sha256, "size": size}

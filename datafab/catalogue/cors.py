@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from datafab.catalogue.resource_extras import CORS_HEADERS
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable
-from datafab.fetch.json_api import Rest
+from datafab.fetch.json_api import JsonApi
 from datafab.settings import Settings
 
 #: Seconds for the whole answer.
@@ -26,7 +26,7 @@ class Cors(Client):
         parts = urlsplit(settings.catalogue_url)
         self._origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         private = settings.allow_private_hosts
-        self._rest = Rest(settings, service="cors", setting="the file's address", private=private, proxy=True)
+        self._api = JsonApi(settings, service="cors", setting="the file's address", private=private, proxy=True)
 
     @classmethod
     def connect(cls, services: Services) -> Self:
@@ -41,7 +41,7 @@ class Cors(Client):
             "Access-Control-Request-Headers": SENT,
         }
         try:
-            reply = self._rest.ask("OPTIONS", url, answers=_PERMITTED, headers=headers, seconds=PATIENCE)
+            reply = self._api.request("OPTIONS", url, answers=_PERMITTED, headers=headers, seconds=PATIENCE)
         except (Fatal, Retriable):
             return {}
         given = {name: reply.headers.get(f"access-control-{name}") for name in CORS_HEADERS}

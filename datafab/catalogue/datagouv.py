@@ -11,7 +11,7 @@ from datafab.catalogue.dataset import api_roots
 from datafab.catalogue.pagination import Page
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal, SettingError
-from datafab.fetch.json_api import Rest
+from datafab.fetch.json_api import JsonApi
 from datafab.settings import Settings
 from datafab.urls import without_credentials
 
@@ -38,9 +38,9 @@ class Datagouv(Client):
         setting = "DATAFAB_CATALOGUE_URL" if url is None else "the parameter url"
         # The key is for the catalogue that the operator names, never for one that a job does.
         self._key = settings.catalogue_key if url is None else None
-        self._rest = Rest(settings, service="catalogue", setting=setting, private=private, proxy=True)
+        self._api = JsonApi(settings, service="catalogue", setting=setting, private=private, proxy=True)
         either = f"{setting} or DATAFAB_CATALOGUE_KEY"
-        self._writer = Rest(settings, service="catalogue", setting=either, private=private, proxy=True)
+        self._writer = JsonApi(settings, service="catalogue", setting=either, private=private, proxy=True)
 
     @classmethod
     def connect(cls, services: Services) -> Self:
@@ -54,7 +54,7 @@ class Datagouv(Client):
 
     def ping(self) -> None:
         """Raise unless it answers."""
-        self._rest.ask("GET", f"{self.url}/datasets/", params={"page_size": "1"}, headers={"X-Fields": "total"})
+        self._api.request("GET", f"{self.url}/datasets/", params={"page_size": "1"}, headers={"X-Fields": "total"})
 
     def page(self, url: str | None = None) -> Page:
         """Return a page of the datasets, the last updated first.
@@ -77,13 +77,13 @@ class Datagouv(Client):
             # udata's answer beyond the last page: datasets were deleted since the page before was read.
             answers.add(HTTPStatus.NOT_FOUND)
         headers = {"X-Fields": f"data{{{MASK}}},next_page,total"}
-        reply = self._rest.ask("GET", url, answers=answers, params=params, headers=headers)
+        reply = self._api.request("GET", url, answers=answers, params=params, headers=headers)
         if reply.status == HTTPStatus.NOT_FOUND:
             return Page(datasets=[], next_page=None, total=None)
         document = reply.document()
         datasets, total = document.get("data"), document.get("total")
         if not isinstance(datasets, list):
-            raise reply.garbage("no list of datasets (data) came")
+            raise reply.bad_answer("no list of datasets (data) came")
         return Page(
             datasets=[dataset for dataset in datasets if isinstance(dataset, dict)],
             next_page=self._own(document.get("next_page")),
@@ -93,7 +93,7 @@ class Datagouv(Client):
     def dataset(self, dataset: str, *, mask: str = MASK) -> dict[str, Any] | None:
         """Return a dataset with its resources; None: there is none, or no longer."""
         url = f"{self.url}/datasets/{quote(dataset, safe='')}/"
-        reply = self._rest.ask("GET", url, answers={HTTPStatus.OK, *_GONE}, headers={"X-Fields": mask})
+        reply = self._api.request("GET", url, answers={HTTPStatus.OK, *_GONE}, headers={"X-Fields": mask})
         return None if reply.status in _GONE else reply.document()
 
     def about(self, dataset: str) -> dict[str, Any] | None:
@@ -109,12 +109,12 @@ class Datagouv(Client):
     def address(self, resource: str) -> str | None:
         """Return where a resource's file lies now; None: the catalogue has no such resource, or no longer."""
         url = f"{self.url}/datasets/r/{quote(resource, safe='')}"
-        reply = self._rest.ask("GET", url, answers=_LEADS | _GONE)
+        reply = self._api.request("GET", url, answers=_LEADS | _GONE)
         if reply.status in _GONE:
             return None
         location = reply.headers.get("Location")
         if not location:
-            raise reply.garbage("it leads nowhere")
+            raise reply.bad_answer("it leads nowhere")
         return location
 
     def tell(self, dataset: str, resource: str, extras: Mapping[str, Any]) -> None:
@@ -132,11 +132,11 @@ class Datagouv(Client):
             msg = f"DATAFAB_CATALOGUE_URL={root} does not end in /api/1, so the address of its API 2 is not known"
             raise Fatal(msg, code="catalogue_root", field=root)
         url = f"{self._writing}/datasets/{quote(dataset, safe='')}/resources/{quote(resource, safe='')}/extras/"
-        reply = self._writer.ask("PUT", url, headers={"X-API-KEY": self._key}, body=dict(extras))
+        reply = self._writer.request("PUT", url, headers={"X-API-KEY": self._key}, body=dict(extras))
         # Another server than a udata, such as a page for whatever is asked, may say 200 as well.
         missing = {name for name, value in extras.items() if value is not None} - reply.document().keys()
         if missing:
-            raise reply.garbage(f"{min(missing)} is not among the extras that it has now")
+            raise reply.bad_answer(f"{min(missing)} is not among the extras that it has now")
 
     def _own(self, url: Any) -> str | None:
         """Return a next page under our own root: behind a proxy an API names itself by another, and none leads away."""

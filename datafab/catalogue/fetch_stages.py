@@ -24,7 +24,8 @@ from datafab.core.item import CatalogueFacts, Item, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Retriable, Skippable, Wait
 from datafab.fetch.filename import filename, media_type
-from datafab.fetch.session import Fetched, Fetcher
+from datafab.fetch.result import FetchResult
+from datafab.fetch.session import Fetcher
 from datafab.urls import url_parts, without_credentials
 
 #: Seconds until link-proxy is asked for the first time, the factor by which the next waits grow, and the longest.
@@ -167,7 +168,7 @@ def fetch(item: Item, ctx: Context) -> Item:
         moved = _moved(item, fetched, ctx)
         if moved is not None:
             return fetch(moved, ctx)
-        raise fetched.error(without_credentials(fetched.url), later=("firewall",))
+        raise fetched.error(without_credentials(fetched.url), transient=("firewall",))
     facts = facts.evolve(etag=_header(fetched, "etag"), modified=_header(fetched, "last-modified"))
     status = Status.UNCHANGED if fetched.sha256 == known.sha256 else Status.OK
     if ctx.params.get("again") and status is Status.OK and facts.modified:
@@ -195,16 +196,16 @@ def _take_turn(url: str, ctx: Context) -> None:
         raise Wait("its server has others to serve first", delay=left, looked=False, code="turn")
 
 
-def _asked(item: Item, url: str, known: Facts, size: int | None, ctx: Context) -> Fetched:
+def _asked(item: Item, url: str, known: Facts, size: int | None, ctx: Context) -> FetchResult:
     """Ask for a file, for what is known of it only if that has changed; let a server rest that asks for it."""
     conditions = {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
     fetched = ctx.services.get(Fetcher).fetch(
         url,
         ctx.services.store(ctx.services.settings.store),
-        html=False,
+        accept_html=False,
         headers={name: value for name, value in conditions.items() if value},
-        known=lambda headers: same(known.etag, known.modified, size, headers),
-        limit=_limit(item, ctx),
+        is_known=lambda headers: same(known.etag, known.modified, size, headers),
+        max_bytes=_limit(item, ctx),
     )
     if fetched.status not in RESTS:
         return fetched
@@ -231,7 +232,7 @@ def _limit(item: Item, ctx: Context) -> int | None:
     return settings.catalogue_largest.get(str(ctx.params.get("format") or suffix).lower())
 
 
-def _moved(item: Item, fetched: Fetched, ctx: Context) -> Item | None:
+def _moved(item: Item, fetched: FetchResult, ctx: Context) -> Item | None:
     """Return the item at the address that the catalogue has for it by now, where it is gone from its own.
 
     Raises:
@@ -256,7 +257,7 @@ def _moved(item: Item, fetched: Fetched, ctx: Context) -> Item | None:
     return item.evolve(url=url)
 
 
-def _header(fetched: Fetched, name: str) -> str | None:
+def _header(fetched: FetchResult, name: str) -> str | None:
     """Return a header that can be sent back as it came; None: there is none."""
     value = fetched.header(name)
     return value if value and value.isascii() and value.isprintable() else None

@@ -9,7 +9,7 @@ from typing import Any, Self
 from datafab.catalogue.linkproxy_checks import LINK
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal, SettingError
-from datafab.fetch.json_api import Reply, Rest
+from datafab.fetch.json_api import JsonApi, Reply
 from datafab.settings import Settings
 
 _LINK = re.compile(LINK)
@@ -31,7 +31,7 @@ class LinkProxy(Client):
         self._url = settings.linkproxy_url
         # It is a neighbour: mostly at a private address, and not behind the proxy for fetches.
         setting = "DATAFAB_LINKPROXY_URL"
-        self._rest = Rest(settings, service="linkproxy", setting=setting, private=("*",), proxy=False)
+        self._api = JsonApi(settings, service="linkproxy", setting=setting, private=("*",), proxy=False)
 
     @classmethod
     def connect(cls, services: Services) -> Self:
@@ -50,20 +50,20 @@ class LinkProxy(Client):
             no_cache: have it fetched even when the last check is recent.
         """
         body = {"location": location} | ({"noCache": True} if no_cache else {})
-        reply = self._rest.ask("POST", f"{self._url}/", body=body)
+        reply = self._api.request("POST", f"{self._url}/", body=body)
         link = reply.document().get("_id")
         if not isinstance(link, str) or not _LINK.fullmatch(link):
-            raise reply.garbage(f"no link came, its _id is {link!r}")
+            raise reply.bad_answer(f"no link came, its _id is {link!r}")
         return link
 
     def find(self, location: str) -> str | None:
         """Return the id of a URL's link; None: it has none yet."""
-        reply = self._rest.ask("GET", f"{self._url}/", params={"location": location}, answers=_FOUND)
+        reply = self._api.request("GET", f"{self._url}/", params={"location": location}, answers=_FOUND)
         return None if reply.status == HTTPStatus.NOT_FOUND else _last(reply, "")
 
     def link(self, link: str) -> dict[str, Any] | None:
         """Return a link with its downloads; None: there is none."""
-        reply = self._rest.ask("GET", f"{self._url}/{_checked(link)}", answers=_GIVEN)
+        reply = self._api.request("GET", f"{self._url}/{_checked(link)}", answers=_GIVEN)
         return None if reply.status == HTTPStatus.NOT_FOUND else reply.document()
 
     def latest(self, link: str) -> dict[str, Any] | None:
@@ -72,12 +72,12 @@ class LinkProxy(Client):
         It may still be the one before the last ``submit``.
         """
         checks = f"{self._url}/{_checked(link)}/checks"
-        reply = self._rest.ask("GET", f"{checks}/latest", answers=_FOUND)
+        reply = self._api.request("GET", f"{checks}/latest", answers=_FOUND)
         if reply.status == HTTPStatus.NOT_FOUND:
             return None
         # Followed by hand: behind a prefix the Location is not where we reach it.
         number = _last(reply, f"/{link}/checks")
-        reply = self._rest.ask("GET", f"{checks}/{number}", answers=_GIVEN)
+        reply = self._api.request("GET", f"{checks}/{number}", answers=_GIVEN)
         return None if reply.status == HTTPStatus.NOT_FOUND else reply.document()
 
 
@@ -93,5 +93,5 @@ def _last(reply: Reply, before: str) -> str:
     location = reply.headers.get("Location", "")
     found = re.search(rf"{re.escape(before)}/({LINK})/?$", location)
     if found is None:
-        raise reply.garbage(f"sent to {location!r}, which is no address of link-proxy's")
+        raise reply.bad_answer(f"sent to {location!r}, which is no address of link-proxy's")
     return found.group(1)

@@ -27,7 +27,7 @@ from datafab.core.item import CatalogueFacts, Dataset, Item, Status
 from datafab.core.jobs import RedisJobs
 from datafab.core.stage import Context, Stage
 from datafab.errors import DatafabError, Fatal, FlowError, Retriable
-from datafab.fetch.refusal import may_pass
+from datafab.fetch.refusal import is_transient
 from datafab.index.access import IndexAccess
 
 SOURCE = "datagouv:"
@@ -196,7 +196,7 @@ def _remember(item: Item, ctx: Context, *, news: bool) -> dict[str, Any] | None:
     changed = float(before.changed or ctx.created)
     if item.sha256 is not None and item.sha256 != before.sha256:
         changed = ctx.created
-    final = item.error is None or not (may_pass(item.error.type) or item.error.type in OURS)
+    final = item.error is None or not (is_transient(item.error.type) or item.error.type in OURS)
     fingerprint = seen.fingerprint if seen.fingerprint and final else before.fingerprint
     facts = _content(item, seen) | {"changed": f"{changed:.0f}", "catalogue": ctx.params.get("catalogue")}
     # What is owed from an earlier look stays owed, whatever this one is about.

@@ -127,7 +127,7 @@ class _Pass:
         """Yield chunks of the catalogue's list of resources, and how many rows that makes."""
         store = self.ctx.services.store(self.ctx.services.settings.store)
         if "list" not in self.notes:
-            fetched = self.ctx.services.get(Fetcher).fetch(url, store, transform=export.condensed, html=False)
+            fetched = self.ctx.services.get(Fetcher).fetch(url, store, transform=export.condensed, accept_html=False)
             if fetched.sha256 is None:
                 raise fetched.error("DATAFAB_CATALOGUE_EXPORT" if self.params.export is None else "export")
             self.notes["list"] = fetched.sha256

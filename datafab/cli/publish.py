@@ -21,7 +21,7 @@ from datafab.publish.record_rules import is_record
 from datafab.publish.wis2_bundle import Wis2Bundle
 from datafab.publish.wis2_suite import Verdict, Wis2Suite
 from datafab.settings import load
-from datafab.store.regularfile import LARGEST, read_regular
+from datafab.store.regularfile import MAX_FILE_BYTES, read_regular
 from datafab.urls import without_credentials
 
 NOT_DONE = 1
@@ -73,9 +73,11 @@ def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
     Exit code 1 when it breaks a rule; advice alone does not. A message's size is that of its JSON without blanks.
     """
     # A pipe is read too, but neither that nor a device for ever.
-    data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise Fatal(f"{file.name}: has more than {LARGEST} bytes: no message and no record has", code="too_large")
+    data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise Fatal(
+            f"{file.name}: has more than {MAX_FILE_BYTES} bytes: no message and no record has", code="too_large"
+        )
     document = _read(data, file.name)
     verdict = judge(document, Wis2Suite(load().home), topic=topic) if is_record(document) else _message(document, topic)
     if as_json:

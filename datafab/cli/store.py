@@ -54,7 +54,7 @@ def prune(days: int | None, root: str | None, yes: bool, as_json: bool) -> None:
 
 def _idle(here: Store) -> None:
     """Raise FlowError while jobs run on a store that cannot say which of its files came in again just now."""
-    if here.renews:
+    if here.touches:
         return
     if n := cluster_app.jobs().unended():
         msg = f"{n} jobs have not ended: in {here.root} they may need what nothing names yet; wait"

@@ -1,4 +1,4 @@
-"""How a job's items are dealt into batches."""
+"""The distribution of a job's items over batches."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from datafab.urls import host_of
 
 
 def by_host(items: Iterable[Item], size: int, per_host: int) -> Iterator[list[Item]]:
-    """Deal by host, so that a batch is one polite keep-alive session.
+    """Group items by host, so that the requests of a batch share connections that stay open.
 
-    The items of a host with more than ``per_host`` are spread over that many batches, however long: as many
-    connections as it ever sees at once. Smaller hosts share batches of at most ``size``.
+    The items of a host with more than ``per_host`` are divided among that many batches, whatever their length: the
+    host never has more connections at once. Smaller hosts share batches of at most ``size``.
     """
     hosts: dict[str, list[Item]] = {}
     for item in items:

@@ -15,7 +15,7 @@ COLLECT = Flow(
     requires=frozenset({"endpoints", "collection"}),
     files=frozenset({"endpoints"}),
     folders=frozenset({"collection"}),
-    localise=endpoints_stage.localised,
+    localise=endpoints_stage.localise,
     after="collection",
     after_if="save_csv",
 )

@@ -1,4 +1,4 @@
-"""Check an address on demand: what a collection would get there. Nothing is put into any collection.
+"""Check on demand what a collection would get at an address. Nothing is added to a collection.
 
 Parameters of a job: ``url``; ``plugin`` (the only one to try) and ``parameters``, as in an ``endpoint.csv``.
 """
@@ -19,7 +19,7 @@ from datafab.errors import Fatal
 
 
 class CheckParams(BaseModel):
-    """What the flow ``check_url`` may be given."""
+    """The parameters of the flow ``check_url``."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -29,7 +29,7 @@ class CheckParams(BaseModel):
 
 
 def finding_name(job: str) -> str:
-    """Return the name in the default store under which a job's finding lies, as long as lists do."""
+    """Return the name of a job's finding in the default store, which keeps it as long as lists."""
     return f"batch/check-{job}.json"
 
 
@@ -58,7 +58,7 @@ STAGES = (
         expand=address,
         provides=frozenset({"url"}),
     ),
-    # Its tables are read, as by the stage analyse.
+    # It reads tables, as the stage analyse does.
     Stage(
         name="check_url",
         params=frozenset(CheckParams.model_fields),

@@ -11,7 +11,8 @@ from typing import Any
 
 from datafab.collect.endpoint import endpoint_hash
 
-LOG = (
+#: Columns of ``log.csv``.
+LOG_COLUMNS = (
     "bytes",
     "content-type",
     "elapsed",
@@ -25,23 +26,24 @@ LOG = (
 )
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
-RESOURCE = ("resource", "bytes", "organisations", "datasets", "endpoints", "start-date", "end-date")
+#: Columns of ``resource.csv``.
+RESOURCE_COLUMNS = ("resource", "bytes", "organisations", "datasets", "endpoints", "start-date", "end-date")
 
 
 def log_row(name: str, data: bytes) -> dict[str, str]:
-    """Return the row of a log, ours or the original's.
+    """Return the row of a log, datafab's or the original's.
 
     Args:
         name: ``log/YYYY-MM-DD/<endpoint>.json``.
-        data: what stands in it.
+        data: its content.
 
     Raises:
-        ValueError: it is no log, or of another day or endpoint than its name says.
+        ValueError: it is no log, or its day or endpoint differs from its name.
     """
     log = json.loads(data)
     if not isinstance(log, dict):
         msg = "it is no JSON object"
-        raise ValueError(msg)  # noqa: TRY004 - to its reader, what is no log is a wrong value
+        raise ValueError(msg)  # noqa: TRY004 - to the caller it is a wrong value
     headers = log.get("response-headers")
     headers = headers if isinstance(headers, dict) else {}
     url = log.get("endpoint-url") or log.get("url") or ""
@@ -51,8 +53,8 @@ def log_row(name: str, data: bytes) -> dict[str, str]:
         "entry-date": log.get("datetime"),
         "endpoint": endpoint_hash(str(url)),
     }
-    given |= {key: value for key, value in log.items() if key in LOG and value is not None}
-    row = {key: "" if given.get(key) is None else str(given[key]) for key in LOG}
+    given |= {key: value for key, value in log.items() if key in LOG_COLUMNS and value is not None}
+    row = {key: "" if given.get(key) is None else str(given[key]) for key in LOG_COLUMNS}
     day, _, endpoint = name.removeprefix("log/").removesuffix(".json").partition("/")
     if not row["entry-date"].startswith(day) or row["endpoint"] != endpoint:
         msg = f"it is of {row['entry-date'][:10] or 'no day'} and the endpoint {row['endpoint']}"
@@ -63,10 +65,10 @@ def log_row(name: str, data: bytes) -> dict[str, str]:
     return row
 
 
-def settled_before(latest: str | None) -> str:
-    """Return the day before which logs no longer change, by the latest day of a ``log.csv``.
+def final_before(latest: str | None) -> str:
+    """Return the day before which logs no longer change, from the latest day of a ``log.csv``.
 
-    A fetch that began before midnight may be logged after it, and after a ``log.csv`` that has the new day.
+    A fetch that starts before midnight may be logged after it, and after a ``log.csv`` with the new day.
     """
     try:
         return (date.fromisoformat(latest or "") - timedelta(days=1)).isoformat()
@@ -75,36 +77,38 @@ def settled_before(latest: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """When a resource was collected, first and last, and from which endpoints."""
+class Provenance:
+    """The first and last day on which a resource was collected, and its endpoints."""
 
     start: str
     end: str
     endpoints: frozenset[str]
 
 
-def resource_dates(row: Mapping[str, str] | None, was: Seen | None, now: Seen | None) -> tuple[Seen | None, bool]:
-    """Return when a resource was seen, and whether its former row knows more than the logs did that it was made of.
+def merge_provenance(
+    row: Mapping[str, str] | None, was: Provenance | None, now: Provenance | None
+) -> tuple[Provenance | None, bool]:
+    """Return a resource's provenance, and whether its former row has more of it than the former logs.
 
-    So a row whose logs are long gone stays, and one whose log was written over goes.
+    So a row stays when its logs are long gone, and goes when its only log was replaced.
 
     Args:
         row: its former row in ``resource.csv``.
-        was: what the former ``log.csv`` says.
-        now: what the new one says.
+        was: its provenance in the former ``log.csv``.
+        now: its provenance in the new one.
     """
     if row is None:
         return now, False
     start, end = row.get("start-date") or "", row.get("end-date") or ""
-    others = _parts(row.get("endpoints")) - (was.endpoints if was else frozenset())
+    others = _split_values(row.get("endpoints")) - (was.endpoints if was else frozenset())
     older = bool(start) and (was is None or start < was.start)
     later = bool(end) and (was is None or end > was.end)
     if was is not None and not (older or later or others):
         return now, False
     if now is None:
-        return Seen(start, end, frozenset(others or _parts(row.get("endpoints")))), True
+        return Provenance(start, end, frozenset(others or _split_values(row.get("endpoints")))), True
     return (
-        Seen(
+        Provenance(
             min(start, now.start) if older else now.start,
             max(end, now.end) if later else now.end,
             now.endpoints | others,
@@ -113,10 +117,10 @@ def resource_dates(row: Mapping[str, str] | None, was: Seen | None, now: Seen | 
     )
 
 
-def _parts(text: str | None) -> frozenset[str]:
+def _split_values(text: str | None) -> frozenset[str]:
     return frozenset(part for part in (text or "").split(";") if part)
 
 
-def joined(parts: Iterable[str]) -> str:
-    """Return the cell of several values."""
+def join_values(parts: Iterable[str]) -> str:
+    """Return the cell for several values."""
     return ";".join(sorted({part for part in parts if part}))

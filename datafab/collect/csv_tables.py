@@ -1,8 +1,8 @@
-"""``log.csv`` and ``resource.csv`` of a collection, brought up to date with its logs.
+"""``log.csv`` and ``resource.csv`` of a collection, updated from its logs.
 
-Read is what ``log.csv`` does not have, and what may have changed since; the result is the same as if all were read
-anew. Rows whose logs are gone stay. Rows lie in a database of this process's own meanwhile, on disk when there are
-many: a collection of a hundred thousand logs costs no more memory than one of ten.
+Only logs that ``log.csv`` does not have, or that may have changed since, are read; the result is the same as if all
+were read again. Rows whose logs are gone stay. Rows are held in a temporary database of this process, on disk when
+there are many: a collection of a hundred thousand logs needs no more memory than one of ten.
 """
 
 from __future__ import annotations
@@ -17,14 +17,22 @@ from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
 
-from datafab.collect.csv_rows import LOG, RESOURCE, Seen, joined, log_row, resource_dates, settled_before
+from datafab.collect.csv_rows import (
+    LOG_COLUMNS,
+    RESOURCE_COLUMNS,
+    Provenance,
+    final_before,
+    join_values,
+    log_row,
+    merge_provenance,
+)
 from datafab.errors import FlowError
 from datafab.store.store import Store
 
-#: Logs between two words about how far it is.
-EVERY = 500
+#: Logs between two reports of progress.
+PROGRESS_LOGS = 500
 #: Endpoints that a warning names.
-NAMED = 3
+MAX_NAMED_ENDPOINTS = 3
 
 _TABLES = """
 CREATE TABLE rows (day, endpoint, resource, bytes, cells);
@@ -54,8 +62,8 @@ LEFT JOIN sizes USING (resource) ORDER BY known.resource
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What was written: rows of both files, and how many logs were read for it."""
+class SavedTables:
+    """Numbers of rows of both files, and of logs read for them."""
 
     logs: int
     resources: int
@@ -67,30 +75,30 @@ def save_csv(
     today: date,
     *,
     warn: Callable[[str], None],
-    told: Callable[[int], None] = lambda _: None,
-) -> Saved:
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> SavedTables:
     """Write ``log.csv`` and ``resource.csv``, each whole or not at all.
 
     Args:
         store: the collection.
-        today: a resource that was seen on it has no end yet.
-        warn: hears of logs that cannot be used, and of endpoints that ``source.csv`` does not have.
-        told: hears how many logs were read so far.
+        today: a resource collected on this day has no end yet.
+        warn: called for each log that cannot be used, and for endpoints that ``source.csv`` does not have.
+        on_progress: called with the number of logs read so far.
 
     Raises:
-        FlowError: a file of the collection has not the columns that it needs, or cannot be written.
+        FlowError: a file of the collection lacks a required column, or cannot be written.
     """
     with closing(sqlite3.connect("", isolation_level=None)) as database:
         database.executescript(_TABLES)
-        saving = _Saving(database, store, warn)
-        saving.load()
-        read = saving.read(told)
-        saving.merge()
-        resources = saving.resources(today.isoformat())
-        return Saved(saving.logs(), resources, read)
+        builder = _TableBuilder(database, store, warn)
+        builder.load()
+        read = builder.read_logs(on_progress)
+        builder.merge()
+        resources = builder.write_resources(today.isoformat())
+        return SavedTables(builder.write_logs(), resources, read)
 
 
-class _Saving:
+class _TableBuilder:
     def __init__(self, database: sqlite3.Connection, store: Store, warn: Callable[[str], None]) -> None:
         self._database = database
         self._store = store
@@ -98,7 +106,7 @@ class _Saving:
         self._has_source = False
 
     def load(self) -> None:
-        """Take what stands in the collection's tables."""
+        """Read the tables of the collection."""
         run = self._database.executemany
         run("INSERT INTO rows VALUES (?, ?, ?, ?, ?)", map(_cells, self._table("log.csv", "endpoint", "entry-date")))
         former = self._table("resource.csv", "resource")
@@ -112,35 +120,35 @@ class _Saving:
         self._has_source = True
         return row["endpoint"], row["organisation"], row.get("datasets") or row.get("pipelines") or ""
 
-    def read(self, told: Callable[[int], None]) -> int:
-        """Read the logs that are new or may be; return how many."""
+    def read_logs(self, on_progress: Callable[[int], None]) -> int:
+        """Read the logs that are new or may have changed; return their number."""
         count = 0
-        for found in self._store.each(self._unread(), self._look):
+        for found in self._store.map_names(self._read_log, self._new_logs()):
             match found:
                 case dict():
                     self._database.execute("INSERT INTO fresh VALUES (?, ?, ?, ?, ?)", _cells(found))
                 case str():
                     self._warn(found)
             count += 1
-            if count % EVERY == 0:
-                told(count)
+            if count % PROGRESS_LOGS == 0:
+                on_progress(count)
         return count
 
-    def _unread(self) -> Iterator[str]:
-        """Yield the names of the logs that are new or may be."""
+    def _new_logs(self) -> Iterator[str]:
+        """Yield the names of the logs that are new or may have changed."""
         one = self._database.execute
-        settled = settled_before(one("SELECT max(day) FROM rows").fetchone()[0])
+        final_day = final_before(one("SELECT max(day) FROM rows").fetchone()[0])
         for name in self._store.names("log"):
             day, _, endpoint = name.removeprefix("log/").removesuffix(".json").partition("/")
             if not name.endswith(".json") or not endpoint or "/" in endpoint:
                 continue
             key = (day, endpoint)
-            if day < settled and one("SELECT 1 FROM rows WHERE day = ? AND endpoint = ?", key).fetchone():
+            if day < final_day and one("SELECT 1 FROM rows WHERE day = ? AND endpoint = ?", key).fetchone():
                 continue
             yield name
 
-    def _look(self, name: str) -> dict[str, str] | str | None:
-        """Return a log's row, or why it has none; None when it has gone meanwhile."""
+    def _read_log(self, name: str) -> dict[str, str] | str | None:
+        """Return the row of a log, or why it has none; None when the log is gone by now."""
         data = self._store.read(name)
         if data is None:
             return None
@@ -148,27 +156,27 @@ class _Saving:
             row = log_row(name, data)
         except ValueError as error:
             return f"{name} is left out: {error}"
-        # The Content-Length is of the packed bytes, and often missing.
+        # The Content-Length counts the packed bytes, and is often missing.
         size = self._store.size(row["resource"]) if row["resource"] else None
         return row if size is None else row | {"bytes": str(size)}
 
     def merge(self) -> None:
-        """Put both together, and note when each resource was seen, before and now."""
+        """Merge the new rows, and determine the provenance of each resource before and after."""
         script = "".join((_SEEN.format(name="was"), _MERGE, _SEEN.format(name="now")))
         self._database.executescript(script)
 
-    def logs(self) -> int:
-        """Write ``log.csv``; return its rows."""
+    def write_logs(self) -> int:
+        """Write ``log.csv``; return the number of its rows."""
         rows = self._database.execute("SELECT cells FROM rows ORDER BY day, endpoint, rowid")
-        return self._write("log.csv", LOG, (json.loads(cells) for (cells,) in rows))
+        return self._write("log.csv", LOG_COLUMNS, (json.loads(cells) for (cells,) in rows))
 
-    def resources(self, today: str) -> int:
-        """Write ``resource.csv``; return its rows."""
+    def write_resources(self, today: str) -> int:
+        """Write ``resource.csv``; return the number of its rows."""
         unknown: list[str] = []
-        count = self._write("resource.csv", RESOURCE, self._resources(today, unknown))
+        count = self._write("resource.csv", RESOURCE_COLUMNS, self._resources(today, unknown))
         if unknown:
             missing = sorted(set(unknown))
-            named = ", ".join(missing[:NAMED]) + (", …" if len(missing) > NAMED else "")
+            named = ", ".join(missing[:MAX_NAMED_ENDPOINTS]) + (", …" if len(missing) > MAX_NAMED_ENDPOINTS else "")
             self._warn(
                 f"source.csv does not have {len(missing)} endpoints: {named}; their organisations are left empty"
             )
@@ -177,7 +185,7 @@ class _Saving:
     def _resources(self, today: str, unknown: list[str]) -> Iterator[dict[str, str]]:
         for resource, cells, *seen, size in self._database.execute(_RESOURCES):
             row: dict[str, str] | None = json.loads(cells) if cells else None
-            dates, kept = resource_dates(row, _seen(*seen[:3]), _seen(*seen[3:]))
+            dates, kept = merge_provenance(row, _provenance(*seen[:3]), _provenance(*seen[3:]))
             if dates is None:
                 continue
             organisations, datasets = self._sources(dates.endpoints, unknown)
@@ -186,7 +194,7 @@ class _Saving:
                 "bytes": size or "",
                 "organisations": organisations,
                 "datasets": datasets,
-                "endpoints": joined(dates.endpoints),
+                "endpoints": join_values(dates.endpoints),
                 "start-date": dates.start,
                 "end-date": "" if dates.end >= today else dates.end,
             }
@@ -206,11 +214,11 @@ class _Saving:
                 unknown.append(endpoint)
             organisations |= {organisation for organisation, _ in found}
             datasets |= {dataset for _, several in found for dataset in several.split(";")}
-        return joined(organisations), joined(datasets)
+        return join_values(organisations), join_values(datasets)
 
     def _table(self, name: str, *needed: str) -> Iterator[dict[str, str]]:
-        """Yield the rows of a table of the collection, none where it is not there."""
-        with self._store.opened(name) as path:
+        """Yield the rows of a table of the collection; none when it does not exist."""
+        with self._store.local_file(name) as path:
             if path is not None:
                 yield from self._rows(name, path, needed)
 
@@ -219,7 +227,8 @@ class _Saving:
             reader = csv.DictReader(file)
             missing = [column for column in needed if column not in (reader.fieldnames or needed)]
             if missing:
-                msg = f"{self._store.root}/{name} has no column {missing[0]!r}: repair it, or remove it to have it made"
+                fix = "repair it, or remove it to have it written again"
+                msg = f"{self._store.root}/{name} has no column {missing[0]!r}: {fix}"
                 raise FlowError(msg, code="missing_column", field=missing[0])
             try:
                 for row in reader:
@@ -230,7 +239,7 @@ class _Saving:
 
     def _write(self, name: str, columns: tuple[str, ...], rows: Iterator[Mapping[str, str]]) -> int:
         count = 0
-        with self._store.writing(name) as file, TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        with self._store.writer(name) as file, TextIOWrapper(file, encoding="utf-8", newline="") as text:
             writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
             writer.writeheader()
             for row in rows:
@@ -244,7 +253,7 @@ def _cells(row: Mapping[str, str]) -> tuple[str, str, str, str, str]:
     return day, row.get("endpoint", ""), row.get("resource", ""), row.get("bytes", ""), json.dumps(row)
 
 
-def _seen(first: str | None, last: str | None, endpoints: str | None) -> Seen | None:
+def _provenance(first: str | None, last: str | None, endpoints: str | None) -> Provenance | None:
     if first is None or last is None:
         return None
-    return Seen(first, last, frozenset((endpoints or "").split(",")))
+    return Provenance(first, last, frozenset((endpoints or "").split(",")))

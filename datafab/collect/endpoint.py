@@ -1,4 +1,4 @@
-"""The rows of an ``endpoint.csv``, and what is decided about each before anything is fetched."""
+"""The rows of an ``endpoint.csv``, and the checks of each before anything is fetched."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from datafab.core.item import CollectFacts, Item, Status
 from datafab.errors import DatafabError, Fatal, FlowError
 from datafab.urls import usable
 
-#: Columns without which nothing can be collected; ``plugin``, ``parameters`` and ``end-date`` may be missing.
-REQUIRED = ("endpoint", "endpoint-url")
+#: Columns that must be present; ``plugin``, ``parameters`` and ``end-date`` may be missing.
+REQUIRED_COLUMNS = ("endpoint", "endpoint-url")
 #: Ways to fetch an endpoint besides a plain GET.
 PLUGINS = frozenset({"arcgis", "sparql", "wfs"})
-#: Levels of the column ``parameters``; messages are not read beyond two hundred.
-DEEPEST = 50
+#: Levels of nesting in the column ``parameters``; messages with more than two hundred cannot be read.
+MAX_NESTING = 50
 
 
 class FetchStatus(StrEnum):
-    """What became of an endpoint, in digital-land's words."""
+    """The status of an endpoint, in digital-land's words."""
 
     OK = "OK"
     EXPIRED = "EXPIRED"
@@ -40,9 +40,9 @@ class Row:
 
     Attributes:
         line: its line in the file, the first being 1.
-        url: as written, blanks included: its hash is the endpoint.
+        url: as written, blanks included: its hash is the key of the endpoint.
         facts: its other columns.
-        warning: what was wrong with them, if it did not matter.
+        warning: a mistake in them that does not prevent a fetch.
     """
 
     line: int
@@ -63,10 +63,10 @@ def read_rows(data: bytes, name: str) -> Iterator[Row]:
 
     Args:
         data: the file.
-        name: what it is called, for messages.
+        name: its name, for messages.
 
     Raises:
-        FlowError: a required column is missing, or this is no CSV.
+        FlowError: a required column is missing, or the file is no CSV.
     """
     text = _decoded(data, name)
     head = text.partition("\n")[0]
@@ -91,11 +91,11 @@ def _decoded(data: bytes, name: str) -> str:
     raise FlowError(msg, code="bad_csv", field="endpoints")
 
 
-def _check_columns(there: Sequence[str], name: str) -> None:
-    for column in REQUIRED:
-        if column not in there:
-            # Not what is there: this may be another file than was meant, with what nobody is to see.
-            msg = f"{name} has no column {column!r}; its first line must name {' and '.join(REQUIRED)}"
+def _check_columns(present: Sequence[str], name: str) -> None:
+    for column in REQUIRED_COLUMNS:
+        if column not in present:
+            # Without the columns it has: it may be another file than intended, with private content.
+            msg = f"{name} has no column {column!r}; its first line must name {' and '.join(REQUIRED_COLUMNS)}"
             raise FlowError(msg, code="missing_column", field=column)
 
 
@@ -112,37 +112,37 @@ def _row(row: dict[str, str | None], line: int) -> Row:
 
 
 def _parameters(text: str | None, line: int) -> tuple[dict[str, Any] | None, str | None]:
-    """Return the column ``parameters``, or None and a warning: what cannot be read is as if it were not there."""
+    """Return the column ``parameters``, or None and a warning where it cannot be read."""
     if not text:
         return None, None
-    deep = f"line {line}: the column 'parameters' is nested too deeply and is ignored"
+    too_deep = f"line {line}: the column 'parameters' is nested too deeply and is ignored"
     try:
         value = json.loads(text)
-        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could not travel on
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate cannot be sent in a message
     except ValueError as error:
         return None, f"line {line}: the column 'parameters' is not JSON and is ignored: {error}"
     except RecursionError:
-        return None, deep
-    if _deep(value):
-        return None, deep
+        return None, too_deep
+    if _is_too_deep(value):
+        return None, too_deep
     if not isinstance(value, dict):
         return None, f"line {line}: the column 'parameters' is not a JSON object and is ignored"
     return value, None
 
 
-def _deep(value: Any) -> bool:
-    """Tell whether a value is nested too deeply to travel in a message."""
+def _is_too_deep(value: Any) -> bool:
+    """Tell whether a value is nested too deeply to be sent in a message."""
     level = [value]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_NESTING):
         inner = [list(one.values()) if isinstance(one, dict) else one for one in level]
         level = [each for one in inner if isinstance(one, list) for each in one]
     return bool(level)
 
 
-def expired(facts: CollectFacts, now: datetime) -> bool:
-    """Tell whether an endpoint had ended at this time (UTC, without a zone): it has from midnight of ``end-date`` on.
+def is_expired(facts: CollectFacts, now: datetime) -> bool:
+    """Tell whether an endpoint has ended at this time (UTC, without a zone): it ends at midnight of ``end-date``.
 
-    A malformed date has not passed: ``unfetchable`` fails that endpoint, after the other checks.
+    A malformed date does not end it: ``endpoint_error`` fails that endpoint, after the other checks.
     """
     if not facts.end_date:
         return False
@@ -152,20 +152,20 @@ def expired(facts: CollectFacts, now: datetime) -> bool:
         return False
 
 
-def decided(facts: CollectFacts, url: str, now: datetime) -> FetchStatus | None:
-    """Return the status that a row has by itself: EXPIRED before HASH_FAILURE; None when it is to be fetched."""
-    if expired(facts, now):
+def status_by_row(facts: CollectFacts, url: str, now: datetime) -> FetchStatus | None:
+    """Return the status that follows from a row alone: EXPIRED before HASH_FAILURE; None when it is to be fetched."""
+    if is_expired(facts, now):
         return FetchStatus.EXPIRED
     if facts.endpoint != endpoint_hash(url):
         return FetchStatus.HASH_FAILURE
     return None
 
 
-def unfetchable(facts: CollectFacts, url: str) -> Fatal | None:
-    """Return why an endpoint fails without a request: its ``end-date``, plugin or URL is of no use."""
+def endpoint_error(facts: CollectFacts, url: str) -> Fatal | None:
+    """Return why an endpoint fails without a request: its ``end-date``, plugin or URL cannot be used."""
     if facts.end_date:
         try:
-            datetime.strptime(facts.end_date, "%Y-%m-%d")  # noqa: DTZ007 - only its form counts
+            datetime.strptime(facts.end_date, "%Y-%m-%d")  # noqa: DTZ007 - only its form is checked
         except ValueError:
             msg = f"end-date {facts.end_date!r} is not a date such as 2026-12-31"
             return Fatal(msg, code="bad_end_date", field="end-date")
@@ -173,19 +173,19 @@ def unfetchable(facts: CollectFacts, url: str) -> Fatal | None:
         msg = f"unknown plugin {facts.plugin!r}; there are {', '.join(sorted(PLUGINS))}, or none for a plain GET"
         return Fatal(msg, code="unknown_plugin", field="plugin")
     if not usable(url):
-        # The parser's own words may hold a password.
+        # Without the parser's message, which may contain a password.
         return Fatal("the endpoint-url is not a usable address", code="invalid_url", field="endpoint-url")
     return None
 
 
-def settled(
+def with_fetch_status(
     item: Item,
     fetch: FetchStatus,
     error: DatafabError | None = None,
     status: Status | None = None,
     http_status: int | None = None,
 ) -> Item:
-    """Return the item with the fetch's status, and its own."""
+    """Return an item with the status of its fetch, and the status and error of the item."""
     facts = item.collect and item.collect.evolve(status=fetch.value, http_status=http_status)
     if error is not None:
         return item.evolve(collect=facts).failed(error, status or Status.FAILED)

@@ -1,4 +1,4 @@
-"""The endpoints of an ``endpoint.csv``: the items of the flow ``collect``, whose parameters ``collect.py`` tells."""
+"""The endpoints of an ``endpoint.csv``: the items of the flow ``collect``; for its parameters see ``stages.py``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from datafab.collect.batching import by_host
-from datafab.collect.endpoint import FetchStatus, Row, decided, endpoint_hash, read_rows, settled
-from datafab.collect.plugins.sparql_query import split
-from datafab.collect.queryfile import Queries
+from datafab.collect.endpoint import FetchStatus, Row, endpoint_hash, read_rows, status_by_row, with_fetch_status
+from datafab.collect.plugins.sparql_query import split_url
+from datafab.collect.queryfile import QueryFiles
 from datafab.core.item import Item, Status
 from datafab.core.services import Services
 from datafab.core.stage import Context, Stage
@@ -29,24 +29,24 @@ def endpoints(ctx: Context) -> Iterator[Item]:
     name = _name(ctx.params)
     now = ctx.services.clock.utc().replace(tzinfo=None)
     seen: set[str] = set()
-    queries = _queries(ctx.params, ctx.services)
+    queries = _query_files(ctx.params, ctx.services)
     for row in read_rows(_read(name, ctx.services, ctx.check), name.partition("#")[2] or name):
         if row.warning:
             ctx.log.warning(row.warning, endpoint=row.facts.endpoint)
         item = _item(row, root, now, seen)
         if row.facts.plugin == "sparql" and item.collect is not None:
-            item = item.evolve(collect=item.collect.evolve(query=queries.kept(split(row.url)[1])))
+            item = item.evolve(collect=item.collect.evolve(query=queries.store_text(split_url(row.url)[1])))
         yield item
 
 
 def _item(row: Row, root: str, now: datetime, seen: set[str]) -> Item:
-    """Return a row's item. One that is in the file already, and will be fetched, must not be fetched beside itself."""
+    """Return the item of a row. A repeated row is not fetched: both fetches could run at the same time."""
     key = endpoint_hash(row.url)
     item = Item(source=f"endpoint:{key}", url=row.url, store=root, collect=row.facts)
-    if decided(row.facts, row.url, now):
+    if status_by_row(row.facts, row.url, now):
         return item
     if key in seen:
-        return settled(item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
+        return with_fetch_status(item, FetchStatus.ALREADY_FETCHED, status=Status.UNCHANGED)
     seen.add(key)
     return item
 
@@ -61,20 +61,20 @@ def _root(params: Mapping[str, Any]) -> str:
 
 
 def _name(params: Mapping[str, Any]) -> str:
-    """Return the parameter ``endpoints``; empty where it is no text."""
+    """Return the parameter ``endpoints``; empty when it is no text."""
     name = params.get("endpoints")
     return str(name) if isinstance(name, str | Path) else ""
 
 
 def _read(name: str, services: Services, check: Callable[[], None] = lambda: None) -> bytes:
-    """Return the endpoint.csv."""
+    """Read the endpoint.csv."""
     if name.startswith("list:"):
         return services.store(services.settings.store).read_list(name.removeprefix("list:").partition("#")[0])
     try:
         return read_regular(_path(name), check=check)
     except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "not a usable path"
-        msg = f"{name or 'no file'}: {why}; `endpoints` names the endpoint.csv"
+        reason = error.strerror if isinstance(error, OSError) else "not a usable path"
+        msg = f"{name or 'no file'}: {reason}; `endpoints` names the endpoint.csv"
         raise FlowError(msg, code="missing_file", field="endpoints") from error
 
 
@@ -82,27 +82,27 @@ def _path(name: str) -> Path:
     return Path(unquote(urlsplit(name).path)) if name.startswith("file:") else Path(name)
 
 
-def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
-    """Let the query files that endpoints name travel with the job: its workers may be on other hosts."""
+def localise(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
+    """Add the query files that endpoints name to the parameters: the job's workers may be on other hosts."""
     name = _name(params)
     if not (name and params.get("collection")):
         return dict(params)
     data = _read(name, services)
     if b"sparql" not in data:
         return dict(params)
-    named = (split(row.url)[1] for row in read_rows(data, name) if row.facts.plugin == "sparql")
-    return {**params, "queries": _queries(params, services).packed(named)}
+    named = (split_url(row.url)[1] for row in read_rows(data, name) if row.facts.plugin == "sparql")
+    return {**params, "queries": _query_files(params, services).pack(named)}
 
 
-def _queries(params: Mapping[str, Any], services: Services) -> Queries:
-    """Return the query files of a job: those that travel with it, else those that this host has."""
+def _query_files(params: Mapping[str, Any], services: Services) -> QueryFiles:
+    """Return the query files of a job: those among its parameters, else those that this host has."""
     name = _name(params)
     listed = name.startswith("list:")
     path = _path(name.partition("#")[2] if listed else name)
-    # A list without a folder is an upload: there are no files beside it.
+    # A list without a folder is an upload: no files are beside it.
     folder = path.parent if path.name and (path.is_absolute() or not listed) else None
     lists = services.store(services.settings.store)
-    return Queries(params.get("queries"), folder, services.store(_root(params)), lists)
+    return QueryFiles(params.get("queries"), folder, services.store(_root(params)), lists)
 
 
 STAGES = (

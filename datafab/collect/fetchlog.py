@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Self
 
-# What canonicaljson does: sorted keys, no blanks, nothing escaped that need not be.
+# As canonicaljson writes: sorted keys, no blanks, no unnecessary escapes.
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True)
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -18,24 +18,24 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchLog:
-    """What is logged of a fetch.
+    """The log of one fetch.
 
     Attributes:
         url: as in ``endpoint.csv``.
-        at: when the fetch began, in UTC without a zone: readers compare it with such times.
+        at: start of the fetch, in UTC without a zone: readers compare it with such times.
         elapsed: seconds.
-        ssl_verify: whether a certificate would have been checked; None where nothing was asked.
+        ssl_verify: whether a certificate would have been verified; None where no request was prepared.
         status: HTTP status; None where no answer came.
-        request_headers: of the last request; none where several answers made the resource.
+        request_headers: of the last request; empty where several answers made the resource.
         response_headers: of the last answer.
-        exception: class name of what went wrong, as ``requests`` names it.
-        resource: sha256 of what was stored.
-        size: its bytes. This and the rest are keys that the original does not write and its readers ignore,
-            but ``bytes``, which they prefer to the Content-Length.
+        exception: class name of the error, as ``requests`` names it.
+        resource: sha256 of the stored resource.
+        size: its bytes. This and the following are keys that the original does not write. Its readers ignore them,
+            except ``bytes``, which they prefer to the Content-Length.
         reason: code of the failure.
-        message: the same for people.
-        plugin: the one asked for.
-        attempts: how often this job has asked for it.
+        message: the failure in words.
+        plugin: the plugin of the endpoint.
+        attempts: requests that this job has made for the endpoint.
         redirects: the addresses that redirects led to.
     """
 
@@ -56,7 +56,7 @@ class FetchLog:
     redirects: tuple[str, ...] = ()
 
     def encoded(self, *, facts: bool = False) -> bytes:
-        """Return the file: canonical JSON without a line end; ``facts``: with the keys that the original has not."""
+        """Return the file: canonical JSON without a line end; ``facts`` adds the keys that the original lacks."""
         log: dict[str, Any] = {
             "endpoint-url": self.url,
             "entry-date": self.at.isoformat(timespec="microseconds"),
@@ -79,7 +79,7 @@ class FetchLog:
 
     @classmethod
     def decoded(cls, data: bytes) -> Self | None:
-        """Read a log, ours or the original's; None when it is not one (cut short, or of another kind)."""
+        """Read a log, datafab's or the original's; None when it is not one (cut short, or of another kind)."""
         try:
             log = json.loads(data)
             if not is_digest(log.get("resource") or "0" * 64):
@@ -106,39 +106,39 @@ class FetchLog:
 
     @property
     def failure(self) -> tuple[str, str | None]:
-        """The kind of a failure, and its message where the log has one."""
-        if self.reason is None and self._page:
+        """The code of a failure, and its message where the log has one."""
+        if self.reason is None and self._is_web_page:
             return "html", self.message
         refused = self.status is not None and self.status != HTTPStatus.OK
         return self.reason or (f"http_{self.status}" if refused else self.exception or "failed"), self.message
 
     @property
     def answered(self) -> str:
-        """What came instead of a resource, in words."""
-        if self._page:
+        """What the server answered instead of a resource, in words."""
+        if self._is_web_page:
             return "the server answered with a web page instead of data"
         if self.status == HTTPStatus.OK:
-            return "the server answered 200, but nothing that could be kept"
+            return "the server answered 200, but with nothing that can be kept"
         return f"the server answered {self.status}" if self.status else "there was no answer"
 
     @property
-    def _page(self) -> bool:
-        """Whether a web page came under 200, which is no resource and which the original logs without a reason."""
+    def _is_web_page(self) -> bool:
+        """Whether the answer was a web page with status 200, which the original refuses without logging a reason."""
         kinds = (value.lower() for name, value in self.response_headers.items() if name.lower() == "content-type")
         return self.status == HTTPStatus.OK and any(kind.lstrip().startswith("text/html") for kind in kinds)
 
-    def since(self, unix: float) -> bool:
-        """Tell whether the fetch began at or after this Unix time."""
-        return self.at.replace(tzinfo=UTC).timestamp() >= unix
+    def started_since(self, unix_time: float) -> bool:
+        """Tell whether the fetch started at or after this Unix time."""
+        return self.at.replace(tzinfo=UTC).timestamp() >= unix_time
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether this is a sha256 in hexadecimal, and nothing else."""
+    """Tell whether a text is a sha256 in hexadecimal."""
     return _DIGEST.fullmatch(text) is not None
 
 
 def log_name(endpoint: str, at: datetime) -> str:
-    """Return the log's name in a store: one for each endpoint and day (UTC)."""
+    """Return the name of a log in a store: one for each endpoint and day (UTC)."""
     return f"log/{at:%Y-%m-%d}/{endpoint}.json"
 
 

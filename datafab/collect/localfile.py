@@ -1,4 +1,4 @@
-"""``file:`` endpoints: files below one folder of this host, told of in the words of HTTP, as the original does."""
+"""``file:`` endpoints: files below one folder of this host, logged in the terms of HTTP, as the original does."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from datafab.fetch.connection import BUFFER, TooLarge
+from datafab.fetch.answer import Transform
+from datafab.fetch.connection import READ_BYTES, TooLarge
 from datafab.fetch.refusal import Refusal, bad_status, empty, explain
-from datafab.fetch.session import Fetched, Transform
+from datafab.fetch.result import FetchResult
 from datafab.settings import Settings
 from datafab.store.regularfile import open_regular
 from datafab.store.store import Store
 from datafab.urls import without_credentials
 
-#: What cannot be opened has the status that a server would answer with.
-_STATUS = {FileNotFoundError: HTTPStatus.NOT_FOUND, PermissionError: HTTPStatus.FORBIDDEN}
+#: Error on opening a file -> the status that a server would answer with.
+_STATUSES = {FileNotFoundError: HTTPStatus.NOT_FOUND, PermissionError: HTTPStatus.FORBIDDEN}
 
 
 def is_file(url: str) -> bool:
@@ -30,14 +31,14 @@ def is_file(url: str) -> bool:
 
 def read_file(
     url: str, store: Store, settings: Settings, headers: Mapping[str, str], transform: Transform | None = None
-) -> Fetched:
-    """Bring a file into a store.
+) -> FetchResult:
+    """Copy a file into a store.
 
     Args:
-        url: its path counts from ``file_root`` on, whether it begins with a slash or not.
+        url: its path is relative to ``file_root``, with or without a leading slash.
         store: where its bytes go.
-        settings: say which folder that is, and how large a file may be.
-        headers: told of as those of the request.
+        settings: give the folder and the largest size of a file.
+        headers: request headers of the result.
         transform: see ``Session.fetch``.
 
     Raises:
@@ -45,28 +46,30 @@ def read_file(
     """
     started = time.perf_counter()
     status: HTTPStatus | None = None
-    kept: tuple[str, int] | None = None
-    answered: dict[str, str] = {}
+    stored: tuple[str, int] | None = None
+    response_headers: dict[str, str] = {}
     try:
-        with _opened(url, settings.file_root) as file:
+        with _open_below(url, settings.file_root) as file:
             status, facts = HTTPStatus.OK, os.fstat(file.fileno())
-            answered = {"Content-Length": str(facts.st_size), "Date": formatdate(facts.st_mtime, usegmt=True)}
-            kept = _keep(file, store, settings.max_bytes, transform)
-        refusal = None if kept else empty(url)
-    except _Barred as error:
+            response_headers = {"Content-Length": str(facts.st_size), "Date": formatdate(facts.st_mtime, usegmt=True)}
+            stored = _store_file(file, store, settings.max_bytes, transform)
+        refusal = None if stored else empty(url)
+    except _NotAllowed as error:
         refusal = Refusal(error.code, f"{without_credentials(url)}: {error}", error.exception)
     except TooLarge as error:
         refusal = explain(error, url)
     except OSError as error:
-        status = _STATUS.get(type(error), HTTPStatus.BAD_REQUEST)
-        said = error.strerror or type(error).__name__
-        refusal = Refusal(bad_status(status, url).code, f"{without_credentials(url)}: {said}, below DATAFAB_FILE_ROOT")
-    sha256, size = kept or (None, None)
-    return Fetched(
+        status = _STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
+        reason = error.strerror or type(error).__name__
+        refusal = Refusal(
+            bad_status(status, url).code, f"{without_credentials(url)}: {reason}, below DATAFAB_FILE_ROOT"
+        )
+    sha256, size = stored or (None, None)
+    return FetchResult(
         url=url,
         elapsed=time.perf_counter() - started,
         status=status,
-        headers=answered,
+        headers=response_headers,
         request_headers=headers if status else {},
         sha256=sha256,
         size=size,
@@ -74,45 +77,45 @@ def read_file(
     )
 
 
-class _Barred(Exception):
-    """A file that nobody may ask for."""
+class _NotAllowed(Exception):
+    """A file that must not be read."""
 
     def __init__(self, code: str, message: str, exception: str) -> None:
         super().__init__(message)
         self.code, self.exception = code, exception
 
 
-def _opened(url: str, root: Path | None) -> BinaryIO:
-    """Open the file of a URL. What leads out of the folder is missing, like anything that is not there."""
+def _open_below(url: str, root: Path | None) -> BinaryIO:
+    """Open the file of a URL. A path that leads out of the folder fails like that of a missing file."""
     if root is None:
         msg = "files are collected only below the folder DATAFAB_FILE_ROOT, which is not set"
-        raise _Barred("no_file_root", msg, "InvalidSchema")
+        raise _NotAllowed("no_file_root", msg, "InvalidSchema")
     parts = urlsplit(url)
     if parts.netloc not in {"", "localhost"}:
-        raise _Barred("other_host", f"a file of another host, {parts.netloc!r}", "ValueError")
+        raise _NotAllowed("other_host", f"a file of another host, {parts.netloc!r}", "ValueError")
     names = [unquote(name) for name in parts.path.split("/") if name]
-    # An encoded slash within a name is somebody's trick.
-    tricky = any("/" in name or "\0" in name for name in names)
-    path = root if tricky else (root / "/".join(names)).resolve()
-    if tricky or not path.is_relative_to(root.resolve()):
+    # An encoded slash within a name is an attempt to leave the folder.
+    forged = any("/" in name or "\0" in name for name in names)
+    path = root if forged else (root / "/".join(names)).resolve()
+    if forged or not path.is_relative_to(root.resolve()):
         raise FileNotFoundError(2, "No such file or directory")
     return open_regular(path)
 
 
-def _keep(file: BinaryIO, store: Store, limit: int, transform: Transform | None) -> tuple[str, int] | None:
-    chunks = _chunks(file, limit)
+def _store_file(file: BinaryIO, store: Store, max_bytes: int, transform: Transform | None) -> tuple[str, int] | None:
+    chunks = _limited(file, max_bytes)
     if transform is not None:
         chunks = transform("", chunks)
-    with store.incoming() as incoming:
+    with store.new_resource() as resource:
         for chunk in chunks:
-            incoming.write(chunk)
-        return incoming.commit() if incoming.size else None
+            resource.write(chunk)
+        return resource.commit() if resource.size else None
 
 
-def _chunks(file: BinaryIO, limit: int) -> Iterator[bytes]:
+def _limited(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
     size = 0
-    while chunk := file.read(BUFFER):
+    while chunk := file.read(READ_BYTES):
         size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"the file has more than {limit} bytes")
+        if size > max_bytes:
+            raise TooLarge(f"the file has more than {max_bytes} bytes")
         yield chunk

@@ -1,6 +1,6 @@
-"""The tables of a collection: ``log.csv`` and ``resource.csv`` after a job that collected, where it asked for them.
+"""The tables ``log.csv`` and ``resource.csv`` of a collection, written after a job with ``save_csv`` collected into it.
 
-A flow of its own, run whenever such a job has ended, however: what was logged until then is in the tables.
+A flow of its own, run whenever such a job has ended, successfully or not: the tables have what was logged until then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def ended_collect(ctx: Context) -> Iterator[Item]:
     assert isinstance(jobs, RedisJobs), "without a cluster no flow follows another"
     job = jobs.get(of)
     if not job.final:
-        raise FlowError(f"job {of} has not ended: its logs are not all there yet", code="not_ended", field="of")
+        raise FlowError(f"job {of} has not ended: its logs are not complete yet", code="not_ended", field="of")
     root = job.params.get("collection")
     if not isinstance(root, str):
         msg = f"job {of} (flow {job.flow!r}) has no collection: `of` is the id of a job that has collected"
@@ -35,8 +35,8 @@ def save_csv(item: Item, ctx: Context) -> Item:
     if item.store is None:
         raise Fatal("an item without a store has no tables", code="not_a_collection")
     today = ctx.services.clock.utc().date()
-    told = lambda count: ctx.progress(count, None, "logs")  # noqa: E731
-    saved = save(ctx.services.store(item.store), today, warn=ctx.log.warning, told=told)
+    on_progress = lambda count: ctx.progress(count, None, "logs")  # noqa: E731
+    saved = save(ctx.services.store(item.store), today, warn=ctx.log.warning, on_progress=on_progress)
     ctx.log.info("saved log.csv and resource.csv", logs=saved.logs, resources=saved.resources, read=saved.read)
     return item
 

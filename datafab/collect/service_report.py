@@ -1,4 +1,4 @@
-"""What a geographic service answers instead of data, or instead of all of them, although the HTTP status is 200.
+"""Reports of geographic services that come with HTTP status 200 instead of data, or instead of all of the data.
 
 Sources: OGC 06-121r9 and 09-025r2 (``ExceptionReport``, ``numberMatched``, ``truncatedResponse``), OGC 02-058
 (``ServiceExceptionReport``); GeoServer's reports in JSON; the ArcGIS REST API (``error``, ``exceededTransferLimit``).
@@ -15,14 +15,14 @@ from urllib.parse import parse_qsl
 
 from datafab.urls import url_parts
 
-#: First and last bytes that are looked at. A report of what went wrong is shorter than the first.
-HEAD, TAIL = 64 * 1024, 8 * 1024
+#: First and last bytes of an answer that are searched. A report of an error is shorter than the first.
+HEAD_BYTES, TAIL_BYTES = 64 * 1024, 8 * 1024
 #: Characters of a report that are quoted.
-QUOTED = 500
-#: Codes that ArcGIS puts into answers whose HTTP status is 200.
-CODES = range(400, 600)
-#: Parameters by which a URL asks for a part, or for the count only.
-PARTS = frozenset(
+MAX_QUOTED_CHARACTERS = 500
+#: Error codes of ArcGIS in answers with HTTP status 200.
+ERROR_CODES = range(400, 600)
+#: Parameters by which a URL asks for some features, or for their number, only.
+PART_PARAMETERS = frozenset(
     {"count", "maxfeatures", "startindex", "resulttype", "limit", "offset", "page", "resultrecordcount"}
     | {"resultoffset", "returncountonly"}
 )
@@ -41,12 +41,12 @@ _CUT = re.compile(rb'"exceededTransferLimit"\s*:\s*true')
 
 
 class Report(NamedTuple):
-    """What is wrong with an answer.
+    """The error or gap that an answer reports.
 
     Attributes:
         code: for machines.
         sentence: for people.
-        arcgis: whether a service of ArcGIS speaks.
+        arcgis: whether the service is one of ArcGIS.
     """
 
     code: str
@@ -54,83 +54,83 @@ class Report(NamedTuple):
     arcgis: bool = False
 
 
-class Ends:
-    """The first and the last bytes of a body."""
+class BodyEnds:
+    """The first and the last bytes of a body, kept while its chunks pass."""
 
     def __init__(self) -> None:
         self.head = self.tail = b""
 
-    def watched(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Yield the chunks as they are."""
+    def watch(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield the chunks unchanged."""
         for chunk in chunks:
-            self.head += chunk[: HEAD - len(self.head)]
-            self.tail = (self.tail + chunk if len(chunk) < TAIL else chunk)[-TAIL:]
+            self.head += chunk[: HEAD_BYTES - len(self.head)]
+            self.tail = (self.tail + chunk if len(chunk) < TAIL_BYTES else chunk)[-TAIL_BYTES:]
             yield chunk
 
 
-def root(head: bytes) -> str:
-    """Return the name of the element that XML begins with; empty where it is none."""
-    match = _NAME.match(head, _start(head)) if _mark(head) == b"<" else None
+def root_element(head: bytes) -> str:
+    """Return the name of the root element of XML, by its first bytes; empty when they are no XML."""
+    match = _NAME.match(head, _start(head)) if _first_character(head) == b"<" else None
     return match[1].decode(errors="replace") if match else ""
 
 
 def is_text(head: bytes) -> bool:
-    """Tell whether an answer may hold a report: it begins as XML or a JSON object does."""
-    return _mark(head) in {b"<", b"{"}
+    """Tell whether an answer may hold a report: it starts like XML or a JSON object."""
+    return _first_character(head) in {b"<", b"{"}
 
 
 def asks_for_part(url: str) -> bool:
-    """Tell whether a URL itself asks for some of the features only."""
+    """Tell whether a URL asks for a part of the features only."""
     names = {name.lower() for name, _ in parse_qsl(url_parts(url).query, keep_blank_values=True)}
-    return not PARTS.isdisjoint(names)
+    return not PART_PARAMETERS.isdisjoint(names)
 
 
-def report(head: bytes, tail: bytes, *, part: bool = False) -> Report | None:
-    """Return what is wrong with an answer; None: nothing that it tells.
+def find_report(head: bytes, tail: bytes, *, part: bool = False) -> Report | None:
+    """Return the error or gap that an answer reports; None when it reports none.
 
     Args:
-        head: its first bytes, ``HEAD`` at most.
-        tail: its last ones, ``TAIL`` at most.
+        head: its first bytes, ``HEAD_BYTES`` at most.
+        tail: its last ones, ``TAIL_BYTES`` at most.
         part: whether a part of the features was asked for.
     """
-    return _of_xml(head, tail, part=part) if _mark(head) == b"<" else _of_json(head, tail, part=part)
+    return _of_xml(head, tail, part=part) if _first_character(head) == b"<" else _of_json(head, tail, part=part)
 
 
 def arcgis_error(answer: Mapping[str, Any]) -> Report | None:
-    """Return the error that an answer of ArcGIS is; its code is the HTTP status that it should have had."""
-    told = answer.get("error")
-    if not told:
+    """Return the error in an answer of ArcGIS, with the HTTP status that it should have had as its code."""
+    value = answer.get("error")
+    if not value:
         return None
-    error = told if isinstance(told, dict) else {"message": told}
+    error = value if isinstance(value, dict) else {"message": value}
     details = error.get("details") or ()
     texts = [error.get("message"), *(details if isinstance(details, list) else (details,))]
-    said = ": ".join(dict.fromkeys(str(text) for text in texts if text)) or "an error that it does not name"
+    quoted = ": ".join(dict.fromkeys(str(text) for text in texts if text)) or "an error that it does not name"
     code = error.get("code")
-    known = f"http_{code}" if isinstance(code, int) and code in CODES else "arcgis_error"
-    return Report(known, f"the service says: {said[:QUOTED]}", arcgis=True)
+    known = f"http_{code}" if isinstance(code, int) and code in ERROR_CODES else "arcgis_error"
+    return Report(known, f"the service says: {quoted[:MAX_QUOTED_CHARACTERS]}", arcgis=True)
 
 
 def _of_xml(head: bytes, tail: bytes, *, part: bool) -> Report | None:
-    begun = _ROOT.match(head, _start(head))
-    if begun is None:
+    opening = _ROOT.match(head, _start(head))
+    if opening is None:
         return None
-    if begun[1].endswith(b"ExceptionReport"):
+    if opening[1].endswith(b"ExceptionReport"):
         return Report("service_error", f"the service says: {_text(head, _encoding(head))}")
-    if begun[1] != b"FeatureCollection":
+    if opening[1] != b"FeatureCollection":
         return None
     broken = _REPORT.search(tail)
     if broken is not None:
-        said = _text(broken[0], _encoding(head))
-        return Report("incomplete", f"the service broke off in the middle of the features: {said}")
-    return None if part else _fewer(_counts(_XML_COUNT, [begun[2]]))
+        quoted = _text(broken[0], _encoding(head))
+        return Report("incomplete", f"the service broke off in the middle of the features: {quoted}")
+    return None if part else _fewer(_counts(_XML_COUNT, [opening[2]]))
 
 
 def _of_json(head: bytes, tail: bytes, *, part: bool) -> Report | None:
     if b'"features"' not in head:
-        return _error(head) if len(head) < HEAD and (b'"error"' in head or b'"exceptions"' in head) else None
+        return _error(head) if len(head) < HEAD_BYTES and (b'"error"' in head or b'"exceptions"' in head) else None
     if part:
         return None
-    # What describes all features stands before or after them.
+    # Members that describe all features stand before or after them.
     around = [head.partition(b'"features"')[0], tail]
     if any(map(_CUT.search, around)):
         return Report("partial", "the service left features out: the plugin arcgis reads all of them", arcgis=True)
@@ -138,7 +138,7 @@ def _of_json(head: bytes, tail: bytes, *, part: bool) -> Report | None:
 
 
 def _error(data: bytes) -> Report | None:
-    """Return the error that a whole answer in JSON is."""
+    """Return the error in a complete answer in JSON."""
     try:
         answer = json.loads(data)
     except (ValueError, RecursionError):
@@ -148,8 +148,8 @@ def _error(data: bytes) -> Report | None:
         return arcgis_error(answer)
     if not isinstance(exceptions, list) or not exceptions:
         return None
-    said = "; ".join(str(one.get("text") if isinstance(one, dict) else one) for one in exceptions)
-    return Report("service_error", f"the service says: {said[:QUOTED]}")
+    quoted = "; ".join(str(one.get("text") if isinstance(one, dict) else one) for one in exceptions)
+    return Report("service_error", f"the service says: {quoted[:MAX_QUOTED_CHARACTERS]}")
 
 
 def _fewer(counts: Iterator[int]) -> Report | None:
@@ -161,7 +161,7 @@ def _fewer(counts: Iterator[int]) -> Report | None:
 
 
 def _counts(form: str, texts: list[bytes]) -> Iterator[int]:
-    """Yield how many features there are, and how many came; nothing where one is not told."""
+    """Yield the numbers of features matched and returned; nothing where one is missing."""
     for name in ("numberMatched", "numberReturned"):
         pattern = re.compile((form % name).encode())
         found = next(filter(None, map(pattern.search, texts)), None)
@@ -171,15 +171,15 @@ def _counts(form: str, texts: list[bytes]) -> Iterator[int]:
 
 
 def _text(data: bytes, encoding: str) -> str:
-    """Return what a report in XML says: its texts, or its codes where it has none."""
+    """Return the texts of a report in XML, or its codes when it has no texts."""
     try:
         text = data.decode(encoding, errors="replace")
     except (LookupError, UnicodeError):
         text = data.decode(errors="replace")
     text = text.removeprefix("\ufeff")
     plain = _TAGS.sub(" ", _CDATA.sub(lambda match: match[1].replace("<", " "), text))
-    said = " ".join(unescape(plain).split()) or ", ".join(_CODE.findall(text))
-    return said[:QUOTED] or "an error that it does not name"
+    quoted = " ".join(unescape(plain).split()) or ", ".join(_CODE.findall(text))
+    return quoted[:MAX_QUOTED_CHARACTERS] or "an error that it does not name"
 
 
 def _encoding(head: bytes) -> str:
@@ -188,11 +188,11 @@ def _encoding(head: bytes) -> str:
 
 
 def _start(head: bytes) -> int:
-    """Return where the first element begins."""
+    """Return the position of the first element."""
     at = len(b"\xef\xbb\xbf") if head.startswith(b"\xef\xbb\xbf") else 0
     match = _PROLOG.match(head, at)
     return match.end() if match else at
 
 
-def _mark(head: bytes) -> bytes:
+def _first_character(head: bytes) -> bytes:
     return head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]

@@ -1,11 +1,11 @@
-"""What was found at an address: for whoever wants to put it into an ``endpoint.csv``."""
+"""The findings at an address that may become a row of an ``endpoint.csv``."""
 
 from __future__ import annotations
 
 import re
 from urllib.parse import parse_qsl
 
-from datafab.collect.service_report import is_text, report, root
+from datafab.collect.service_report import find_report, is_text, root_element
 from datafab.core.item import ItemError, Value
 from datafab.urls import url_parts
 
@@ -13,7 +13,7 @@ _ARCGIS = re.compile(r"/(?:feature|map)server(?:/|$)", re.IGNORECASE)
 
 
 class Table(Value):
-    """A table, as its first rows show it; all rows are counted."""
+    """A table, by its first rows; all rows are counted."""
 
     rows: int
     columns: tuple[str, ...]
@@ -22,21 +22,21 @@ class Table(Value):
 
 
 class Try(Value):
-    """One way to fetch it."""
+    """One attempt to fetch an address."""
 
     #: None: a plain GET
     plugin: str | None = None
     #: HTTP status of the answer
     status: int | None = None
-    #: why it gave nothing that can be used
+    #: why it gave no usable resource
     reason: ItemError | None = None
 
 
 class Finding(Value):
-    """What was found."""
+    """What a collection would get at an address."""
 
     url: str
-    #: what the column ``plugin`` should hold; None: nothing, a plain GET is right
+    #: value for the column ``plugin``; None: a plain GET is right
     plugin: str | None = None
     #: whether there is something to collect
     ok: bool
@@ -50,7 +50,7 @@ class Finding(Value):
     #: seconds
     elapsed: float | None = None
     table: Table | None = None
-    #: why it is no table, where it is none
+    #: why the resource is no table
     no_table: ItemError | None = None
     #: why there is nothing to collect
     reason: ItemError | None = None
@@ -58,7 +58,7 @@ class Finding(Value):
 
 
 def plugins_for(url: str, head: bytes) -> list[str]:
-    """Return the plugins that fit an address, or what it answered with."""
+    """Return the plugins that match an address or the first bytes of its answer."""
     parts = url_parts(url)
     query = {name.lower(): value.lower() for name, value in parse_qsl(parts.query)}
     found = []
@@ -66,19 +66,17 @@ def plugins_for(url: str, head: bytes) -> list[str]:
     if _ARCGIS.search(parts.path) or service or b"ArcGIS REST Services Directory" in head:
         found.append("arcgis")
     wfs = query.get("service") == "wfs" or parts.path.lower().rstrip("/").endswith("/wfs")
-    if not found and (wfs or root(head) == "WFS_Capabilities" or b"http://www.opengis.net/wfs" in head):
+    if not found and (wfs or root_element(head) == "WFS_Capabilities" or b"http://www.opengis.net/wfs" in head):
         found.append("wfs")
     return found
 
 
-def objection(head: bytes, tail: bytes, *, part: bool = False) -> ItemError | None:
-    """Return what is wrong with an answer that HTTP calls a good one; see ``service_report.report``."""
-    said = report(head, tail, part=part) if is_text(head) else None
-    if said is not None:
-        return ItemError(type=said.code, message=said.sentence, field="url")
-    if root(head).endswith("Capabilities"):
-        msg = (
-            "this tells what a service can do, and holds no features: ask for them, e.g. request=GetFeature&typeNames=…"
-        )
+def find_objection(head: bytes, tail: bytes, *, part: bool = False) -> ItemError | None:
+    """Return what is wrong with an answer of status 200; see ``service_report.find_report``."""
+    found = find_report(head, tail, part=part) if is_text(head) else None
+    if found is not None:
+        return ItemError(type=found.code, message=found.sentence, field="url")
+    if root_element(head).endswith("Capabilities"):
+        msg = "this describes a service, and has no features: ask for them, e.g. request=GetFeature&typeNames=…"
         return ItemError(type="capabilities", message=msg, field="url")
     return None

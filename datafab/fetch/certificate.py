@@ -1,15 +1,15 @@
-"""What a certificate says of itself."""
+"""The validity of certificates."""
 
 from __future__ import annotations
 
 import re
 
-#: How its two times stand in DER form (RFC 5280): UTCTime until 2049, GeneralizedTime from then on.
+#: The two times of a certificate in DER form (RFC 5280): UTCTime until 2049, GeneralizedTime from then on.
 _TIMES = re.compile(rb"(?:\x17\x0d|\x18\x0f)(\d{12}(?:\d\d)?Z)")
 
 
-def last_day(certificate: bytes) -> str | None:
-    """Return the last day of a certificate in DER form: of its times, the second (RFC 5280)."""
+def expiry_date(certificate: bytes) -> str | None:
+    """Return the last day of a certificate in DER form, the second of its two times (RFC 5280); None if unreadable."""
     times = _TIMES.findall(certificate)
     if len(times) < 2:  # noqa: PLR2004 - its first day and its last
         return None

@@ -1,4 +1,4 @@
-"""What a file that came over HTTP is called, and what it says it is."""
+"""The name and the media type of a file that came over HTTP."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from urllib.parse import unquote
 from datafab.urls import url_parts
 
 #: Longer names are cut at the front, so that the ending stays.
-LONGEST = 200
+MAX_NAME_CHARACTERS = 200
 
 _EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)", re.IGNORECASE)
 
 
 def filename(headers: Mapping[str, str], url: str) -> str | None:
-    """Return the name that the server gives in Content-Disposition, else the last part of the URL's path.
+    """Return the file name of Content-Disposition, else the last part of the URL's path; None when there is neither.
 
-    Never with a folder or a control character; None when there is no name at all.
+    The name has neither folders nor control characters.
     """
     name = _disposition(_header(headers, "content-disposition")) or unquote(url_parts(url).path)
     name = re.sub(r"[\x00-\x1f\x7f]", "", name).replace("\\", "/").rstrip("/").rpartition("/")[2].strip()
-    return name[-LONGEST:] if name not in {"", ".", ".."} else None
+    return name[-MAX_NAME_CHARACTERS:] if name not in {"", ".", ".."} else None
 
 
 def media_type(headers: Mapping[str, str]) -> str | None:
@@ -38,7 +38,7 @@ def _disposition(value: str) -> str:
     if "filename" not in value.lower():
         return ""
     extended = _EXTENDED.search(value)
-    if extended:  # RFC 6266: it wins over a plain filename beside it
+    if extended:  # RFC 6266: it takes precedence over a plain filename
         return unquote(extended[2], "latin-1" if extended[1].lower() == "iso-8859-1" else "utf-8")
     message = Message()
     message["Content-Disposition"] = value.replace("\n", "").replace("\r", "")

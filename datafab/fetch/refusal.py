@@ -1,4 +1,4 @@
-"""Why a fetch gave nothing: a code for machines, a sentence for whoever looks after the URL."""
+"""Why a fetch gave no resource: a code for machines, a sentence for people."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Refusal:
     Attributes:
         code: e.g. ``http_404``, ``timeout``, ``html``.
         message: a sentence that names the URL.
-        exception: class name of what was raised, as ``requests`` names it; None where an answer was refused.
+        exception: class name of the error, as ``requests`` names it; None where an answer was refused.
     """
 
     code: str
@@ -31,25 +31,25 @@ class Refusal:
     exception: str | None = None
 
 
-#: Codes of reasons that may pass by themselves, besides the HTTP statuses 408, 425, 429 and 5xx.
-_PASSING = frozenset(
+#: Codes after which a later fetch may succeed, besides the HTTP statuses 408, 425, 429 and 5xx.
+_TRANSIENT = frozenset(
     {"timeout", "connection_refused", "disconnected", "incomplete", "unreachable", "dns", "bad_answer", "host_rests"}
 )
-_PASSING_STATUSES = ("http_408", "http_425", "http_429", "http_5")
+_TRANSIENT_STATUSES = ("http_408", "http_425", "http_429", "http_5")
 
 
-def may_pass(code: str) -> bool:
-    """Tell whether what was refused for this reason may be given later."""
-    return code in _PASSING or code.startswith(_PASSING_STATUSES)
+def is_transient(code: str) -> bool:
+    """Tell whether a fetch that failed with this code may succeed later."""
+    return code in _TRANSIENT or code.startswith(_TRANSIENT_STATUSES)
 
 
-#: The first line that fits any of an error's causes is the reason.
+#: Exceptions -> code, sentence; the first line that matches any of an error's causes is the reason.
 _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((rq.MissingSchema, rq.InvalidSchema), "not_http", "the address does not begin with http:// or https://"),
     ((rq.InvalidURL, u3.LocationValueError), "invalid_url", "this is not a usable address"),
-    ((rq.TooManyRedirects,), "too_many_redirects", "the server keeps sending us elsewhere"),
-    ((rq.ProxyError,), "proxy", "the proxy of DATAFAB_PROXY did not let us through"),
-    ((u3.NameResolutionError,), "dns", "the name of the server is not known"),
+    ((rq.TooManyRedirects,), "too_many_redirects", "the server redirects too often"),
+    ((rq.ProxyError,), "proxy", "the proxy of DATAFAB_PROXY refused the connection"),
+    ((u3.NameResolutionError,), "dns", "the host name cannot be resolved"),
     ((rq.SSLError, ssl.SSLError), "tls", "no secure connection could be made"),
     ((rq.Timeout, u3.ReadTimeoutError, TimeoutError), "timeout", "the server took too long"),
     ((ConnectionRefusedError,), "connection_refused", "nothing listens at this address"),
@@ -62,27 +62,27 @@ _RULES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
 )
 
 
-#: OpenSSL's codes of certificates that are no good -> what their owner should do
+#: OpenSSL's code of a certificate that was rejected -> what its owner should do
 _CERTIFICATES = {
     9: "it is valid from a later day on",
     10: "its owner must renew it",
-    18: "nobody vouches for it; its owner must get one from an authority",
-    19: "nobody known here vouches for it",
-    20: "its issuer is not known here, or the server does not send the certificates in between",
-    21: "its issuer is not known here, or the server does not send the certificates in between",
+    18: "it is self-signed; its owner must get one from a certificate authority",
+    19: "its chain ends in a self-signed certificate that is not trusted here",
+    20: "its issuer is not trusted here, or the server does not send the intermediate certificates",
+    21: "its issuer is not trusted here, or the server does not send the intermediate certificates",
     62: "it belongs to another server",
     64: "it belongs to another server",
 }
-#: and of handshakes that fail
+#: OpenSSL's reason of a handshake that failed -> what it means
 _HANDSHAKES = {
-    "WRONG_VERSION_NUMBER": "this port speaks no TLS: http:// instead of https://?",
+    "WRONG_VERSION_NUMBER": "this port does not use TLS: http:// instead of https://?",
     "UNSUPPORTED_PROTOCOL": "the server is too old for a secure connection",
     "TLSV1_ALERT_PROTOCOL_VERSION": "the server is too old for a secure connection",
 }
 
 
 def explain(error: Exception, url: str) -> Refusal:
-    """Return why fetching ``url`` raised this."""
+    """Return the refusal for an error that fetching ``url`` raised."""
     name = type(error).__name__
     if isinstance(error, DatafabError):
         return Refusal(error.code, f"{without_credentials(url)}: {error.message}", name)
@@ -108,8 +108,8 @@ def web_page(url: str) -> Refusal:
 
 
 def firewall(url: str) -> Refusal:
-    """Return why a firewall's page was refused: it says 200, and nothing of the file."""
-    return Refusal("firewall", f"{without_credentials(url)}: a firewall's page instead of data")
+    """Return why a firewall's page was refused: its status is 200, but it is not the file."""
+    return Refusal("firewall", f"{without_credentials(url)}: the page of a firewall instead of data")
 
 
 def empty(url: str) -> Refusal:
@@ -117,15 +117,15 @@ def empty(url: str) -> Refusal:
     return Refusal("empty", f"{without_credentials(url)}: the answer is empty")
 
 
-def resting(url: str, silences: int, *, asked: bool) -> Refusal:
-    """Return why a URL was not even asked for: its server wants a break, or did not answer others."""
-    why = "wants a break" if asked else f"did not answer {silences} others before it"
-    sentence = f"not asked for: its server {why}"
+def host_paused(url: str, silences: int, *, requested: bool) -> Refusal:
+    """Return why a URL was not requested: its server asked for a pause, or did not answer other requests."""
+    why = "asked for a pause" if requested else f"did not answer {silences} requests before"
+    sentence = f"not requested: its server {why}"
     return Refusal("host_rests", f"{without_credentials(url)}: {sentence}", "ConnectionError")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what is wrapped in it: requests and urllib3 put that into ``reason`` or ``args``."""
+    """Yield an error and the errors wrapped in it: requests and urllib3 keep those in ``reason`` or ``args``."""
     seen: list[BaseException] = []
     queue: list[BaseException] = [error]
     while queue:
@@ -139,7 +139,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _detail(causes: list[BaseException]) -> str:
-    """Return what the system said, where it says more than the rule."""
+    """Return what the system reported, where that says more than the sentence of the rule."""
     for cause in causes:
         if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_AGAIN:
             return " (the name servers do not answer)"

@@ -1,4 +1,4 @@
-"""Names of servers: their addresses, in time."""
+"""Resolve the names of servers within a time limit."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from ipaddress import ip_address
 from typing import Any
 
 
-def resolved(name: str, port: int, limit: float) -> list[str]:
-    """Return the addresses of a name, waiting for them no longer than this many seconds.
+def resolve(name: str, port: int, limit: float) -> list[str]:
+    """Return the addresses of a host name, waiting for them at most ``limit`` seconds.
 
-    The system's resolver knows no limit, and one that hangs is left to itself: it ends when its own tries are over.
+    The system's resolver has no time limit. A call that hangs is left behind: it ends when its own retries are over.
 
     Raises:
-        socket.gaierror: there are none, or nobody has said so in time.
-        UnicodeError: no name can be like this.
+        socket.gaierror: there are none, or no answer came in time.
+        UnicodeError: this cannot be a host name.
     """
     found: list[Any] = []
 
-    def ask() -> None:
+    def look_up() -> None:
         try:
             found.append(socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
             found.append(error)
 
     if _is_address(name):
-        ask()
+        look_up()
     else:
-        asking = threading.Thread(target=ask, name=f"resolve-{name}", daemon=True)
-        asking.start()
-        asking.join(min(limit, threading.TIMEOUT_MAX))
+        thread = threading.Thread(target=look_up, name=f"resolve-{name}", daemon=True)
+        thread.start()
+        thread.join(min(limit, threading.TIMEOUT_MAX))
     if not found:
         raise socket.gaierror(socket.EAI_AGAIN, "no answer in time")
     if isinstance(found[0], Exception):

@@ -1,4 +1,4 @@
-"""requests' adapter, for its errors and its pools, without what a plain GET does not need."""
+"""The adapter of requests, for its errors and pools, without the parts that a plain GET does not need."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from urllib3 import HTTPConnectionPool, PoolManager, Timeout
 from urllib3.util.ssl_ import create_urllib3_context
 
 from datafab.errors import SettingError
-from datafab.fetch.connection import Leash, pool_classes
+from datafab.fetch.connection import FetchLimits, pool_classes
 from datafab.settings import Settings
 
 
 @cache
-def trust(bundle: Path | None = None) -> ssl.SSLContext:
+def tls_context(bundle: Path | None = None) -> ssl.SSLContext:
     """Return the TLS context of all connections: loading its certificates costs more than thirty fetches.
 
     Args:
         bundle: file or folder of the certificates to trust instead of the usual ones.
 
     Raises:
-        SettingError: there are none.
+        SettingError: no certificates can be read there.
     """
     context = create_urllib3_context()
     place = bundle or Path(DEFAULT_CA_BUNDLE_PATH)
@@ -45,17 +45,17 @@ def trust(bundle: Path | None = None) -> ssl.SSLContext:
 
 
 class Adapter(HTTPAdapter):
-    """Sends requests on a leash, one at a time."""
+    """Sends requests within the limits of a session, one at a time."""
 
-    def __init__(self, settings: Settings, context: ssl.SSLContext, leash: Leash) -> None:
+    def __init__(self, settings: Settings, context: ssl.SSLContext, limits: FetchLimits) -> None:
         self._context = context
-        self._classes = pool_classes(leash)
+        self._classes = pool_classes(limits)
         self._proxy = settings.proxy
         self._timeout = Timeout(connect=settings.connect_timeout, read=settings.read_timeout)
         super().__init__()
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **_: Any) -> None:
-        """Make the pools."""
+        """Create the connection pools."""
         self.poolmanager = PoolManager(connections, maxsize=maxsize, block=block, ssl_context=self._context)
         self.poolmanager.pool_classes_by_scheme = self._classes
 
@@ -64,7 +64,7 @@ class Adapter(HTTPAdapter):
         return super().send(request, stream=True, timeout=self._timeout)  # type: ignore[arg-type]
 
     def cert_verify(self, *_: Any, **__: Any) -> None:
-        """Leave certificates to the TLS context."""
+        """Do nothing: the TLS context verifies certificates."""
 
     def get_connection_with_tls_context(self, request: PreparedRequest, *_: Any, **__: Any) -> HTTPConnectionPool:
         """Return the pool of the request's host."""
@@ -80,13 +80,13 @@ class Adapter(HTTPAdapter):
         return manager.connection_from_host(host, port, parts.scheme)
 
     def request_url(self, request: PreparedRequest, *_: Any) -> str:
-        """Return what stands in the request line."""
+        """Return the target of the request line."""
         if self._proxy is not None and (request.url or "").startswith("http:"):
             return str(urldefragauth(request.url or ""))
         return request.path_url
 
     def build_response(self, req: PreparedRequest, resp: Any) -> Response:
-        """Return the answer, without the cookies and encodings that nobody asks for."""
+        """Return the answer, without cookies and a guessed encoding, which no caller needs."""
         answer = Response()
         answer.status_code = resp.status
         answer.headers = CaseInsensitiveDict(resp.headers)

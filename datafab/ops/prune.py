@@ -44,7 +44,7 @@ def unnamed(store: Store, client: redis.Redis, index: Index, before: float) -> I
     found = [
         (digest, Old(name, size))
         for folder in ("resource", "analysis")
-        for name, size, written in store.aged(folder)
+        for name, size, written in store.files_with_age(folder)
         if written < before and (digest := _of(name)) is not None and digest not in named
     ]
     # A task may have handed its items on while it was read, from what had not been to what had been.
@@ -65,10 +65,10 @@ def _digests(data: bytes) -> set[bytes]:
 def _in_store(store: Store) -> set[bytes]:
     named: set[bytes] = set()
     for folder in NAMING:
-        for data in store.each(store.names(folder), store.read):
+        for data in store.map_names(store.read, store.names(folder)):
             named |= _digests(data or b"")
     for table in TABLES:
-        with store.opened(table) as path:
+        with store.local_file(table) as path:
             if path is None:
                 continue
             with path.open("rb") as file:

@@ -27,7 +27,8 @@ from datafab.core.item import Item, Status, Wis2Facts
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable
 from datafab.fetch.filename import filename, media_type
-from datafab.fetch.session import Fetched, Fetcher
+from datafab.fetch.result import FetchResult
+from datafab.fetch.session import Fetcher
 from datafab.publish import notification as wnm
 from datafab.publish.data_id import address_digest, data_id, former
 from datafab.publish.event import HASHLIB, Checksum, assets, envelope, geometry, multihash, times
@@ -85,9 +86,11 @@ def receive(item: Item, ctx: Context) -> Item:
             yield chunk
 
     page = (item.media_type or "").startswith("text/html")
-    fetched = ctx.services.get(Fetcher).fetch(url, ctx.services.store(str(item.store)), transform=hashed, html=page)
+    fetched = ctx.services.get(Fetcher).fetch(
+        url, ctx.services.store(str(item.store)), transform=hashed, accept_html=page
+    )
     if fetched.sha256 is None:
-        raise fetched.error("href", later=("http_404",))  # announced before it is there
+        raise fetched.error("href", transient=("http_404",))  # announced before it is there
     _compare(url, facts, fetched, expected, digest.digest() if digest else b"")
     return item.evolve(
         sha256=fetched.sha256,
@@ -97,7 +100,7 @@ def receive(item: Item, ctx: Context) -> Item:
     )
 
 
-def _compare(url: str, facts: Wis2Facts, fetched: Fetched, expected: Checksum | None, digest: bytes) -> None:
+def _compare(url: str, facts: Wis2Facts, fetched: FetchResult, expected: Checksum | None, digest: bytes) -> None:
     """Raise unless the file is the one that the event announces. It may be on its way still: it is asked for again."""
     if facts.size is not None and facts.size != fetched.size:
         found = f"{without_credentials(url)} has {fetched.size} bytes"

@@ -106,7 +106,7 @@ class Wis2Bundle:
     def _bring(self, source: Source, folder: Path) -> None:
         url = self._at(source.url)
         store = Store((folder / "fetched").as_uri())
-        fetched = self._fetcher.fetch(url, store, html=False)
+        fetched = self._fetcher.fetch(url, store, accept_html=False)
         if fetched.refusal is not None or fetched.sha256 is None:
             reason = fetched.refusal.message if fetched.refusal else "nothing came"
             raise Fatal(reason, code=fetched.refusal.code if fetched.refusal else "empty", field=url)

@@ -123,7 +123,7 @@ class Former:
         """Write the rows of the table; return how many there are, and which timestamps have a time of day."""
         kinds = {field["id"]: field["type"] for field in head.fields or ()}
         dates, timed, kept = {name for name, kind in kinds.items() if kind == TIMESTAMP}, set(), 0
-        with self.store.writing(self._name + ".jsonl.gz") as file, gzip.open(file, "wb", compresslevel=1) as packed:
+        with self.store.writer(self._name + ".jsonl.gz") as file, gzip.open(file, "wb", compresslevel=1) as packed:
             for row in _read(ckan, self.resource, check):
                 packed.write(encoded(row) + b"\n")
                 kept += 1
@@ -196,7 +196,7 @@ class Former:
             yield run[0]["_id"], run
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        with self.store.opened(self._name + ".jsonl.gz") as path:
+        with self.store.local_file(self._name + ".jsonl.gz") as path:
             if path is None:
                 msg = f"{self._name}.jsonl.gz is gone from {self.store.root}, and with it the rows of {self.resource}"
                 raise Fatal(msg, code="missing_former", field=self.resource)

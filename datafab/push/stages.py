@@ -17,8 +17,9 @@ from datafab.analysis.day_order import wish
 from datafab.core.item import CkanFacts, Item, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, Skippable, Wait
+from datafab.fetch.answer import Transform
 from datafab.fetch.filename import filename, media_type
-from datafab.fetch.session import Fetcher, Transform
+from datafab.fetch.session import Fetcher
 from datafab.push.ckan import Ckan, allowed
 from datafab.push.datapusher import wanted
 from datafab.push.former_table import Former
@@ -124,7 +125,7 @@ def _fetched(item: Item, facts: CkanFacts, ctx: Context) -> tuple[Item, str]:
     digest = hashlib.md5(usedforsecurity=False)
     headers = {"Authorization": ctx.services.secrets.get(ctx.job, "api_key")} if facts.upload else {}
     fetched = ctx.services.get(Fetcher).fetch(
-        item.url, ctx.services.store(root_url), transform=_hashing(digest), html=False, headers=headers
+        item.url, ctx.services.store(root_url), transform=_hashing(digest), accept_html=False, headers=headers
     )
     if fetched.sha256 is None:
         raise fetched.error(without_credentials(fetched.url))

@@ -1,7 +1,7 @@
-"""Where a store's bytes lie: a folder of this host (``folder.py``), or a bucket (``bucket.py``).
+"""The protocol of a store's files; they are in a folder of this host (``folder.py``) or a bucket (``bucket.py``).
 
-Nothing is forced to disk (fsync): it would cost more than the fetch, and whatever a power cut takes can be fetched
-again. A file that it left short is found by its size when the same bytes come in again (``Store.incoming``).
+Nothing is forced to disk (fsync): it would cost more than the fetch, and what a power cut destroys can be fetched
+again. A file cut short is recognised by its size when the same bytes are collected again (``Store.new_resource``).
 """
 
 from __future__ import annotations
@@ -16,72 +16,72 @@ from datafab.errors import FlowError
 
 
 class Files(Protocol):
-    """Named bytes below a root. What goes wrong is a FlowError that names the path, or a Wait where it will pass.
+    """Named files below a root. An error is a FlowError that names the path, or a Wait where it is transient.
 
     Attributes:
-        side_by_side: how many files are best looked at at once.
-        renews: whether ``renew`` does anything.
+        concurrency: number of files that are best read at once.
+        touches: whether ``touch`` has an effect.
     """
 
-    side_by_side: int
-    renews: bool
+    concurrency: int
+    touches: bool
 
     def ping(self) -> None:
-        """Raise FlowError unless a file can be written."""
+        """Raise FlowError unless a file can be written; mark the root for ``require_marked``."""
 
-    def begun(self) -> None:
-        """Raise FlowError unless somebody has pinged it: a folder that is not the other hosts' may have its name."""
+    def require_marked(self) -> None:
+        """Raise FlowError unless a host has pinged it: hosts may have different folders at this path."""
 
     def size(self, name: str) -> int | None:
-        """Return the bytes of a file; None when there is none."""
+        """Return the size of a file in bytes; None when there is none."""
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading; FileNotFoundError when there is none."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a whole file over what was there: readers see the one or the other, never a part."""
+        """Write or replace a whole file; readers see the old or the new one, never a part."""
 
-    def create(self) -> BinaryIO:
-        """Open a new local file for writing, which nobody will take for a finished one; its ``name`` is its path."""
+    def create_temporary(self) -> BinaryIO:
+        """Open a new file of this host that no reader takes for a finished one; its ``name`` is its path."""
 
-    def adopt(self, path: str, name: str) -> None:
-        """Make the file at ``path`` (one of ``create``) the one called ``name``."""
+    def finish(self, path: str, name: str) -> None:
+        """Move the file at ``path``, one of ``create_temporary``, to ``name``."""
 
     def local(self, name: str) -> AbstractContextManager[Path]:
-        """Have a file at a path of this host, not to be changed, until the end of ``with``.
+        """Provide a file at a path of this host until the end of ``with``; it must not be changed.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: there is no such file.
         """
 
     def names(self, folder: str) -> Iterator[str]:
-        """Yield the names of all files below a folder, in no order."""
+        """Yield the names of all files below a folder, in any order."""
 
-    def aged(self, folder: str) -> Iterator[tuple[str, int, float]]:
-        """Yield all files below a folder: name, bytes, Unix time of the last write or ``renew``."""
+    def files_with_age(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        """Yield the files below a folder: name, bytes, Unix time of the last write or touch."""
 
-    def renew(self, name: str) -> None:
-        """Make a file as young as one that is written now."""
+    def touch(self, name: str) -> None:
+        """Let the age of a file count from now."""
 
     def remove(self, name: str, before: float) -> bool:
-        """Remove a file, unless it is younger than this Unix time, or gone: False then."""
+        """Remove a file; return False when it is younger than this Unix time, or gone."""
 
     def path(self, name: str) -> Path:
         """Return the local path of a file."""
 
     def sweep(self, folder: str, before: float) -> int:
-        """Remove a folder's files last written before this Unix time; return how many."""
+        """Remove a folder's files last written before this Unix time; return their number."""
 
     def tidy(self) -> None:
-        """Leave nothing behind but what was stored."""
+        """Remove the empty folder of temporary files, where there is one."""
 
 
-def broken(path: str, error: OSError) -> NoReturn:
+def raise_store_error(path: str, error: OSError) -> NoReturn:
     """Raise the FlowError for a path that cannot be read or written."""
     msg = f"{path}: {error.strerror or error}; the store needs room and the right to write there"
     raise FlowError(msg, code="store", field="store") from error
 
 
-def a_day_ago() -> float:
-    """Return the Unix time before which nobody can still be writing a file."""
+def one_day_ago() -> float:
+    """Return the Unix time before which no process can still be writing a file."""
     return time.time() - 24 * 3600

@@ -1,7 +1,7 @@
-"""Files of this host that are read as a whole: regular ones only, and no larger than what fits in memory.
+"""Files of this host that are read as a whole: regular files only, and only those that fit in memory.
 
-A device or a pipe never ends, a file of ``/proc`` holds what belongs to a process, and a folder is none. They are
-refused by their kind before anything is read, and before they are opened where opening alone does something.
+Devices and pipes may never end, and files of ``/proc`` may hold secrets of a process. They are refused by their kind
+before they are read, and before they are opened where opening has an effect.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-#: Bytes of a file that is held in memory: an endpoint.csv, an event, a plan.
-LARGEST = 128 * 1024**2
-#: Bytes read at once.
-BLOCK = 1024**2
-#: Where the kernel shows files that lie on no disk.
-KERNEL = tuple(Path(place) for place in ("/proc", "/sys"))
+#: Bytes of a file that is read into memory: an endpoint.csv, an event, a plan.
+MAX_FILE_BYTES = 128 * 1024**2
+#: Bytes of one read.
+READ_BYTES = 1024**2
+#: Folders of files that the kernel makes up.
+KERNEL_FOLDERS = tuple(Path(place) for place in ("/proc", "/sys"))
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISCHR, "a device"),
@@ -29,7 +29,7 @@ _KINDS = (
 
 
 class NotRegular(OSError):
-    """What lies at a path is no regular file, or too large; ``strerror`` says which."""
+    """There is no regular file at a path, or it is too large; ``strerror`` says which."""
 
     def __init__(self, why: str, path: Path | str) -> None:
         super().__init__(errno.EINVAL, why, str(path))
@@ -39,14 +39,14 @@ def open_regular(path: Path | str) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises:
-        NotRegular: something else is there.
+        NotRegular: the path is no regular file.
         OSError: it cannot be opened.
     """
     _check(Path(path).stat(), path)
     real = Path(path).resolve()
-    if any(real.is_relative_to(place) for place in KERNEL):
+    if any(real.is_relative_to(place) for place in KERNEL_FOLDERS):
         raise NotRegular("is a file of the kernel, not a regular one", path)
-    # It may have become another since: a pipe that nobody writes to must not hold us.
+    # Another file may have replaced it by now: opening a pipe would block.
     number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _check(os.fstat(number), path)
@@ -56,23 +56,23 @@ def open_regular(path: Path | str) -> BinaryIO:
         raise
 
 
-def read_regular(path: Path | str, limit: int = LARGEST, check: Callable[[], None] = lambda: None) -> bytes:
-    """Return what a regular file holds.
+def read_regular(path: Path | str, limit: int = MAX_FILE_BYTES, check: Callable[[], None] = lambda: None) -> bytes:
+    """Read a regular file.
 
     Args:
         path: the file.
-        limit: the most bytes that it may have.
-        check: called with every block; raises when the work is no longer wanted.
+        limit: largest number of bytes.
+        check: called with every read; raises when the job was cancelled.
 
     Raises:
-        NotRegular: something else is there, or it is too large.
+        NotRegular: the path is no regular file, or it is too large.
         OSError: it cannot be read.
     """
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > limit:
             raise _too_large(path, limit)
         parts, size = [], 0
-        while block := file.read(min(BLOCK, limit + 1 - size)):
+        while block := file.read(min(READ_BYTES, limit + 1 - size)):
             check()
             parts.append(block)
             size += len(block)

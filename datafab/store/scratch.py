@@ -1,6 +1,6 @@
-"""Work under way, in this host's folder for temporary files (``TMPDIR``); and what killed processes left of it.
+"""Work folders in this host's folder for temporary files (``TMPDIR``), and the removal of those that were left.
 
-Its name begins with one prefix, that nothing else has: a demo's or a benchmark's folder is not ours to remove.
+Their names begin with a prefix of their own: the folder of a demo or a benchmark must not be removed.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ PREFIX = "datafab-work-"
 
 
 def work_folder() -> TemporaryDirectory[str]:
-    """Return a new folder, which is removed at the end of ``with``."""
+    """Create a folder, which is removed at the end of ``with``."""
     return TemporaryDirectory(prefix=PREFIX)
 
 
-def sweep_work(before: float) -> int:
-    """Remove this user's files and folders in which nothing was written since this Unix time; return how many."""
-    gone = 0
+def sweep_work_folders(before: float) -> int:
+    """Remove this user's files and folders not written to since this Unix time; return their number."""
+    removed = 0
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):  # another worker sweeps too, and one that stays must not stop a collection
+        with suppress(OSError):  # another worker sweeps too, and a file that cannot be removed must not stop a job
             facts = path.lstat()
-            if facts.st_uid != os.getuid() or _last(path) >= before:
+            if facts.st_uid != os.getuid() or _last_write(path) >= before:
                 continue
             if stat.S_ISDIR(facts.st_mode):
                 shutil.rmtree(path)
             else:
                 path.unlink()
-            gone += 1
-    return gone
+            removed += 1
+    return removed
 
 
-def _last(path: Path) -> float:
-    """Return the time of the last write to a file, or in a folder and whatever is below it."""
+def _last_write(path: Path) -> float:
+    """Return the time of the last write to a file, or to anything in a folder."""
     return max(each.lstat().st_mtime for each in (path, *_below(path)))
 
 

@@ -4,11 +4,11 @@
 | --- | --- |
 | ``resource/<sha256>`` | bytes, never changed |
 | ``log/YYYY-MM-DD/<endpoint>.json`` | one fetch (``datafab/collect/fetchlog.py``) |
-| ``history/<endpoint>.json`` | how an endpoint was last seen (``datafab/collect/history.py``) |
+| ``history/<endpoint>.json`` | an endpoint's last answer (``datafab/collect/history.py``) |
 | ``analysis/<sha256>/<version>.json`` | one analysis |
 | ``former/<digest>.json``, ``.jsonl.gz`` | a CKAN table that is being replaced (``datafab/push/former_table.py``) |
 | ``batch/<sha256>`` | an item list too long for a message |
-| ``tmp/`` | files under way: it is there while somebody writes; what was left is swept when a day old |
+| ``tmp/`` | unfinished files, removed when a day old; the folder exists only while a process writes |
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from typing import BinaryIO, Self, TypeVar
 from urllib.parse import unquote
 
 from datafab.errors import Fatal, FlowError, SettingError
-from datafab.store.files import Files, a_day_ago, broken
+from datafab.store.files import Files, one_day_ago, raise_store_error
 from datafab.store.folder import Folder
-from datafab.store.scratch import sweep_work
+from datafab.store.scratch import sweep_work_folders
 from datafab.urls import url_parts, usable
 
 T = TypeVar("T")
 
-#: Bodies below this stay in memory until their digest is known: what is there already is never written again.
-IN_MEMORY = 256 * 1024
+#: Bodies below this stay in memory until their digest is known: a resource that exists is never written again.
+MEMORY_BYTES = 256 * 1024
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class Incoming:
-    """A resource on its way in, hashed as it comes. Nothing of it stays unless it is committed.
+class ResourceWriter:
+    """Writes a resource whose name, its digest, is known at its end only. Without ``commit`` nothing is kept.
 
     Attributes:
         size: bytes written so far.
@@ -47,8 +47,8 @@ class Incoming:
     def __init__(self, files: Files) -> None:
         self._files = files
         self._hash = hashlib.sha256()
-        self._parts: list[bytes] = []
-        self._held = 0
+        self._chunks: list[bytes] = []
+        self._buffered = 0
         self._path: str | None = None
         self._file: BinaryIO | None = None
         self.size = 0
@@ -60,55 +60,55 @@ class Incoming:
         self.discard()
 
     def write(self, chunk: bytes) -> None:
-        """Take some bytes.
+        """Append some bytes.
 
         Raises:
             FlowError: they cannot be written.
         """
         self._hash.update(chunk)
-        self._parts.append(chunk)
-        self._held += len(chunk)
+        self._chunks.append(chunk)
+        self._buffered += len(chunk)
         self.size += len(chunk)
-        if self._held >= IN_MEMORY:
+        if self._buffered >= MEMORY_BYTES:
             self._spill()
 
     def commit(self) -> tuple[str, int]:
-        """Keep what came as a resource; return its sha256 and size in bytes."""
+        """Keep the bytes written as a resource; return its sha256 and size in bytes."""
         digest = self._hash.hexdigest()
         name = _resource(digest)
-        # A file of another size was cut short by a crash: written in place by the original, or by a power cut.
+        # A file of another size was cut short: by a crash of the original, which writes in place, or a power cut.
         if self._files.size(name) != self.size:
             if self._path is None:
-                self._files.write(name, b"".join(self._parts))
+                self._files.write(name, b"".join(self._chunks))
             else:
-                self._files.adopt(self._spill(end=True), name)
+                self._files.finish(self._spill(end=True), name)
                 self._path = None
         else:
-            # Whoever removes what is old and named nowhere must not take what is about to be named.
-            self._files.renew(name)
+            # Pruning removes old resources that nothing refers to: this one is about to be referred to.
+            self._files.touch(name)
         self.discard()
         return digest, self.size
 
     def discard(self) -> None:
-        """Forget what came and was not committed."""
+        """Remove what was written and not committed."""
         with suppress(OSError):
             self._close()
         if self._path is not None:
             Path(self._path).unlink(missing_ok=True)
-        self._path, self._parts = None, []
+        self._path, self._chunks = None, []
 
     def _spill(self, *, end: bool = False) -> str:
-        """Move what is held in memory to the temporary file; return its path."""
+        """Move the buffered chunks to the temporary file; return its path."""
         if self._file is None or self._path is None:
-            self._file = self._files.create()
+            self._file = self._files.create_temporary()
             self._path = self._file.name
         try:
-            self._file.write(b"".join(self._parts))
+            self._file.write(b"".join(self._chunks))
             if end:
                 self._close()
         except OSError as error:
-            broken(self._path, error)
-        self._parts, self._held = [], 0
+            raise_store_error(self._path, error)
+        self._chunks, self._buffered = [], 0
         return self._path
 
     def _close(self) -> None:
@@ -118,10 +118,10 @@ class Incoming:
 
 
 class Store:
-    """What lies below one root. Any number of processes may use it at once.
+    """The files below one root. Any number of processes may use it at once.
 
     Attributes:
-        root: its URL or path, as given: a folder, or ``s3://bucket/prefix``.
+        root: its path or URL as given: a folder, or ``s3://bucket/prefix``.
     """
 
     def __init__(self, root: str, s3_endpoint: str | None = None) -> None:
@@ -129,27 +129,27 @@ class Store:
         self._files = files_at(root, s3_endpoint)
 
     def ping(self) -> None:
-        """Raise FlowError unless it can be written to."""
+        """Raise FlowError unless the store can be written to; mark it for ``require_marked``."""
         self._files.ping()
 
-    def begun(self) -> None:
-        """Raise FlowError unless some host has pinged it: else it is another folder of the same name."""
-        self._files.begun()
+    def require_marked(self) -> None:
+        """Raise FlowError unless a host has pinged the store: this may be another folder of the same name."""
+        self._files.require_marked()
 
     def tidy(self) -> None:
-        """Leave nothing behind but what was stored: to be called when a piece of work is done."""
+        """Remove the empty folder of temporary files; call it when a piece of work is done."""
         self._files.tidy()
 
-    def incoming(self) -> Incoming:
-        """Begin a resource: ``with store.incoming() as incoming: incoming.write(chunk); incoming.commit()``."""
-        return Incoming(self._files)
+    def new_resource(self) -> ResourceWriter:
+        """Start a resource: ``with store.new_resource() as resource: resource.write(chunk); resource.commit()``."""
+        return ResourceWriter(self._files)
 
     def has(self, sha256: str) -> bool:
-        """Tell whether there is such a resource."""
+        """Tell whether the store has a resource."""
         return self.size(sha256) is not None
 
     def size(self, sha256: str) -> int | None:
-        """Return a resource's bytes; None when there is none."""
+        """Return the size of a resource in bytes; None when there is none."""
         return self._files.size(_resource(sha256))
 
     def open(self, sha256: str) -> BinaryIO:
@@ -165,16 +165,16 @@ class Store:
 
     @contextmanager
     def local(self, sha256: str) -> Iterator[Path]:
-        """Have a resource as a file of this host until the end of ``with``, fetched where the store is elsewhere.
+        """Provide a resource as a file of this host until the end of ``with``; one in a bucket is downloaded.
 
         Raises:
             Fatal: there is no such resource.
         """
         try:
-            held = self._files.local(_resource(sha256))
+            provided = self._files.local(_resource(sha256))
         except FileNotFoundError as error:
             raise self._missing(sha256) from error
-        with held as path:
+        with provided as path:
             yield path
 
     def _missing(self, sha256: str) -> Fatal:
@@ -182,15 +182,15 @@ class Store:
         return Fatal(msg, code="missing_resource", field="sha256")
 
     def path(self, sha256: str) -> Path:
-        """Return a resource's path on this host, whether it is there or not."""
+        """Return the path of a resource on this host, whether it exists or not."""
         return self._files.path(_resource(sha256))
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a log or an analysis over what was there: readers see the one or the other, never a part."""
+        """Write or replace a file by its name; readers see the old or the new one, never a part."""
         self._files.write(name, data)
 
     def read(self, name: str) -> bytes | None:
-        """Return a log or an analysis; None when there is none."""
+        """Return the content of a file by its name; None when there is none."""
         try:
             with self._files.open(name) as file:
                 return file.read()
@@ -198,54 +198,55 @@ class Store:
             return None
 
     @contextmanager
-    def writing(self, name: str) -> Iterator[BinaryIO]:
-        """Write a file piece by piece over what was there; it is there when ``with`` has ended well."""
-        file = self._files.create()
+    def writer(self, name: str) -> Iterator[BinaryIO]:
+        """Write or replace a file piece by piece; it is in place once ``with`` has ended without an error."""
+        file = self._files.create_temporary()
         try:
             try:
                 with file:
                     yield file
             except OSError as error:
-                broken(file.name, error)
-            self._files.adopt(file.name, name)
+                raise_store_error(file.name, error)
+            self._files.finish(file.name, name)
         finally:
             Path(file.name).unlink(missing_ok=True)
             self.tidy()
 
     @contextmanager
-    def opened(self, name: str) -> Iterator[Path | None]:
-        """Have a file of any name as one of this host until the end of ``with``; None when there is none."""
+    def local_file(self, name: str) -> Iterator[Path | None]:
+        """Provide a file, by its name, as a file of this host until the end of ``with``; None when there is none."""
         try:
-            held = self._files.local(name)
+            provided = self._files.local(name)
         except FileNotFoundError:
             yield None
             return
-        with held as path:
+        with provided as path:
             yield path
 
     def names(self, folder: str) -> Iterator[str]:
         """Yield the names of all files below a folder, in no order."""
         return self._files.names(folder)
 
-    def each(self, names: Iterable[str], look: Callable[[str], T]) -> Iterator[T]:
-        """Yield what ``look`` gives for each name, in order; it runs in other threads where the store is far away."""
-        width = self._files.side_by_side
+    def map_names(self, function: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+        """Yield ``function(name)`` for each name, in order; in several threads where each file takes a request."""
+        width = self._files.concurrency
         if width == 1:
-            yield from map(look, names)
+            yield from map(function, names)
             return
-        rest = iter(names)
+        remaining = iter(names)
         with ThreadPoolExecutor(width) as pool:
-            while some := list(islice(rest, 8 * width)):
-                yield from pool.map(look, some)
+            while batch := list(islice(remaining, 8 * width)):
+                yield from pool.map(function, batch)
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is a file with this name."""
+        """Tell whether the store has a file with this name."""
         return self._files.size(name) is not None
 
     def write_list(self, data: bytes) -> str:
-        """Keep what is too long for a message; return its sha256.
+        """Store a list that is too long for a message; return its sha256.
 
-        Written anew each time, so that its age is that of the last job that needs it (see ``forget_lists``).
+        The file is written again each time, so that its age is that of the last job that needs it (see
+        ``remove_lists``).
         """
         digest = hashlib.sha256(data).hexdigest()
         self._files.write(f"batch/{digest}", data)
@@ -253,10 +254,10 @@ class Store:
         return digest
 
     def read_list(self, sha256: str) -> bytes:
-        """Return what ``write_list`` kept.
+        """Return a list that ``write_list`` stored.
 
         Raises:
-            FlowError: it is not there.
+            FlowError: the store does not have it.
         """
         if not _DIGEST.fullmatch(sha256):
             msg = f"list {sha256!r}: no sha256 digest"
@@ -267,35 +268,35 @@ class Store:
             raise FlowError(msg, code="missing_list", field="DATAFAB_STORE_URL")
         return data
 
-    def forget_lists(self, before: float) -> int:
-        """Remove the lists that were last needed before this Unix time; return how many."""
+    def remove_lists(self, before: float) -> int:
+        """Remove the lists that were last needed before this Unix time; return their number."""
         return self._files.sweep("batch", before)
 
     @property
-    def renews(self) -> bool:
-        """Whether a resource that comes in again is as young as a new one."""
-        return self._files.renews
+    def touches(self) -> bool:
+        """Whether a resource that is collected again counts as written now."""
+        return self._files.touches
 
-    def aged(self, folder: str) -> Iterator[tuple[str, int, float]]:
-        """Yield all files below a folder: name, bytes, Unix time of the last write."""
-        return self._files.aged(folder)
+    def files_with_age(self, folder: str) -> Iterator[tuple[str, int, float]]:
+        """Yield the files below a folder: name, bytes, Unix time of the last write or touch."""
+        return self._files.files_with_age(folder)
 
     def remove(self, name: str, before: float) -> bool:
-        """Remove a file, unless it is younger than this Unix time, or gone: False then."""
+        """Remove a file; return False when it is younger than this Unix time, or gone."""
         return self._files.remove(name, before)
 
     def sweep(self) -> int:
-        """Remove what killed processes left here, and in this host's work folders, a day ago; return how many."""
-        return self._files.sweep("tmp", a_day_ago()) + sweep_work(a_day_ago())
+        """Remove day-old files of killed processes, here and in this host's work folders; return their number."""
+        return self._files.sweep("tmp", one_day_ago()) + sweep_work_folders(one_day_ago())
 
 
 def root_of(place: str) -> str:
-    """Return the URL of a store's root: the same for every process, whatever folder it runs in."""
+    """Return the URL of a store's root: the same in every process, whatever its working folder."""
     return place if "://" in place else Path(place).absolute().as_uri()
 
 
 def _resource(sha256: str) -> str:
-    """Digests come from messages and logs: anything else could be a path out of the store."""
+    """Return the name of a resource. Digests come from messages and logs: other text could lead out of the store."""
     if not _DIGEST.fullmatch(sha256):
         msg = f"{sha256!r} is no sha256 digest"
         raise Fatal(msg, code="bad_digest", field="sha256")
@@ -307,10 +308,10 @@ def files_at(root: str, endpoint: str | None = None) -> Files:
 
     Args:
         root: the path or URL.
-        endpoint: of an object store that is not Amazon's.
+        endpoint: URL of an object store other than Amazon's.
 
     Raises:
-        SettingError: the root is empty or of another kind.
+        SettingError: the root is empty or of an unknown kind.
     """
     if not root:
         msg = "the store has no root: give a folder or a URL"

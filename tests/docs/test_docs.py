@@ -105,9 +105,9 @@ def test_the_example_of_a_stage_works(tmp_path: Path):
     (stage,) = example["STAGES"]
     services = Services(load({}, home=tmp_path), jobs=MemoryJobs())
     store = services.store(services.settings.store)
-    with store.incoming() as incoming:
-        incoming.write(b"a,b\n1,2\n")
-        sha256, size = incoming.commit()
+    with store.new_resource() as resource:
+        resource.write(b"a,b\n1,2\n")
+        sha256, size = resource.commit()
     item = Item(source="s", store=services.settings.store, sha256=sha256)
     (done,) = run_stage(stage, Batch(job="j", flow="f", items=(item,)), services, Attempt(created=0))
     assert (done.status, done.size) == (Status.OK, size)

@@ -16,7 +16,7 @@ import pytest
 from datafab.publish.notification import Frozen, Subject, message
 from datafab.publish.wis2_bundle import SOURCES
 from datafab.settings import child_environment, load
-from datafab.store.regularfile import LARGEST
+from datafab.store.regularfile import MAX_FILE_BYTES
 from tests.records import METADATA, record
 from tests.servers import nursery
 from tests.servers.http import Answer, Site
@@ -155,8 +155,8 @@ def test_an_event_is_a_regular_file(tmp_path: Path, home: Path, kind: str):
 def test_a_file_that_is_checked_has_a_limit(wis2: Wis2, tmp_path: Path):
     path = tmp_path / "endless.json"
     with path.open("wb") as file:
-        file.truncate(LARGEST + 1)
-    assert f"has more than {LARGEST} bytes" in wis2("check", str(path), code=1).stderr
+        file.truncate(MAX_FILE_BYTES + 1)
+    assert f"has more than {MAX_FILE_BYTES} bytes" in wis2("check", str(path), code=1).stderr
 
 
 @needs_bundle

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from datafab.catalogue.dataset import direct
 from datafab.collect.batching import by_host
-from datafab.collect.host_backoff import ENOUGH, Hosts
-from datafab.collect.plugins.parameters import made_type
+from datafab.collect.host_backoff import MAX_SILENCES, HostBackoff
+from datafab.collect.plugins.parameters import plugin_media_type
 from datafab.collect.urlcheck import plugins_for
 from datafab.core.document import document
 from datafab.core.item import Item
@@ -41,12 +41,12 @@ def test_nothing_raises(url):
         assert host_of(url) == ""
     item = Item(source="s", url=url)
     assert [*by_host([item], 5, 1)] == [[item]]
-    hosts = Hosts({}, 30)
-    for _ in range(ENOUGH):
+    hosts = HostBackoff({}, 30)
+    for _ in range(MAX_SILENCES):
         hosts.note(url, "timeout", 100)
-    assert hosts.rests(url, 100)
+    assert hosts.pause(url, 100)
     assert document(item, None, 1).title
     filename({}, url)
-    made_type("wfs", url)
+    plugin_media_type("wfs", url)
     plugins_for(url, b"")
     direct(url)

@@ -10,6 +10,7 @@ import pytest
 from datafab.core.jobs import connect
 from datafab.core.services import Services
 from datafab.errors import FlowError
+from datafab.index.access import IndexAccess
 from datafab.index.owner import Host, Owner
 from datafab.settings import load
 
@@ -59,17 +60,17 @@ def test_two_folders_of_a_host_are_two_indexes(redis, tmp_path):
 def test_a_file_is_asked_for_its_host_and_a_server_is_not(redis, redis_server, tmp_path):
     Owner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim()
     with closing(Services(load(redis_url=redis_server.url, home=tmp_path))) as here:
-        for name in ("index", "written_index"):
+        for name in ("reading", "writing"):
             with pytest.raises(FlowError, match="of the host elsewhere"):
-                getattr(here, name)
+                getattr(here.get(IndexAccess), name)
         redis.delete("datafab:1:index-file")
-        assert here.written_index is here.index
+        assert here.get(IndexAccess).writing is here.get(IndexAccess).reading
         assert redis.get("datafab:1:index-file")
         # Moved away, by a rebuild on another host.
         Owner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim(move=True)
         with pytest.raises(FlowError, match="of the host elsewhere"):
-            _ = here.written_index
+            _ = here.get(IndexAccess).writing
     with closing(Services(load(redis_url=redis_server.url, home=tmp_path, index_url="http://127.0.0.1:1/x"))) as there:
-        assert there.written_index is there.index
+        assert there.get(IndexAccess).writing is there.get(IndexAccess).reading
     with closing(Services(load(home=tmp_path))) as inline:
-        assert inline.written_index.put_many([]) == []
+        assert inline.get(IndexAccess).writing.put_many([]) == []

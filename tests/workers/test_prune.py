@@ -37,9 +37,9 @@ class Place:
 
     def put(self, text):
         """Keep an old resource with its analysis; return its digest."""
-        with self.store.incoming() as incoming:
-            incoming.write(text.encode())
-            digest, _ = incoming.commit()
+        with self.store.new_resource() as resource:
+            resource.write(text.encode())
+            digest, _ = resource.commit()
         self.store.write(analysis_name(digest), b"{}")
         for name in (f"resource/{digest}", analysis_name(digest)):
             os.utime(self.home / "store" / name, (OLD, OLD))
@@ -100,9 +100,9 @@ def test_what_is_named_stays(place, name):
 
 def test_what_is_young_or_has_just_come_in_again_stays(place):
     place.put("again")
-    with place.store.incoming() as incoming:
-        incoming.write(b"again")
-        digest, _ = incoming.commit()
+    with place.store.new_resource() as resource:
+        resource.write(b"again")
+        digest, _ = resource.commit()
     assert place.gone() == {analysis_name(digest)}
     assert not place.store.remove(f"resource/{digest}", BEFORE)
     assert place.store.exists(f"resource/{digest}")

@@ -1,4 +1,4 @@
-"""The plugins that make a resource of several answers, or of another form than the server's."""
+"""The plugins that make a resource from several answers, or in another format than the server's."""
 
 from __future__ import annotations
 
@@ -9,84 +9,90 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from datafab.collect.plugins import sparql
-from datafab.collect.plugins.arcgis import Layer
-from datafab.collect.plugins.parameters import ArcgisParameters, WfsParameters, parameters_of
-from datafab.collect.plugins.sparql_query import split
-from datafab.collect.plugins.wfs import Features
+from datafab.collect.plugins.arcgis import ArcgisLayer
+from datafab.collect.plugins.parameters import ArcgisParameters, WfsParameters, read_parameters
+from datafab.collect.plugins.sparql_query import split_url
+from datafab.collect.plugins.wfs import WfsLayer
 from datafab.core.item import CollectFacts
 from datafab.errors import Fatal
 from datafab.fetch.session import Get
 from datafab.urls import without_credentials
 
-#: Seconds in which the answer to a query must have come.
-QUERY = 120.0
-#: Seconds in which a page of a WFS server must have come.
-PAGE = 120.0
+#: Time limit of the answer to a query.
+QUERY_SECONDS = 120.0
+#: Time limit of a page of a WFS server.
+PAGE_SECONDS = 120.0
 
 P = TypeVar("P", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Making:
-    """How a resource is made.
+class PluginFetch:
+    """How a plugin makes a resource.
 
     Attributes:
-        produce: see ``Session.gather``.
-        page: seconds for one answer.
+        produce: see ``Session.fetch_pages``.
+        page_seconds: time limit of one answer.
         headers: sent with each request.
-        budget: tries after the first, where the endpoint says.
-        pause: seconds before the first of them, where the endpoint says.
-        exception: class name for the log where an answer was refused without one.
+        retries: attempts after the first, where the endpoint says.
+        retry_delay: seconds before the first of them, where the endpoint says.
+        exception: class name in the log of an answer that was refused without an error.
     """
 
     produce: Callable[[Get], Iterator[bytes]]
-    page: float
+    page_seconds: float
     headers: Mapping[str, str] = field(default_factory=dict)
-    budget: int | None = None
-    pause: float | None = None
+    retries: int | None = None
+    retry_delay: float | None = None
     exception: str = "HTTPError"
 
 
-def making(
+def plugin_fetch(
     facts: CollectFacts, url: str, query: Callable[[], str | None], warn: Callable[[str], None]
-) -> Making | None:
+) -> PluginFetch | None:
     """Return how the plugin of an endpoint makes its resource; None when a plain GET does.
 
     Args:
         facts: the endpoint's.
         url: the endpoint's.
-        query: gives the text of the query file that the URL names.
-        warn: hears what of the endpoint's parameters was no good.
+        query: returns the text of the query file that the URL names; None when there is none.
+        warn: called with what is wrong with the endpoint's parameters.
 
     Raises:
-        Fatal: it cannot be made.
+        Fatal: the endpoint names no query file that exists.
     """
     match facts.plugin:
         case "arcgis":
-            layer = _given(ArcgisParameters, facts, warn)
-            return Making(
-                produce=lambda get: Layer(get, url, layer.max_page_size).dump(),
-                page=layer.timeout,
-                budget=layer.retries,
-                pause=layer.retry_backoff_seconds,
+            parameters = _parameters(ArcgisParameters, facts, warn)
+            return PluginFetch(
+                produce=lambda get: ArcgisLayer(get, url, parameters.max_page_size).dump(),
+                page_seconds=parameters.timeout,
+                retries=parameters.retries,
+                retry_delay=parameters.retry_backoff_seconds,
                 exception="EsriDownloadError",
             )
         case "sparql":
-            service, name = split(url)
+            service, name = split_url(url)
             text = query()
             if text is None:
                 raise Fatal(_no_query(url, name), code="missing_query", field="endpoint-url")
-            return Making(
-                produce=lambda get: sparql.Query(get, service, text).rows(), page=QUERY, headers=sparql.ACCEPT
+            return PluginFetch(
+                produce=lambda get: sparql.SparqlQuery(get, service, text).rows(),
+                page_seconds=QUERY_SECONDS,
+                headers=sparql.ACCEPT,
             )
         case "wfs":
-            size = _given(WfsParameters, facts, warn).page_size
-            return Making(produce=lambda get: Features(get, url, size).dump(), page=PAGE) if size else None
+            size = _parameters(WfsParameters, facts, warn).page_size
+            return (
+                PluginFetch(produce=lambda get: WfsLayer(get, url, size).dump(), page_seconds=PAGE_SECONDS)
+                if size
+                else None
+            )
     return None
 
 
-def _given(model: type[P], facts: CollectFacts, warn: Callable[[str], None]) -> P:
-    parameters, warning = parameters_of(model, facts.parameters)
+def _parameters(model: type[P], facts: CollectFacts, warn: Callable[[str], None]) -> P:
+    parameters, warning = read_parameters(model, facts.parameters)
     if warning:
         warn(warning)
     return parameters

@@ -1,9 +1,9 @@
 """All features of a layer of an ArcGIS service, page by page, as one GeoJSON FeatureCollection.
 
-Source: the ArcGIS REST API, ``layer`` and ``query`` (developers.arcgis.com/rest/services-reference). Layers that can
-page are read by offset in the order of their object ids, others by ranges of these. A layer that says more features
-than came is refused: half a dataset looks like a whole one. So is one that tells neither a count nor object ids and
-gives no features: an absent answer is not "none" (``EsriDumper`` of openaddresses/pyesridump reads by envelopes then).
+Source: the ArcGIS REST API, ``layer`` and ``query`` (developers.arcgis.com/rest/services-reference). Layers with paging
+are read by offset in the order of their object ids, others by ranges of object ids. A layer that counts more features
+than it gives is refused: half a dataset looks like a complete one. So is a layer with neither a count nor object ids
+nor features, which may not be empty (``EsriDumper`` of openaddresses/pyesridump reads by envelopes then).
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from datafab.collect.plugins.esri_json import feature
 from datafab.collect.service_report import arcgis_error
 from datafab.fetch.refusal import Refusal
-from datafab.fetch.session import Get, Refused
+from datafab.fetch.result import Refused
+from datafab.fetch.session import Get
 from datafab.urls import without_credentials
 
-#: Features asked for at once: no more than this, whatever a server allows; where it does not say, half of it.
-PAGE, UNSAID = 1000, 500
-#: Refusals of a first page that may be meant for its order: it is asked for again without.
-ORDER_REFUSED = frozenset({"arcgis_error", "http_400", "http_500"})
+#: Largest number of features of a page, and the number where a server states no limit.
+MAX_PAGE_FEATURES, DEFAULT_PAGE_FEATURES = 1000, 500
+#: Codes of a refused first page that the order may have caused: it is requested again without one.
+ORDER_REFUSAL_CODES = frozenset({"arcgis_error", "http_400", "http_500"})
 
 
-class Layer:
+class ArcgisLayer:
     """One layer of a service."""
 
     def __init__(self, get: Get, url: str, max_page_size: int | None = None) -> None:
         parts = urlsplit(url)
         self._get = get
         self._parts = parts._replace(path=parts.path.rstrip("/").removesuffix("/query"), fragment="")
-        #: what the endpoint's own query asks for, such as a token; how to answer is ours to say
+        #: the endpoint's own parameters, such as a token, without those of the format of the answer
         self._given = {name: value for name, value in parse_qsl(parts.query) if name not in {"f", "outFields"}}
         where = self._given.pop("where", "")
         self._where = "" if where.replace(" ", "") in {"", "1=1"} else f"({where})"
@@ -43,17 +44,17 @@ class Layer:
         """Yield the FeatureCollection.
 
         Raises:
-            Refused: an answer was no good, or features are missing.
+            Refused: an answer cannot be used, or features are missing.
         """
         facts = self._facts()
-        layer = _Reading(self, facts, self._max_page_size)
+        reader = _LayerReader(self, facts, self._max_page_size)
         yield b'{"type":"FeatureCollection","features":['
-        came = 0
-        for each in layer.features():
-            yield (",\n" if came else "\n").encode() + self._converted(each)
-            came += 1
-        if came < layer.expected:
-            raise self.refused("incomplete", f"the layer has {layer.expected} features, and {came} came")
+        count = 0
+        for each in reader.features():
+            yield (",\n" if count else "\n").encode() + self._converted(each)
+            count += 1
+        if count < reader.expected:
+            raise self.refused("incomplete", f"the layer has {reader.expected} features, and {count} came")
         yield b"]}"
 
     def _converted(self, esri: Mapping[str, Any]) -> bytes:
@@ -61,10 +62,10 @@ class Layer:
         try:
             return json.dumps(feature(esri)).encode()
         except (TypeError, ValueError, LookupError, AttributeError) as error:
-            raise self.refused("bad_answer", f"a geometry is of no form that ArcGIS has: {error}") from error
+            raise self.refused("bad_answer", f"a geometry has no form that ArcGIS knows: {error}") from error
 
     def _facts(self) -> dict[str, Any]:
-        """Return what the layer says of itself."""
+        """Return the description of the layer."""
         facts = self._json("", {})
         layers = facts.get("layers")
         if layers is not None and "fields" not in facts:
@@ -73,7 +74,7 @@ class Layer:
         return facts
 
     def count(self) -> int | None:
-        """Return how many features there are; None where the server does not count."""
+        """Return the number of features; None where the server does not count."""
         try:
             count = self._query({"returnCountOnly": "true"}).get("count")
         except Refused:
@@ -83,21 +84,21 @@ class Layer:
         return count if isinstance(count, int) and not isinstance(count, bool) and count >= 0 else None
 
     def ids(self) -> tuple[list[Any] | None, str | None]:
-        """Return the object ids, and the name of their field where the server tells it; None: it does not list them."""
+        """Return the object ids (None where they are not listed) and the name of their field (None where not named)."""
         try:
             answer = self._query({"returnIdsOnly": "true"})
         except Refused:
             return None, None
         ids = answer.get("objectIds")
         name = answer.get("objectIdFieldName")
-        # ArcGIS says null of a layer without features.
+        # ArcGIS answers null for a layer without features.
         listed = ids if isinstance(ids, list) else [] if "objectIds" in answer and ids is None else None
         if listed and not all(isinstance(each, int) and not isinstance(each, bool) for each in listed):
             raise self.refused("bad_answer", "the object ids that the server lists are not all whole numbers")
         return listed, name if isinstance(name, str) else None
 
     def page(self, query: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool]:
-        """Return a page, and whether the server says that it left some out."""
+        """Return the features of a page, and whether the server says that it left some out."""
         wanted = {"geometryPrecision": "7", "returnGeometry": "true", "outSR": "4326", "outFields": "*"}
         answer = self._query({**query, **wanted})
         features = answer.get("features")
@@ -123,9 +124,9 @@ class Layer:
             raise self.refused("bad_answer", "the answer is no JSON: is this an ArcGIS layer?") from error
         if not isinstance(answer, dict):
             raise self.refused("bad_answer", "the answer is no JSON object: is this an ArcGIS layer?")
-        told = arcgis_error(answer)
-        if told is not None:
-            raise self.refused(told.code, told.sentence)
+        report = arcgis_error(answer)
+        if report is not None:
+            raise self.refused(report.code, report.sentence)
         return answer
 
     def refused(self, code: str, sentence: str) -> Refused:
@@ -133,83 +134,85 @@ class Layer:
         return Refused(Refusal(code, f"{without_credentials(self.url)}: {sentence}", "EsriDownloadError"))
 
 
-class _Reading:
-    """How the features of one layer are read.
+class _LayerReader:
+    """Reads the features of one layer, each once.
 
-    By offset where the layer can page. What that leaves out, or repeats, is read by object ids: some servers ignore the
-    offset, or have no stable order. Each feature comes once.
+    A layer with paging is read by offset. Features that are left out then are read by object ids: some servers ignore
+    the offset, or have no stable order.
 
     Attributes:
-        expected: features that must come, as far as the server has told.
+        expected: number of features that must come, as far as the server tells.
     """
 
-    def __init__(self, layer: Layer, facts: Mapping[str, Any], max_page_size: int | None) -> None:
+    def __init__(self, layer: ArcgisLayer, facts: Mapping[str, Any], max_page_size: int | None) -> None:
         self._layer = layer
         abilities = facts.get("advancedQueryCapabilities")
         self._abilities = abilities if isinstance(abilities, dict) else {}
         self._pages = bool(facts.get("supportsPagination") or self._abilities.get("supportsPagination"))
-        self._size = min(PAGE, _positive(facts.get("maxRecordCount")) or UNSAID, max_page_size or PAGE)
+        limit = min(MAX_PAGE_FEATURES, _positive(facts.get("maxRecordCount")) or DEFAULT_PAGE_FEATURES)
+        self._size = min(limit, max_page_size or MAX_PAGE_FEATURES)
         self._id = _text(facts.get("objectIdField")) or _id_field(facts)
-        #: object ids, and hashes of their features
+        #: object ids that came, and hashes of their features
         self._seen: set[int | str] = set()
-        self._marks: set[int] = set()
+        self._hashes: set[int] = set()
         self._came = 0
-        #: features whose object id had come before with other values: rows of a join, or repeats
-        self._doubled = 0
+        #: features with the object id of another one and other values: rows of a join, or repeats
+        self._repeated_ids = 0
         self.expected = 0
 
     def features(self) -> Iterator[dict[str, Any]]:
         """Yield all features.
 
         Raises:
-            Refused: the server cannot tell them, or gives the same ones again.
+            Refused: features are missing, or the server repeats them.
         """
         count = self._layer.count()
         self.expected = count or 0
         if count and self._pages:
             yield from self._by_offset(count)
         if self._came and not self._seen:
-            return  # without object ids in the features, what is missing cannot be told from what has come
+            return  # without object ids in the features, there is no way to find which are missing
         if not count or self._came < count:
             yield from self._by_ids(count)
-        elif self._doubled:
-            self._all_seen()
+        elif self._repeated_ids:
+            self._check_all_ids()
 
-    def _all_seen(self) -> None:
-        """Refuse repeats that counted as the features that are missing: their values had changed in between."""
+    def _check_all_ids(self) -> None:
+        """Refuse a layer whose count is reached by repeats: features whose values changed between two pages."""
         ids, _ = self._layer.ids()
         if ids is None or not self._seen.issuperset(ids):
             msg = "the server gives the same object ids again, with other values, in place of those that are missing"
             raise self._layer.refused("no_paging", msg)
 
     def _by_offset(self, count: int) -> Iterator[dict[str, Any]]:
-        """Go on from what came, not from what was asked for: servers give fewer features than they promise."""
+        """Read by offset, which grows by the features that came: servers give fewer than were requested."""
         pages = {"resultRecordCount": str(self._size)}
         found, cut, order = self._first({**pages, "resultOffset": "0"})
         offset, last = 0, 0
-        while found and _mark(found) != last:
+        while found and _page_hash(found) != last:
             known = len(self._seen)
             fresh = self._new(found)
             yield from fresh
-            offset, last = offset + len(found), _mark(found)
-            over = not cut or (self._doubled and len(self._seen) == known)  # it says that there is more, for ever
+            offset, last = offset + len(found), _page_hash(found)
+            # Some servers always say that there is more.
+            over = not cut or (self._repeated_ids and len(self._seen) == known)
             if not fresh or (offset >= count and over):
                 return
             found, cut = self._layer.page({**pages, "resultOffset": str(offset), **order})
 
     def _first(self, query: Mapping[str, str]) -> tuple[list[dict[str, Any]], bool, dict[str, str]]:
-        """Return the first page, whether it is cut, and the order that the pages after it must be asked for in."""
+        """Return the first page, whether features were left out, and the order in which to request further pages."""
         ordered = self._id and self._abilities.get("supportsOrderBy") is not False
         order = {"orderByFields": str(self._id)} if ordered else {}
         try:
             return *self._layer.page({**query, **order}), order
         except Refused as refused:
-            if not order or refused.refusal.code not in ORDER_REFUSED:
+            if not order or refused.refusal.code not in ORDER_REFUSAL_CODES:
                 raise
             return *self._layer.page(query), {}
 
     def _by_ids(self, count: int | None) -> Iterator[dict[str, Any]]:
-        """Read what is missing by ranges of object ids; by one after the other where the server does not list them."""
+        """Read the missing features by ranges of object ids; by ascending ids where the server does not list them."""
         ids, name = self._layer.ids()
         self._id = name or self._id
         if not ids:
@@ -218,23 +221,23 @@ class _Reading:
         if not self._id:
             msg = "the layer can neither page nor say which field holds its object ids"
             raise self._layer.refused("no_object_ids", msg)
-        left, size = sorted(set(ids)), self._size
+        remaining, size = sorted(set(ids)), self._size
         self.expected = max(self.expected, self._came + len(set(ids) - self._seen))
-        while left:
-            mine, left = left[:size], left[size:]
+        while remaining:
+            mine, remaining = remaining[:size], remaining[size:]
             if self._seen.issuperset(mine):
                 continue
             found, cut = self._layer.page({"where": f"{self._id} >= {mine[0]} AND {self._id} <= {mine[-1]}"})
-            if cut and 0 < len(found) < len(mine):  # it gives fewer at once than it says
-                size, left = len(found), mine + left
+            if cut and 0 < len(found) < len(mine):  # the server gives fewer than its own limit
+                size, remaining = len(found), mine + remaining
                 continue
             yield from self._new(found)
 
     def _by_keys(self, count: int | None, *, listed: bool) -> Iterator[dict[str, Any]]:
-        """Read one page after the other, each from the highest object id of the one before on."""
+        """Read pages by ascending object ids, each from the highest id of the page before."""
         found, cut, order = self._first({})
         if not found and (cut or (count is None and not listed)):
-            msg = "the server tells neither how many features there are nor which; that it gives none proves nothing"
+            msg = "the server gives neither a count nor object ids nor features: the layer may not be empty"
             raise self._layer.refused("no_count", msg)
         if count and len(found) >= count and not cut:
             yield from self._new(found)
@@ -251,7 +254,7 @@ class _Reading:
             raise self._layer.refused("incomplete", "the server says that it left features out, and gives none")
 
     def _highest(self, found: Sequence[Mapping[str, Any]], last: int | None) -> int:
-        """Return the highest object id of a page, all of whose ids must rise from the last one on."""
+        """Return the highest object id of a page; its ids must ascend from the last one."""
         before = last
         for each in found:
             key = (each.get("attributes") or {}).get(str(self._id))
@@ -261,17 +264,17 @@ class _Reading:
         return before or 0
 
     def _new(self, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the features that have not come yet; two of one object id that differ are two (rows of a join)."""
+        """Return the features that have not come yet; two that differ may have the same object id (rows of a join)."""
         fresh = []
         for each in found:
             key = (each.get("attributes") or {}).get(self._id) if self._id else None
             if isinstance(key, int | str):
-                mark = hash(json.dumps(each))
-                if key in self._seen and mark in self._marks:
+                digest = hash(json.dumps(each))
+                if key in self._seen and digest in self._hashes:
                     continue
-                self._doubled += key in self._seen
+                self._repeated_ids += key in self._seen
                 self._seen.add(key)
-                self._marks.add(mark)
+                self._hashes.add(digest)
             fresh.append(each)
         self._came += len(fresh)
         return fresh
@@ -295,6 +298,6 @@ def _objects(values: Any) -> list[dict[str, Any]]:
     return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
 
 
-def _mark(found: Sequence[Mapping[str, Any]]) -> int:
-    """Return what is equal for two pages of the same features, in whatever order."""
+def _page_hash(found: Sequence[Mapping[str, Any]]) -> int:
+    """Return a hash that is equal for two pages of the same features in any order."""
     return hash(tuple(sorted(map(json.dumps, found))))

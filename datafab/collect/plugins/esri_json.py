@@ -1,7 +1,7 @@
 """Features of Esri's services as GeoJSON.
 
 Sources: the ArcGIS REST API's geometry objects; RFC 7946. Keys and their order, the rings that are left out, and points
-without height are those of the dumps that digital-land has always made: an unchanged layer keeps its digest.
+without height are those of digital-land's dumps: an unchanged layer keeps its digest.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 Position = Sequence[float]
 Ring = list[Position]
-#: A ring that encloses something has four positions, the last of them the first.
-CLOSED = 4
+#: Positions of the smallest ring that encloses an area; the last is the first.
+MIN_RING_POSITIONS = 4
 
 
 def feature(esri: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a GeoJSON feature; its geometry is null where the service gives none that encloses or marks anything."""
+    """Return a GeoJSON feature; its geometry is null where the service gives none, or an empty one."""
     return {
         "type": "Feature",
         "geometry": geometry(esri.get("geometry") or {}),
@@ -38,7 +38,7 @@ def geometry(esri: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _point(x: Any, y: Any) -> dict[str, Any] | None:
-    """An empty point has null or the text NaN for its coordinates; 0 is a place like any other."""
+    """Return a point; None for an empty one, whose coordinates are null or the text NaN. 0 is a valid coordinate."""
     if not (isinstance(x, int | float) and isinstance(y, int | float) and isfinite(x) and isfinite(y)):
         return None
     return {"type": "Point", "coordinates": [x, y]}
@@ -51,10 +51,10 @@ def _geometry(one: str, many: str, parts: Sequence[Any]) -> dict[str, Any]:
 
 
 def _polygons(rings: Sequence[Sequence[Position]]) -> list[list[Ring]]:
-    """Return polygons: a clockwise ring begins one, those the other way round are its holes."""
+    """Return polygons: a clockwise ring starts a polygon, and anticlockwise rings are its holes."""
     polygons: list[list[Ring]] = []
     closed = [_closed(ring) for ring in rings]
-    whole = [ring for ring in closed if len(ring) >= CLOSED]
+    whole = [ring for ring in closed if len(ring) >= MIN_RING_POSITIONS]
     if len(whole) == 1:
         return [whole]
     for ring in whole:
@@ -71,5 +71,5 @@ def _closed(ring: Sequence[Position]) -> Ring:
 
 
 def _clockwise(ring: Ring) -> bool:
-    """Tell by twice the enclosed area's sign."""
+    """Tell whether a ring is clockwise, by the sign of twice its area."""
     return sum((b[0] - a[0]) * (b[1] + a[1]) for a, b in pairwise(ring)) >= 0

@@ -1,4 +1,4 @@
-"""What the column ``parameters`` of an ``endpoint.csv`` may say to a plugin."""
+"""The parameters of plugins, from the column ``parameters`` of an ``endpoint.csv``."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ GEOJSON, GML, CSV = "application/geo+json", "application/gml+xml", "text/csv"
 
 
 class ArcgisParameters(BaseModel):
-    """How a layer is read. ``"20"`` and ``20.0`` are 20, as in the original's model."""
+    """Parameters of the plugin ``arcgis``. ``"20"`` and ``20.0`` are 20, as in the original's model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: features asked for at once, where the server allows more than it can give
+    #: features of a page, where the server allows more than it can give
     max_page_size: int | None = Field(default=None, gt=0)
-    #: seconds for one page
+    #: time limit of a page in seconds
     timeout: int = Field(default=60, gt=0)
-    #: further tries, and the seconds before the first of them
+    #: attempts after the first, and the seconds before the first of these
     retries: int = Field(default=2, ge=0)
     retry_backoff_seconds: int = Field(default=2, gt=0)
 
 
 class WfsParameters(BaseModel):
-    """How a WFS server is read."""
+    """Parameters of the plugin ``wfs``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    #: features asked for at once; None: all in one answer
+    #: features of a page; None: all features in one answer
     page_size: int | None = Field(default=None, gt=0)
 
 
-def made_type(plugin: str | None, url: str) -> str | None:
-    """Return the type of what a plugin makes of several answers, or of another form than the server's."""
+def plugin_media_type(plugin: str | None, url: str) -> str | None:
+    """Return the media type of the resources of a plugin; None for a plain GET."""
     match plugin:
         case "arcgis":
             return GEOJSON
@@ -51,11 +51,11 @@ def made_type(plugin: str | None, url: str) -> str | None:
     return None
 
 
-def parameters_of(model: type[P], given: Mapping[str, Any] | None) -> tuple[P, str | None]:
-    """Return a plugin's parameters, or its usual ones and a warning where those given are no good."""
+def read_parameters(model: type[P], given: Mapping[str, Any] | None) -> tuple[P, str | None]:
+    """Return a plugin's parameters, or its defaults and a warning where those given are invalid."""
     try:
         return model.model_validate(given or {}), None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        return model(), f"parameters are ignored, as {name!r} is no good: {first['msg']}"
+        return model(), f"parameters are ignored, as {name!r} is invalid: {first['msg']}"

@@ -1,4 +1,4 @@
-"""What a query gives at a SPARQL service, as CSV."""
+"""The result of a query at a SPARQL service, as CSV."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import json
 from collections.abc import Iterator
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from datafab.collect.plugins.sparql_query import PREFIXES, table
+from datafab.collect.plugins.sparql_query import PREFIXES, to_csv
 from datafab.fetch.refusal import Refusal
-from datafab.fetch.session import Get, Refused
+from datafab.fetch.result import Refused
+from datafab.fetch.session import Get
 from datafab.urls import without_credentials
 
-#: Asked for by the protocol's own means: parameters such as ``format`` differ from service to service.
+#: The standard way to ask for JSON: parameters such as ``format`` differ from service to service.
 ACCEPT = {"Accept": "application/sparql-results+json"}
 
 
-class Query:
-    """A query at a service."""
+class SparqlQuery:
+    """A query at a SPARQL service."""
 
     def __init__(self, get: Get, service: str, text: str) -> None:
         self._get = get
@@ -27,13 +28,13 @@ class Query:
         """Yield the CSV.
 
         Raises:
-            Refused: the answer was no good.
+            Refused: the answer is no result in JSON.
         """
         parts = urlsplit(self._service)
         query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("query", self._text)])
         answer = self._get(urlunsplit(parts._replace(query=query)))
         try:
-            yield from table(json.loads(answer), PREFIXES.get(self._service, ""))
+            yield from to_csv(json.loads(answer), PREFIXES.get(self._service, ""))
         except ValueError as error:
             sentence = f"the answer is no result of a SPARQL query in JSON: {error}"
             raise Refused(

@@ -1,7 +1,7 @@
-"""Takes ``timeStamp`` out of JSON and XML, so that two answers that differ only in it are one resource.
+"""Removes ``timeStamp`` from JSON and XML, so that two answers that differ only in it are one resource.
 
-As the original does, but for its mending of commas, which it did over the whole body and so inside of strings: here
-only the comma that belongs to a removed member goes.
+The original repairs commas in the whole body afterwards, strings included; here only the comma of a removed member is
+removed.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Sequence
 
 #: Content types whose bodies are changed.
-TYPES = ("application/json", "application/geo+json", "application/xml")
+STRIPPED_TYPES = ("application/json", "application/geo+json", "application/xml")
 
-#: No match is longer: what could still become one is held back until this much has followed.
-LONGEST = 4096
+#: Largest number of bytes of a match: so many are held back, as they may be the beginning of one.
+MAX_MATCH_BYTES = 4096
 
-# White space and value are bounded, so that LONGEST holds; the value of a timeStamp has some thirty characters.
+# White space and values are bounded, so that no match is longer; the value of a timeStamp has some thirty characters.
 _BLANK = rb"\s{0,256}"
 _MEMBER = rb'"timeStamp"' + _BLANK + rb":" + _BLANK + rb'"[^"]{0,1024}"'
 _STAMP = re.compile(
@@ -28,31 +28,31 @@ _STAMP = re.compile(
 )
 
 
-#: What WFS servers write anew into each answer: times, feature ids, and what follows the first dot of a GML id.
+#: What WFS servers change in each answer: times, feature ids, and what follows the first dot of a GML id.
 _WFS = re.compile(
     rb'(?: |([\t\r\n]))(?:timeStamp|fid)="[^"]{0,1024}"'
     rb'|(gml:id="[^."]{1,1024})\.[^"]{0,1024}(?=")'
 )
 
 
-def stripped(content_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Return a body's chunks without its time stamps, if its type is one of ``TYPES``; holds no more than a chunk."""
-    if content_type.lower().replace(" ", "").startswith(TYPES):
+def strip_timestamps(content_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Return the chunks of a body without time stamps, where its type is one of ``STRIPPED_TYPES``."""
+    if content_type.lower().replace(" ", "").startswith(STRIPPED_TYPES):
         return _without(_STAMP, (b"timeStamp",), chunks)
     return chunks
 
 
-def stripped_wfs(content_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Return the chunks of a WFS server's answer without what changes from one answer to the next."""
-    return _without(_WFS, (b"timeStamp", b"fid", b"gml:id"), stripped(content_type, chunks))
+def strip_wfs(content_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Return the chunks of a WFS server's answer without what changes in each answer."""
+    return _without(_WFS, (b"timeStamp", b"fid", b"gml:id"), strip_timestamps(content_type, chunks))
 
 
 def _without(pattern: re.Pattern[bytes], hints: Sequence[bytes], chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield chunks in which what matches is replaced by its group, if it has one; a match holds one of the hints."""
+    """Yield chunks with each match replaced by its group, or removed; each match contains one of the hints."""
     rest = b""
     for chunk in chunks:
         rest += chunk
-        out, rest = _split(pattern, hints, rest, max(0, len(rest) - LONGEST))
+        out, rest = _split(pattern, hints, rest, max(0, len(rest) - MAX_MATCH_BYTES))
         if out:
             yield out
     out, _ = _split(pattern, hints, rest, len(rest))
@@ -61,7 +61,7 @@ def _without(pattern: re.Pattern[bytes], hints: Sequence[bytes], chunks: Iterato
 
 
 def _split(pattern: re.Pattern[bytes], hints: Sequence[bytes], data: bytes, limit: int) -> tuple[bytes, bytes]:
-    """Return what is clean of the first ``limit`` bytes, and what is to be looked at again with what follows."""
+    """Return the cleaned first ``limit`` bytes, and the rest, which may start a match that the next chunk completes."""
     if not any(hint in data for hint in hints):
         return data[:limit], data[limit:]
     clean: list[bytes] = []

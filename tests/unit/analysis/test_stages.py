@@ -34,9 +34,9 @@ def store(tmp_path) -> Store:
 
 
 def put(store: Store, content: bytes, source: str = "file:x", **facts) -> Item:
-    with store.incoming() as incoming:
-        incoming.write(content)
-        sha256, size = incoming.commit()
+    with store.new_resource() as resource:
+        resource.write(content)
+        sha256, size = resource.commit()
     return Item(source=source, store=store.root, sha256=sha256, size=size, **facts)
 
 

@@ -182,7 +182,7 @@ def test_an_answer_that_drips_is_cut_off(site: Site, fault: Any):
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_an_answer_has_a_largest_size(site: Site, monkeypatch: pytest.MonkeyPatch, packed: bool):
-    monkeypatch.setattr(rest, "MAX_ANSWER", 1024**2)
+    monkeypatch.setattr(rest, "MAX_ANSWER_BYTES", 1024**2)
     body = b" " * 8 * 1024**2
     headers = {"Content-Encoding": "gzip"} if packed else {}
     site.route = lambda *_: Answer(gzip.compress(body) if packed else body, headers=headers)

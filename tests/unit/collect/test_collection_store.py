@@ -134,7 +134,7 @@ def test_a_folder_that_is_not_the_one_of_the_host_that_began_is_refused_before_a
     (batch,) = expand(SOURCE, Batch(job="j", flow="collect", params=given), services, Attempt(created=time.time()))
     shutil.rmtree(collection.folder)
     collection.folder.mkdir()
-    with pytest.raises(FlowError, match=r"collection on .* is not the folder in which this began: all hosts must"):
+    with pytest.raises(FlowError, match=r"collection on .* is not the folder in which the job started: all hosts must"):
         run_stage(COLLECT, batch, services, Attempt(created=time.time()))
     assert site.hits.total() == before
     assert list(collection.folder.iterdir()) == []

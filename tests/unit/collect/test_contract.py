@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from datafab.collect.csv_rows import LOG
+from datafab.collect.csv_rows import LOG_COLUMNS
 from datafab.collect.csv_tables import save_csv
 from datafab.collect.endpoint import endpoint_hash
 from datafab.core.item import Status
@@ -97,7 +97,7 @@ def test_every_log_can_be_read_by_the_original_s_tools(collection, site):
     assert (saved.logs, saved.resources) == (len(rows), len({item.sha256 for item in items} - {None}))
     assert warnings == []
     assert date.fromisoformat(TODAY)
-    assert (collection.folder / "log.csv").read_text().startswith(",".join(LOG))
+    assert (collection.folder / "log.csv").read_text().startswith(",".join(LOG_COLUMNS))
 
 
 def test_the_tests_that_docs_collect_md_names_are_there():

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.collect.csv_rows import LOG, RESOURCE, Seen, log_row, resource_dates, settled_before
-from datafab.collect.csv_tables import Saved, save_csv
+from datafab.collect.csv_rows import LOG_COLUMNS, RESOURCE_COLUMNS, Provenance, final_before, log_row, merge_provenance
+from datafab.collect.csv_tables import SavedTables, save_csv
 from datafab.collect.endpoint import endpoint_hash
 from datafab.errors import FlowError
 from datafab.store.store import Store
@@ -39,7 +39,7 @@ class Folder:
         path.write_text(json.dumps(log | facts))
         return path
 
-    def save(self, today: date = TODAY) -> Saved:
+    def save(self, today: date = TODAY) -> SavedTables:
         self.warnings = []
         saved = save_csv(Store(str(self.path)), today, warn=self.warnings.append)
         assert not (self.path / "tmp").exists()
@@ -69,7 +69,7 @@ class TestRows:
         headers = {"Content-Type": "text/csv", "Content-Length": "12", "content-length": "13"}
         folder.log("2026-11-19", URLS[0], resource=A, **{"response-headers": headers})
         folder.log("2026-11-20", URLS[1], exception="ReadTimeout", status=None, bytes=5, plugin="wfs")
-        assert folder.save() == Saved(logs=2, resources=1, read=2)
+        assert folder.save() == SavedTables(logs=2, resources=1, read=2)
         text = (folder.path / "log.csv").read_bytes().decode()
         assert text == (
             "bytes,content-type,elapsed,endpoint,resource,status,entry-date,start-date,end-date,exception\r\n"
@@ -79,9 +79,9 @@ class TestRows:
 
     def test_the_size_is_of_what_is_stored(self, folder):
         """Defect 8."""
-        with Store(str(folder.path)).incoming() as incoming:
-            incoming.write(b"unpacked")
-            digest, _ = incoming.commit()
+        with Store(str(folder.path)).new_resource() as resource:
+            resource.write(b"unpacked")
+            digest, _ = resource.commit()
         folder.log("2026-11-19", URLS[0], resource=digest, **{"response-headers": {"Content-Length": "3"}})
         folder.save()
         assert [row["bytes"] for name in ("log", "resource") for row in folder.rows(name)] == ["8", "8"]
@@ -147,8 +147,8 @@ class TestRows:
     def test_an_empty_collection(self, tmp_path):
         (tmp_path / "log.csv").touch()
         folder = Folder(tmp_path)
-        assert folder.save() == Saved(0, 0, 0)
-        assert folder.files() == [",".join(names).encode() + b"\r\n" for names in (LOG, RESOURCE)]
+        assert folder.save() == SavedTables(0, 0, 0)
+        assert folder.files() == [",".join(names).encode() + b"\r\n" for names in (LOG_COLUMNS, RESOURCE_COLUMNS)]
 
 
 class TestIncremental:
@@ -214,7 +214,7 @@ class TestIncremental:
                 for _ in range(data.draw(st.integers(0, 4))):
                     day = today - timedelta(days=data.draw(st.integers(0, 4)))
                     url = data.draw(st.sampled_from(URLS))
-                    if (str(day), url) in seen and latest and str(day) < settled_before(latest):
+                    if (str(day), url) in seen and latest and str(day) < final_before(latest):
                         continue  # written over after its day, which no collector does
                     resource = data.draw(st.sampled_from([A, B, C, None]))
                     folder.log(str(day), url, resource=resource, bytes=len(seen))
@@ -231,17 +231,17 @@ class TestIncremental:
 
 @pytest.mark.parametrize(("latest", "day"), [("2026-03-01", "2026-02-28"), (None, ""), ("soon", "")])
 def test_when_logs_have_settled(latest, day):
-    assert settled_before(latest) == day
+    assert final_before(latest) == day
 
 
 def test_what_a_former_row_alone_knows():
-    now = Seen("2026-01-02", "2026-01-03", frozenset({"x"}))
+    now = Provenance("2026-01-02", "2026-01-03", frozenset({"x"}))
     row = {"start-date": "2026-01-02", "end-date": "", "endpoints": "x"}
-    assert resource_dates(row, now, now) == (now, False)
-    assert resource_dates(row, now, None) == (None, False)
-    assert resource_dates(None, None, now) == (now, False)
+    assert merge_provenance(row, now, now) == (now, False)
+    assert merge_provenance(row, now, None) == (None, False)
+    assert merge_provenance(None, None, now) == (now, False)
     older = row | {"start-date": "2025-01-01", "endpoints": "x;y"}
-    assert resource_dates(older, now, now) == (Seen("2025-01-01", "2026-01-03", frozenset({"x", "y"})), True)
+    assert merge_provenance(older, now, now) == (Provenance("2025-01-01", "2026-01-03", frozenset({"x", "y"})), True)
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not here")

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.collect.endpoint import FetchStatus, decided, endpoint_hash, expired, read_rows, unfetchable
+from datafab.collect.endpoint import FetchStatus, endpoint_error, endpoint_hash, is_expired, read_rows, status_by_row
 from datafab.collect.fetchlog import FetchLog, log_name
-from datafab.collect.plugins.wfs_timestamp import LONGEST, stripped, stripped_wfs
+from datafab.collect.plugins.wfs_timestamp import MAX_MATCH_BYTES, strip_timestamps, strip_wfs
 from datafab.core.item import CollectFacts, Item
 from datafab.errors import FlowError
 from datafab.fetch.filename import filename, media_type
@@ -145,13 +145,13 @@ class TestDecisions:
         ],
     )
     def test_expired(self, end_date, gone):
-        assert expired(CollectFacts(endpoint=KEY, end_date=end_date), AT) is gone
+        assert is_expired(CollectFacts(endpoint=KEY, end_date=end_date), AT) is gone
 
     def test_not_yet_at_midnight_itself(self):
         midnight = AT.replace(hour=0, minute=0, second=0, microsecond=0)
         facts = CollectFacts(endpoint=KEY, end_date="2026-11-20")
-        assert not expired(facts, midnight)
-        assert expired(facts, midnight.replace(microsecond=1))
+        assert not is_expired(facts, midnight)
+        assert is_expired(facts, midnight.replace(microsecond=1))
 
     @pytest.mark.parametrize(
         ("facts", "status"),
@@ -166,7 +166,7 @@ class TestDecisions:
         ],
     )
     def test_the_order(self, facts, status):
-        assert decided(facts, URL, AT) is status
+        assert status_by_row(facts, URL, AT) is status
 
     @pytest.mark.parametrize(
         ("facts", "code"),
@@ -181,13 +181,13 @@ class TestDecisions:
         ],
     )
     def test_what_is_never_asked(self, facts, code):
-        error = unfetchable(CollectFacts(endpoint=KEY, **facts), URL)
+        error = endpoint_error(CollectFacts(endpoint=KEY, **facts), URL)
         assert (error and error.code) == code
 
     @pytest.mark.parametrize("plugin", [None, "arcgis", "sparql", "wfs"])
     @pytest.mark.parametrize("url", ["https://[council].gov.uk/x", "http://[::1/x", "http://ex℀mple.com/"])
     def test_an_address_that_cannot_be_taken_apart_is_never_asked(self, plugin, url):
-        error = unfetchable(CollectFacts(endpoint=KEY, plugin=plugin), url)
+        error = endpoint_error(CollectFacts(endpoint=KEY, plugin=plugin), url)
         assert error is not None
         assert (error.code, error.field) == ("invalid_url", "endpoint-url")
 
@@ -312,8 +312,8 @@ class TestLog:
 
     def test_since(self):
         unix = AT.replace(tzinfo=UTC).timestamp()
-        assert FetchLog(url=URL, at=AT).since(unix)
-        assert not FetchLog(url=URL, at=AT).since(unix + 1)
+        assert FetchLog(url=URL, at=AT).started_since(unix)
+        assert not FetchLog(url=URL, at=AT).started_since(unix + 1)
 
 
 def original(body: bytes) -> bytes:
@@ -342,7 +342,7 @@ class TestTimeStamp:
         ],
     )
     def test_members_and_attributes_go_as_in_the_original(self, body, clean):
-        assert b"".join(stripped("application/json", iter([body]))) == clean
+        assert b"".join(strip_timestamps("application/json", iter([body]))) == clean
         assert original(body) == clean
 
     @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ class TestTimeStamp:
     def test_other_commas_stay(self, body):
         """Defect 10: the original mends commas everywhere, inside of strings too."""
         assert original(body) != body
-        assert b"".join(stripped("application/json", iter([body]))) == body
+        assert b"".join(strip_timestamps("application/json", iter([body]))) == body
 
     @pytest.mark.parametrize(
         ("content_type", "changed"),
@@ -368,11 +368,11 @@ class TestTimeStamp:
     )
     def test_for_these_types_only(self, content_type, changed):
         body = b'{"timeStamp":"2026"}'
-        assert (b"".join(stripped(content_type, iter([body]))) != body) is changed
+        assert (b"".join(strip_timestamps(content_type, iter([body]))) != body) is changed
 
     def test_two_answers_that_differ_only_in_it_are_one(self):
         bodies = [b'{"type":"F","timeStamp":"2026-11-20T22:00:%02dZ","features":[]}' % second for second in (1, 2)]
-        assert len({b"".join(stripped("application/json", iter([body]))) for body in bodies}) == 1
+        assert len({b"".join(strip_timestamps("application/json", iter([body]))) for body in bodies}) == 1
 
     @given(
         parts=st.lists(
@@ -391,7 +391,7 @@ class TestTimeStamp:
             )
             | st.binary(max_size=9)
             | st.just(b" " * 3000)
-            | st.just(b"x" * (LONGEST + 3)),
+            | st.just(b"x" * (MAX_MATCH_BYTES + 3)),
             max_size=14,
         ),
         cuts=st.lists(st.integers(0, 20_000), max_size=8),
@@ -400,7 +400,7 @@ class TestTimeStamp:
         body = b"".join(parts)
         edges = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
         pieces = [body[start:end] for start, end in pairwise(edges)]
-        for strip in (stripped, stripped_wfs):
+        for strip in (strip_timestamps, strip_wfs):
             assert b"".join(strip("application/json", iter(pieces))) == b"".join(
                 strip("application/json", iter([body]))
             )
@@ -417,7 +417,7 @@ class TestTimeStamp:
         ],
     )
     def test_what_a_wfs_writes_anew_each_time(self, body, clean):
-        assert b"".join(stripped_wfs("text/xml", iter([body]))) == clean
+        assert b"".join(strip_wfs("text/xml", iter([body]))) == clean
 
     def test_memory_stays_flat(self):
         held = 0
@@ -431,10 +431,10 @@ class TestTimeStamp:
                 yield chunk
 
         came = 0
-        for chunk in stripped("application/json", body()):
+        for chunk in strip_timestamps("application/json", body()):
             came += len(chunk) + len(b'"timeStamp":"2026",')
             held = max(held, sent - came)
-        assert held < 2 * LONGEST
+        assert held < 2 * MAX_MATCH_BYTES
 
 
 class TestNames:

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from datafab.collect.plugins.arcgis import Layer as Reader
+from datafab.collect.plugins.arcgis import ArcgisLayer as Reader
 from datafab.collect.plugins.esri_json import feature, geometry
-from datafab.collect.plugins.parameters import ArcgisParameters, parameters_of
+from datafab.collect.plugins.parameters import ArcgisParameters, read_parameters
 from datafab.fetch.session import Fetcher
 from datafab.settings import Settings
 from datafab.store.store import Store
@@ -89,7 +89,9 @@ class Dump:
         given = {"router": router} if callable(router) else {"answers": router}
         with Site(**given) as site, self.fetcher.session() as session:
             url = site.url(path)
-            fetched = session.gather(url, self.store, lambda get: Reader(get, url, max_page_size).dump(), page=page)
+            fetched = session.fetch_pages(
+                url, self.store, lambda get: Reader(get, url, max_page_size).dump(), page_seconds=page
+            )
         if fetched.sha256 is None:
             return fetched.refusal
         with self.store.open(fetched.sha256) as file:
@@ -318,18 +320,18 @@ def test_a_page_that_takes_too_long_is_given_up(dump):
     [
         (None, None, None),
         ({"max_page_size": 100, "timeout": 5}, 100, None),
-        ({"max_page_size": 0}, None, "'max_page_size' is no good"),
+        ({"max_page_size": 0}, None, "'max_page_size' is invalid"),
         ({"max_page_size": "20", "timeout": 300}, 20, None),
         ({"max_page_size": 500.0}, 500, None),
         ({"max_page_size": " 10 "}, 10, None),
-        ({"max_page_size": "0"}, None, "'max_page_size' is no good"),
-        ({"max_page_size": 1.5}, None, "'max_page_size' is no good"),
-        ({"max_page_size": "ten"}, None, "'max_page_size' is no good"),
-        ({"maxpagesize": 1}, None, "'maxpagesize' is no good"),
+        ({"max_page_size": "0"}, None, "'max_page_size' is invalid"),
+        ({"max_page_size": 1.5}, None, "'max_page_size' is invalid"),
+        ({"max_page_size": "ten"}, None, "'max_page_size' is invalid"),
+        ({"maxpagesize": 1}, None, "'maxpagesize' is invalid"),
     ],
 )
 def test_parameters_that_are_no_good_are_told_and_ignored(given, page, warned):
-    parameters, warning = parameters_of(ArcgisParameters, given)
+    parameters, warning = read_parameters(ArcgisParameters, given)
     assert parameters.max_page_size == page
     assert (warning is None) == (warned is None)
     assert (warned or "") in (warning or "")

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from datafab.collect.fetchlog import FetchLog
-from datafab.collect.history import History, after
+from datafab.collect.history import History, next_history
 
 AT = datetime.fromisoformat("2026-11-20T03:00:00")
 A, B = "a" * 64, "b" * 64
@@ -21,7 +21,7 @@ def log(resource: str | None, *, status: int | None = 200, days: float = 0, plug
 def seen(*logs: FetchLog) -> History:
     history = None
     for each in logs:
-        history = after(history, each)
+        history = next_history(history, each)
     assert history is not None
     return history
 
@@ -37,7 +37,7 @@ def test_a_failure_forgets_nothing_but_is_looked_at_soon():
     history = seen(log(A, ETag='"1"'), log(A, ETag='"1"'), log(None, status=500, days=1))
     assert (history.resource, history.headers, history.same) == (A, {"etag": '"1"'}, 1)
     assert history.failed
-    assert history.due(history.at + timedelta(hours=12), 12, 720)
+    assert history.is_due(history.at + timedelta(hours=12), 12, 720)
     assert not seen(log(A), log(None), log(A)).failed
 
 
@@ -64,8 +64,8 @@ def test_an_answer_without_a_body_keeps_what_it_does_not_say():
 )
 def test_the_next_look_is_later_the_longer_nothing_changes_within_bounds(same, least, most, hours):
     history = History(at=AT, resource=A, same=same)
-    assert history.due(AT + timedelta(hours=hours - 0.4), least, most)  # a daily run is a minute early now and then
-    assert not history.due(AT + timedelta(hours=hours - 0.6), least, most)
+    assert history.is_due(AT + timedelta(hours=hours - 0.4), least, most)  # a daily run is a minute early now and then
+    assert not history.is_due(AT + timedelta(hours=hours - 0.6), least, most)
 
 
 def test_it_can_be_kept():

@@ -7,15 +7,15 @@ import time
 
 import pytest
 
-from datafab.collect.host_backoff import ENOUGH, Hosts
+from datafab.collect.host_backoff import MAX_SILENCES, HostBackoff
 from datafab.core.item import Status
 from datafab.errors import Wait
 from tests.servers.http import Answer, Site
 from tests.unit.collect.test_stages import CSV, Collection, row
 
 
-def noted(*codes: str | None, url: str = "http://host:80/x", notes: dict | None = None) -> Hosts:
-    hosts = Hosts({} if notes is None else notes, 30)
+def noted(*codes: str | None, url: str = "http://host:80/x", notes: dict | None = None) -> HostBackoff:
+    hosts = HostBackoff({} if notes is None else notes, 30)
     for code in codes:
         hosts.note(url, code, 100)
     return hosts
@@ -25,7 +25,7 @@ def noted(*codes: str | None, url: str = "http://host:80/x", notes: dict | None 
     ("codes", "rests"),
     [
         ((), False),
-        (("timeout",) * (ENOUGH - 1), False),
+        (("timeout",) * (MAX_SILENCES - 1), False),
         (("timeout", "dns", "connection_refused"), True),
         (("timeout", "timeout", None, "timeout"), False),
         (("timeout", "timeout", "http_500", "timeout"), False),
@@ -34,28 +34,28 @@ def noted(*codes: str | None, url: str = "http://host:80/x", notes: dict | None 
     ],
 )
 def test_a_server_rests_after_silences_in_a_row(codes, rests):
-    assert noted(*codes).rests("http://host:80/other", 110) == ((20, False) if rests else None)
+    assert noted(*codes).pause("http://host:80/other", 110) == ((20, False) if rests else None)
 
 
 def test_servers_are_told_apart_and_users_are_not():
-    hosts = noted(*("timeout",) * ENOUGH, url="http://a@host:80/x")
-    assert hosts.rests("http://b:c@HOST:80/y", 100)
-    assert not hosts.rests("http://host:81/x", 100)
+    hosts = noted(*("timeout",) * MAX_SILENCES, url="http://a@host:80/x")
+    assert hosts.pause("http://b:c@HOST:80/y", 100)
+    assert not hosts.pause("http://host:81/x", 100)
 
 
 def test_the_next_attempt_knows_who_rests_and_all_are_tried_again_together():
     notes: dict = {}
-    noted(*("timeout",) * ENOUGH, notes=notes)
+    noted(*("timeout",) * MAX_SILENCES, notes=notes)
 
-    def later() -> Hosts:
-        return Hosts(notes, 30)
+    def later() -> HostBackoff:
+        return HostBackoff(notes, 30)
 
-    assert later().rests("http://host:80/x", 129) == (1, False)
-    for _ in range(ENOUGH):  # it takes as many again, in however many attempts
-        assert later().rests("http://host:80/x", 130) is None
+    assert later().pause("http://host:80/x", 129) == (1, False)
+    for _ in range(MAX_SILENCES):  # it takes as many again, in however many attempts
+        assert later().pause("http://host:80/x", 130) is None
         later().note("http://host:80/x", "timeout", 130)
     notes = json.loads(json.dumps(notes))
-    assert later().rests("http://host:80/x", 130) == (30, False)
+    assert later().pause("http://host:80/x", 130) == (30, False)
     later().note("http://host:80/x", None, 160)
     assert notes == {"hosts": {}}
 
@@ -74,10 +74,10 @@ def test_a_dead_server_is_asked_for_a_few_only(collection):
         urls = [dead.url(f"/{n}") for n in range(40)]
         with pytest.raises(Wait) as caught:
             collection.run(*map(row, urls))
-        assert dead.hits.total() == ENOUGH
+        assert dead.hits.total() == MAX_SILENCES
     assert caught.value.delay > 60
     reasons = [collection.log(url)["reason"] for url in urls]
-    assert reasons == ["disconnected"] * ENOUGH + ["host_rests"] * (len(urls) - ENOUGH)
+    assert reasons == ["disconnected"] * MAX_SILENCES + ["host_rests"] * (len(urls) - MAX_SILENCES)
 
 
 def test_a_dead_server_fails_each_of_its_endpoints_with_a_log_and_no_other(collection):
@@ -99,12 +99,12 @@ def test_a_server_that_comes_back_gives_all(collection):
 
     def route(path: str, _: dict[str, str]) -> Answer:
         asked.append(path)
-        return Answer(fault="hang-up") if len(asked) <= ENOUGH else Answer(CSV + path.encode())
+        return Answer(fault="hang-up") if len(asked) <= MAX_SILENCES else Answer(CSV + path.encode())
 
     with Site(router=route) as site:
         items = collection.run(*(row(site.url(f"/{n}")) for n in range(20)))
     assert {item.status for item in items} == {Status.OK}
-    assert len(asked) == 20 + ENOUGH
+    assert len(asked) == 20 + MAX_SILENCES
 
 
 def test_a_server_that_wants_a_break_gets_it_from_all_of_the_batch(collection):
@@ -131,5 +131,5 @@ def test_a_break_that_is_too_long_is_a_failure_of_all_with_a_log_each(collection
         hits = site.hits.total()
     assert {item.status for item in items} == {Status.FAILED}
     assert hits == 1
-    assert "its server wants a break" in items[-1].error.message
+    assert "its server asked for a pause" in items[-1].error.message
     assert [collection.log(url).get("status") for url in urls] == ["503", *[None] * 7]

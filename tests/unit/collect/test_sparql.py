@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from datafab.collect.endpoint import endpoint_hash
-from datafab.collect.plugins.sparql_query import PREFIXES, split, table
+from datafab.collect.plugins.sparql_query import PREFIXES, split_url, to_csv
 from datafab.core.item import Batch, Item, Status
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
@@ -43,12 +43,12 @@ def answer(names: list[str], *rows: dict[str, str]) -> dict:
     ],
 )
 def test_an_answer_as_csv(given, prefix, text):
-    assert b"".join(table(given, prefix)).decode() == text
+    assert b"".join(to_csv(given, prefix)).decode() == text
 
 
 def test_a_long_answer_comes_in_parts():
     rows = [{"n": str(number)} for number in range(2500)]
-    parts = list(table(answer(["n"], *rows)))
+    parts = list(to_csv(answer(["n"], *rows)))
     assert len(parts) == 3
     assert b"".join(parts).split() == [b"n", *(str(number).encode() for number in range(2500))]
 
@@ -66,12 +66,12 @@ def test_a_long_answer_comes_in_parts():
 )
 def test_what_is_no_answer(given):
     with pytest.raises(ValueError, match=r"no head\.vars"):
-        list(table(given))
+        list(to_csv(given))
 
 
 def test_an_address():
-    assert split("https://a.example/sparql?x=1#q/a.rq") == ("https://a.example/sparql?x=1", "q/a.rq")
-    assert split("https://a.example/sparql") == ("https://a.example/sparql", "")
+    assert split_url("https://a.example/sparql?x=1#q/a.rq") == ("https://a.example/sparql?x=1", "q/a.rq")
+    assert split_url("https://a.example/sparql") == ("https://a.example/sparql", "")
 
 
 class TestEndpoints:

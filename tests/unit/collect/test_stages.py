@@ -633,7 +633,7 @@ class TestOncePerDay:
         ("log", "code", "said"),
         [
             ({"status": 404}, "http_404", "the server answered 404 (today at "),
-            ({"status": 200}, "failed", "the server answered 200, but nothing that could be kept (today at "),
+            ({"status": 200}, "failed", "the server answered 200, but with nothing that can be kept (today at "),
             (
                 {
                     "status": 200,
@@ -646,7 +646,7 @@ class TestOncePerDay:
             (
                 {"status": 200, "exception": "ChunkedEncodingError"},
                 "ChunkedEncodingError",
-                "nothing that could be kept",
+                "nothing that can be kept",
             ),
             ({"exception": "SSLError"}, "SSLError", "there was no answer (today at "),
         ],

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from datafab.analysis.detective import Detective
-from datafab.collect.service_report import root
+from datafab.collect.service_report import root_element
 from datafab.collect.url_probe import UrlCheck
-from datafab.collect.urlcheck import objection, plugins_for
+from datafab.collect.urlcheck import find_objection, plugins_for
 from datafab.settings import Settings
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site, redirect
@@ -62,15 +62,15 @@ def test_which_plugins_fit(url, head, plugins):
     ],
 )
 def test_what_xml_begins_with(head, name):
-    assert root(head) == name
+    assert root_element(head) == name
 
 
 def test_what_is_wrong_with_a_good_answer():
-    found = objection(REPORT, REPORT)
+    found = find_objection(REPORT, REPORT)
     assert found is not None
     assert (found.type, found.message) == ("service_error", "the service says: no <layer>")
-    assert objection(b"<WFS_Capabilities>", b"") is not None
-    assert objection(b"id;nom\n", b"") is None
+    assert find_objection(b"<WFS_Capabilities>", b"") is not None
+    assert find_objection(b"id;nom\n", b"") is None
 
 
 def test_a_table(check):

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datafab.collect.endpoint import endpoint_hash
-from datafab.collect.plugins.parameters import GEOJSON, GML, made_type
-from datafab.collect.plugins.wfs import Features
-from datafab.collect.plugins.wfs_page import ServiceError, count, read_page
+from datafab.collect.plugins.parameters import GEOJSON, GML, plugin_media_type
+from datafab.collect.plugins.wfs import WfsLayer
+from datafab.collect.plugins.wfs_page import ServiceError, count_features, read_page
 from datafab.fetch.session import Fetcher
 from datafab.settings import Settings
 from datafab.store.store import Store
@@ -35,7 +35,7 @@ def read(tmp_path):
         settings = Settings(home=tmp_path, allow_private_hosts=("*",), max_bytes=1_000_000)
         with Site(router=router) as site, Fetcher(settings).session() as session:
             url = site.url(path)
-            got = session.gather(url, store, lambda get: Features(get, url, size).dump(), page=60)
+            got = session.fetch_pages(url, store, lambda get: WfsLayer(get, url, size).dump(), page_seconds=60)
         assert not list((tmp_path / "store").glob("tmp/*"))
         assert bool(got.sha256) == bool(list((tmp_path / "store").glob("resource/*")))
         return got, store.read(f"resource/{got.sha256}") if got.sha256 else None
@@ -121,7 +121,7 @@ class TestAllFeatures:
                 return f'<FeatureCollection numberMatched="{features}">{members}</FeatureCollection>'.encode()
 
             tracemalloc.start()
-            size = sum(map(len, Features(get, "https://a.example/wfs?typeName=a", 2).dump()))
+            size = sum(map(len, WfsLayer(get, "https://a.example/wfs?typeName=a", 2).dump()))
             found = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             assert size > features * len(text)
@@ -178,7 +178,7 @@ class TestRefused:
         assert got.refusal.message.endswith("the layer has 10 features, and 7 came")
 
     def test_a_page_that_does_not_fit_into_memory(self, read, monkeypatch):
-        monkeypatch.setattr("datafab.fetch.session.PAGE", 3000)
+        monkeypatch.setattr("datafab.fetch.answer.MAX_PAGE_BYTES", 3000)
         got, _ = read(Wfs(100), 100)
         assert (got.refusal.code, got.refusal.exception) == ("too_large", "TooLarge")
         assert "ask for smaller ones" in got.refusal.message
@@ -248,7 +248,7 @@ def test_broken_json(data):
     ],
 )
 def test_a_count(data, found):
-    assert count(data) == found
+    assert count_features(data) == found
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_a_count(data, found):
     [("wfs", "OutputFormat=application/JSON", GEOJSON), ("wfs", "", GML), ("arcgis", "", GEOJSON), (None, "", None)],
 )
 def test_what_a_plugin_makes(plugin, query, kind):
-    assert made_type(plugin, f"https://a.example/wfs?{query}") == kind
+    assert plugin_media_type(plugin, f"https://a.example/wfs?{query}") == kind
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus is not here")

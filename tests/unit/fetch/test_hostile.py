@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from datafab.fetch import resolver
-from datafab.fetch.certificate import last_day
+from datafab.fetch.certificate import expiry_date
 from datafab.fetch.refusal import Refusal
-from datafab.fetch.session import Fetched, Fetcher
+from datafab.fetch.result import FetchResult
+from datafab.fetch.session import Fetcher
 from datafab.settings import Settings
 from datafab.store.store import Store
 from tests.servers.http import Answer, Site
@@ -40,7 +41,7 @@ def store(tmp_path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-def refused(fetched: Fetched, store: Store) -> Refusal:
+def refused(fetched: FetchResult, store: Store) -> Refusal:
     assert fetched.refusal is not None
     assert fetched.sha256 is None
     assert leftovers(store) == []
@@ -207,7 +208,7 @@ class TestCertificates:
             (("address", -9, 9, "127.0.0.2"), True, "it belongs to another server"),
             (("name", -9, 9, "data.example"), True, "it belongs to another server"),
             (("early", 2, 9), True, "certificate is not yet valid; it is valid from a later day on"),
-            (("own", -9, 9), False, "nobody vouches for it; its owner must get one from an authority"),
+            (("own", -9, 9), False, "it is self-signed; its owner must get one from a certificate authority"),
         ],
         ids=lambda value: value[0] if isinstance(value, tuple) else "",
     )
@@ -227,7 +228,7 @@ class TestCertificates:
     def test_the_last_day_is_read(self, signed, days):
         cert, _ = signed("dates", -9, days)
         der = ssl.PEM_cert_to_DER_cert(cert.read_text())
-        assert last_day(der) == f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}"
+        assert expiry_date(der) == f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}"
 
     def test_of_what_is_no_certificate_there_is_none(self):
-        assert last_day(b"\x17\x0d250101000000Z") is None
+        assert expiry_date(b"\x17\x0d250101000000Z") is None

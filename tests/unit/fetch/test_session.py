@@ -19,8 +19,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from datafab.errors import FlowError, SettingError
-from datafab.fetch.connection import Leash, Leashed, PrivateAddress, permitted
-from datafab.fetch.session import Fetched, Fetcher
+from datafab.fetch.connection import FetchLimits, LimitedConnection, PrivateAddress, is_permitted
+from datafab.fetch.result import FetchResult
+from datafab.fetch.session import Fetcher
 from datafab.settings import Settings
 from datafab.store.store import Store
 from datafab.urls import without_credentials
@@ -43,11 +44,11 @@ def store(tmp_path) -> Store:
     return Store(str(tmp_path / "store"))
 
 
-def fetch(url: str, store: Store, *, transform=None, html=True, **changes) -> Fetched:
+def fetch(url: str, store: Store, *, transform=None, html=True, **changes) -> FetchResult:
     settings = Settings(**{"allow_private_hosts": LOOPBACK, "max_bytes": 100_000} | changes)
     fetcher = Fetcher(settings)
     try:
-        return fetcher.fetch(url, store, transform=transform, html=html)
+        return fetcher.fetch(url, store, transform=transform, accept_html=html)
     finally:
         fetcher.close()
 
@@ -200,10 +201,10 @@ class TestTime:
         assert fetched.elapsed < 1
 
     def test_no_more_is_read_once_it_is_over(self):
-        leash = Leash(())
-        leash.begin(-0.1, 0)
+        limits = FetchLimits(())
+        limits.start(-0.1, 0)
         with pytest.raises(TimeoutError):
-            leash.left()
+            limits.seconds_left()
 
     def test_a_silent_server(self, site, store):
         site.answers["/slow"] = Answer(CSV, delay=2)
@@ -272,7 +273,7 @@ class TestPrivateAddresses:
         ],
     )
     def test_which_are(self, address, allowed):
-        assert permitted(address) is allowed
+        assert is_permitted(address) is allowed
 
     def test_a_private_server_never_hears_of_us(self, site, store):
         site.answers["/secret"] = Answer(CSV)
@@ -290,8 +291,8 @@ class TestPrivateAddresses:
         assert fetched.refusal.code == "private_address"
 
     def test_the_peer_counts_whatever_its_name_resolved_to(self, site):
-        class Fooled(Leashed):
-            leash = Leash(())
+        class Fooled(LimitedConnection):
+            limits = FetchLimits(())
 
             def _addresses(self, name: str) -> list[str]:
                 return ["127.0.0.1"]
@@ -302,8 +303,8 @@ class TestPrivateAddresses:
         assert len(site.requests) == before
 
     def test_the_next_address_is_tried_when_one_does_not_answer(self, site):
-        class Listed(Leashed):
-            leash = Leash(LOOPBACK)
+        class Listed(LimitedConnection):
+            limits = FetchLimits(LOOPBACK)
 
             def _addresses(self, name: str) -> list[str]:
                 return ["127.0.0.2", "127.0.0.1"]  # nothing listens at the first

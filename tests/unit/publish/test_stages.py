@@ -676,7 +676,7 @@ def test_a_message_that_found_no_broker_is_sent_with_a_new_time(
     services: Services, settings: Settings, broker: Mosquitto, site: Site
 ):
     absent = Services(settings.model_copy(update={"mqtt_url": "mqtt://127.0.0.1:9"}), jobs=MemoryJobs())
-    absent.mqtt._connect = 0.2
+    absent.get(Mqtt)._timeout = 0.2
     with pytest.raises(Wait, match="the MQTT broker"):
         run(absent, event(site), "away")
     absent.close()

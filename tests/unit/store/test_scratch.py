@@ -14,7 +14,7 @@ import pytest
 
 from datafab.analysis.detective import Detective
 from datafab.store.folder import sweep_paths
-from datafab.store.scratch import PREFIX, sweep_work, work_folder
+from datafab.store.scratch import PREFIX, sweep_work_folders, work_folder
 from datafab.store.store import Store
 
 KILLED = """
@@ -95,7 +95,7 @@ def test_files_trees_and_links_go_and_what_is_not_ours_stays(passing, tmp_path):
     others = [tree(passing / name) for name in ("datafab-demo-x", "datafab-bench", "datafab-x", "work")]
     busy = tree(passing / f"{PREFIX}busy")
     (busy / "resource" / "a").write_text("still written")
-    assert sweep_work(time.time() - 3600) == 5
+    assert sweep_work_folders(time.time() - 3600) == 5
     assert sorted(passing.iterdir()) == sorted([*others, busy])
     assert (kept / "resource" / "a").read_text() == "a"
 
@@ -103,7 +103,7 @@ def test_files_trees_and_links_go_and_what_is_not_ours_stays(passing, tmp_path):
 def test_what_another_user_left_stays(passing, monkeypatch):
     left = tree(passing / f"{PREFIX}theirs")
     monkeypatch.setattr(os, "getuid", lambda: left.stat().st_uid + 1)
-    assert sweep_work(time.time()) == 0
+    assert sweep_work_folders(time.time()) == 0
     assert left.exists()
 
 

@@ -25,8 +25,8 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, SettingError, Wait
-from datafab.store.bucket import PART
-from datafab.store.store import IN_MEMORY, Store
+from datafab.store.bucket import PART_BYTES
+from datafab.store.store import MEMORY_BYTES, Store
 from tests.servers.http import Answer, Site
 from tests.servers.moto import KEYS, Moto
 from tests.unit.collect.test_stages import COLLECT, SOURCE, Collection, row
@@ -71,10 +71,10 @@ def folder(tmp_path) -> Store:
 
 
 def put(store: Store, *chunks: bytes) -> tuple[str, int]:
-    with store.incoming() as incoming:
+    with store.new_resource() as resource:
         for chunk in chunks:
-            incoming.write(chunk)
-        return incoming.commit()
+            resource.write(chunk)
+        return resource.commit()
 
 
 def left_behind(tmp_path: Path) -> list[Path]:
@@ -103,7 +103,7 @@ def room_for(size: int) -> Iterator[None]:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60, deadline=None
 )
 def test_a_resource_has_the_digest_and_the_bytes_of_what_came(store, chunks, big):
-    chunks = [*chunks, b"\xe9" * (IN_MEMORY + 1)] if big else chunks
+    chunks = [*chunks, b"\xe9" * (MEMORY_BYTES + 1)] if big else chunks
     whole = b"".join(chunks)
     sha256, size = put(store, *chunks)
     assert (sha256, size) == (hashlib.sha256(whole).hexdigest(), len(whole))
@@ -123,14 +123,14 @@ def leftovers(root: Path) -> list[Path]:
     return list((root / "tmp").glob("*"))
 
 
-@pytest.mark.parametrize("size", [10, IN_MEMORY * 2 + 1])
+@pytest.mark.parametrize("size", [10, MEMORY_BYTES * 2 + 1])
 def test_nothing_is_left_of_what_was_not_committed(folder, tmp_path, size):
-    with folder.incoming() as incoming:
-        incoming.write(b"x" * size)
+    with folder.new_resource() as resource:
+        resource.write(b"x" * size)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("size", [10, IN_MEMORY * 2 + 1])
+@pytest.mark.parametrize("size", [10, MEMORY_BYTES * 2 + 1])
 def test_a_resource_is_written_once(folder, tmp_path, size):
     sha256, _ = put(folder, b"x" * size)
     before = folder.path(sha256).stat()
@@ -148,7 +148,7 @@ def test_a_resource_cut_short_by_a_crash_is_written_again(folder):
     assert content(folder, sha256) == b"whole"
 
 
-@pytest.mark.parametrize("size", [1200, IN_MEMORY + 1])
+@pytest.mark.parametrize("size", [1200, MEMORY_BYTES + 1])
 def test_a_full_disk_names_the_path_and_leaves_nothing(folder, tmp_path, size):
     with room_for(1000), pytest.raises(FlowError, match=r"tmp/.*File too large.*room"):
         put(folder, b"x" * size)
@@ -203,7 +203,7 @@ def test_readers_of_logs_never_see_a_part(folder, tmp_path):
 
 
 def test_many_may_bring_the_same_resource_at_once(folder, tmp_path):
-    body = b"z" * (IN_MEMORY + 7)
+    body = b"z" * (MEMORY_BYTES + 7)
     writers = [threading.Thread(target=put, args=(folder, body)) for _ in range(8)]
     for writer in writers:
         writer.start()
@@ -216,13 +216,13 @@ def test_many_may_bring_the_same_resource_at_once(folder, tmp_path):
 def test_files_are_told_with_their_age_and_removed_only_when_they_are_old(store):
     sha256, _ = put(store, b"1234")
     name = f"resource/{sha256}"
-    ((told, size, written),) = store.aged("resource")
+    ((told, size, written),) = store.files_with_age("resource")
     assert (told, size) == (name, 4)
     assert abs(written - time.time()) < 3600
     assert not store.remove(name, written)
     assert store.remove(name, written + 1)
     assert not store.remove(name, written + 1)
-    assert list(store.aged("resource")) == []
+    assert list(store.files_with_age("resource")) == []
 
 
 def test_lists_too_long_for_a_message(store):
@@ -281,7 +281,7 @@ def test_a_folder_that_many_tidy_up_is_written_to_all_the_same(tmp_path):
     try:
         for number in range(300):
             folder.write(f"log/2026-11-20/{number}.json", b"x")
-            put(folder, b"%d" % number * IN_MEMORY)
+            put(folder, b"%d" % number * MEMORY_BYTES)
     finally:
         over.set()
         for thread in tidiers:
@@ -294,9 +294,9 @@ def test_a_folder_that_many_tidy_up_is_written_to_all_the_same(tmp_path):
 def test_a_store_is_recognised_by_those_who_have_not_begun_it(tmp_path):
     folder = Store(str(tmp_path / "store"))
     with pytest.raises(FlowError, match="all hosts must share it"):
-        folder.begun()
+        folder.require_marked()
     folder.ping()
-    folder.begun()
+    folder.require_marked()
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["resource"]
 
 
@@ -305,7 +305,7 @@ def test_a_bucket_has_no_local_paths(bucket):
         bucket.path("0" * 64)
 
 
-@pytest.mark.parametrize("size", [7, IN_MEMORY + 1, 2 * PART + 5])
+@pytest.mark.parametrize("size", [7, MEMORY_BYTES + 1, 2 * PART_BYTES + 5])
 def test_a_resource_of_a_bucket_is_where_digital_land_syncs_it_to_and_nothing_stays_here(bucket, s3, tmp_path, size):
     body = bytes(range(256)) * (size // 256 + 1)
     sha256, kept = put(bucket, body[:size])
@@ -345,14 +345,14 @@ def test_the_tables_of_a_collection_in_a_bucket_are_those_of_a_folder(bucket, tm
 
 def test_a_file_that_is_written_piece_by_piece_is_there_when_it_is_whole(store):
     store.write("a.csv", b"before")
-    with suppress(ValueError), store.writing("a.csv") as file:
+    with suppress(ValueError), store.writer("a.csv") as file:
         file.write(b"x")
         raise ValueError
     assert store.read("a.csv") == b"before"
-    with store.writing("a.csv") as file:
+    with store.writer("a.csv") as file:
         file.write(b"after")
     assert store.read("a.csv") == b"after"
-    with store.opened("a.csv") as path, store.opened("b.csv") as none:
+    with store.local_file("a.csv") as path, store.local_file("b.csv") as none:
         assert (path.read_bytes(), none) == (b"after", None)
 
 
@@ -360,7 +360,7 @@ def test_a_file_that_is_written_piece_by_piece_is_there_when_it_is_whole(store):
 HALF = """
 import sys, time
 from datafab.store.store import Store
-with Store(sys.argv[1]).writing("log.csv") as file:
+with Store(sys.argv[1]).writer("log.csv") as file:
     file.write(b"half")
     file.flush()
     print("half", flush=True)
@@ -384,7 +384,7 @@ def test_an_upload_that_is_broken_off_leaves_nothing(bucket, s3, tmp_path, monke
     """The folder that it comes from has gone, and so has the server in the middle of it."""
     dead = Store(bucket.root, "http://127.0.0.1:9")
     with pytest.raises(Wait, match=r"s3://essai/.*Could not connect"):
-        put(dead, b"x" * (IN_MEMORY + 1))
+        put(dead, b"x" * (MEMORY_BYTES + 1))
     with pytest.raises(FlowError, match="Could not connect"):
         dead.ping()
     assert left_behind(tmp_path) == []
@@ -392,7 +392,7 @@ def test_an_upload_that_is_broken_off_leaves_nothing(bucket, s3, tmp_path, monke
 
 def test_a_bucket_that_is_not_there_says_so(bucket, s3):
     absent = Store("s3://nirgends/x", s3.url)
-    for call in (absent.ping, lambda: put(absent, b"x"), lambda: put(absent, b"x" * 3 * PART), absent.sweep):
+    for call in (absent.ping, lambda: put(absent, b"x"), lambda: put(absent, b"x" * 3 * PART_BYTES), absent.sweep):
         with pytest.raises(FlowError, match=r"s3://nirgends/x/.*no such bucket; create it"):
             call()
     with pytest.raises(FlowError, match="no such bucket"):
@@ -403,7 +403,7 @@ def test_a_key_that_is_not_known_says_so(bucket, s3, tmp_path):
     sha256, _ = put(bucket, b"x")
     s3.ask_for_keys(ask=True)
     try:
-        for call in (bucket.ping, lambda: put(bucket, b"y" * (IN_MEMORY + 1)), lambda: bucket.read("log/a")):
+        for call in (bucket.ping, lambda: put(bucket, b"y" * (MEMORY_BYTES + 1)), lambda: bucket.read("log/a")):
             with pytest.raises(FlowError, match=r"s3://essai/données ouvertes/.*check AWS_ACCESS_KEY_ID"):
                 call()
         with pytest.raises(
@@ -426,8 +426,8 @@ def test_no_key_at_all_says_what_to_set(s3, tmp_path, monkeypatch):
 
 def test_a_full_folder_for_temporary_files_is_named(bucket, tmp_path):
     with room_for(1000), pytest.raises(FlowError, match=r"passing/.*File too large.*room"):
-        put(bucket, b"x" * (IN_MEMORY + 1))
-    sha256, _ = put(bucket, b"x" * (IN_MEMORY + 1))
+        put(bucket, b"x" * (MEMORY_BYTES + 1))
+    sha256, _ = put(bucket, b"x" * (MEMORY_BYTES + 1))
     with room_for(1000), pytest.raises(FlowError, match=r"passing.*File too large.*room"), bucket.local(sha256):
         pass
     assert left_behind(tmp_path) == []
@@ -470,9 +470,9 @@ def test_a_relative_root_stays_where_it_was(tmp_path, request):
 
 def test_lists_of_a_bucket_are_forgotten(bucket, s3, tmp_path):
     kept = bucket.write_list(b"[1]")
-    assert bucket.forget_lists(time.time() - 60) == 0
+    assert bucket.remove_lists(time.time() - 60) == 0
     assert bucket.read_list(kept) == b"[1]"
-    assert bucket.forget_lists(time.time() + 60) == 1
+    assert bucket.remove_lists(time.time() + 60) == 1
     assert s3.objects("essai", f"données ouvertes/{tmp_path.name}/") == {}
 
 
@@ -482,7 +482,7 @@ def test_lists_are_forgotten_when_no_job_has_needed_them_for_long(tmp_path):
     os.utime(tmp_path / "batch" / old, (1, 1))
     os.utime(tmp_path / "batch" / new, (1, 1))
     store.write_list(b"[2]")  # a job of today needs the same list
-    assert store.forget_lists(time.time() - 60) == 1
+    assert store.remove_lists(time.time() - 60) == 1
     assert store.read_list(new) == b"[2]"
     with pytest.raises(FlowError, match="no list"):
         store.read_list(old)
