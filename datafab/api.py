@@ -20,7 +20,7 @@ from datafab.core.document import Results
 from datafab.core.item import Counts, ItemError
 from datafab.core.job import Job, JobStatus, outcome
 from datafab.core.jobs import MAX_LINES, after_key
-from datafab.core.jobs import connect as redis_at
+from datafab.core.redis import connect as redis_at
 from datafab.core.services import Services
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound

@@ -16,8 +16,8 @@ from kombu.utils.json import dumps, loads
 
 from datafab.core.item import MAX_INLINE, Batch
 from datafab.core.job import Job
-from datafab.core.jobs import AWAY
 from datafab.core.ledger import Row
+from datafab.core.redis import CONNECTION_ERRORS
 from datafab.core.stage import Stage
 from datafab.errors import FlowError
 from datafab.flows.registry import asked, begun, complete, find
@@ -159,7 +159,7 @@ def start(
     try:
         sig.apply_async(add_to_parent=False)  # a stage that enqueues jobs has no children
         ledger().confirm([(rows_of(sig)[0].rid, 0)])
-    except (OperationalError, *AWAY) as error:
+    except (OperationalError, *CONNECTION_ERRORS) as error:
         # It is accepted: its row is there, and the tick sends it when Redis is back.
         log.warning("redis went away after a job was accepted", job=job.id, error=str(error))
     return job, True

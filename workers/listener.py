@@ -20,7 +20,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from redis.exceptions import RedisError
 
 from datafab import log as logging
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.errors import DatafabError, FlowError, SettingError
 from datafab.publish import strict_json as strictjson

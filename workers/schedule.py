@@ -16,7 +16,7 @@ from celery.beat import BeatLazyFunc
 from celery.exceptions import Reject
 from celery.schedules import ParseException, crontab
 
-from datafab.core.jobs import AWAY
+from datafab.core.redis import CONNECTION_ERRORS
 from datafab.errors import DatafabError
 from datafab.flows.registry import FLOWS, find, flows, localised
 from datafab.flows.toml import examine, refuse
@@ -99,7 +99,7 @@ def schedule(flow: str, at: float) -> str | None:
         minute = due(cron(find(flow).schedule), datetime.fromtimestamp(at, ZoneInfo(settings().timezone)))
         key = f"schedule:{flow}:{minute:%Y-%m-%dT%H:%M}"
         job, created = canvas.start(flow, localised(flow, {}, services()), key)
-    except AWAY as error:
+    except CONNECTION_ERRORS as error:
         # Nothing was enqueued. The message stays: Redis hands it on when it is back.
         raise Reject(str(error), requeue=True) from error
     except DatafabError as error:

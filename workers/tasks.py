@@ -14,6 +14,7 @@ from datafab.core import runner
 from datafab.core.item import Batch, Counts, ItemError, received
 from datafab.core.job import JobStatus
 from datafab.core.ledger import Claimed
+from datafab.core.redis import done_key
 from datafab.core.stage import Stage
 from datafab.errors import DatafabError, FlowError, Parked
 from datafab.flows.chains import STAGES
@@ -48,8 +49,7 @@ class StageTask(LedgerTask):
     def done_key(self) -> str:
         """Return where the runner keeps what is done of this batch."""
         batch = self.request.args[0]
-        number = batch.get("number")
-        return f"job:{batch['job']}:done:{self.stage.name}:{'-' if number is None else number}"
+        return done_key(batch["job"], self.stage.name, batch.get("number"))
 
 
 def _enqueue(flow: str, params: dict[str, Any], key: str) -> str:

@@ -9,7 +9,7 @@ import click
 from datafab import api
 from datafab.cli import output as show
 from datafab.cli.run_job import as_json_option
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.errors import FlowError
 from datafab.index.access import IndexAccess
 from datafab.ops.prune import unnamed

@@ -13,7 +13,9 @@ import structlog
 
 from datafab.core.backoff import next_delay
 from datafab.core.item import Batch, Item, Status, Stopped
-from datafab.core.jobs import AWAY, PASSED, Record
+from datafab.core.job_fields import Record
+from datafab.core.jobs import PASSED
+from datafab.core.redis import CONNECTION_ERRORS
 from datafab.core.services import Services
 from datafab.core.stage import Context, Outcome, Stage, no_cluster
 from datafab.core.waiting import Waiting
@@ -268,7 +270,7 @@ def caught(call: Callable[[], T], work: Work) -> tuple[T | DatafabError, bool]:
     """
     try:
         return call(), False
-    except (FlowError, Lost, *AWAY):
+    except (FlowError, Lost, *CONNECTION_ERRORS):
         raise
     except DatafabError as error:
         return error, True

@@ -10,27 +10,11 @@ from typing import Any, Protocol
 
 import redis
 
-from datafab.core.jobs import PREAMBLE
+from datafab.core.redis import script
 from datafab.settings import PREFIX
 
 #: Seconds that the key of a gate outlives its last use; jobs are shorter.
 KEPT = 7 * 24 * 3600
-
-_ENTER = (
-    PREAMBLE
-    + """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  local status = redis.call('HGET', P .. 'job:' .. holder, 'status')
-  if status and not FINAL[status] then return holder end
-end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return false
-"""
-)
-
-
-_LEAVE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 class Locks(Protocol):
@@ -47,8 +31,8 @@ class RedisLocks:
     """Gates of a cluster, in the strings ``gate:<name>``."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._enter: Any = client.register_script(_ENTER)
-        self._leave: Any = client.register_script(_LEAVE)
+        self._enter: Any = script(client, "acquire_lock")
+        self._leave: Any = script(client, "release_lock")
 
     def enter(self, name: str, job: str) -> str | None:
         """Enter a gate, or find that this job has; else return the id of the job that holds it."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from datafab.core.item import Item, ItemError
 from datafab.core.job import Progress, StageSums
-from datafab.core.jobs import NOTHING, Notes, Record
+from datafab.core.job_fields import Record
+from datafab.core.jobs import NOTHING, Notes
 
 
 class MemoryJobs:

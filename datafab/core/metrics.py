@@ -14,69 +14,15 @@ from typing import Any, NamedTuple, Self
 
 import redis
 
-from datafab.core.jobs import PREAMBLE
+from datafab.core.redis import script
 from datafab.core.services import Client, Services
 from datafab.settings import PREFIX
 
-#: Seconds by which attempts are sorted.
-LIMITS = ("0.1", "0.3", "1", "3", "10", "30", "100", "300", "1000", "3000")
 #: The lists in Redis that kombu keeps for a queue: one for each step of priority.
 STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 QUEUES = ("io", "cpu", "control")
 #: Jobs that are looked at in one step.
 CHUNK = 500
-
-_LOOK = (
-    PREAMBLE
-    + """
-local jobs, oldest, rows = {}, {}, {}
-local ids = redis.call('ZRANGE', P .. 'deadlines', ARGV[1], ARGV[2])
-for _, id in ipairs(ids) do
-  local job = redis.call('HMGET', P .. 'job:' .. id, 'status', 'flow', 'created')
-  if job[1] then
-    local name = job[1] .. ' ' .. (job[2] or '')
-    jobs[name] = (jobs[name] or 0) + 1
-    oldest[job[1]] = math.max(oldest[job[1]] or 0, now - tonumber(job[3] or now))
-  end
-  for _, rid in ipairs(redis.call('SMEMBERS', P .. 'job:' .. id .. ':rows')) do
-    local state = redis.call('HGET', P .. 'row:' .. rid, 'state')
-    if state then rows[state] = (rows[state] or 0) + 1 end
-  end
-end
-return cjson.encode({n = #ids, jobs = jobs, oldest = oldest, rows = rows})
-"""
-)
-
-_OVERDUE = (
-    PREAMBLE
-    + """
-local first = redis.call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
-return {tostring(first[2] and math.max(0, now - tonumber(first[2])) or 0),
-        redis.call('ZCOUNT', P .. 'parked', now, '+inf')}
-"""
-)
-
-
-# A message without a row is a tick, or a copy that nobody needs: how long it has lain there is not known.
-_STILL = (
-    PREAMBLE
-    + """
-local found = {}
-for i = 1, #ARGV, 2 do
-  local queue, list = ARGV[i], P .. ARGV[i + 1]
-  local oldest = redis.call('LINDEX', list, -1)
-  if oldest then
-    local ok, message = pcall(cjson.decode, oldest)
-    local headers = ok and type(message) == 'table' and message.headers or {}
-    local rid = tostring(headers.task) .. ':' .. tostring(headers.id)
-    local since = math.max(tonumber(redis.call('HGET', P .. 'row:' .. rid, 'at') or 0),
-                           tonumber(redis.call('HGET', P .. 'moved', queue) or 0))
-    found[#found + 1] = {queue, tostring(now - since), redis.call('LLEN', list)}
-  end
-end
-return found
-"""
-)
 
 
 @dataclass(slots=True)
@@ -113,9 +59,9 @@ class Measures(Client):
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
-        self._look = client.register_script(_LOOK)
-        self._overdue = client.register_script(_OVERDUE)
-        self._still = client.register_script(_STILL)
+        self._look = script(client, "count_jobs", rows=True)
+        self._overdue = script(client, "overdue")
+        self._still = script(client, "idle_queues", rows=True)
 
     @classmethod
     def connect(cls, services: Services) -> Self:

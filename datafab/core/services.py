@@ -8,8 +8,9 @@ from typing import Any, Self, TypeVar, cast
 import redis
 
 from datafab.core.clock import Clock
-from datafab.core.jobs import Jobs, RedisJobs, connect
+from datafab.core.jobs import Jobs, RedisJobs
 from datafab.core.locks import Locks, MemoryLocks, RedisLocks
+from datafab.core.redis import connect
 from datafab.core.secrets import RedisSecrets, Secrets
 from datafab.errors import SettingError
 from datafab.settings import Settings

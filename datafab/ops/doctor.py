@@ -15,8 +15,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from datafab.core.document import VERSION
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
 from datafab.core.metrics import Measures
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.embedded import find_redis, running
 from datafab.errors import SettingError

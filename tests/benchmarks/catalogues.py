@@ -26,7 +26,8 @@ from datafab.catalogue.datagouv import MASK, PAGE_SIZE
 from datafab.catalogue.dataset import fingerprint
 from datafab.catalogue.sources import Look, Sources
 from datafab.catalogue.stages import discover
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.core.stage import Context
 from datafab.sandbox.many import Many

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from datafab.core.job import Job
-from datafab.core.jobs import connect
 from datafab.core.ledger import Ledger
+from datafab.core.redis import connect
 from datafab.settings import load
 from tests.servers.celery import Cluster, until
 from tests.servers.redis import RedisServer

@@ -17,7 +17,8 @@ import requests
 from datafab.catalogue.dataset import moment
 from datafab.catalogue.sources import Sources
 from datafab.core.job import Job, JobStatus
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.index.access import IndexAccess
 from datafab.ops import rebuild

@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli.main import main
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
 from datafab.core.metrics import Measures
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.ops.diagnosis import Level
 from datafab.ops.doctor import examine

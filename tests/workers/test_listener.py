@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.embedded import free_port
 from datafab.errors import SettingError
 from datafab.publish.deadletters import MAX_LETTERS, DeadLetters

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from datafab.core.item import Batch, Item, Status
-from datafab.core.jobs import connect
 from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.redis import connect
 from datafab.core.runner import Attempt, expand, load_items, run_stage
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, Retriable, Wait
