@@ -76,7 +76,7 @@ def create_app(
 def _hasten(job: str) -> int:
     from workers.app import ledger  # noqa: PLC0415 - an app with another one needs no Celery
 
-    return ledger().hasten(job)
+    return ledger().wake(job)
 
 
 def _services(settings: Settings) -> Services:

@@ -11,7 +11,7 @@ from datafab.core.services import Services
 ARCHIVE = Flow(
     name="archive",
     title="Deliver the archives of a plan to a Géoplateforme entrepôt, execute, describe, tidy up",
-    source="integrations",
+    producer="integrations",
     stages=("deliver", "execute", "describe", "tidy"),
     requires=frozenset({"plan"}),
     documents=frozenset({"plan"}),

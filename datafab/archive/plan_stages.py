@@ -15,6 +15,7 @@ from typing import Any
 from datafab.archive.entrepot import Entrepot
 from datafab.archive.extent import simplified
 from datafab.archive.integration import Plan, read_plan
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import EntrepotFacts, Item
 from datafab.core.services import Services
 from datafab.core.stage import Context, Stage
@@ -134,6 +135,6 @@ STAGES = (
         queue="io",
         expand=integrations,
         provides=frozenset({"entrepot", "filename"}),
-        deadline=300.0,
+        retry=RetryPolicy(deadline=300.0),
     ),
 )

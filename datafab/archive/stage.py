@@ -9,7 +9,7 @@ from datafab.archive.claims import Claims
 from datafab.archive.entrepot import Entrepot
 from datafab.archive.integration import Integration
 from datafab.archive.mark import Mark
-from datafab.core.backoff import pause
+from datafab.core.backoff import RetryPolicy, pause_seconds
 from datafab.core.item import EntrepotFacts, Item
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Wait
@@ -47,7 +47,7 @@ def next_look(ctx: Context, status: str, what: str, most: float) -> Wait:
     patience = float(ctx.params.get("patience") or PATIENCE)
     if now - seen["since"] > patience:
         raise Fatal(f"{what}: {status} for more than {patience:.0f} s", code="timed_out", field="patience")
-    delay = pause(seen["looks"], ctx.services.settings.poll_delay, most)
+    delay = pause_seconds(seen["looks"], ctx.services.settings.poll_delay, most)
     ctx.memo["seen"] = {**seen, "looks": seen["looks"] + 1}
     return Wait(f"{what}: {status}", delay=delay / 2 + random.uniform(0, delay / 2))  # noqa: S311 - spreads looks
 
@@ -63,7 +63,6 @@ def archive_stage(
         run=run,
         requires=_NEEDS,
         provides=provides,
-        deadline=deadline,
+        retry=RetryPolicy(deadline=deadline, retries=None),
         # An outage is waited for as long as anything else here: until the patience is over.
-        retries=None,
     )

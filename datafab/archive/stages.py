@@ -146,7 +146,7 @@ def describe(item: Item, ctx: Context) -> Item:
     if not _says(stored, wanted):
         missing = [key for key, value in wanted.items() if stored.get(key) != value]
         msg = f"{integration.name}: {', '.join(missing)} of the stored data did not become what was asked for"
-        raise Retriable(msg, budget=PATCHES, code="entrepot_patch", field=missing[0])
+        raise Retriable(msg, retries=PATCHES, code="entrepot_patch", field=missing[0])
     return item
 
 

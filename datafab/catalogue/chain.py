@@ -12,26 +12,26 @@ from datafab.core.services import Services
 CATALOGUE = Flow(
     name="catalogue",
     title="Read a udata catalogue, and enqueue a job for each file that may have changed",
-    source="discover",
+    producer="discover",
     stages=("save_cursor",),
 )
 SOURCE = Flow(
     name="source",
     title="Fetch a file of the catalogue if it has changed, analyse and index it, and remember how it was",
-    source="catalogue_source",
+    producer="catalogue_source",
     stages=("check", "fetch", "analyse", "index", "remember"),
     requires=frozenset({"source", "url"}),
 )
 AGAIN = Flow(
     name="again",
     title="Look again at files of the catalogue of which it says nothing new, seldom at old ones",
-    source="due_sources",
+    producer="due_sources",
     stages=("look_again",),
 )
 WITHDRAW = Flow(
     name="withdraw",
     title="Take a file of the catalogue out of the index",
-    source="to_withdraw",
+    producer="to_withdraw",
     stages=("withdraw",),
     requires=frozenset({"source"}),
 )

@@ -141,7 +141,7 @@ def _inline(flow: str, params: Mapping[str, Any], secrets: Mapping[str, str]) ->
         kept.put(job.id, secrets)
         with show.following() as told:
             look = lambda: told(job.evolve(total=memory.total, progress=memory.progress()))  # noqa: E731
-            counts = run_inline(stages, source, job, services, look, later=later(flow, params))
+            counts = run_inline(stages, source, job, services, look, extra_stages=later(flow, params))
     finally:
         services.close()
     job = job.evolve(ended=time.time(), total=memory.total, progress=memory.progress())

@@ -56,6 +56,6 @@ def _idle(here: Store) -> None:
     """Raise FlowError while jobs run on a store that cannot say which of its files came in again just now."""
     if here.renews:
         return
-    if n := cluster_app.jobs().unended():
+    if n := cluster_app.jobs().count_unended():
         msg = f"{n} jobs have not ended: in {here.root} they may need what nothing names yet; wait"
         raise FlowError(msg, code="busy", field="DATAFAB_STORE_URL")

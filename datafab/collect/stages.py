@@ -31,6 +31,7 @@ from datafab.collect.localfile import is_file, read_file
 from datafab.collect.plugins import Making, making
 from datafab.collect.plugins.parameters import made_type
 from datafab.collect.plugins.wfs_timestamp import stripped, stripped_wfs
+from datafab.core.backoff import RetryPolicy
 from datafab.core.clock import Clock
 from datafab.core.item import CollectFacts, Item, Status
 from datafab.core.stage import Context, Outcome, Stage
@@ -133,7 +134,7 @@ class _Endpoint:
         if asked and isinstance(outcome, Retriable):
             return Wait(outcome.message, delay=rest, looked=False, code=outcome.code)
         if isinstance(outcome, Retriable):
-            outcome.delay, outcome.budget = rest, RESTS
+            outcome.delay, outcome.retries = rest, RESTS
         return outcome
 
     def _got(self, session: Session, ctx: Context) -> Outcome:
@@ -267,7 +268,7 @@ class _Endpoint:
         self._write(log)
         if fetched.sha256 is not None:
             return self._kept(log, fetched.url, fetched.size)
-        error = fetched.error("endpoint-url", budget=made.budget if made else None)
+        error = fetched.error("endpoint-url", retries=made.retries if made else None)
         if isinstance(error, Retriable):
             return error
         return settled(self.item, FetchStatus.FAILED, error, http_status=fetched.status)
@@ -310,9 +311,8 @@ STAGES = (
         queue="io",
         run_many=collect,
         failed=_failed,
-        retries=2,
+        retry=RetryPolicy(retries=2, patience=1800.0),
         # A server may ask for a break, but not for one that the whole job has to wait for.
-        patience=1800.0,
         requires=frozenset({"url", "collect", "store"}),
         provides=frozenset({"sha256", "size", "media_type", "filename"}),
     ),

@@ -30,6 +30,7 @@ import redis
 from datafab.core.item import Item, ItemError, received
 from datafab.core.job import Job, JobStatus, counts_of, outcome
 from datafab.core.job_fields import Record, read_job, read_sums, records_json
+from datafab.core.lease import NO_LEASE, Lease
 from datafab.core.redis import done_key, script
 from datafab.errors import NotFound
 from datafab.settings import PREFIX, Settings
@@ -64,14 +65,14 @@ class Jobs(Protocol):
         records: Sequence[Record],
         lines: Sequence[dict[str, Any]],
         *,
-        holder: tuple[str, str] = ("", ""),
+        lease: Lease = NO_LEASE,
     ) -> bool:
-        """Keep items as done, count each of them once, and append log lines; False: the holder has lost its row."""
+        """Keep items as done, count each of them once, and append log lines; False: the lease was lost."""
 
-    def memo(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
+    def notes(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
         """Return the notes on a batch's items."""
 
-    def keep_memo(
+    def save_notes(
         self,
         job: str,
         stage: str,
@@ -80,9 +81,9 @@ class Jobs(Protocol):
         memo: dict[str, Any],
         *,
         waiting: Mapping[str, Any] = NOTHING,
-        holder: tuple[str, str] = ("", ""),
+        lease: Lease = NO_LEASE,
     ) -> bool:
-        """Keep one item's notes, those of its stage and those of the runner; False: the holder has lost its row."""
+        """Keep one item's notes, those of its stage and those of the runner; False: the lease was lost."""
 
     def set_total(self, job: str, total: int) -> None:
         """Say how many items the job has."""
@@ -91,7 +92,7 @@ class Jobs(Protocol):
         """Say how far the item in hand is."""
 
 
-def after_key(job: str, ended: float) -> str:
+def follow_up_key(job: str, ended: float) -> str:
     """Return the dedupe key of the job that follows a job's end at this Unix time: a retried one may end again."""
     return f"after:{job}:{ended}"
 
@@ -126,7 +127,7 @@ class RedisJobs:
             raise NotFound(msg, field="job")
         return read_job(job, fields)
 
-    def with_key(self, key: str) -> str | None:
+    def find_by_key(self, key: str) -> str | None:
         """Return the id of the job that has a dedupe key; None: no job has it."""
         job: str | None = self._redis.get(f"{PREFIX}key:{key}")
         return job
@@ -167,7 +168,7 @@ class RedisJobs:
             found += [job for job in jobs if status in {None, job.status} and flow in {None, job.flow}]
         return found[:limit]
 
-    def made_after(self, at: float, flow: str) -> list[Job]:
+    def created_after(self, at: float, flow: str) -> list[Job]:
         """Return the jobs of a flow that were made after this Unix time, the oldest first."""
         found: list[Job] = []
         ids: list[str] = self._redis.zrangebyscore(PREFIX + "jobs", f"({at!r}", "+inf")
@@ -189,7 +190,7 @@ class RedisJobs:
             source: ItemError.model_validate_json(error) for source, error in self._hgetall(f"job:{job}:failed").items()
         }
 
-    def span(self, job: str, stage: str) -> tuple[float, float] | None:
+    def stage_span(self, job: str, stage: str) -> tuple[float, float] | None:
         """Return when a stage of a job began, and when it last finished with an item; None: it did not."""
         began, last = self._redis.hmget(f"{PREFIX}job:{job}", [f"s:{stage}", f"l:{stage}"])
         return (float(began), float(last)) if began and last else None
@@ -207,21 +208,21 @@ class RedisJobs:
         records: Sequence[Record],
         lines: Sequence[dict[str, Any]],
         *,
-        holder: tuple[str, str] = ("", ""),
+        lease: Lease = NO_LEASE,
     ) -> bool:
-        """Keep items as done, count each of them once, and append log lines; False: the holder has lost its row."""
+        """Keep items as done, count each of them once, and append log lines; False: the lease was lost."""
         text, key = records_json(records, lines), done_key(job, stage, number)
-        args: list[Any] = [job, stage, key, text, MAX_FAILURES, MAX_LINES, self._retention, *holder]
+        args: list[Any] = [job, stage, key, text, MAX_FAILURES, MAX_LINES, self._retention, lease.row_id, lease.holder]
         return bool(self._record(args=args))
 
-    def memo(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
+    def notes(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
         """Return the notes on a batch's items."""
         kept = {
             key: json.loads(value) for key, value in self._hgetall(done_key(job, stage, number)).items() if ":" in key
         }
         return {int(key[2:]): (memo, kept.get(f"r:{key[2:]}")) for key, memo in kept.items() if key.startswith("m:")}
 
-    def keep_memo(
+    def save_notes(
         self,
         job: str,
         stage: str,
@@ -230,10 +231,17 @@ class RedisJobs:
         memo: dict[str, Any],
         *,
         waiting: Mapping[str, Any] = NOTHING,
-        holder: tuple[str, str] = ("", ""),
+        lease: Lease = NO_LEASE,
     ) -> bool:
-        """Keep one item's notes, those of its stage and those of the runner; False: the holder has lost its row."""
-        args: list[Any] = [done_key(job, stage, number), index, json.dumps(memo), self._retention, *holder]
+        """Keep one item's notes, those of its stage and those of the runner; False: the lease was lost."""
+        args: list[Any] = [
+            done_key(job, stage, number),
+            index,
+            json.dumps(memo),
+            self._retention,
+            lease.row_id,
+            lease.holder,
+        ]
         return bool(self._memo(args=[*args, json.dumps(dict(waiting))]))
 
     def set_total(self, job: str, total: int) -> None:
@@ -251,23 +259,21 @@ class RedisJobs:
         counts = counts_of(job, sums, fields.get("asked")) if sums else None
         return outcome(counts, self.failures(job))
 
-    def end(
-        self, job: str, status: JobStatus, error: ItemError | None = None, *, parking: tuple[str, str] = ("", "")
-    ) -> bool:
+    def end(self, job: str, status: JobStatus, error: ItemError | None = None, *, park: Lease = NO_LEASE) -> bool:
         """End a job and drop its rows; False if it had ended before.
 
-        ``parking`` is the row that stays, parked, and its holder; False too when that has lost it.
+        ``park`` is the lease on the row that stays, parked; False too where that lease was lost.
         """
         text = error.model_dump_json() if error else ""
-        return bool(self._end(args=[job, status.value, text, self._retention, *parking]))
+        return bool(self._end(args=[job, status.value, text, self._retention, park.row_id, park.holder]))
 
-    def to_follow(self) -> list[tuple[str, list[str], str]]:
+    def ended_with_follow_ups(self) -> list[tuple[str, list[str], str]]:
         """Return ended jobs that other flows are to follow: (id, flows, a key of this very end)."""
         ended = self._redis.zrange(PREFIX + "after", 0, 99, withscores=True)
         flows = {job: (self._redis.hget(f"{PREFIX}job:{job}", "after") or "").split(",") for job, _ in ended}
-        return [(job, flows[job], after_key(job, at)) for job, at in ended]
+        return [(job, flows[job], follow_up_key(job, at)) for job, at in ended]
 
-    def followed(self, job: str) -> None:
+    def mark_followed_up(self, job: str) -> None:
         """Say that the flows to follow a job are enqueued."""
         self._redis.zrem(PREFIX + "after", job)
 
@@ -277,7 +283,7 @@ class RedisJobs:
         ids: list[str] = self._redis.zrangebyscore(PREFIX + "deadlines", "-inf", seconds)
         return ids
 
-    def unended(self) -> int:
+    def count_unended(self) -> int:
         """Return how many jobs have not ended."""
         return int(self._redis.zcard(PREFIX + "deadlines"))
 

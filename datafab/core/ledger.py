@@ -1,21 +1,22 @@
-"""The ledger: every task that is to run, as a row in Redis with the time at which it must be sent (again).
+"""The ledger: a row in Redis for every task that is to run, with the time at which it must be sent (again).
 
-Crash recovery, retries, polling and waiting are this one thing. A row is made by whoever publishes the task, before
-the message leaves, and goes when the task has ended: a message without a row is a stale copy, and is dropped. The
-fence, a row's number of sends, travels as Celery's own ``retries``; a copy with an old fence is stale too.
+Recovery from crashes, retries, polling and waiting all use this one mechanism. The publisher of a task makes its row
+before the message leaves, and the row is deleted when the task has ended: a message without a row is a stale copy, and
+is dropped. So is a message with an old attempt number. The number counts how often a row was sent; messages carry it as
+Celery's ``retries``, rows as ``fence``.
 
 ========  ============================================================  ==================================
 state     meaning                                                       due
 ========  ============================================================  ==================================
 sent      a message is on its way                                       after two leases: sent again, unless it is
                                                                         known to have left and its queue has a backlog
-held      a chord's body: Celery sends it when the header is complete   not, until only it is left
-run       ``by`` works on it and renews its lease                       a lease from the last heartbeat
-wait      nobody works on it: a poll, a retry, a closed gate            when it shall be looked at again
-parked    its holders died too often; kept for ``jobs retry``           not
+held      a chord's body: Celery sends it when the header is complete   never, until only this row is left
+run       a holder (``by``) works on it and renews its lease            one lease after the last heartbeat
+wait      nobody works on it: a poll, a retry, a lock                   at the time of its next look
+parked    its holders died too often; kept for ``jobs retry``           never
 ========  ============================================================  ==================================
 
-All clocks are Redis's, so the hosts' may differ.
+All times are those of Redis's clock, so the hosts' clocks may differ.
 """
 
 from __future__ import annotations
@@ -27,65 +28,68 @@ from typing import Any, NamedTuple
 import redis
 
 from datafab.core.job import Job
+from datafab.core.lease import Lease
 from datafab.core.redis import connect, script
 from datafab.settings import Settings
 
+#: The scripts behind the methods of ``Ledger``.
 SCRIPTS = (
     *("enqueue", "take", "renew", "end_row", "wait", "count_death", "split", "claim", "confirm", "unpark", "wake"),
     *("give_back", "row_states"),
 )
-
-#: Seconds until what a worker gives back, as its last act, is sent again.
-STOPPED = 2
-
-
-class Taken(NamedTuple):
-    """What a worker learns when it takes a row."""
-
-    job: str
-    #: how often holders of this row have died
-    deaths: int
-    #: Unix time at which the job was made
-    created: float
-    #: whether somebody said that there is something to see
-    hastened: bool = False
+#: A worker gives rows back as its last act; they are sent again after this time, when it is gone.
+GIVE_BACK_SECONDS = 2
 
 
-class Claimed(NamedTuple):
+def row_id(task: str, task_id: str) -> str:
+    """Return the id of a task's row. The task's own id is not enough: a replaced task leaves it to the body."""
+    return f"{task}:{task_id}"
+
+
+class ClaimedRow(NamedTuple):
     """A due row that the caller must send now."""
 
-    rid: str
-    fence: int
+    row_id: str
+    #: the number of the attempt that the message starts
+    attempt: int
     #: the task's signature, JSON
-    sig: str
+    signature: str
+    #: how many holders of the row have died
     deaths: int
+    #: the list in Redis that its message goes to
     queue: str
+    #: why it waited, or why its last holder died
     reason: str
 
 
-class Row(NamedTuple):
+class NewRow(NamedTuple):
     """A row to be made."""
 
-    rid: str
-    #: the signature, JSON
-    sig: str
+    row_id: str
+    #: the task's signature, JSON
+    signature: str
     #: the list in Redis that its message goes to
     queue: str
     #: ``sent`` or ``held``
     state: str = "sent"
 
-    def parts(self) -> tuple[str, str, str, str]:
-        """Return it in the order in which the scripts take it."""
-        return self.rid, self.state, self.queue, self.sig
+    def arguments(self) -> tuple[str, str, str, str]:
+        """Return it in the order in which the scripts read it."""
+        return self.row_id, self.state, self.queue, self.signature
 
 
 class Ledger:
-    """The rows of one Redis. Each method is one atomic step there."""
+    """The rows of one Redis. Each method is one atomic step there.
+
+    Args:
+        settings: with the lease and the longest time that a job may take.
+        client: a connection.
+    """
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self.redis: Any = client  # its types do not know that answers are decoded
         self.job_limit = settings.job_deadline
-        #: seconds until a message is doubted
+        #: seconds after which a message that nobody has taken is sent again
         self.handover = 2 * settings.lease
         self._scripts = {name: script(client, name, rows=True) for name in SCRIPTS}
 
@@ -94,89 +98,126 @@ class Ledger:
         """Return a ledger that rides out a Redis restart of ``patience`` seconds."""
         return cls(settings, connect(str(settings.redis_url), patience=patience))
 
-    def enqueue(self, job: Job, row: Row, stages: Iterable[str], *, after: str = "", asked: str = "") -> str:
-        """Write job, dedupe key and first row together; return the id of the job that has the key.
+    def enqueue(self, job: Job, row: NewRow, stages: Iterable[str], *, after: str = "", asked: str = "") -> str:
+        """Write a job, its dedupe key and its first row together; return the id of the job that has the key.
 
         Args:
             job: to be written.
             row: of its first task.
             stages: the names of its stages.
-            after: the flow that follows the job.
+            after: the flows that follow the job, joined by commas.
             asked: the last of its stages that was asked for.
         """
         params = json.dumps(job.params, ensure_ascii=False)
         limit = min(self.job_limit, job.deadline - job.created)
-        args: list[Any] = [job.id, job.key or "", row.rid, row.queue, row.sig, self.handover, limit]
+        args: list[Any] = [job.id, job.key or "", row.row_id, row.queue, row.signature, self.handover, limit]
         args += [job.flow, params, ",".join(stages), after, asked]
         return str(self._run("enqueue", *args))
 
     def take(
-        self, rid: str, fence: int, by: str, *, lease: float, pool: str, stage: str, done: str = ""
-    ) -> Taken | None:
-        """Take a row that was sent with this fence; None: the copy is stale.
+        self,
+        row_id: str,
+        attempt: int,
+        holder: str,
+        *,
+        seconds: float,
+        pool: str,
+        stage: str,
+        done_key: str = "",
+        give_up_reason: str | None = None,
+    ) -> Lease | None:
+        """Take a row that was sent for this attempt; return None where the message is a stale copy.
 
         Args:
-            rid: the row.
-            fence: the attempt that the message is of.
-            by: names this very attempt.
-            lease: seconds.
-            pool: the worker's.
-            stage: for the numbers of the cluster.
-            done: the key that is dropped with the row, should the job end without it.
+            row_id: the row.
+            attempt: the number of the attempt, from the message.
+            holder: a name that no other attempt has.
+            seconds: the length of the lease.
+            pool: the kind of the worker's pool.
+            stage: the stage that counters name.
+            done_key: a key to be deleted with the row, should the job end without it.
+            give_up_reason: see ``Lease``; from the message.
         """
-        answer = self._run("take", rid, fence, by, lease, pool, stage, done)
-        return Taken(answer[0], int(answer[1]), float(answer[2]), bool(answer[3])) if answer else None
+        answer = self._run("take", row_id, attempt, holder, seconds, pool, stage, done_key)
+        if not answer:
+            return None
+        _job, deaths, created, woken = answer
+        return Lease(
+            row_id=row_id,
+            attempt=attempt,
+            holder=holder,
+            job_created=float(created),
+            deaths=int(deaths),
+            woken=bool(woken),
+            give_up_reason=give_up_reason,
+        )
 
-    def renew(self, held: Sequence[tuple[str, str]], lease: float) -> list[str]:
-        """Renew the leases of (rid, by) pairs; return the ``by`` of those that are lost."""
-        lost: list[str] = self._run("renew", lease, *(part for pair in held for part in pair))
-        return lost
+    def renew(self, leases: Sequence[Lease], seconds: float) -> set[str]:
+        """Renew leases; return the holders of those that are lost."""
+        return set(self._run("renew", seconds, *(part for lease in leases for part in (lease.row_id, lease.holder))))
 
-    def end(self, rid: str, by: str, successors: Sequence[Row] = (), *, done: str = "") -> bool:
-        """End a task and make its successors' rows, in one step; False: it was lost. ``done``: a key to drop."""
-        rows = [part for row in successors for part in row.parts()]
-        return bool(self._run("end_row", rid, by, self.handover, done, *rows))
+    def end(self, lease: Lease, successors: Sequence[NewRow] = (), *, done_key: str = "") -> bool:
+        """End a task and make the rows of its successors, in one step.
 
-    def wait(self, rid: str, by: str, delay: float, reason: str) -> bool:
-        """Let a row wait; False: it was lost."""
-        return bool(self._run("wait", rid, by, delay, reason))
+        Args:
+            lease: on the task's row.
+            successors: the rows of the tasks that follow.
+            done_key: a key to be deleted, with what the task kept of its batch.
 
-    def hasten(self, job: str) -> int:
-        """Make what waits of a job due now: somebody says that there is something to see. Return how many rows."""
+        Returns:
+            False: the lease was lost.
+        """
+        rows = [part for row in successors for part in row.arguments()]
+        return bool(self._run("end_row", lease.row_id, lease.holder, self.handover, done_key, *rows))
+
+    def wait(self, lease: Lease, delay: float, reason: str) -> bool:
+        """Let a row wait for some seconds; return False where the lease was lost."""
+        return bool(self._run("wait", lease.row_id, lease.holder, delay, reason))
+
+    def wake(self, job: str) -> int:
+        """Make the waiting rows of a job due now; return the number of rows that were woken."""
         return int(self._run("wake", job))
 
-    def died(self, rid: str, fence: int, reason: str) -> bool:
-        """Count a death of a row's holder and make it due; False: it had moved on."""
-        return bool(self._run("count_death", rid, fence, reason))
+    def count_death(self, row_id: str, attempt: int, reason: str) -> bool:
+        """Count a death of a row's holder, and make the row due; return False where the row had moved on."""
+        return bool(self._run("count_death", row_id, attempt, reason))
 
-    def give_back(self, held: Sequence[tuple[str, int]]) -> int:
-        """Let these (rid, fence) wait whose holder stops, and count no death; return how many had not moved on."""
-        return int(self._run("give_back", STOPPED, *(part for pair in held for part in pair)))
+    def give_back(self, rows: Sequence[tuple[str, int]]) -> int:
+        """Let rows wait whose holder stops, without counting a death; return how many had not moved on.
 
-    def split(self, rid: str, by: str, canvas: str, rows: Sequence[Row]) -> str | None:
-        """Keep the canvas that replaces a task, with its rows; return the one kept first. None: lost."""
-        parts = [part for row in rows for part in row.parts()]
-        kept: str | None = self._run("split", rid, by, self.handover, canvas, *parts)
+        Args:
+            rows: pairs of row id and attempt.
+        """
+        return int(self._run("give_back", GIVE_BACK_SECONDS, *(part for pair in rows for part in pair)))
+
+    def split(self, lease: Lease, canvas: str, rows: Sequence[NewRow]) -> str | None:
+        """Keep the canvas that replaces a task, with its rows.
+
+        Returns:
+            The canvas that was kept first; None: the lease was lost.
+        """
+        parts = [part for row in rows for part in row.arguments()]
+        kept: str | None = self._run("split", lease.row_id, lease.holder, self.handover, canvas, *parts)
         return kept
 
-    def claim(self, limit: int = 500) -> list[Claimed]:
-        """Take over due rows; the caller sends each with its fence."""
+    def claim(self, limit: int = 500) -> list[ClaimedRow]:
+        """Take over rows that are due. The caller sends each, with the number of its attempt."""
         return [
-            Claimed(rid, int(fence), sig, int(deaths), queue, reason)
-            for rid, fence, sig, deaths, queue, reason in self._run("claim", limit, self.handover)
+            ClaimedRow(row_id, int(attempt), signature, int(deaths), queue, reason)
+            for row_id, attempt, signature, deaths, queue, reason in self._run("claim", limit, self.handover)
         ]
 
-    def confirm(self, sent: Sequence[tuple[str, int]]) -> None:
-        """Say that the messages of these (rid, fence) have reached the broker."""
-        if sent:
-            self._run("confirm", self.handover, *(part for pair in sent for part in pair))
+    def confirm(self, rows: Sequence[tuple[str, int]]) -> None:
+        """Note that the messages of these rows, pairs of row id and attempt, have reached the broker."""
+        if rows:
+            self._run("confirm", self.handover, *(part for pair in rows for part in pair))
 
     def unpark(self, job: str) -> int:
         """Make the rows of a parked job due; return how many."""
         return int(self._run("unpark", job, self.job_limit))
 
-    def states(self, job: str) -> dict[str, str]:
-        """Return the job's live rows, rid -> state."""
+    def row_states(self, job: str) -> dict[str, str]:
+        """Return the states of a job's rows, by row id."""
         return dict(sorted(self._run("row_states", job)))
 
     def _run(self, script: str, *args: Any) -> Any:

@@ -11,6 +11,7 @@ from datafab.core.item import Item, ItemError
 from datafab.core.job import Progress, StageSums
 from datafab.core.job_fields import Record
 from datafab.core.jobs import NOTHING, Notes
+from datafab.core.lease import NO_LEASE, Lease
 
 
 class MemoryJobs:
@@ -44,7 +45,7 @@ class MemoryJobs:
         records: Sequence[Record],
         lines: Sequence[dict[str, Any]],
         *,
-        holder: tuple[str, str] = ("", ""),  # noqa: ARG002 - nobody else holds anything
+        lease: Lease = NO_LEASE,  # noqa: ARG002 - there is no ledger
     ) -> bool:
         """Keep items as done and append log lines."""
         done = self._done[job, stage, number]
@@ -60,11 +61,11 @@ class MemoryJobs:
         self._times[stage], self._since = (began, now), now
         return True
 
-    def memo(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
+    def notes(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
         """Return the notes on a batch's items."""
         return self._memo[job, stage, number]
 
-    def keep_memo(
+    def save_notes(
         self,
         job: str,
         stage: str,
@@ -73,7 +74,7 @@ class MemoryJobs:
         memo: dict[str, Any],
         *,
         waiting: Mapping[str, Any] = NOTHING,
-        holder: tuple[str, str] = ("", ""),  # noqa: ARG002 - nobody else holds anything
+        lease: Lease = NO_LEASE,  # noqa: ARG002 - there is no ledger
     ) -> bool:
         """Keep one item's notes."""
         self._memo[job, stage, number][index] = (dict(memo), dict(waiting))

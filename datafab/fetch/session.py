@@ -92,19 +92,19 @@ class Fetched:
         """Seconds for which the server wants to be left alone; None: it does not say."""
         return retry_after(self.header("retry-after"), datetime.now(UTC))
 
-    def error(self, field: str, *, later: Collection[str] = (), budget: int | None = None) -> Fatal | Retriable:
+    def error(self, field: str, *, later: Collection[str] = (), retries: int | None = None) -> Fatal | Retriable:
         """Return why there is no resource, as an error. What may pass is tried again, when the server says if it does.
 
         Args:
             field: what the error is about.
             later: codes of refusals that may pass here, besides those that always may.
-            budget: see ``Retriable``.
+            retries: see ``Retriable``.
         """
         assert self.refusal is not None
         code, message = self.refusal.code, self.refusal.message
         if not (may_pass(code) or code in later):
             return Fatal(message, code=code, field=field)
-        return Retriable(message, delay=self.pause, budget=budget, code=code, field=field)
+        return Retriable(message, delay=self.pause, retries=retries, code=code, field=field)
 
 
 class Fetcher(Client):

@@ -12,7 +12,7 @@ from datafab.publish import stages
 PUBLISH = Flow(
     name="publish",
     title="Announce every file of an event over WIS2, once for each state of it",
-    source="event",
+    producer="event",
     stages=("receive", "publish"),
     requires=frozenset({"event"}),
     files=frozenset({"event"}),

@@ -6,6 +6,7 @@ however that ended, and so also acts where no later stage ran: after a cancel, a
 
 from __future__ import annotations
 
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item, ItemError, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import DatafabError, Fatal, Wait
@@ -91,7 +92,7 @@ STAGES = (
         run=ckan_restore,
         failed=_unrestored,
         wants=frozenset({Status.FAILED}),
-        retries=5,
+        retry=RetryPolicy(retries=5),
     ),
     Stage(
         name="ckan_recover",
@@ -99,6 +100,6 @@ STAGES = (
         queue="io",
         run=ckan_recover,
         failed=_unrestored,
-        retries=5,
+        retry=RetryPolicy(retries=5),
     ),
 )

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from datafab.analysis.day_order import wish
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import CkanFacts, Item, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, Skippable, Wait
@@ -173,6 +174,6 @@ STAGES = (
         run=ckan_fetch,
         requires=frozenset({"ckan"}),
         provides=frozenset({"store", "sha256", "size", "media_type", "filename"}),
-        retries=2,
+        retry=RetryPolicy(retries=2),
     ),
 )

@@ -201,7 +201,7 @@ def busy(rig: Rig, files: int) -> Day:
         day.kept = (rig.used() - used) / files
         after = {name: rig.cpu(part) for name, part in running.items()} | {"Redis": rig.cpu()}
         day.cpu = {name: after[name] - before[name] for name in after}
-        took = {job.id: (job.ended or 0) - job.created for job in jobs().made_after(began - 1, "source")}
+        took = {job.id: (job.ended or 0) - job.created for job in jobs().created_after(began - 1, "source")}
         day.urgent = took.pop(asked.id)
         day.others = median(took.values())
         assert len(took) == files, len(took)

@@ -34,7 +34,7 @@ class Making:
         produce: see ``Session.gather``.
         page: seconds for one answer.
         headers: sent with each request.
-        budget: tries after the first, where the endpoint says.
+        retries: tries after the first, where the endpoint says.
         pause: seconds before the first of them, where the endpoint says.
         exception: class name for the log where an answer was refused without one.
     """
@@ -42,7 +42,7 @@ class Making:
     produce: Callable[[Get], Iterator[bytes]]
     page: float
     headers: Mapping[str, str] = field(default_factory=dict)
-    budget: int | None = None
+    retries: int | None = None
     pause: float | None = None
     exception: str = "HTTPError"
 
@@ -67,7 +67,7 @@ def making(
             return Making(
                 produce=lambda get: Layer(get, url, layer.max_page_size).dump(),
                 page=layer.timeout,
-                budget=layer.retries,
+                retries=layer.retries,
                 pause=layer.retry_backoff_seconds,
                 exception="EsriDownloadError",
             )

@@ -23,7 +23,7 @@ def test_the_example_of_the_catalogue_is_in_order(tmp_path):
     flows, problems = examine(file, FLOWS, cron)
     assert not problems
     (flow,) = flows.values()
-    assert (flow.stages, flow.after) == (FLOWS["catalogue"].stages, FLOWS["catalogue"].after)
+    assert (flow.stages, flow.follow_up) == (FLOWS["catalogue"].stages, FLOWS["catalogue"].follow_up)
     assert flow.schedule
 
 
