@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ def until_ready(stage: Stage, batch: Batch, services: Services, attempt: Attempt
             if wait.delay > 1:
                 raise
             time.sleep(wait.delay)
-            attempt.again = True
+            attempt = replace(attempt, lease=attempt.lease.next())
 
 
 class Collection:
@@ -86,7 +87,7 @@ class Collection:
         attempt = Attempt(Lease(job_created=time.time() if created is None else created))
         items: list[Item] = []
         for batch in expand(SOURCE, Batch(job="j", flow="collect", params=given), services, attempt):
-            attempt.check = check or attempt.check
+            attempt = replace(attempt, check=check or attempt.check)
             items += until_ready(stage, batch, services, attempt)
         services.close()
         for item in items:
