@@ -18,7 +18,7 @@ from typing import Any
 
 from datafab.core.document import Results
 from datafab.core.item import Counts, ItemError
-from datafab.core.job import Job, JobStatus, outcome
+from datafab.core.job import Job, JobStatus, job_result
 from datafab.core.jobs import MAX_LINES, follow_up_key
 from datafab.core.redis import connect as redis_at
 from datafab.core.services import Services
@@ -108,7 +108,7 @@ class JobHandle:
                 raise TimeoutError(msg)
             time.sleep(LOOK_EVERY)
         if job.status != JobStatus.SUCCEEDED:
-            ending = outcome(job.counts, self.failures)
+            ending = job_result(job.counts, self.failures)
             raise JobFailed(job, by_items=ending == (job.status, job.error))
         return job
 

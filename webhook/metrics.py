@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from datafab.core.metrics import Measured, Measures
+from datafab.core.metrics import ClusterMetrics, MetricsSnapshot
 from datafab.core.redis import DURATION_BOUNDS
 from datafab.version import __version__
 from webhook.site import site
@@ -48,7 +48,7 @@ COUNTED = (
 class Measurements(Collector):
     """One look's numbers in Prometheus's terms."""
 
-    def __init__(self, measured: Measured) -> None:
+    def __init__(self, measured: MetricsSnapshot) -> None:
         self._measured = measured
 
     def collect(self) -> Iterable[Metric]:
@@ -110,5 +110,5 @@ def _single(values: Mapping[str, float]) -> Iterator[tuple[tuple[str], float]]:
 def metrics() -> Response:
     """Tell Prometheus how the cluster is."""
     return Response(
-        generate_latest(Measurements(site().services.get(Measures).read())), content_type=CONTENT_TYPE_LATEST
+        generate_latest(Measurements(site().services.get(ClusterMetrics).read())), content_type=CONTENT_TYPE_LATEST
     )

@@ -14,7 +14,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 from kombu.utils.json import dumps, loads
 
-from datafab.core.item import MAX_INLINE, Batch
+from datafab.core.item import MAX_INLINE_BYTES, Batch
 from datafab.core.job import Job
 from datafab.core.ledger import NewRow, row_id
 from datafab.core.redis import CONNECTION_ERRORS
@@ -172,8 +172,10 @@ def write_job(
 ) -> tuple[str, Signature]:
     """Write a job, its key and its first row; return the id of the job that has the key, and the task to be sent."""
     batch = Batch(job=job.id, flow=job.flow, params=dict(job.params))
-    if len(dumps(batch.dump()).encode()) > MAX_INLINE:
-        raise FlowError(f"the parameters are larger than {MAX_INLINE} bytes; pass data by reference", field="params")
+    if len(dumps(batch.dump()).encode()) > MAX_INLINE_BYTES:
+        raise FlowError(
+            f"the parameters are larger than {MAX_INLINE_BYTES} bytes; pass data by reference", field="params"
+        )
     sig = app.signature(f"datafab.{source.name}", args=(batch.dump(),), options=_options(batch))
     sig.freeze()
     if secrets:

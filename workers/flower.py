@@ -21,7 +21,7 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.options import options
 from tornado.web import RequestHandler, authenticated
 
-from datafab.core.hosts_allowed import Public, answered
+from datafab.core.hosts_allowed import PublicHosts, is_host_allowed
 from workers.app import app, settings
 
 
@@ -59,7 +59,7 @@ class GuardedFlower(Flower):
 
     def find_handler(self, request: HTTPServerRequest, **known: Any) -> HTTPMessageDelegate | None:
         """Return what answers a request."""
-        if not answered(request.headers.get("Host"), self._names):
+        if not is_host_allowed(request.headers.get("Host"), self._names):
             return cast("HTTPMessageDelegate", self.get_handler_delegate(request, ForeignHost))
         return cast("HTTPMessageDelegate | None", super().find_handler(request, **known))
 
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
         sys.exit("Flower can stop workers and send tasks: set FLOWER_BASIC_AUTH=user:password")
     extract_settings()
     setup_logging()
-    names = Public.of(settings().public_url).names
+    names = PublicHosts.of(settings().public_url).names
     monitor = GuardedFlower(names, capp=app, options=options, **flower_settings)
     signal.signal(signal.SIGTERM, sigterm_handler)
     monitor.start_http_server()

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.worker.control import inspect_command
 
-from datafab.core.item import received
+from datafab.core.item import read_value
 from datafab.errors import FlowError
 from datafab.index.owner import Host
 from datafab.ops.diagnosis import Worker
@@ -21,10 +21,10 @@ COMMAND = "datafab_facts"
 def _facts(state: Any, **_: Any) -> dict[str, Any]:
     """Tell what this worker is and serves, and where it keeps things."""
     slots = state.consumer.pool.num_processes
-    return here([queue.name for queue in state.consumer.task_consumer.queues], slots).dump()
+    return describe_worker([queue.name for queue in state.consumer.task_consumer.queues], slots).dump()
 
 
-def here(queues: list[str], slots: int | None = None) -> Worker:
+def describe_worker(queues: list[str], slots: int | None = None) -> Worker:
     """Return what is to be told of this process."""
     mine, host = settings(), Host.this()
     return Worker(
@@ -38,7 +38,7 @@ def here(queues: list[str], slots: int | None = None) -> Worker:
     )
 
 
-def ask(patience: float) -> dict[str, Worker | None]:
+def ask_workers(patience: float) -> dict[str, Worker | None]:
     """Return what each worker answers within so many seconds; None where it is of a version that answers otherwise."""
     answers = app.control.broadcast(COMMAND, reply=True, timeout=patience) or []
     return {name: _read(told) for one in answers for name, told in one.items()}
@@ -46,6 +46,6 @@ def ask(patience: float) -> dict[str, Worker | None]:
 
 def _read(told: Any) -> Worker | None:
     try:
-        return received(Worker, told)
+        return read_value(Worker, told)
     except FlowError:
         return None

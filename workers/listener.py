@@ -36,13 +36,13 @@ log = structlog.get_logger()
 
 FLOW = "publish"
 #: Seconds that the broker keeps what came while the listener was away.
-KEEP = 3 * 24 * 3600
+SESSION_EXPIRY_SECONDS = 3 * 24 * 3600
 #: Bytes of an event that travels in the job's parameters; a larger one lies in the store.
-INLINE = 4096
+MAX_INLINE_EVENT_BYTES = 4096
 #: Seconds between two tries while Redis is away.
-RETRY = 1.0
+RETRY_SECONDS = 1.0
 #: The file in DATAFAB_HOME that is touched when the listener begins, and with each heartbeat while it can take events.
-ALIVE = "listener.alive"
+HEARTBEAT_FILE = "listener.alive"
 
 
 class _Arrived(NamedTuple):
@@ -79,7 +79,7 @@ class Listener:
         self._stopping = threading.Event()
         self._failure: SettingError | None = None
         self._touched = 0.0
-        self._client = self._broker.client(settings.listener_id, keep=KEEP, manual_ack=True)
+        self._client = self._broker.client(settings.listener_id, keep=SESSION_EXPIRY_SECONDS, manual_ack=True)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
@@ -115,7 +115,7 @@ class Listener:
         self._arrived.put(None)
 
     def _touch(self) -> None:
-        (self._settings.home / ALIVE).touch()
+        (self._settings.home / HEARTBEAT_FILE).touch()
         self._touched = time.monotonic()
 
     def _take(self, arrived: _Arrived) -> None:
@@ -127,7 +127,7 @@ class Listener:
                 break
             except (RedisError, FlowError) as error:
                 log.warning("the event waits: no job can be written", topic=message.topic, reason=str(error))
-                self._stopping.wait(RETRY)
+                self._stopping.wait(RETRY_SECONDS)
         else:
             return
         # By a later connection it comes again, and is known by its key; its number there may be another message's.
@@ -179,7 +179,7 @@ class Listener:
 
 def _parameter(event: Any, payload: bytes, clients: Services) -> Any:
     """Return what the job gets: the event, or where it lies."""
-    if len(payload) <= INLINE:
+    if len(payload) <= MAX_INLINE_EVENT_BYTES:
         return event
     return f"list:{clients.store(clients.settings.store).write_list(payload)}"
 

@@ -25,7 +25,7 @@ from workers.app import app, services, settings
 
 TASK = "datafab.schedule"
 #: A crontab that names the 29th of February has been due within so many days.
-HORIZON = 8 * 366 + 1
+HORIZON_DAYS = 8 * 366 + 1
 
 log = structlog.get_logger()
 
@@ -42,9 +42,9 @@ def cron(text: str) -> crontab:
         raise ValueError(str(error)) from error
 
 
-def due(schedule: crontab, now: datetime) -> datetime:
+def latest_due(schedule: crontab, now: datetime) -> datetime:
     """Return the latest minute, not after ``now``, at which it was due: beat may be late, by days if it was down."""
-    for back in range(HORIZON):
+    for back in range(HORIZON_DAYS):
         day = (now - timedelta(days=back)).date()
         if not (
             day.day in schedule.day_of_month
@@ -96,7 +96,7 @@ def schedule(flow: str, at: float) -> str | None:
         at: when beat sent this, Unix time.
     """
     try:
-        minute = due(cron(find(flow).schedule), datetime.fromtimestamp(at, ZoneInfo(settings().timezone)))
+        minute = latest_due(cron(find(flow).schedule), datetime.fromtimestamp(at, ZoneInfo(settings().timezone)))
         key = f"schedule:{flow}:{minute:%Y-%m-%dT%H:%M}"
         job, created = canvas.start(flow, localised(flow, {}, services()), key)
     except CONNECTION_ERRORS as error:

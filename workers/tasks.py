@@ -12,7 +12,7 @@ from kombu.exceptions import EncodeError
 from kombu.utils.json import loads
 
 from datafab.core import runner
-from datafab.core.item import Batch, Counts, ItemError, received
+from datafab.core.item import Batch, Counts, ItemError, read_value
 from datafab.core.job import JobStatus
 from datafab.core.ledger import ClaimedRow
 from datafab.core.redis import done_key
@@ -60,7 +60,7 @@ def _enqueue(flow: str, params: dict[str, Any], key: str) -> str:
 
 
 def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dict[str, Any]:
-    batch = received(Batch, payload)
+    batch = read_value(Batch, payload)
     attempt = self.attempt(is_extra=self.stage.name in later(batch.flow, batch.params))
     reason = attempt.give_up_reason
     if reason is not None and batch.number is None and len(runner.load_items(batch, services())) == 1:
@@ -70,7 +70,7 @@ def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dic
 
 
 def _expand(self: StageTask, payload: dict[str, Any]) -> None:
-    batch = received(Batch, payload)
+    batch = read_value(Batch, payload)
     attempt = self.attempt()
     if attempt.give_up_reason is not None:
         raise attempt.give_up_reason

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datafab.archive import deliver_stages, plan_stages, stages
 from datafab.archive.entrepot import Entrepot
-from datafab.core.chain import Chain, Need, Pings
+from datafab.core.chain import Chain, ExternalSystem, ExternalSystems
 from datafab.core.flow import Flow
 from datafab.core.services import Services
 
@@ -19,11 +19,11 @@ ARCHIVE = Flow(
 )
 
 
-def _pings(services: Services) -> Pings:
+def _pings(services: Services) -> ExternalSystems:
     if services.settings.entrepot_client_id is None:
         return {}
     setting = "DATAFAB_ENTREPOT_URL and _TOKEN_URL, and the client and user for it"
-    return {"entrepot": Need(lambda: services.get(Entrepot).ping(), setting)}
+    return {"entrepot": ExternalSystem(lambda: services.get(Entrepot).ping(), setting)}
 
 
 CHAIN = Chain(

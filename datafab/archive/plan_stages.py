@@ -112,7 +112,7 @@ def _alone(plan: Plan, ctx: Context) -> None:
     names = {("upload", each.name) for each in plan.integrations}
     names |= {("output", each.output.name) for each in plan.integrations}
     for kind, name in sorted(names):
-        holder = ctx.services.locks.enter(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
+        holder = ctx.services.locks.acquire(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
         if holder is not None:
             msg = (
                 f"job {holder} is working on the {kind} {name!r} of this datastore; this one begins when that has ended"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datafab.catalogue import fetch_stages, revisit_stages, source_stages, stages
 from datafab.catalogue.datagouv import Datagouv
 from datafab.catalogue.linkproxy import LinkProxy
-from datafab.core.chain import Chain, Need, Pings
+from datafab.core.chain import Chain, ExternalSystem, ExternalSystems
 from datafab.core.flow import Flow
 from datafab.core.services import Services
 
@@ -37,12 +37,12 @@ WITHDRAW = Flow(
 )
 
 
-def _pings(services: Services) -> Pings:
-    found: dict[str, Need] = {}
+def _pings(services: Services) -> ExternalSystems:
+    found: dict[str, ExternalSystem] = {}
     if services.settings.linkproxy_url is not None:
-        found["link-proxy"] = Need(lambda: services.get(LinkProxy).ping(), "DATAFAB_LINKPROXY_URL")
+        found["link-proxy"] = ExternalSystem(lambda: services.get(LinkProxy).ping(), "DATAFAB_LINKPROXY_URL")
     if "catalogue_url" in services.settings.model_fields_set:  # the default is no promise to use it
-        found["catalogue"] = Need(lambda: services.get(Datagouv).ping(), "DATAFAB_CATALOGUE_URL")
+        found["catalogue"] = ExternalSystem(lambda: services.get(Datagouv).ping(), "DATAFAB_CATALOGUE_URL")
     return found
 
 

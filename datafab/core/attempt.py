@@ -177,7 +177,7 @@ class BatchRun:
         self.done[index] = item
         changed = touched and item != before
         self.records.append(Record(index, item, changed, self._counted_as(before, item, touched=touched)))
-        seen = item.standing()
+        seen = item.effective()
         if changed and seen.error and seen.status in {Status.FAILED, Status.SKIPPED}:
             self.log_line("warning", seen.error.message, source=item.source, error=seen.error.type)
         self.attempt.on_progress()

@@ -11,7 +11,7 @@ from datafab.core.services import Services
 from datafab.core.stage import Stage
 
 
-class Need(NamedTuple):
+class ExternalSystem(NamedTuple):
     """An outside system that the settings name."""
 
     #: raises when the system does not answer
@@ -21,10 +21,10 @@ class Need(NamedTuple):
 
 
 #: The systems that a chain needs, by name.
-Pings = Mapping[str, Need]
+ExternalSystems = Mapping[str, ExternalSystem]
 
 
-def _no_pings(_services: Services) -> Pings:
+def _no_systems(_services: Services) -> ExternalSystems:
     return {}
 
 
@@ -43,4 +43,4 @@ class Chain:
     name: str
     flows: tuple[Flow, ...] = ()
     stages: tuple[Stage, ...]
-    pings: Callable[[Services], Pings] = _no_pings
+    pings: Callable[[Services], ExternalSystems] = _no_systems

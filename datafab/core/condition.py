@@ -43,7 +43,7 @@ class Kind(Enum):
 
 
 #: Fields of the analysis, read only where a condition names one.
-FACTS: dict[str, Kind] = {"formats": Kind.LIST, "columns": Kind.LIST, "rows": Kind.NUMBER}
+ANALYSIS_FIELDS: dict[str, Kind] = {"formats": Kind.LIST, "columns": Kind.LIST, "rows": Kind.NUMBER}
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -97,7 +97,7 @@ class Condition:
     def needs(self) -> frozenset[str]:
         """The item fields that it looks at; ``analysis`` stands for what is read from there."""
         names = {comparison.field for group in self.groups for comparison in group}
-        return frozenset("analysis" if name in FACTS else name.partition(".")[0] for name in names)
+        return frozenset("analysis" if name in ANALYSIS_FIELDS else name.partition(".")[0] for name in names)
 
     def holds(self, item: Item, facts: Callable[[], Mapping[str, Any]]) -> bool:
         """Say whether it is true of an item; ``facts`` gives those of its analysis, and is called only for them."""
@@ -109,7 +109,7 @@ class Condition:
         return all(any(theirs <= mine for theirs in other.groups) for mine in self.groups)
 
 
-def facts_of(document: Document) -> dict[str, Any]:
+def analysis_facts(document: Document) -> dict[str, Any]:
     """Return the fields of an analysis, from the document that the index would get."""
     return {"formats": document.formats, "columns": document.header, "rows": document.total_lines}
 
@@ -152,7 +152,7 @@ def _tokens(text: str) -> list[str]:
 def _comparison(text: str, name: str, sign: str, value: str) -> Comparison:
     kind = _kind(name)
     if kind is None:
-        known = sorted({*Item.model_fields, *FACTS} - {"v"})
+        known = sorted({*Item.model_fields, *ANALYSIS_FIELDS} - {"v"})
         _refuse(text, f"items have no field {name!r} to compare; there are {', '.join(known)}")
     if sign not in _ALLOWED[kind]:
         _refuse(text, f"{name!r} is {kind.value}, which {sign!r} does not compare; {_listed(_ALLOWED[kind])} do")
@@ -180,8 +180,8 @@ def _listed(signs: frozenset[str]) -> str:
 
 def _kind(name: str) -> Kind | None:
     """Return what a field holds; None: there is no such field, or it holds several."""
-    if name in FACTS:
-        return FACTS[name]
+    if name in ANALYSIS_FIELDS:
+        return ANALYSIS_FIELDS[name]
     model: Any = Item
     for part in name.split("."):
         if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
@@ -200,7 +200,7 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _value(name: str, item: Item, facts: Mapping[str, Any]) -> Any:
-    if name in FACTS:
+    if name in ANALYSIS_FIELDS:
         return facts.get(name)
     value: Any = item
     for part in name.split("."):

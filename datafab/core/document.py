@@ -135,7 +135,7 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
         analysis: its analysis document, where there is one.
         version: Unix time in milliseconds at which the content was found.
     """
-    item = item.standing()
+    item = item.effective()
     known = dict(analysis or {})
     cols = _columns(known)
     dataset = item.dataset

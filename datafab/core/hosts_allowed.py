@@ -19,7 +19,7 @@ _LOCAL = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
-class Public:
+class PublicHosts:
     """What ``DATAFAB_PUBLIC_URL`` says.
 
     Attributes:
@@ -33,7 +33,7 @@ class Public:
     origins: frozenset[str]
 
     @classmethod
-    def of(cls, setting: str | None) -> Public:
+    def of(cls, setting: str | None) -> PublicHosts:
         """Read the setting."""
         parts = [part.strip() for part in (setting or "").split(",") if part.strip()]
         urls = [part.rstrip("/") for part in parts if "://" in part]
@@ -52,7 +52,7 @@ def host_name(authority: str) -> str | None:
     return (found[1] or found[2]).lower().rstrip(".") if found else None
 
 
-def answered(authority: str | None, names: Collection[str]) -> bool:
+def is_host_allowed(authority: str | None, names: Collection[str]) -> bool:
     """Tell whether a request with this ``Host`` header is answered; HTTP/1.0 may leave it out, browsers never do."""
     if authority is None:
         return True

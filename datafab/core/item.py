@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from datafab.errors import DatafabError, FlowError, Unsuitable
 
 #: What crosses the queue stays below this many bytes.
-MAX_MESSAGE = 8 * 1024
+MAX_MESSAGE_BYTES = 8 * 1024
 #: So a batch, which Celery wraps in base64 and headers, stays below this; a longer item list goes to the store.
-MAX_INLINE = 4 * 1024
+MAX_INLINE_BYTES = 4 * 1024
 
 
 class Value(BaseModel):
@@ -34,7 +34,7 @@ class Value(BaseModel):
 V = TypeVar("V", bound=Value)
 
 
-def received(model: type[V], value: Any) -> V:
+def read_value(model: type[V], value: Any) -> V:
     """Return a value that came over the queue, or was kept by another process.
 
     Raises:
@@ -236,14 +236,14 @@ class Item(Value):
         """Return the item with this error and status."""
         return self.evolve(status=status, error=ItemError.of(error))
 
-    def standing(self) -> Self:
+    def effective(self) -> Self:
         """Return the item as the next stage and the index see it: with the status and error of what stopped it."""
         if self.stopped is None or self.status not in {Status.OK, Status.UNCHANGED}:
             return self
         return self.evolve(status=self.stopped.status, error=self.stopped.error)
 
     @property
-    def told(self) -> ItemError | None:
+    def listed_error(self) -> ItemError | None:
         """The error that is listed with the job's failures; None: there is none, or the content is of another kind."""
         if self.status is Status.FAILED:
             return self.error

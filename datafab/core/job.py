@@ -50,7 +50,7 @@ class Progress(Value):
     #: seconds that the rest takes at this pace; none once nothing is left
     eta: int | None = None
 
-    def paced(self, seconds: float, total: int | None) -> Self:
+    def with_pace(self, seconds: float, total: int | None) -> Self:
         """Return it with its pace.
 
         Args:
@@ -77,13 +77,13 @@ class StageSums:
 
     Attributes:
         items: by their status after it.
-        moved: (status, outcome) -> those that it counts as something else than their status.
+        counted_as: (status, outcome) -> those that it counts as something else than their status.
         bytes: of their resources.
     """
 
     def __init__(self) -> None:
         self.items: Counter[str] = Counter()
-        self.moved: Counter[tuple[str, str]] = Counter()
+        self.counted_as: Counter[tuple[str, str]] = Counter()
         self.bytes = 0
 
     def add(self, status: str, outcome: str, size: int) -> None:
@@ -91,12 +91,12 @@ class StageSums:
         self.items[status] += 1
         self.bytes += size
         if outcome != status:
-            self.moved[status, outcome] += 1
+            self.counted_as[status, outcome] += 1
 
     def progress(self, stage: str) -> Progress:
         """Return what the stage did."""
         outcomes = Counter(self.items)
-        for (status, outcome), number in self.moved.items():
+        for (status, outcome), number in self.counted_as.items():
             outcomes[status] -= number
             outcomes[outcome] += number
         return Progress(stage=stage, bytes=self.bytes, **outcomes)
@@ -121,7 +121,7 @@ def counts_of(job: str, sums: Mapping[str, StageSums], asked: str | None) -> Cou
     return (wanted if wanted.items.total() > last.items.total() else last).counts(job)
 
 
-def outcome(counts: Counts | None, failures: Mapping[str, ItemError]) -> tuple[JobStatus, ItemError | None]:
+def job_result(counts: Counts | None, failures: Mapping[str, ItemError]) -> tuple[JobStatus, ItemError | None]:
     """Return how a job ends that has taken its items through all stages, and why.
 
     It has failed when each of its items has; one with some failed items has succeeded, and counts them.

@@ -41,8 +41,8 @@ def _record_fields(record: Record) -> list[Any]:
     text = item.model_dump_json(exclude_none=True)
     status = item.status.value
     fields: list[Any] = [record.position, text, status, item.size or 0, record.touched, str(record.outcome or status)]
-    if record.touched and item.told:
-        fields += [item.source, item.told.model_dump_json(exclude_none=True)]
+    if record.touched and item.listed_error:
+        fields += [item.source, item.listed_error.model_dump_json(exclude_none=True)]
     return fields
 
 
@@ -63,7 +63,7 @@ def read_job(job: str, fields: Mapping[str, str]) -> Job:
         asked=fields.get("asked"),
         doing=fields.get("doing"),
         total=total,
-        progress=tuple(one.progress(name).paced(durations[name], total) for name, one in sums.items()),
+        progress=tuple(one.progress(name).with_pace(durations[name], total) for name, one in sums.items()),
         error=ItemError.model_validate_json(fields["error"]) if "error" in fields else None,
         counts=counts_of(job, sums, fields.get("asked")) if status in FINAL and sums else None,
         **numbers,
@@ -78,7 +78,7 @@ def read_sums(fields: Mapping[str, str]) -> dict[str, StageSums]:
             case ["n", stage, status]:
                 stages[stage].items[status] = int(value)
             case ["d", stage, status, outcome]:
-                stages[stage].moved[status, outcome] = int(value)
+                stages[stage].counted_as[status, outcome] = int(value)
             case ["b", stage]:
                 stages[stage].bytes = int(value)
     order = fields.get("stages", "").split(",")

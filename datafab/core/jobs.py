@@ -27,8 +27,8 @@ from typing import Any, Protocol
 
 import redis
 
-from datafab.core.item import Item, ItemError, received
-from datafab.core.job import Job, JobStatus, counts_of, outcome
+from datafab.core.item import Item, ItemError, read_value
+from datafab.core.job import Job, JobStatus, counts_of, job_result
 from datafab.core.job_fields import Record, read_job, read_sums, records_json
 from datafab.core.lease import NO_LEASE, Lease
 from datafab.core.redis import done_key, script
@@ -198,7 +198,7 @@ class RedisJobs:
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
         """Return what is done of a batch that an earlier attempt began."""
         fields = self._hgetall(done_key(job, stage, number))
-        return {int(key): received(Item, json.loads(value)) for key, value in fields.items() if key.isdigit()}
+        return {int(key): read_value(Item, json.loads(value)) for key, value in fields.items() if key.isdigit()}
 
     def record(
         self,
@@ -257,7 +257,7 @@ class RedisJobs:
         fields = self._hgetall(f"job:{job}")
         sums = read_sums(fields)
         counts = counts_of(job, sums, fields.get("asked")) if sums else None
-        return outcome(counts, self.failures(job))
+        return job_result(counts, self.failures(job))
 
     def end(self, job: str, status: JobStatus, error: ItemError | None = None, *, park: Lease = NO_LEASE) -> bool:
         """End a job and drop its rows; False if it had ended before.

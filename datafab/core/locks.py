@@ -14,16 +14,16 @@ from datafab.core.redis import script
 from datafab.settings import PREFIX
 
 #: Seconds that the key of a gate outlives its last use; jobs are shorter.
-KEPT = 7 * 24 * 3600
+LOCK_EXPIRY_SECONDS = 7 * 24 * 3600
 
 
 class Locks(Protocol):
     """What stages need of gates."""
 
-    def enter(self, name: str, job: str) -> str | None:
+    def acquire(self, name: str, job: str) -> str | None:
         """Enter a gate, or find that this job has; else return the id of the job that holds it."""
 
-    def leave(self, name: str, job: str) -> None:
+    def release(self, name: str, job: str) -> None:
         """Leave a gate before the job's end."""
 
 
@@ -31,25 +31,25 @@ class RedisLocks:
     """Gates of a cluster, in the strings ``gate:<name>``."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._enter: Any = script(client, "acquire_lock")
-        self._leave: Any = script(client, "release_lock")
+        self._acquire: Any = script(client, "acquire_lock")
+        self._release: Any = script(client, "release_lock")
 
-    def enter(self, name: str, job: str) -> str | None:
+    def acquire(self, name: str, job: str) -> str | None:
         """Enter a gate, or find that this job has; else return the id of the job that holds it."""
-        holder: str | None = self._enter(keys=[f"{PREFIX}gate:{name}"], args=[job, KEPT])
+        holder: str | None = self._acquire(keys=[f"{PREFIX}gate:{name}"], args=[job, LOCK_EXPIRY_SECONDS])
         return holder
 
-    def leave(self, name: str, job: str) -> None:
+    def release(self, name: str, job: str) -> None:
         """Leave a gate before the job's end."""
-        self._leave(keys=[f"{PREFIX}gate:{name}"], args=[job])
+        self._release(keys=[f"{PREFIX}gate:{name}"], args=[job])
 
 
 class MemoryLocks:
     """Gates of a process that runs one job, for ``--inline``."""
 
-    def enter(self, name: str, job: str) -> str | None:  # noqa: ARG002 - nobody else is there
+    def acquire(self, name: str, job: str) -> str | None:  # noqa: ARG002 - nobody else is there
         """Enter."""
         return None
 
-    def leave(self, name: str, job: str) -> None:
+    def release(self, name: str, job: str) -> None:
         """Leave."""

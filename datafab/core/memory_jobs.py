@@ -53,8 +53,8 @@ class MemoryJobs:
             if position not in done:
                 self._sums[stage].add(item.status.value, str(outcome or item.status), item.size or 0)
             done[position] = item
-            if touched and item.told:
-                self._failed[item.source] = item.told
+            if touched and item.listed_error:
+                self._failed[item.source] = item.listed_error
         self._lines += lines
         now = time.time()
         began, _ = self._times.get(stage, (self._since, now))
@@ -98,6 +98,6 @@ class MemoryJobs:
     def progress(self) -> tuple[Progress, ...]:
         """Return how far each stage is."""
         return tuple(
-            sums.progress(stage).paced(self._times[stage][1] - self._times[stage][0], self.total)
+            sums.progress(stage).with_pace(self._times[stage][1] - self._times[stage][0], self.total)
             for stage, sums in self._sums.items()
         )

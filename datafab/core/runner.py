@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 
 from datafab.core.attempt import WHOLE_BATCH, Attempt, BatchRun, catch_error
-from datafab.core.condition import facts_of, parse
+from datafab.core.condition import analysis_facts, parse
 from datafab.core.document import analysis_name, document
-from datafab.core.item import MAX_INLINE, Batch, Counts, Item, received
+from datafab.core.item import MAX_INLINE_BYTES, Batch, Counts, Item, read_value
 from datafab.core.job import Job
 from datafab.core.lease import Lease
 from datafab.core.services import Services
@@ -55,7 +55,7 @@ def run_stage(stage: Stage, batch: Batch, services: Services, attempt: Attempt) 
 
 def _is_wanted(run: BatchRun, item: Item) -> bool | DatafabError:
     """Return whether the stage takes an item, by its status and the job's condition, or why that is not known."""
-    item = item.standing()
+    item = item.effective()
     text = run.batch.params.get("when", {}).get(run.stage.name)
     if item.status not in run.stage.wants or text is None:
         return item.status in run.stage.wants
@@ -68,7 +68,7 @@ def _analysis_facts(item: Item, services: Services) -> dict[str, Any]:
     if item.analysis is None or item.sha256 is None or item.store is None:
         return {}
     kept = services.store(item.store).read(analysis_name(item.sha256))
-    return facts_of(document(item, json.loads(kept), 0)) if kept else {}
+    return analysis_facts(document(item, json.loads(kept), 0)) if kept else {}
 
 
 def _give_up(run: BatchRun, todo: list[int]) -> list[int]:
@@ -128,14 +128,14 @@ def load_items(batch: Batch, services: Services) -> list[Item]:
     """Return a batch's items, from the message or from the store."""
     if isinstance(batch.items, str):
         text = services.store(services.settings.store).read_list(batch.items)
-        return [received(Item, item) for item in json.loads(text)]
+        return [read_value(Item, item) for item in json.loads(text)]
     return list(batch.items)
 
 
 def pack(batch: Batch, items: Iterable[Item], services: Services) -> Batch:
     """Return the batch with these items; their list goes to the store where the message would be too large."""
     packed = batch.evolve(items=tuple(items))
-    if len(packed.model_dump_json(exclude_none=True).encode()) < MAX_INLINE:
+    if len(packed.model_dump_json(exclude_none=True).encode()) < MAX_INLINE_BYTES:
         return packed
     text = json.dumps([item.dump() for item in packed.items if isinstance(item, Item)], ensure_ascii=False)
     return batch.evolve(items=services.store(services.settings.store).write_list(text.encode()))

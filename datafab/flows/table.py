@@ -14,13 +14,13 @@ from pydantic_core import ErrorDetails
 
 from datafab.core.condition import Condition, parse
 from datafab.core.flow import Flow, expand_names, find_faults
-from datafab.core.item import MAX_MESSAGE
+from datafab.core.item import MAX_MESSAGE_BYTES
 from datafab.errors import FlowError
 from datafab.flows import crontab
 from datafab.flows.chains import STAGES
 
 #: Bytes that parameters and conditions may take of a message, which Celery wraps; the rest is for items.
-MAX_GIVEN = MAX_MESSAGE // 4
+MAX_GIVEN = MAX_MESSAGE_BYTES // 4
 #: What `with` cannot say: it would travel in messages and stand in listings.
 SECRETS = frozenset({"api_key", "apikey", "password", "secret", "token"})
 #: Parameters of a job that have a key of their own here.

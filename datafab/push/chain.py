@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from datafab.core.chain import Chain, Need, Pings
+from datafab.core.chain import Chain, ExternalSystem, ExternalSystems
 from datafab.core.flow import Flow
 from datafab.core.services import Services
 from datafab.core.stage import FollowUp
@@ -27,9 +27,10 @@ CALLBACK = Flow(
 )
 
 
-def _pings(services: Services) -> Pings:
+def _pings(services: Services) -> ExternalSystems:
     return {
-        f"ckan {url}": Need(partial(_ping, services, url), "DATAFAB_CKAN_URLS") for url in services.settings.ckan_urls
+        f"ckan {url}": ExternalSystem(partial(_ping, services, url), "DATAFAB_CKAN_URLS")
+        for url in services.settings.ckan_urls
     }
 
 

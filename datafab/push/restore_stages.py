@@ -32,12 +32,12 @@ def ckan_recover(item: Item, ctx: Context) -> Item:
     if item.ckan is None or _former(item, ctx).head() is None:
         return item
     gate = f"ckan:{item.ckan.resource}"
-    holder = ctx.services.locks.enter(gate, ctx.job)
+    holder = ctx.services.locks.acquire(gate, ctx.job)
     if holder is not None:
         # That one either loads all, or puts back what is kept.
         raise Wait(f"job {holder} is loading the resource {item.ckan.resource}", delay=BUSY)
     _restored(item, ctx, of)
-    ctx.services.locks.leave(gate, ctx.job)
+    ctx.services.locks.release(gate, ctx.job)
     return item
 
 

@@ -52,7 +52,7 @@ def ckan_resource(item: Item, ctx: Context) -> Item:
     """Ask CKAN for a resource, once this job is the only one that loads it."""
     facts = item.ckan or _asked(ctx)
     # From here to the job's end: what is fetched first must not be loaded last.
-    holder = ctx.services.locks.enter(f"ckan:{facts.resource}", ctx.job)
+    holder = ctx.services.locks.acquire(f"ckan:{facts.resource}", ctx.job)
     if holder is not None:
         raise Wait(f"job {holder} is loading the resource {facts.resource}", delay=BUSY, looked=False)
     resource = _shown(facts, ctx)

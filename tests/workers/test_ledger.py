@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from datafab.core.item import MAX_MESSAGE, Batch
+from datafab.core.item import MAX_MESSAGE_BYTES, Batch
 from datafab.core.job import Job, JobStatus
 from datafab.errors import FlowError, NotFound
 from datafab.flows.registry import plan
@@ -338,7 +338,7 @@ def test_messages_are_small_and_survive_json(bench: Bench):
     job = bench.start("long", n=3, text="é" * 500)
     until(lambda: bench.redis.llen("datafab:1:cpu") == 3, 10)
     for message in bench.redis.lrange("datafab:1:cpu", 0, -1):
-        assert len(message.encode()) < MAX_MESSAGE
+        assert len(message.encode()) < MAX_MESSAGE_BYTES
         args, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
         assert Batch.model_validate(args[0]).dump() == args[0]
     bench.mend()

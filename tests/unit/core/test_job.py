@@ -6,7 +6,7 @@ import pytest
 
 from datafab.cli.output import pace, summary
 from datafab.core.item import Counts, Item, ItemError
-from datafab.core.job import Job, Progress, outcome
+from datafab.core.job import Job, Progress, job_result
 from datafab.core.job_fields import Record, read_job
 from datafab.core.memory_jobs import MemoryJobs
 
@@ -23,7 +23,7 @@ from datafab.core.memory_jobs import MemoryJobs
     ],
 )
 def test_the_pace_is_that_so_far(seconds, total, rate, eta):
-    stage = Progress(stage="collect", ok=7, unchanged=1, skipped=1, failed=1, bytes=5000).paced(seconds, total)
+    stage = Progress(stage="collect", ok=7, unchanged=1, skipped=1, failed=1, bytes=5000).with_pace(seconds, total)
     assert (stage.items_per_second, stage.eta) == (rate, eta)
     assert stage.bytes_per_second == (round(5000 / seconds) if seconds else None)
 
@@ -53,7 +53,7 @@ GONE = ItemError(type="http_404", message="it is gone", field="href")
     ],
 )
 def test_a_job_has_failed_when_all_of_its_items_have(sums, failures, status, says):
-    ended, error = outcome(None if sums is None else Counts(job="j", **sums), failures)
+    ended, error = job_result(None if sums is None else Counts(job="j", **sums), failures)
     assert (ended.value, error and error.message) == (status, says)
     assert error is None or not failures or (error.type, error.field) == ("http_404", "href")
 
@@ -76,7 +76,7 @@ def test_a_failed_job_names_the_stage_in_which_the_last_item_failed(stage, progr
 
 
 def test_what_has_not_begun_has_no_pace():
-    assert Progress(stage="collect").paced(10.0, 20) == Progress(stage="collect")
+    assert Progress(stage="collect").with_pace(10.0, 20) == Progress(stage="collect")
 
 
 def test_a_job_in_redis_tells_it_for_each_stage():

@@ -11,7 +11,7 @@ import pytest
 
 from datafab.core.backoff import RetryPolicy
 from datafab.core.document import analysis_name
-from datafab.core.item import MAX_MESSAGE, Batch, Counts, Item, Status, Stopped
+from datafab.core.item import MAX_MESSAGE_BYTES, Batch, Counts, Item, Status, Stopped
 from datafab.core.job import Job
 from datafab.core.lease import NO_LEASE, Lease
 from datafab.core.memory_jobs import MemoryJobs
@@ -469,7 +469,7 @@ def test_a_long_list_goes_to_the_store_and_comes_back(services):
     assert pack(few, few.items, services) == few
     packed = pack(many, many.items, services)
     assert isinstance(packed.items, str)
-    assert len(packed.model_dump_json()) < MAX_MESSAGE
+    assert len(packed.model_dump_json()) < MAX_MESSAGE_BYTES
     assert tuple(load_items(packed, services)) == many.items
 
 
@@ -533,7 +533,7 @@ def test_what_a_stage_that_follows_refuses_keeps_its_status(services, error, sho
     wants = frozenset({Status.OK, Status.UNCHANGED})
     (bad,) = run(stage(failing(error), wants=wants), batch("bad", status=status), services, is_extra=True)
     assert (bad.status, bad.error) == (status, None)
-    assert (bad.standing().status, bad.standing().error.message) == (shown, error.message)
+    assert (bad.effective().status, bad.effective().error.message) == (shown, error.message)
     (progress,) = services.jobs.progress()
     assert (getattr(progress, counted), progress.done) == (1, 1)
     failures = services.jobs.failures()
@@ -560,7 +560,7 @@ def test_stages_after_a_refusal_take_the_item_as_a_failure(services):
         raise Unsuitable("half a workbook", code="corrupt_archive")
 
     def taking(item: Item, _: Context) -> Item:
-        seen.append((item.source, item.standing().error.type))
+        seen.append((item.source, item.effective().error.type))
         return item
 
     seen: list[tuple[str, str]] = []

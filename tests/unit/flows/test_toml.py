@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datafab.core.flow import Flow
-from datafab.core.item import MAX_MESSAGE, Batch
+from datafab.core.item import MAX_MESSAGE_BYTES, Batch
 from datafab.errors import SettingError
 from datafab.flows.chains import STAGES
 from datafab.flows.lines import Lines
@@ -256,4 +256,4 @@ def test_what_a_flow_may_give_leaves_room_in_a_message(tmp_path):
     file.write_text(sound(f"with = {{ text = '{'x' * room}' }}"))
     flow = read(file, KNOWN)["f"]
     params = {**flow.defaults, "when": dict(flow.when)}
-    assert len(json.dumps(Batch(job="0" * 32, flow="f", params=params).dump())) < MAX_MESSAGE // 4 + 200
+    assert len(json.dumps(Batch(job="0" * 32, flow="f", params=params).dump())) < MAX_MESSAGE_BYTES // 4 + 200
