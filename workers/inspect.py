@@ -1,4 +1,4 @@
-"""What the workers of a cluster must agree on, told by each that is asked (``datafab doctor``)."""
+"""The facts on which all workers of a cluster must agree, as ``datafab doctor`` asks for them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ COMMAND = "datafab_facts"
 
 @inspect_command(name=COMMAND)
 def _facts(state: Any, **_: Any) -> dict[str, Any]:
-    """Tell what this worker is and serves, and where it keeps things."""
+    """Return this worker's version, host, queues, store and index."""
     slots = state.consumer.pool.num_processes
     return describe_worker([queue.name for queue in state.consumer.task_consumer.queues], slots).dump()
 
 
 def describe_worker(queues: list[str], slots: int | None = None) -> Worker:
-    """Return what is to be told of this process."""
+    """Return the facts of this process."""
     mine, host = settings(), Host.this()
     return Worker(
         version=__version__,
@@ -39,13 +39,13 @@ def describe_worker(queues: list[str], slots: int | None = None) -> Worker:
 
 
 def ask_workers(patience: float) -> dict[str, Worker | None]:
-    """Return what each worker answers within so many seconds; None where it is of a version that answers otherwise."""
+    """Return each worker's answer within ``patience`` seconds; None: another version, with another form of answer."""
     answers = app.control.broadcast(COMMAND, reply=True, timeout=patience) or []
-    return {name: _read(told) for one in answers for name, told in one.items()}
+    return {name: _read(answer) for one in answers for name, answer in one.items()}
 
 
-def _read(told: Any) -> Worker | None:
+def _read(answer: Any) -> Worker | None:
     try:
-        return read_value(Worker, told)
+        return read_value(Worker, answer)
     except FlowError:
         return None

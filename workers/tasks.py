@@ -1,4 +1,4 @@
-"""One task per stage, made from STAGES, and the cluster's own few."""
+"""The tasks: one for each stage, made from STAGES, and those of the cluster itself."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class StageTask(LedgerTask):
-    """A task that runs one stage on a batch."""
+    """The task of a stage, which runs it on one batch."""
 
     abstract = True
     stage: Stage

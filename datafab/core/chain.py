@@ -1,4 +1,4 @@
-"""A chain: what the rest of the library needs to know of one original's replacement, and nothing else."""
+"""A chain: the parts of one original's replacement that the rest of the library uses."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from datafab.core.stage import Stage
 class ExternalSystem(NamedTuple):
     """An outside system that the settings name."""
 
-    #: raises when the system does not answer
+    #: raises if the system does not answer
     ping: Callable[[], None]
-    #: what its address comes from
+    #: the settings that hold its address
     setting: str
 
 
-#: The systems that a chain needs, by name.
+#: The outside systems of a chain, by name.
 ExternalSystems = Mapping[str, ExternalSystem]
 
 
@@ -33,11 +33,11 @@ class Chain:
     """One folder of the library: its flows and stages, and the outside systems that they need.
 
     Attributes:
-        name: the folder's.
-        flows: built-in flows.
-        stages: by which these are made, in the order in which they are listed.
-        pings: returns the systems that the settings name and that this chain asks; ``/ready`` and ``datafab doctor``
-            call them.
+        name: the name of the folder.
+        flows: its built-in flows.
+        stages: its stages, in the order in which they are listed.
+        pings: returns the outside systems of this chain that the settings name; ``/ready`` and ``datafab doctor`` ping
+            them.
     """
 
     name: str

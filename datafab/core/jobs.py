@@ -1,4 +1,4 @@
-"""Jobs: what runs, how far it is, what it said. In Redis for a cluster, in memory for ``--inline``.
+"""Jobs: their state, progress, log and failures. In Redis for a cluster, in memory for ``--inline``.
 
 Keys, all below ``datafab:1:``
 
@@ -8,12 +8,12 @@ Keys, all below ``datafab:1:``
 | ``job:<id>`` | hash | the job; ``n:``, ``d:``, ``b:``, ``s:`` and ``l:`` with a stage: see ``job_fields.py`` |
 | ``job:<id>:log`` | list | its last log lines, JSON |
 | ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
-| ``job:<id>:done:<stage>:<batch>`` | hash | what is done of it: index -> item; ``m:<index>``, ``r:<index>``: notes |
-| ``job:<id>:rows`` | set | the job's ledger rows that are alive (``ledger.py``) |
+| ``job:<id>:done:<stage>:<batch>`` | hash | index -> finished item; ``m:<index>``, ``r:<index>``: notes |
+| ``job:<id>:rows`` | set | the ids of the job's rows in the ledger (``ledger.py``) |
 | ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
 | ``parked`` | sorted set | ids of parked jobs, by the time at which they are forgotten |
-| ``counts`` | hash | what has happened since ever, for ``/metrics`` (``metrics.py``) |
-| ``after`` | sorted set | ids of ended jobs whose flow has another to be run after it |
+| ``counts`` | hash | numbers of events, for ``/metrics`` (``metrics.py``) |
+| ``after`` | sorted set | ids of ended jobs with a follow-up that has not started |
 | ``secret:<id>`` | hash | the job's secrets (``secrets.py``) |
 | ``key:<key>`` | string | dedupe key -> job id |
 """
@@ -35,27 +35,27 @@ from datafab.core.redis import done_key, script
 from datafab.errors import NotFound
 from datafab.settings import PREFIX, Settings
 
-#: What a stage that follows counts the items as that it does not take.
+#: The outcome of items that a stage does not take, if the job did not ask for the stage.
 PASSED = "passed"
 
 MAX_LINES = 1000
-#: The notes on an item: its stage's, and the runner's; None: kept by a version that put both into one.
+#: The notes on an item: its stage's, and the runner's; None: a version before kept both in one.
 Notes = tuple[dict[str, Any], dict[str, Any] | None]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 MAX_FAILURES = 1000
 
 
 class Jobs(Protocol):
-    """What the runner and the stages' context need of jobs."""
+    """The jobs as the runner and stages use them."""
 
     def ping(self) -> None:
-        """Raise when they cannot be reached."""
+        """Raise if they cannot be reached."""
 
     def close(self) -> None:
         """Close the connections."""
 
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
-        """Return what is done of a batch that an earlier attempt began."""
+        """Return the items of a batch that earlier attempts have finished, by index."""
 
     def record(
         self,
@@ -86,19 +86,19 @@ class Jobs(Protocol):
         """Keep one item's notes, those of its stage and those of the runner; False: the lease was lost."""
 
     def set_total(self, job: str, total: int) -> None:
-        """Say how many items the job has."""
+        """Set the number of the job's items."""
 
     def set_doing(self, job: str, text: str) -> None:
-        """Say how far the item in hand is."""
+        """Set the progress of the current item."""
 
 
 def follow_up_key(job: str, ended: float) -> str:
-    """Return the dedupe key of the job that follows a job's end at this Unix time: a retried one may end again."""
+    """Return the dedupe key of a follow-up. It has the Unix time of the job's end, since a retried job ends twice."""
     return f"after:{job}:{ended}"
 
 
 class RedisJobs:
-    """Jobs in Redis. ``datafab.core.ledger`` makes them; this reads, counts and ends them."""
+    """The jobs of a cluster, in Redis. The ledger makes them; this class reads, counts and ends them."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
@@ -108,7 +108,7 @@ class RedisJobs:
         self._end = script(client, "end_job", rows=True)
 
     def ping(self) -> None:
-        """Raise when Redis does not answer."""
+        """Raise if Redis does not answer."""
         self._redis.ping()
 
     def close(self) -> None:
@@ -128,12 +128,12 @@ class RedisJobs:
         return read_job(job, fields)
 
     def find_by_key(self, key: str) -> str | None:
-        """Return the id of the job that has a dedupe key; None: no job has it."""
+        """Return the id of the job that has a dedupe key; None: no job has."""
         job: str | None = self._redis.get(f"{PREFIX}key:{key}")
         return job
 
     def release_key(self, job: str, key: str) -> None:
-        """Take a job's dedupe key from it: it is free for another job."""
+        """Take a job's dedupe key from it, so that another job can have it."""
         with self._redis.pipeline() as pipe:
             pipe.delete(f"{PREFIX}key:{key}")
             pipe.hdel(f"{PREFIX}job:{job}", "key")
@@ -147,7 +147,7 @@ class RedisJobs:
         after: str | None = None,
         limit: int = 50,
     ) -> list[Job]:
-        """Return jobs, the newest first; ``after``: those older than this one."""
+        """Return jobs, the newest first; only those older than the job ``after``, if it is given."""
         start = 0
         if after is not None:
             rank = self._redis.zrevrank(PREFIX + "jobs", after)
@@ -169,7 +169,7 @@ class RedisJobs:
         return found[:limit]
 
     def created_after(self, at: float, flow: str) -> list[Job]:
-        """Return the jobs of a flow that were made after this Unix time, the oldest first."""
+        """Return the jobs of a flow created after this Unix time, the oldest first."""
         found: list[Job] = []
         ids: list[str] = self._redis.zrangebyscore(PREFIX + "jobs", f"({at!r}", "+inf")
         for first in range(0, len(ids), 100):
@@ -191,12 +191,12 @@ class RedisJobs:
         }
 
     def stage_span(self, job: str, stage: str) -> tuple[float, float] | None:
-        """Return when a stage of a job began, and when it last finished with an item; None: it did not."""
-        began, last = self._redis.hmget(f"{PREFIX}job:{job}", [f"s:{stage}", f"l:{stage}"])
-        return (float(began), float(last)) if began and last else None
+        """Return the times at which a stage started and last finished an item; None: it has finished none."""
+        started, last = self._redis.hmget(f"{PREFIX}job:{job}", [f"s:{stage}", f"l:{stage}"])
+        return (float(started), float(last)) if started and last else None
 
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
-        """Return what is done of a batch that an earlier attempt began."""
+        """Return the items of a batch that earlier attempts have finished, by index."""
         fields = self._hgetall(done_key(job, stage, number))
         return {int(key): read_value(Item, json.loads(value)) for key, value in fields.items() if key.isdigit()}
 
@@ -245,22 +245,22 @@ class RedisJobs:
         return bool(self._memo(args=[*args, json.dumps(dict(waiting))]))
 
     def set_total(self, job: str, total: int) -> None:
-        """Say how many items the job has."""
+        """Set the number of the job's items."""
         self._redis.hset(f"{PREFIX}job:{job}", "total", total)
 
     def set_doing(self, job: str, text: str) -> None:
-        """Say how far the item in hand is."""
+        """Set the progress of the current item."""
         self._redis.hset(f"{PREFIX}job:{job}", "doing", text)
 
     def outcome(self, job: str) -> tuple[JobStatus, ItemError | None]:
-        """Return how a job ends that has been through all stages, and why."""
+        """Return the final status of a job that has been through all stages, and its error."""
         fields = self._hgetall(f"job:{job}")
         sums = read_sums(fields)
         counts = counts_of(job, sums, fields.get("asked")) if sums else None
         return job_result(counts, self.failures(job))
 
     def end(self, job: str, status: JobStatus, error: ItemError | None = None, *, park: Lease = NO_LEASE) -> bool:
-        """End a job and drop its rows; False if it had ended before.
+        """End a job and delete its rows; return False if it had ended before.
 
         ``park`` is the lease on the row that stays, parked; False too where that lease was lost.
         """
@@ -268,35 +268,35 @@ class RedisJobs:
         return bool(self._end(args=[job, status.value, text, self._retention, park.row_id, park.holder]))
 
     def ended_with_follow_ups(self) -> list[tuple[str, list[str], str]]:
-        """Return ended jobs that other flows are to follow: (id, flows, a key of this very end)."""
+        """Return ended jobs whose follow-ups have not started: (id, flows, dedupe key for this end)."""
         ended = self._redis.zrange(PREFIX + "after", 0, 99, withscores=True)
         flows = {job: (self._redis.hget(f"{PREFIX}job:{job}", "after") or "").split(",") for job, _ in ended}
         return [(job, flows[job], follow_up_key(job, at)) for job, at in ended]
 
     def mark_followed_up(self, job: str) -> None:
-        """Say that the flows to follow a job are enqueued."""
+        """Note that a job's follow-ups are enqueued."""
         self._redis.zrem(PREFIX + "after", job)
 
     def overdue(self) -> list[str]:
-        """Return jobs that are past their deadline."""
+        """Return the ids of jobs that are past their deadline."""
         seconds, _ = self._redis.time()
         ids: list[str] = self._redis.zrangebyscore(PREFIX + "deadlines", "-inf", seconds)
         return ids
 
     def count_unended(self) -> int:
-        """Return how many jobs have not ended."""
+        """Return the number of jobs that have not ended."""
         return int(self._redis.zcard(PREFIX + "deadlines"))
 
     def prune(self) -> int:
-        """Forget jobs whose retention is over; return how many. Their keys expire by themselves."""
-        gone = 0
+        """Forget jobs whose retention is over; return their number. Their keys expire by themselves."""
+        forgotten = 0
         for job in self._redis.zrange(PREFIX + "jobs", 0, -1):
             if self._redis.exists(f"{PREFIX}job:{job}"):
                 break
-            gone += int(self._redis.zrem(PREFIX + "jobs", job))
+            forgotten += int(self._redis.zrem(PREFIX + "jobs", job))
         seconds, _ = self._redis.time()
         self._redis.zremrangebyscore(PREFIX + "parked", "-inf", seconds)
-        return gone
+        return forgotten
 
     def _hgetall(self, key: str) -> dict[str, str]:
         fields: dict[str, str] = self._redis.hgetall(PREFIX + key)

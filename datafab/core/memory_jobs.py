@@ -1,4 +1,4 @@
-"""One job's state in this process, for ``--inline``: what ``RedisJobs`` is for a cluster."""
+"""The state of one job in this process, for ``--inline``: the counterpart of ``RedisJobs``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from datafab.core.lease import NO_LEASE, Lease
 
 
 class MemoryJobs:
-    """What is done, said and failed of one job."""
+    """One job's finished items, log and failures."""
 
     def __init__(self) -> None:
         self._done: defaultdict[tuple[str, str, int | None], dict[int, Item]] = defaultdict(dict)
@@ -28,13 +28,13 @@ class MemoryJobs:
         self.total: int | None = None
 
     def ping(self) -> None:
-        """Answer always."""
+        """Do nothing: memory is always there."""
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is no connection."""
 
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
-        """Return what is done of a batch."""
+        """Return the finished items of a batch, by index."""
         return dict(self._done[job, stage, number])
 
     def record(
@@ -57,8 +57,8 @@ class MemoryJobs:
                 self._failed[item.source] = item.listed_error
         self._lines += lines
         now = time.time()
-        began, _ = self._times.get(stage, (self._since, now))
-        self._times[stage], self._since = (began, now), now
+        started, _ = self._times.get(stage, (self._since, now))
+        self._times[stage], self._since = (started, now), now
         return True
 
     def notes(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
@@ -81,10 +81,10 @@ class MemoryJobs:
         return True
 
     def set_doing(self, job: str, text: str) -> None:
-        """Say how far the item in hand is: nobody asks."""
+        """Do nothing: the progress of an item is not shown."""
 
     def set_total(self, job: str, total: int) -> None:  # noqa: ARG002 - one job only
-        """Say how many items the job has."""
+        """Set the number of the job's items."""
         self.total = total
 
     def logs(self) -> list[dict[str, Any]]:
@@ -96,7 +96,7 @@ class MemoryJobs:
         return dict(self._failed)
 
     def progress(self) -> tuple[Progress, ...]:
-        """Return how far each stage is."""
+        """Return the progress of each stage."""
         return tuple(
             sums.progress(stage).with_pace(self._times[stage][1] - self._times[stage][0], self.total)
             for stage, sums in self._sums.items()

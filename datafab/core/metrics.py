@@ -1,8 +1,8 @@
-"""What ``/metrics`` tells, read out of Redis: whichever process is asked, the numbers are the same.
+"""The numbers of ``/metrics``, read from Redis: every process returns the same.
 
-What has happened is counted where it happens, in the scripts of ``jobs.py`` and ``ledger.py``: fields of the hash
-``counts``, the labels behind the name. What is the case is looked up when somebody asks, five hundred jobs at a time,
-so that Redis is never busy with it for more than a few milliseconds.
+Events are counted where they happen, by the scripts of jobs and the ledger: fields of the hash ``counts``, with the
+labels after the name. The present state is read on request, five hundred jobs at a time, so that Redis is never busy
+with it for more than a few milliseconds.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from datafab.core.redis import script
 from datafab.core.services import Client, Services
 from datafab.settings import PREFIX
 
-#: The lists in Redis that kombu keeps for a queue: one for each step of priority.
+#: The suffixes of the lists in Redis that kombu keeps for a queue, one for each step of priority.
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 QUEUES = ("io", "cpu", "control")
-#: Jobs that are looked at in one step.
+#: Jobs that one script call reads.
 JOBS_PER_SCAN = 500
 
 
 @dataclass(slots=True)
 class MetricsSnapshot:
-    """The numbers of one look. Labels that hold a flow have it last."""
+    """The numbers at one moment. A flow is always the last label."""
 
-    #: name and labels -> how often since ever
+    #: name and labels -> number of events so far
     counts: dict[tuple[str, ...], float] = field(default_factory=dict)
     #: jobs that have not ended, by (state, flow)
     jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: seconds since the oldest of them was made, by state
+    #: age in seconds of the oldest of them, by state
     oldest: dict[str, float] = field(default_factory=dict)
     #: their rows in the ledger, by state
     rows: Counter[str] = field(default_factory=Counter)
-    #: jobs that an operator may try again
+    #: parked jobs, which an operator may retry
     parked: int = 0
-    #: seconds that the first due row has been waiting to be sent
+    #: seconds for which the first due row has been waiting to be sent
     overdue: float = 0.0
     #: messages by queue
     queues: dict[str, int] = field(default_factory=dict)
@@ -48,14 +48,14 @@ class MetricsSnapshot:
 
 
 class IdleQueue(NamedTuple):
-    """A queue with messages from which nobody has taken one for a while."""
+    """A queue with messages of which none has been taken for some time."""
 
     seconds: float
     messages: int
 
 
 class ClusterMetrics(Client):
-    """The numbers of one Redis."""
+    """The metrics of a cluster, read from its Redis."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
@@ -65,11 +65,11 @@ class ClusterMetrics(Client):
 
     @classmethod
     def connect(cls, services: Services) -> Self:
-        """Return the numbers of the cluster; who asks for them does not wait for Redis."""
+        """Return the metrics of the cluster. Requests for them do not wait for a Redis that is away."""
         return cls(services.redis(patience=1))
 
     def read(self) -> MetricsSnapshot:
-        """Look at everything. Jobs that move meanwhile may be counted before or after."""
+        """Read all numbers. Jobs that change meanwhile may be counted as before or after."""
         found = MetricsSnapshot(counts=self._counts())
         start, more = 0, True
         while more:
@@ -95,10 +95,10 @@ class ClusterMetrics(Client):
         return found
 
     def idle_queues(self, limit: float) -> dict[str, IdleQueue]:
-        """Return the queues with messages that have not moved for longer than ``limit`` seconds, by name.
+        """Return the queues, by name, whose messages have not moved for longer than ``limit`` seconds.
 
-        A queue moves whenever a worker takes a task of it or renews the lease of one, so that one whose workers are all
-        busy is not still. Few keys are looked at, however many jobs there are.
+        A queue moves whenever a worker takes one of its tasks or renews the lease of one, so a queue whose workers are
+        all busy is not idle. Few keys are read, whatever the number of jobs.
         """
         lists = [name for queue in QUEUES for step in PRIORITY_SUFFIXES for name in (queue, queue + step)]
         found: dict[str, IdleQueue] = {}
@@ -112,6 +112,6 @@ class ClusterMetrics(Client):
 
 
 def _labels(name: str) -> tuple[str, ...]:
-    """Return a counter's name and labels. A flow, the last of its labels, may have any name."""
+    """Return a counter's name and labels. A flow, always the last label, may contain blanks."""
     kind = name.partition(" ")[0]
     return tuple(name.split(" ", 1 if kind in {"made", "stale", "seconds", "sent_again"} else 2))
