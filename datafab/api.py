@@ -18,9 +18,9 @@ from typing import Any
 
 from datafab.core.document import Results
 from datafab.core.item import Counts, ItemError
-from datafab.core.job import Job, JobStatus, outcome
-from datafab.core.jobs import MAX_LINES, after_key
-from datafab.core.jobs import connect as redis_at
+from datafab.core.job import Job, JobStatus, job_result
+from datafab.core.jobs import MAX_LINES, follow_up_key
+from datafab.core.redis import connect as redis_at
 from datafab.core.services import Services
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
@@ -108,7 +108,7 @@ class JobHandle:
                 raise TimeoutError(msg)
             time.sleep(LOOK_EVERY)
         if job.status != JobStatus.SUCCEEDED:
-            ending = outcome(job.counts, self.failures)
+            ending = job_result(job.counts, self.failures)
             raise JobFailed(job, by_items=ending == (job.status, job.error))
         return job
 
@@ -137,8 +137,11 @@ class JobHandle:
             limit: seconds at most; None is returned after them, and where nothing follows.
         """
         job, end = self.job, time.monotonic() + limit
-        while job.ended is not None and find(job.flow).following(job.params) and time.monotonic() < end:
-            following = cluster.jobs().with_key(after_key(job.id, job.ended))
+        follow_up = find(job.flow).follow_up
+        if follow_up is None or not follow_up.applies(job.params):
+            return None
+        while job.ended is not None and time.monotonic() < end:
+            following = cluster.jobs().find_by_key(follow_up_key(job.id, job.ended))
             if following is not None and (found := cluster.jobs().get(following)).final:
                 return found
             time.sleep(LOOK_EVERY)

@@ -85,7 +85,7 @@ class Retriable(_Later):
     """Failed now, may work later; ``delay`` in seconds, or None for the usual backoff.
 
     Attributes:
-        budget: failures in a row after which this one is final, where its raiser knows better than the stage.
+        retries: instead of those of the stage's ``RetryPolicy``.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class Retriable(_Later):
         message: str = "",
         *,
         delay: float | None = None,
-        budget: int | None = None,
+        retries: int | None = None,
         code: str | None = None,
         field: str | None = None,
     ) -> None:
         super().__init__(message, delay=delay, code=code, field=field)
-        self.budget = budget
+        self.retries = retries
 
 
 class Skippable(DatafabError):

@@ -12,7 +12,7 @@ from typing import cast
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
-from datafab.core.hosts_allowed import Public
+from datafab.core.hosts_allowed import PublicHosts
 from datafab.core.services import Services
 from datafab.errors import SettingError
 from datafab.flows import registry as flows
@@ -61,7 +61,7 @@ def create_app(
     provider = cast("DefaultJSONProvider", app.json)
     provider.ensure_ascii, provider.sort_keys = False, False
     Site(services, start, hasten or _hasten).belongs_to(app)
-    doors.close(app, Public.of(settings.public_url))
+    doors.close(app, PublicHosts.of(settings.public_url))
     app.register_blueprint(health.routes)
     app.register_blueprint(metrics.routes)
     app.register_blueprint(openapi.routes)
@@ -76,7 +76,7 @@ def create_app(
 def _hasten(job: str) -> int:
     from workers.app import ledger  # noqa: PLC0415 - an app with another one needs no Celery
 
-    return ledger().hasten(job)
+    return ledger().wake(job)
 
 
 def _services(settings: Settings) -> Services:

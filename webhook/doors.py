@@ -11,7 +11,7 @@ from __future__ import annotations
 from flask import Flask, Response, request
 from werkzeug.exceptions import Forbidden
 
-from datafab.core.hosts_allowed import Public, answered, same_origin
+from datafab.core.hosts_allowed import PublicHosts, is_host_allowed, same_origin
 
 #: Methods that change nothing.
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -25,13 +25,13 @@ HEADERS = {
 }
 
 
-def close(app: Flask, public: Public) -> None:
+def close(app: Flask, public: PublicHosts) -> None:
     """Refuse the requests of foreign pages before any route sees them."""
 
     @app.before_request
     def check() -> None:
         host = request.headers.get("Host")
-        if not answered(host, public.names):
+        if not is_host_allowed(host, public.names):
             raise Forbidden(f"the host {host!r} is not served: add its name to DATAFAB_PUBLIC_URL")
         if request.method not in SAFE and not _own_page(host, public):
             raise Forbidden("a page of another site may not change anything here: call this API from a program")
@@ -42,7 +42,7 @@ def close(app: Flask, public: Public) -> None:
         return answer
 
 
-def _own_page(host: str | None, public: Public) -> bool:
+def _own_page(host: str | None, public: PublicHosts) -> bool:
     """Tell whether no page sent this request, or one of this server."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:

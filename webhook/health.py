@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Blueprint
 
-from datafab.core.metrics import Measures
+from datafab.core.metrics import ClusterMetrics
 from datafab.core.services import Services
 from datafab.ops.diagnosis import still
 from datafab.ops.pings import pings
@@ -36,6 +36,6 @@ def ready() -> tuple[dict[str, Any], HTTPStatus]:
 
 def _queues(services: Services) -> dict[str, str]:
     """Return what is wrong with the queues that do not move."""
-    found = services.get(Measures).still(services.settings.still_after)
+    found = services.get(ClusterMetrics).idle_queues(services.settings.still_after)
     checks = [still(queue, one.seconds, one.messages) for queue, one in found.items()]
     return {check.name: f"{check.found}: {check.fix}" for check in checks}

@@ -11,7 +11,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from datafab.core.metrics import LIMITS, Measured, Measures
+from datafab.core.metrics import ClusterMetrics, MetricsSnapshot
+from datafab.core.redis import DURATION_BOUNDS
 from datafab.version import __version__
 from webhook.site import site
 
@@ -47,7 +48,7 @@ COUNTED = (
 class Measurements(Collector):
     """One look's numbers in Prometheus's terms."""
 
-    def __init__(self, measured: Measured) -> None:
+    def __init__(self, measured: MetricsSnapshot) -> None:
         self._measured = measured
 
     def collect(self) -> Iterable[Metric]:
@@ -84,7 +85,7 @@ class Measurements(Collector):
         family = HistogramMetricFamily("datafab_attempt_seconds", text, labels=("stage",))
         for stage in sorted(labels[1] for labels in counts if labels[0] == "seconds"):
             buckets, below = [], 0.0
-            for limit, bound in (*zip(LIMITS, LIMITS, strict=True), ("more", "+Inf")):
+            for limit, bound in (*zip(DURATION_BOUNDS, DURATION_BOUNDS, strict=True), ("more", "+Inf")):
                 below += counts.get(("took", stage, limit), 0.0)
                 buckets.append((bound, below))
             family.add_metric((stage,), buckets, counts["seconds", stage])
@@ -109,5 +110,5 @@ def _single(values: Mapping[str, float]) -> Iterator[tuple[tuple[str], float]]:
 def metrics() -> Response:
     """Tell Prometheus how the cluster is."""
     return Response(
-        generate_latest(Measurements(site().services.get(Measures).read())), content_type=CONTENT_TYPE_LATEST
+        generate_latest(Measurements(site().services.get(ClusterMetrics).read())), content_type=CONTENT_TYPE_LATEST
     )

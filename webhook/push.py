@@ -24,7 +24,7 @@ from werkzeug.exceptions import HTTPException
 from datafab.core import strict_json as strictjson
 from datafab.core.item import ItemError, Status
 from datafab.core.job import Job
-from datafab.core.jobs import MAX_LINES, after_key
+from datafab.core.jobs import MAX_LINES, follow_up_key
 from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.push.callback import key_header
 from datafab.push.ckan import allowed, named
@@ -239,7 +239,7 @@ def unknown(_rest: str) -> Answer:
 def _authorized(job_id: str) -> Job | tuple[Response, HTTPStatus]:
     """Return a job whose key was shown, or the refusal."""
     try:
-        job = site().jobs.get(site().jobs.with_key(key(job_id)) or "")
+        job = site().jobs.get(site().jobs.find_by_key(key(job_id)) or "")
     except NotFound:
         return _error("job_id not found", HTTPStatus.NOT_FOUND)
     shown, known = request.headers.get("Authorization"), str(job.params.get("authorization") or "")
@@ -255,7 +255,7 @@ def _digest(job_key: str) -> str:
 def _lost_callback(job: Job) -> ItemError | None:
     """Return why a job's callback could not be sent."""
     jobs = site().jobs
-    following = jobs.with_key(after_key(job.id, job.ended)) if job.ended is not None else None
+    following = jobs.find_by_key(follow_up_key(job.id, job.ended)) if job.ended is not None else None
     if following is None:
         return None
     others = {Status.SKIPPED, UNRESTORED}

@@ -1,6 +1,6 @@
-"""Celery glue: the app, the ledger's leases, the task base, one task per stage, canvas and schedule.
+"""The Celery side: the app, leases, the base of tasks, one task per stage, canvases and schedules.
 
-``celery -A workers worker`` finds the app here, under the name that Celery looks for: ``workers.app`` is the module.
+``celery -A workers worker`` finds the app under the name ``celery`` here, as ``workers.app`` is a module.
 """
 
 from workers import lifecycle

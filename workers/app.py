@@ -22,24 +22,24 @@ app = Celery("datafab", include=["workers.tasks", "workers.schedule", "workers.s
 app.config_from_object(celeryconfig)
 
 
-def route(name: str, *_sent: Any, **_with: Any) -> dict[str, str] | None:
-    """Say where a task goes: to its stage's queue. Asked at each sending, for a stage may come after this module."""
+def route_task(name: str, *_: Any, **__: Any) -> dict[str, str] | None:
+    """Return the queue of a task's stage. Celery calls this for each message: stages may be added after this module."""
     stage = STAGES.get(name.removeprefix("datafab."))
     return {"queue": stage.queue} if stage else None
 
 
-app.conf.task_routes = (route,)
+app.conf.task_routes = (route_task,)
 
 _settings: Settings | None = None
 
 
 def use(settings: Settings) -> None:
-    """Point this process at another cluster than the environment names (an embedded one)."""
+    """Use the settings of another cluster than the environment names, such as an embedded one."""
     global _settings  # noqa: PLW0603 - a process talks to one cluster
     _settings = settings
     flows.use(settings.config)
     app.conf.update(celeryconfig.configuration(settings))
-    # There is no public way to forget the connections to the former broker, and the store of its results.
+    # Celery has no public way to drop the connections to the former broker and result store.
     app._after_fork()  # noqa: SLF001
     app._backend_cache = None  # noqa: SLF001
     vars(app._local).pop("backend", None)  # noqa: SLF001
@@ -49,8 +49,8 @@ def use(settings: Settings) -> None:
 
 @signals.worker_init.connect
 @signals.beat_init.connect
-def _begin(**_: Any) -> None:
-    """Read the settings once: that takes four milliseconds, which each row that the tick sends would take as well."""
+def _keep_settings(**_: Any) -> None:
+    """Read the settings once: it takes four milliseconds, for each row that the tick sends."""
     global _settings  # noqa: PLW0603 - as above
     _settings = settings()
 
@@ -78,7 +78,7 @@ def _services(_pid: int) -> Services:
 
 
 def ledger() -> Ledger:
-    """Return the ledger for whoever enqueues: it fails within a second when Redis is away."""
+    """Return the ledger for enqueueing, which fails within a second if Redis is away."""
     return _ledger(os.getpid())
 
 

@@ -1,7 +1,8 @@
-"""The task base: takes a task's row before it runs, ends it after. Tasks themselves hold none of this."""
+"""The base of all tasks with a ledger row: takes the row before the task runs, and ends it afterwards."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -18,17 +19,18 @@ from redis.exceptions import RedisError
 
 from datafab.core.item import ItemError
 from datafab.core.job import JobStatus
-from datafab.core.ledger import Row
+from datafab.core.lease import Lease
+from datafab.core.ledger import NewRow, row_id
 from datafab.errors import DatafabError, Lost, Parked, Wait
-from workers import shutdown as stopping
 from workers.app import app, jobs
-from workers.canvas import publishable, row_id, row_of, rows_of
-from workers.leases import Held, keeper
+from workers.canvas import new_row, new_rows, publishable
+from workers.leases import lease_keeper
+from workers.shutdown import is_stopping
 
 log = structlog.get_logger()
 
-#: Redis is away: no verdict on the task.
-AWAY = (RedisError, OperationalError)
+#: Redis, or the broker in it, cannot be reached, which says nothing about the task.
+REDIS_ERRORS = (RedisError, OperationalError)
 
 
 class LedgerRequest(Request):
@@ -38,113 +40,120 @@ class LedgerRequest(Request):
         """Make a dead child's row due at once. Its message is not put back: that copy would be stale until then."""
         error = exc_info.exception
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
-        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt) and self._tell(str(error)):
+        if isinstance(error, WorkerLostError | SystemExit | KeyboardInterrupt) and self._release_row(str(error)):
             task_ready(self)
             self.acknowledge()
             return None
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
-    def _tell(self, reason: str) -> bool:
-        rid = row_id(self.task_name, self.id)
-        ledger, fence = keeper().ledger, self._context.retries
+    def _release_row(self, reason: str) -> bool:
+        """Make the row due, and count a death unless this worker is stopping; return False where Redis is away."""
+        row, attempt = row_id(self.task_name, self.id), self._context.retries
+        ledger = lease_keeper().ledger
         try:
-            if stopping.begun():  # systemd, for one, tells the children as well
-                ledger.give_back([(rid, fence)])
+            if is_stopping():  # a supervisor such as systemd stops the children as well
+                ledger.give_back([(row, attempt)])
             else:
-                ledger.died(rid, fence, f"its worker died: {reason}")
+                ledger.count_death(row, attempt, f"its worker died: {reason}")
         except RedisError:
             return False  # Celery puts the message back, and the lease runs out
         return True
 
 
 @signals.task_postrun.connect
-def _keep_no_longer(task: Any = None, **_: Any) -> None:
-    """Whatever way a task went, its process holds nothing of it any more."""
-    held: Held | None = getattr(task.request, "held", None)
-    if held is not None:
-        keeper().drop(held)
+def _drop_lease(task: Any = None, **_: Any) -> None:
+    """Stop renewing the lease of a task that has ended, however it did."""
+    lease: Lease | None = getattr(task.request, "lease", None)
+    if lease is not None:
+        lease_keeper().drop(lease)
 
 
 class LedgerTask(Task):
-    """A task that runs only while it holds its row in the ledger.
+    """A task that runs only while it holds a lease on its row in the ledger.
 
     Its first positional argument is a batch (``{"job": ..., ...}``) or a job's id.
     """
 
     abstract = True
     Request = "workers.base:LedgerRequest"
-    #: characters of a result that go into logs and events: a batch's end tells nobody anything, and costs as it goes on
+    #: characters of a result that logs and events show: more of a batch tells nothing, and takes time
     resultrepr_maxsize = 80
-    #: the stage's, seconds: see ``Stage.deadline``
+    #: seconds without progress after which an attempt is given up: see ``RetryPolicy.deadline``
     attempt_deadline = 3600.0
+    #: whether the task ends its job, and with it its own row
+    ends_job = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Take the row, run, end the row: the one way a task goes."""
-        held = self._take()
+        """Take the row, run the task, end the row."""
+        lease = self._take_row()
         try:
             result = self.run(*args, **kwargs)
         except Wait as wait:
-            self._wait(held, wait)
+            self._wait(lease, wait)
         except Lost as lost:
             raise Ignore(str(lost)) from lost
-        except AWAY as error:
-            self._abandon(held, error)
-        return self._hand_over(held, result)
+        except REDIS_ERRORS as error:
+            self._abandon(lease, error)
+        return self._end_row(lease, result)
 
-    def _take(self) -> Held:
+    def _take_row(self) -> Lease:
         request = self.request
-        stage = self.name.removeprefix("datafab.")
         try:
-            held = keeper().take(row_id(self.name, request.id), request.retries, stage, self.done_key())
-        except AWAY as error:
-            raise Ignore("redis is away") from error  # the row is as it was, and the tick sends it again
-        if held is None:
+            lease = lease_keeper().take(
+                row_id(self.name, request.id),
+                request.retries,
+                stage=self.name.removeprefix("datafab."),
+                deadline=self.attempt_deadline,
+                done_key=self.done_key(),
+                give_up_reason=(request.headers or {}).get("park"),
+            )
+        except REDIS_ERRORS as error:
+            raise Ignore("redis is away") from error  # the row is unchanged, and the tick sends it again
+        if lease is None:
             log.info("stale copy dropped", task=self.name, id=request.id, attempt=request.retries)
             raise Ignore("stale copy")
-        held.deadline = self.attempt_deadline
-        held.park = (request.headers or {}).get("park")
-        request.held = held
-        return held
+        request.lease = lease
+        return lease
 
-    def _wait(self, held: Held, wait: Wait) -> NoReturn:
-        """Leave the row waiting. ``Retry`` without publishing: silence towards the chain, RETRY in Flower."""
+    def _wait(self, lease: Lease, wait: Wait) -> NoReturn:
+        """Let the row wait. ``Retry`` without publishing: the chain does not go on, and Flower shows RETRY."""
         try:
-            keeper().ledger.wait(held.rid, held.by, wait.delay, wait.message)
-        except AWAY as error:
-            self._abandon(held, error)
+            lease_keeper().ledger.wait(lease, wait.delay, wait.message)
+        except REDIS_ERRORS as error:
+            self._abandon(lease, error)
         raise Retry(exc=wait, when=wait.delay)
 
-    def _abandon(self, held: Held, error: Exception) -> NoReturn:
-        self._let_wait(held, error)
+    def _abandon(self, lease: Lease, error: Exception) -> NoReturn:
+        self._wait_for_redis(lease, error)
         raise Ignore("redis is away") from error
 
-    def _let_wait(self, held: Held, error: Exception) -> None:
-        """Redis is away: as soon as it is back the row waits a second, or its lease runs out before."""
-        log.warning("redis is away", task=self.name, row=held.rid, error=str(error))
-        kept = keeper()
-        kept.drop(held)
-        kept.later(lambda: kept.ledger.wait(held.rid, held.by, 1, "redis was away"))
+    def _wait_for_redis(self, lease: Lease, error: Exception) -> None:
+        """Let the row wait a second once Redis is back, unless its lease runs out before."""
+        log.warning("redis is away", task=self.name, row=lease.row_id, error=str(error))
+        keeper = lease_keeper()
+        keeper.drop(lease)
+        keeper.run_later(partial(keeper.ledger.wait, lease, 1, "redis was away"))
 
-    def _hand_over(self, held: Held, result: Any) -> Any:
+    def _end_row(self, lease: Lease, result: Any) -> Any:
         """End the row before Celery sends the successor, whose row is made in the same step: neither can be lost.
 
         A chord's header part is counted after this, when its result is stored; its row ends in ``after_return``.
         """
-        if held.ended:
+        if self.ends_job:
             return result
         if self.request.chord:
-            if keeper().stale(held):
+            if lease_keeper().is_lost(lease):
                 raise Ignore("stale")
             return result
         try:
-            ended = keeper().ledger.end(held.rid, held.by, self._successors(result), done=self.done_key())
-        except AWAY as error:
-            self._abandon(held, error)
+            ended = lease_keeper().ledger.end(lease, self._successors(result), done_key=self.done_key())
+        except REDIS_ERRORS as error:
+            self._abandon(lease, error)
         if not ended:
             raise Ignore("stale")
         return result
 
-    def _successors(self, result: Any) -> list[Row]:
+    def _successors(self, result: Any) -> list[NewRow]:
         chain = self.request.chain
         if not chain:
             return []
@@ -153,54 +162,54 @@ class LedgerTask(Task):
             following["args"] = [result, *following["args"]]
         parents = {"chain": chain[:-1], "parent_id": self.request.id, "root_id": self.request.root_id}
         following["options"] = {**following["options"], **parents}
-        return [row_of([following])]
+        return [new_row([following])]
 
     def done_key(self) -> str:
-        """Return the key that holds what is done of this task's batch, to be dropped at its end; empty for none."""
+        """Return the key of what the task keeps of its batch, to be deleted at its end; empty: it keeps nothing."""
         return ""
 
     def after_return(self, status: str, *_: Any) -> None:
-        """Celery has stored the result and sent the successors."""
-        held: Held | None = getattr(self.request, "held", None)
-        if held is None:
+        """End a header part's row, or confirm the successor: Celery has stored the result and sent the successor."""
+        lease: Lease | None = getattr(self.request, "lease", None)
+        if lease is None:
             return
-        kept = keeper()
+        keeper = lease_keeper()
         if self.request.chord or status == states.FAILURE:
-            kept.ledger.end(held.rid, held.by, done=self.done_key())
+            keeper.ledger.end(lease, done_key=self.done_key())
         elif self.request.chain:
             following = self.request.chain[-1]
-            kept.published(row_id(following["task"], following["options"]["task_id"]))
+            keeper.confirm_later(row_id(following["task"], following["options"]["task_id"]))
 
     def on_failure(self, exc: Exception, _task_id: str, args: Any, *_: Any) -> None:
-        """End the job: what fails a task natively fails the whole job. Items fail in the runner instead."""
-        held: Held | None = getattr(self.request, "held", None)
-        if isinstance(exc, AWAY):
-            # No verdict. The row of what was not sent is there; this one's too, unless it has ended.
-            if held is not None:
-                self._let_wait(held, exc)
-                self.request.held = None
+        """End the job: what fails a task natively fails the whole job. The runner fails single items."""
+        lease: Lease | None = getattr(self.request, "lease", None)
+        if isinstance(exc, REDIS_ERRORS):
+            # This says nothing about the task. A successor that was not sent has its row; so has this task, unless it
+            # has ended.
+            if lease is not None:
+                self._wait_for_redis(lease, exc)
+                self.request.lease = None
             return
         job = args[0]["job"] if isinstance(args[0], dict) else args[0]
         error = exc if isinstance(exc, DatafabError) else DatafabError(f"{type(exc).__name__}: {exc}", code="internal")
-        if isinstance(exc, Parked) and held is not None:
-            jobs().end(job, JobStatus.PARKED, ItemError.of(error), parking=(held.rid, held.by))
+        if isinstance(exc, Parked) and lease is not None:
+            jobs().end(job, JobStatus.PARKED, ItemError.of(error), park=lease)
         else:
             jobs().end(job, JobStatus.FAILED, ItemError.of(error))
 
     def on_replace(self, sig: Signature) -> NoReturn:
-        """Keep the canvas that replaces this task before it is published, so that a second try publishes the same.
+        """Keep the canvas that replaces this task before it is published, so that a second attempt publishes the same.
 
-        The canvas's ids are frozen in it: whatever is published twice is dropped as stale.
+        The canvas has its ids already: whatever is published twice is dropped as stale.
         """
-        held: Held = self.request.held
-        kept = keeper()
+        lease: Lease = self.request.lease
+        ledger = lease_keeper().ledger
         canvas = publishable(sig)
-        rows = rows_of(canvas)
-        text = kept.ledger.split(held.rid, held.by, dumps(dict(canvas)), rows)
+        text = ledger.split(lease, dumps(dict(canvas)), new_rows(canvas))
         if text is None:
             raise Ignore("stale")
         kept_first = app.signature(loads(text))
         kept_first.apply_async()
-        kept.ledger.confirm([(row.rid, 0) for row in rows_of(kept_first)])
-        kept.ledger.end(held.rid, held.by)
+        ledger.confirm([(row.row_id, 0) for row in new_rows(kept_first)])
+        ledger.end(lease)
         raise Ignore("replaced")

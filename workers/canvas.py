@@ -1,4 +1,4 @@
-"""Flows as Celery canvases: a source task that replaces itself by a chain, or by one chord of chains."""
+"""Flows as Celery canvases: the producer's task replaces itself by a chain, or by one chord of chains."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 from kombu.utils.json import dumps, loads
 
-from datafab.core.item import MAX_INLINE, Batch
+from datafab.core.item import MAX_INLINE_BYTES, Batch
 from datafab.core.job import Job
-from datafab.core.jobs import AWAY
-from datafab.core.ledger import Row
+from datafab.core.ledger import NewRow, row_id
+from datafab.core.redis import CONNECTION_ERRORS
 from datafab.core.stage import Stage
 from datafab.errors import FlowError
 from datafab.flows.registry import asked, begun, complete, find
@@ -25,94 +25,96 @@ from workers.app import app, jobs, ledger, services, settings
 
 log = structlog.get_logger()
 
-#: Ends every job.
+#: The task that ends every job.
 REPORT = "datafab.report"
 CHAIN, CHORD = "celery.chain", "celery.chord"
-#: The least urgent ``priority`` of a job; 0, which is all others', comes first.
-LAST = 9
-
-
-def row_id(task: str, task_id: str) -> str:
-    """Return a task's row: its id alone is not enough, as a task that is replaced leaves it to the body."""
-    return f"{task}:{task_id}"
+#: The least urgent ``priority`` of a job. 0, the default, is the most urgent.
+LOWEST_PRIORITY = 9
 
 
 def queue_of(task: str, priority: int = 0) -> str:
-    """Return the list in Redis that a task's message lies in: its queue's, or one beside that for the less urgent."""
+    """Return the list in Redis that holds a task's message: the queue's own, or that of a lower priority beside it."""
     queue = str(app.amqp.router.route({}, task)["queue"].name)
     step = max(step for step in Channel.priority_steps if step <= priority)
     return f"{queue}{Channel.sep}{step}" if step else queue
 
 
-def queue_named(name: str) -> str:
-    """Return the queue that a list in Redis belongs to."""
-    return name.partition(Channel.sep)[0]
+def queue_name(key: str) -> str:
+    """Return the name of the queue that a list in Redis belongs to."""
+    return key.partition(Channel.sep)[0]
 
 
-def body(batches: Sequence[Batch], stages: Sequence[Stage]) -> Signature:
-    """Return what a job's batches go through: one chain, or a chord of one chain a batch."""
+def job_canvas(batches: Sequence[Batch], stages: Sequence[Stage]) -> Signature:
+    """Return the tasks of a job's batches: one chain, or a chord of one chain per batch."""
     report = app.signature(REPORT, args=(batches[0].job,), immutable=True)
     if len(batches) == 1:
-        return chain(*_steps(batches[0], stages, last=False), report)
-    return chord([chain(*_steps(batch, stages, last=True)) for batch in batches], report)
+        return chain(*batch_tasks(batches[0], stages, last=False), report)
+    return chord([chain(*batch_tasks(batch, stages, last=True)) for batch in batches], report)
 
 
-def _steps(batch: Batch, stages: Sequence[Stage], *, last: bool) -> Iterator[Signature]:
+def batch_tasks(batch: Batch, stages: Sequence[Stage], *, last: bool) -> Iterator[Signature]:
+    """Yield the task of each stage.
+
+    Args:
+        batch: on which they work.
+        stages: in their order.
+        last: whether the final task returns counts instead of a batch: it belongs to a chord.
+    """
     for position, stage in enumerate(stages):
         args = (batch.dump(),) if position == 0 else ()
-        sig = app.signature(f"datafab.{stage.name}", args=args, options=_options(batch, begun=True))
+        sig = app.signature(f"datafab.{stage.name}", args=args, options=_options(batch, started=True))
         if last and position == len(stages) - 1:
             # A chord counts its parts by their results.
             sig = sig.clone(kwargs={"last": True}).set(ignore_result=False)
         yield sig
 
 
-def _options(batch: Batch, *, begun: bool = False) -> dict[str, Any]:
-    """Return how a batch's tasks are sent.
+def _options(batch: Batch, *, started: bool = False) -> dict[str, Any]:
+    """Return the options with which a batch's tasks are sent.
 
-    Of jobs that give way those that have begun go first, or else a crowd of them would all end at its very end.
+    Among jobs of low priority, those that have started go first: otherwise all of them would end at the same time.
     """
     number = "" if batch.number is None else f", batch {batch.number}"
-    # What logs and Flower show of the arguments: the batch itself tells less, and costs to cut short.
+    # Shown by logs and Flower instead of the arguments: a whole batch says less, and takes time to cut short.
     options: dict[str, Any] = {"argsrepr": f"(job {batch.job}{number})"}
     priority = _priority(batch.params)
-    if begun and priority > Channel.priority_steps[1]:
+    if started and priority > Channel.priority_steps[1]:
         priority -= 1
     return options | ({"priority": priority} if priority else {})
 
 
 def _priority(params: Mapping[str, Any]) -> int:
     priority = params.get("priority", 0)
-    if not isinstance(priority, int) or isinstance(priority, bool) or not 0 <= priority <= LAST:
-        msg = f"priority={priority!r}: a whole number from 0, which comes first, to {LAST} is needed"
+    if not isinstance(priority, int) or isinstance(priority, bool) or not 0 <= priority <= LOWEST_PRIORITY:
+        msg = f"priority={priority!r}: use a whole number from 0 (most urgent) to {LOWEST_PRIORITY}"
         raise FlowError(msg, code="bad_request", field="priority")
     return priority
 
 
 def publishable(sig: Signature) -> Signature:
-    """Return a frozen canvas in the form that it has when it comes out of Redis, so that each sending is the same."""
+    """Return a frozen canvas in the form in which it comes out of Redis, so that it is published the same each time."""
     return app.signature(loads(dumps(dict(sig))))
 
 
-def rows_of(sig: Signature) -> list[Row]:
-    """Return the rows of the tasks that publishing this canvas will send.
+def new_rows(sig: Signature) -> list[NewRow]:
+    """Return the rows of the tasks that are sent when this canvas is published.
 
     Raises:
-        FlowError: it is more than a chain or one chord of chains, which is all that flows are made of.
+        FlowError: it is neither a chain nor one chord of chains, of which flows are made.
     """
     if sig.task == CHORD:
-        return [row_of([sig.body], "held"), *(_row_of_part(part, sig) for part in sig.tasks)]
-    return [row_of(_tasks(sig))]
+        return [new_row([sig.body], "held"), *(_new_part_row(part, sig) for part in sig.tasks)]
+    return [new_row(_tasks(sig))]
 
 
-def _row_of_part(part: Signature, canvas: Signature) -> Row:
-    """Return a header part's row. Sent again by itself it must still know its group, or the chord never joins.
+def _new_part_row(part: Signature, canvas: Signature) -> NewRow:
+    """Return a header part's row. A part that is sent again alone needs its group, or the chord never joins.
 
     A chord that comes out of Redis gives its header its own task id (celery/canvas.py, ``chord.apply_async``).
     """
     tasks = _tasks(part)
     tasks[-1]["options"]["group_id"] = canvas.options["task_id"]
-    return row_of(tasks)
+    return new_row(tasks)
 
 
 def _tasks(sig: Signature) -> Sequence[dict[str, Any]]:
@@ -122,16 +124,16 @@ def _tasks(sig: Signature) -> Sequence[dict[str, Any]]:
     return tasks
 
 
-def row_of(tasks: Sequence[dict[str, Any]], state: str = "sent") -> Row:
-    """Return the row of a chain's first task, which carries the others as it does in Celery's messages.
+def new_row(tasks: Sequence[dict[str, Any]], state: str = "sent") -> NewRow:
+    """Return the row of a chain's first task, which carries the others as in Celery's messages.
 
-    Not the chain's: Celery publishes that by another producer than the one it is given, and so outside of its batch.
+    A chain itself is no use: Celery publishes it with a producer of its own, and so outside of the tick's batch.
     """
     first, *others = tasks
     options = {**first["options"], **({"chain": others[::-1]} if others else {})}
     sig = dumps({**first, "options": options})
     queue = queue_of(first["task"], options.get("priority", 0))
-    return Row(row_id(first["task"], options["task_id"]), sig, queue, state)
+    return NewRow(row_id(first["task"], options["task_id"]), sig, queue, state)
 
 
 def start(
@@ -139,8 +141,8 @@ def start(
 ) -> tuple[Job, bool]:
     """Enqueue a job; return it, and whether it is new (else it is the one that has the key).
 
-    The job, its key and its first row are written together before the message leaves: whoever dies in between,
-    the tick sends it. ``secrets`` are kept apart, for as long as the job takes.
+    The job, its key and its first row are written together before the message leaves: should this process die in
+    between, the tick sends the message. ``secrets`` are kept apart, until the job has ended.
 
     Raises:
         NotFound: no such flow.
@@ -151,32 +153,34 @@ def start(
     params = complete(flow, params)
     now, limit = time.time(), settings().job_deadline
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
-    known, sig = accept(job, source, stages, secrets or {})
+    known, sig = write_job(job, source, stages, secrets or {})
     if known != job.id:
         if secrets:
             services().secrets.erase(job.id)
         return jobs().get(known), False
     try:
         sig.apply_async(add_to_parent=False)  # a stage that enqueues jobs has no children
-        ledger().confirm([(rows_of(sig)[0].rid, 0)])
-    except (OperationalError, *AWAY) as error:
-        # It is accepted: its row is there, and the tick sends it when Redis is back.
+        ledger().confirm([(new_rows(sig)[0].row_id, 0)])
+    except (OperationalError, *CONNECTION_ERRORS) as error:
+        # The job is accepted: its row exists, and the tick sends it when Redis is back.
         log.warning("redis went away after a job was accepted", job=job.id, error=str(error))
     return job, True
 
 
-def accept(
+def write_job(
     job: Job, source: Stage, stages: Sequence[Stage], secrets: Mapping[str, str] | None = None
 ) -> tuple[str, Signature]:
-    """Write a job, its key and its first row; return the id of the job that has the key, and what is to be sent."""
+    """Write a job, its key and its first row; return the id of the job that has the key, and the task to be sent."""
     batch = Batch(job=job.id, flow=job.flow, params=dict(job.params))
-    if len(dumps(batch.dump()).encode()) > MAX_INLINE:
-        raise FlowError(f"the parameters are larger than {MAX_INLINE} bytes; pass data by reference", field="params")
+    if len(dumps(batch.dump()).encode()) > MAX_INLINE_BYTES:
+        raise FlowError(
+            f"the parameters are larger than {MAX_INLINE_BYTES} bytes; pass data by reference", field="params"
+        )
     sig = app.signature(f"datafab.{source.name}", args=(batch.dump(),), options=_options(batch))
     sig.freeze()
     if secrets:
         services().secrets.put(job.id, secrets)
     names = [stage.name for stage in stages]
-    following = [find(job.flow).following(job.params), *(stage.after for stage in stages)]
-    after = ",".join(dict.fromkeys(filter(None, following)))
-    return ledger().enqueue(job, rows_of(sig)[0], names, after=after, asked=asked(job.flow)), sig
+    follow_ups = [find(job.flow).follow_up, *(stage.follow_up for stage in stages)]
+    after = ",".join(dict.fromkeys(one.flow for one in follow_ups if one and one.applies(job.params)))
+    return ledger().enqueue(job, new_rows(sig)[0], names, after=after, asked=asked(job.flow)), sig

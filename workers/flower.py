@@ -1,9 +1,9 @@
 """Flower, for this installation's own pages only: ``python -m workers.flower --address=127.0.0.1 --port=5555``.
 
-Flower by itself shows its pages and ``/metrics`` to everybody, and answers to any ``Host``. Here it does not start
-without a login (``FLOWER_BASIC_AUTH=user:password``, or Flower's own OAuth options), asks for it everywhere but at
-``/healthcheck``, and refuses the names of others as the webhook does (``DATAFAB_PUBLIC_URL``). With a login Flower
-refuses requests of other sites' pages itself (``check_xsrf_cookie`` in ``flower/views/__init__.py``).
+By default Flower shows its pages and ``/metrics`` to everybody, and accepts any ``Host``. This one does not start
+without a login (``FLOWER_BASIC_AUTH=user:password``, or Flower's OAuth options), requires it everywhere except at
+``/healthcheck``, and refuses foreign host names as the webhook does (``DATAFAB_PUBLIC_URL``). With a login, Flower
+itself refuses requests from other sites' pages (``check_xsrf_cookie`` in ``flower/views/__init__.py``).
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
 from tornado.options import options
 from tornado.web import RequestHandler, authenticated
 
-from datafab.core.hosts_allowed import Public, answered
+from datafab.core.hosts_allowed import PublicHosts, is_host_allowed
 from workers.app import app, settings
 
 
 class ForeignHost(RequestHandler):
-    """Refuses a request for a host name that is not this installation's."""
+    """A handler that refuses requests for foreign host names."""
 
     def prepare(self) -> None:
-        """Answer before any method is called."""
+        """Refuse the request before a method is called."""
         self.set_status(403)
         self.finish("this host name is not served: add it to DATAFAB_PUBLIC_URL\n")
 
 
 class OwnMetrics(Metrics):
-    """Flower's metrics, for those who have the login."""
+    """Flower's metrics, behind the login."""
 
     @authenticated
     async def get(self) -> None:
-        """Answer as Flower does."""
+        """Return the metrics."""
         await super().get()
 
 
 class GuardedFlower(Flower):
-    """Flower that answers to its own host names only.
+    """Flower, limited to its own host names.
 
     Args:
-        names: the host names, beside ``localhost`` and addresses.
-        known: what Flower's application takes.
+        names: the host names, besides ``localhost`` and addresses.
+        options: those of Flower's application.
     """
 
     def __init__(self, names: Collection[str], **known: Any) -> None:
@@ -58,8 +58,8 @@ class GuardedFlower(Flower):
         self.add_handlers(".*", [(f"{prefix and '/'}{prefix}/metrics", OwnMetrics)])
 
     def find_handler(self, request: HTTPServerRequest, **known: Any) -> HTTPMessageDelegate | None:
-        """Return what answers a request."""
-        if not answered(request.headers.get("Host"), self._names):
+        """Return the handler of a request."""
+        if not is_host_allowed(request.headers.get("Host"), self._names):
             return cast("HTTPMessageDelegate", self.get_handler_delegate(request, ForeignHost))
         return cast("HTTPMessageDelegate | None", super().find_handler(request, **known))
 
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
         sys.exit("Flower can stop workers and send tasks: set FLOWER_BASIC_AUTH=user:password")
     extract_settings()
     setup_logging()
-    names = Public.of(settings().public_url).names
+    names = PublicHosts.of(settings().public_url).names
     monitor = GuardedFlower(names, capp=app, options=options, **flower_settings)
     signal.signal(signal.SIGTERM, sigterm_handler)
     monitor.start_http_server()

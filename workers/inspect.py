@@ -1,4 +1,4 @@
-"""What the workers of a cluster must agree on, told by each that is asked (``datafab doctor``)."""
+"""The facts on which all workers of a cluster must agree, as ``datafab doctor`` asks for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.worker.control import inspect_command
 
-from datafab.core.item import received
+from datafab.core.item import read_value
 from datafab.errors import FlowError
 from datafab.index.owner import Host
 from datafab.ops.diagnosis import Worker
@@ -19,13 +19,13 @@ COMMAND = "datafab_facts"
 
 @inspect_command(name=COMMAND)
 def _facts(state: Any, **_: Any) -> dict[str, Any]:
-    """Tell what this worker is and serves, and where it keeps things."""
+    """Return this worker's version, host, queues, store and index."""
     slots = state.consumer.pool.num_processes
-    return here([queue.name for queue in state.consumer.task_consumer.queues], slots).dump()
+    return describe_worker([queue.name for queue in state.consumer.task_consumer.queues], slots).dump()
 
 
-def here(queues: list[str], slots: int | None = None) -> Worker:
-    """Return what is to be told of this process."""
+def describe_worker(queues: list[str], slots: int | None = None) -> Worker:
+    """Return the facts of this process."""
     mine, host = settings(), Host.this()
     return Worker(
         version=__version__,
@@ -38,14 +38,14 @@ def here(queues: list[str], slots: int | None = None) -> Worker:
     )
 
 
-def ask(patience: float) -> dict[str, Worker | None]:
-    """Return what each worker answers within so many seconds; None where it is of a version that answers otherwise."""
+def ask_workers(patience: float) -> dict[str, Worker | None]:
+    """Return each worker's answer within ``patience`` seconds; None: another version, with another form of answer."""
     answers = app.control.broadcast(COMMAND, reply=True, timeout=patience) or []
-    return {name: _read(told) for one in answers for name, told in one.items()}
+    return {name: _read(answer) for one in answers for name, answer in one.items()}
 
 
-def _read(told: Any) -> Worker | None:
+def _read(answer: Any) -> Worker | None:
     try:
-        return received(Worker, told)
+        return read_value(Worker, answer)
     except FlowError:
         return None

@@ -1,4 +1,4 @@
-"""The rows that this process holds, and the one thread that keeps them alive."""
+"""The leases of this process, and the thread that renews them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from celery import signals
 from celery.worker import state as worker_state
 from redis.exceptions import RedisError
 
+from datafab.core.lease import Lease
 from datafab.core.ledger import Ledger
 from datafab.errors import Lost
 from workers.app import settings
 
-#: A C call may hold the interpreter lock, and with it the heartbeat, for long; a child's death is seen at once anyway.
-CPU_LEASES = 4
-#: Seconds that a worker rides out a restart of Redis.
-PATIENCE = 30
+#: Leases of a prefork child are longer by this factor: a C call may hold the interpreter lock, and with it the
+#: heartbeat, for long. That a child dies is seen at once anyway.
+PREFORK_LEASE_FACTOR = 4
+#: How long a worker rides out a restart of Redis.
+REDIS_PATIENCE_SECONDS = 30
 
 log = structlog.get_logger()
 #: the pool of this process, as the ledger knows it
@@ -33,152 +35,182 @@ _pool = "threads"
 
 
 @signals.worker_process_init.connect
-def _in_child(**_: object) -> None:
+def _note_prefork(**_: object) -> None:
     global _pool  # noqa: PLW0603 - only a prefork child hears this signal
     _pool = "prefork"
 
 
 @dataclass(slots=True)
-class Held:
-    """One row in the hands of this process."""
+class _Watched:
+    """A lease of this process, and what its heartbeat knows of the attempt."""
 
-    rid: str
-    fence: int
-    #: names this attempt: no other call ever has the same
-    by: str
-    job: str = ""
-    deaths: int = 0
-    created: float = 0.0
-    #: whether its items are to be looked at before their time
-    hastened: bool = False
-    #: why it is to be parked, when the tick said so
-    park: str | None = None
-    #: seconds in which something must move
-    deadline: float = 3600.0
+    lease: Lease
+    #: seconds without progress after which the attempt is given up
+    deadline: float
     lost: bool = False
-    #: whether it was found hung
-    given_up: bool = False
-    #: whether its row is gone already, with the job
-    ended: bool = False
-    moved: float = field(default_factory=time.monotonic)
-
-    def alive(self) -> None:
-        """Say that something moved."""
-        self.moved = time.monotonic()
-
-    def check(self) -> None:
-        """Raise Lost when this attempt no longer counts."""
-        if self.lost:
-            raise Lost(f"{self.rid}, attempt {self.fence}, no longer counts")
+    #: whether it made no progress for too long
+    hung: bool = False
+    progress_at: float = field(default_factory=time.monotonic)
 
 
-class Keeper:
-    """Renews the leases of this process's rows, confirms what it published, and gives up what hangs."""
+class LeaseKeeper:
+    """Renews the leases of this process, confirms the messages that it sent, and gives up attempts that hang.
 
-    def __init__(self, ledger: Ledger, every: float, lease: float) -> None:
+    Args:
+        ledger: where the rows are.
+        interval: seconds between two heartbeats.
+        lease_seconds: the length of a lease in a threads pool.
+    """
+
+    def __init__(self, ledger: Ledger, interval: float, lease_seconds: float) -> None:
         self.ledger = ledger
-        self.lease = lease * (CPU_LEASES if _pool == "prefork" else 1)
-        self.pool = _pool
-        self._every = every
-        self._held: dict[str, Held] = {}
+        self._lease_seconds = lease_seconds * (PREFORK_LEASE_FACTOR if _pool == "prefork" else 1)
+        self._pool = _pool
+        self._interval = interval
+        self._watched: dict[str, _Watched] = {}
         self._published: list[tuple[str, int]] = []
-        self._todo: list[Callable[[], object]] = []
+        self._postponed: list[Callable[[], object]] = []
         self._lock = threading.Lock()
-        self._renewed = time.monotonic()
+        self._renewed_at = time.monotonic()
         self._draining = False
         self._name = f"{socket.gethostname()}:{os.getpid()}"
-        threading.Thread(target=self._run, name="keeper", daemon=True).start()
+        threading.Thread(target=self._run, name="lease-keeper", daemon=True).start()
 
-    def take(self, rid: str, fence: int, stage: str, done: str = "") -> Held | None:
-        """Take a row; None when this copy of the task is stale. ``done``: see ``Ledger.take``."""
-        by = f"{self._name}:{secrets.token_hex(6)}"
-        taken = self.ledger.take(rid, fence, by, lease=self.lease, pool=self.pool, stage=stage, done=done)
-        if taken is None:
-            return None
-        held = Held(rid, fence, by, taken.job, taken.deaths, taken.created, taken.hastened)
+    def take(
+        self,
+        row_id: str,
+        attempt: int,
+        *,
+        stage: str,
+        deadline: float,
+        done_key: str = "",
+        give_up_reason: str | None = None,
+    ) -> Lease | None:
+        """Take a row and keep its lease; return None where the message is a stale copy.
+
+        Args:
+            row_id: the row.
+            attempt: the number of the attempt, from the message.
+            stage: the stage that counters name.
+            deadline: seconds without progress after which the attempt is given up.
+            done_key: see ``Ledger.take``.
+            give_up_reason: see ``Lease``.
+        """
+        holder = f"{self._name}:{secrets.token_hex(6)}"
+        lease = self.ledger.take(
+            row_id,
+            attempt,
+            holder,
+            seconds=self._lease_seconds,
+            pool=self._pool,
+            stage=stage,
+            done_key=done_key,
+            give_up_reason=give_up_reason,
+        )
+        if lease is not None:
+            with self._lock:
+                self._watched[holder] = _Watched(lease, deadline)
+        return lease
+
+    def drop(self, lease: Lease) -> None:
+        """Stop renewing a lease."""
         with self._lock:
-            self._held[by] = held
-        return held
+            self._watched.pop(lease.holder, None)
 
-    def drop(self, held: Held) -> None:
-        """Stop keeping a row."""
+    def note_progress(self, lease: Lease) -> None:
+        """Note that an attempt has made progress, so that it is not taken for hung."""
+        if watched := self._watched.get(lease.holder):
+            watched.progress_at = time.monotonic()
+
+    def check(self, lease: Lease) -> None:
+        """Raise Lost where an attempt no longer counts, as far as the last heartbeat knows."""
+        watched = self._watched.get(lease.holder)
+        if watched is None or watched.lost:
+            raise Lost(f"{lease.row_id}, attempt {lease.attempt}, no longer counts")
+
+    def is_lost(self, lease: Lease) -> bool:
+        """Return whether an attempt no longer counts; ask Redis where the last heartbeat is too old to know."""
+        watched = self._watched.get(lease.holder)
+        if watched is None:
+            return True
+        if not watched.lost and time.monotonic() - self._renewed_at > self._lease_seconds:
+            watched.lost = bool(self.ledger.renew([lease], self._lease_seconds))
+        return watched.lost
+
+    def confirm_later(self, row_id: str, attempt: int = 0) -> None:
+        """Confirm with the next heartbeat that a message has left."""
         with self._lock:
-            self._held.pop(held.by, None)
+            self._published.append((row_id, attempt))
 
-    def stale(self, held: Held) -> bool:
-        """Say whether an attempt no longer counts, asking Redis when the last heartbeat is too old to know."""
-        if not held.lost and time.monotonic() - self._renewed > self.lease:
-            held.lost = bool(self.ledger.renew([(held.rid, held.by)], self.lease))
-        return held.lost
-
-    def published(self, rid: str, fence: int = 0) -> None:
-        """Remember a message that has left; the next heartbeat confirms it."""
+    def run_later(self, action: Callable[[], object]) -> None:
+        """Run an action on Redis as soon as Redis answers again."""
         with self._lock:
-            self._published.append((rid, fence))
-
-    def later(self, action: Callable[[], object]) -> None:
-        """Do something in Redis as soon as Redis is back."""
-        with self._lock:
-            self._todo.append(action)
+            self._postponed.append(action)
 
     def _run(self) -> None:
         try:
-            while not (self._draining and not self._alive()):
-                time.sleep(self._every)
+            while not (self._draining and not self._has_live_attempts()):
+                time.sleep(self._interval)
                 try:
                     self._beat()
                 except (RedisError, OSError) as error:
                     log.warning("heartbeat failed", error=str(error))
             log.error("a task hangs: this process ends, the supervisor starts it again")
         finally:
-            # Whatever else ends the heartbeat: a process without one loses its rows one by one, so it goes at once.
+            # Whatever else ends the heartbeat: a process without one loses its rows one by one, so it ends at once.
             if broken := sys.exc_info()[1]:
                 log.error("the heartbeat broke: this process ends, the supervisor starts it again", error=repr(broken))
             os._exit(os.EX_TEMPFAIL)
 
     def _beat(self) -> None:
         with self._lock:
-            held, published, todo = list(self._held.values()), self._published, self._todo
-            self._published, self._todo = [], []
+            watched = list(self._watched.values())
+        self._catch_up()
+        now = time.monotonic()
+        # One whose lease is lost (its job was cancelled) may hang as well, and occupy its slot.
+        hung = [one for one in watched if not one.hung and now - one.progress_at > one.deadline]
+        for one in hung:
+            self._give_up(one)
+        kept = [one.lease for one in watched if one not in hung and not one.lost]
+        lost = self.ledger.renew(kept, self._lease_seconds) if kept else set()
+        self._renewed_at = now
+        for one in watched:
+            one.lost = one.lost or one.lease.holder in lost
+
+    def _catch_up(self) -> None:
+        """Run what was postponed, and confirm the messages that have left."""
+        with self._lock:
+            published, postponed = self._published, self._postponed
+            self._published, self._postponed = [], []
         try:
-            while todo:
-                todo[0]()
-                todo.pop(0)
+            while postponed:
+                postponed[0]()
+                postponed.pop(0)
             self.ledger.confirm(published)
         except RedisError:
             with self._lock:
-                self._todo[:0], self._published[:0] = todo, published
+                self._postponed[:0], self._published[:0] = postponed, published
             raise
-        now = time.monotonic()
-        # One that is lost (its job was cancelled) may hang as well, and keep its slot.
-        hung = [one for one in held if not one.given_up and now - one.moved > one.deadline]
-        for one in hung:
-            self._give_up(one)
-        kept = [(one.rid, one.by) for one in held if one not in hung and not one.lost]
-        lost = set(self.ledger.renew(kept, self.lease)) if kept else set()
-        self._renewed = now
-        for one in held:
-            one.lost = one.lost or one.by in lost
 
-    def _give_up(self, held: Held) -> None:
-        """Let go of a row that nothing has moved in for too long; the process cannot be trusted any more."""
-        reason = f"nothing moved in {held.deadline:g} s"
-        log.error("task hangs", row=held.rid, reason=reason)
-        if not held.lost:
-            self.ledger.died(held.rid, held.fence, reason)
-        held.lost = held.given_up = True
-        if self.pool == "prefork":
+    def _give_up(self, watched: _Watched) -> None:
+        """Let go of a row whose attempt made no progress for too long; this process cannot be trusted any more."""
+        lease, reason = watched.lease, f"nothing moved in {watched.deadline:g} s"
+        log.error("task hangs", row=lease.row_id, reason=reason)
+        if not watched.lost:
+            self.ledger.count_death(lease.row_id, lease.attempt, reason)
+        watched.lost = watched.hung = True
+        if self._pool == "prefork":
             os.kill(os.getpid(), signal.SIGKILL)
-        # A thread cannot be killed and keeps its slot: no more work here, and an end when the others are done.
+        # A thread cannot be killed and occupies its slot: take no more work, and end when the others are done.
         self._draining = True
         worker_state.should_stop = os.EX_TEMPFAIL
 
-    def _alive(self) -> bool:
+    def _has_live_attempts(self) -> bool:
         with self._lock:
-            return any(not held.lost for held in self._held.values())
+            return any(not watched.lost for watched in self._watched.values())
 
 
-def keeper() -> Keeper:
+def lease_keeper() -> LeaseKeeper:
     """Return this process's keeper; a forked child has its own."""
     return _keeper(os.getpid())
 
@@ -186,12 +218,12 @@ def keeper() -> Keeper:
 _making = threading.Lock()
 
 
-def _keeper(pid: int) -> Keeper:
+def _keeper(pid: int) -> LeaseKeeper:
     with _making:
         return _made(pid)
 
 
 @lru_cache(maxsize=1)
-def _made(_pid: int) -> Keeper:
+def _made(_pid: int) -> LeaseKeeper:
     mine = settings()
-    return Keeper(Ledger.connect(mine, patience=PATIENCE), mine.beat_every, mine.lease)
+    return LeaseKeeper(Ledger.connect(mine, patience=REDIS_PATIENCE_SECONDS), mine.beat_every, mine.lease)

@@ -1,4 +1,4 @@
-"""What a worker does as it begins and ends: Celery's signals."""
+"""What workers do at their start and end, on Celery's signals."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def _set_up_logging(**_: Any) -> None:
 
 @signals.import_modules.connect
 def _add_schedules(**_: Any) -> None:
-    """Read ``datafab.toml`` where workers and beat begin: what is wrong with it ends them at once."""
+    """Read ``datafab.toml`` when workers and beat start, so that they end at once if it is wrong."""
     import_module("workers.schedule").install()
 
 
 @signals.worker_init.connect
 def _import_before_fork(sender: Any = None, **_: Any) -> None:
-    """Import csv-detective once, before children share it: it takes a second and 150 MB."""
+    """Import csv-detective once, so that children share it: it takes a second and 150 MB."""
     if "cpu" in sender.app.amqp.queues.consume_from:
         import_module("datafab.analysis.detective")
 
 
 @signals.worker_init.connect
 def _sweep_work_folders(**_: Any) -> None:
-    """Remove what killed workers left on this host: the next collection may begin on another."""
+    """Remove the work folders of killed workers: the next collection may run on another host."""
     sweep_work_folders(one_day_ago())
 
 

@@ -1,8 +1,8 @@
-"""The MQTT listener: each event that comes becomes a job, and is acknowledged only once that job is written.
+"""The MQTT listener: turns each event into a job, and acknowledges it only once that job is written.
 
-``python -m workers.listener``; one process, with a session that the broker keeps while it is away. What is no event
-becomes a dead letter. While Redis is away nothing is acknowledged: the event at hand is tried again and again, the
-others wait in the broker.
+``python -m workers.listener`` is one process, with a session that the broker keeps while it is away. Messages that are
+no events become dead letters. While Redis is away nothing is acknowledged: the current event is retried, the others
+wait in the broker.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from datafab import log as logging
 from datafab.core import strict_json as strictjson
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.errors import DatafabError, FlowError, SettingError
 from datafab.publish.deadletters import DeadLetters
@@ -35,18 +35,18 @@ from workers.canvas import start
 log = structlog.get_logger()
 
 FLOW = "publish"
-#: Seconds that the broker keeps what came while the listener was away.
-KEEP = 3 * 24 * 3600
-#: Bytes of an event that travels in the job's parameters; a larger one lies in the store.
-INLINE = 4096
-#: Seconds between two tries while Redis is away.
-RETRY = 1.0
-#: The file in DATAFAB_HOME that is touched when the listener begins, and with each heartbeat while it can take events.
-ALIVE = "listener.alive"
+#: How long the broker keeps messages while the listener is away.
+SESSION_EXPIRY_SECONDS = 3 * 24 * 3600
+#: The largest event that travels in the job's parameters; a larger one goes to the store.
+MAX_INLINE_EVENT_BYTES = 4096
+#: The pause between two tries while Redis is away.
+RETRY_SECONDS = 1.0
+#: The file in DATAFAB_HOME that is touched at the start, and with each heartbeat while the broker is connected.
+HEARTBEAT_FILE = "listener.alive"
 
 
 class _Arrived(NamedTuple):
-    """A message, and the connection that it came by: it can be acknowledged there only."""
+    """A message and the number of its connection, the only one on which it can be acknowledged."""
 
     message: MQTTMessage
     connection: int
@@ -59,7 +59,7 @@ class Listener:
         settings: with ``mqtt_url``, ``event_topic`` and ``redis_url``.
 
     Raises:
-        SettingError: one of them is not set, or unusable.
+        SettingError: one of them is missing or cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -79,7 +79,7 @@ class Listener:
         self._stopping = threading.Event()
         self._failure: SettingError | None = None
         self._touched = 0.0
-        self._client = self._broker.client(settings.listener_id, keep=KEEP, manual_ack=True)
+        self._client = self._broker.client(settings.listener_id, keep=SESSION_EXPIRY_SECONDS, manual_ack=True)
         self._client.on_connect = self._on_connect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
@@ -88,7 +88,7 @@ class Listener:
         """Listen until ``stop``.
 
         Raises:
-            SettingError: the broker does not let us listen.
+            SettingError: the broker refuses the subscription.
         """
         self._settings.home.mkdir(parents=True, exist_ok=True)
         self._touch()
@@ -98,11 +98,11 @@ class Listener:
                 with suppress(queue.Empty):
                     arrived = self._arrived.get(timeout=self._settings.beat_every)
                     if arrived is not None and not self._stopping.is_set():
-                        self._take(arrived)
+                        self._process(arrived)
                 if self._client.is_connected() and time.monotonic() > self._touched + self._settings.beat_every:
                     self._touch()
         finally:
-            # What is not acknowledged now comes again with the next connection.
+            # The broker sends unacknowledged messages again with the next connection.
             self._client.disconnect()
             self._client.loop_stop()
             self._letters.close()
@@ -110,35 +110,35 @@ class Listener:
             raise self._failure
 
     def stop(self) -> None:
-        """Let ``run`` end after the event at hand. May be called from anywhere, a signal handler too."""
+        """Make ``run`` return after the current event. May be called from any thread or signal handler."""
         self._stopping.set()
         self._arrived.put(None)
 
     def _touch(self) -> None:
-        (self._settings.home / ALIVE).touch()
+        (self._settings.home / HEARTBEAT_FILE).touch()
         self._touched = time.monotonic()
 
-    def _take(self, arrived: _Arrived) -> None:
-        """Make a message durable, however long that takes, then acknowledge it."""
+    def _process(self, arrived: _Arrived) -> None:
+        """Write a message's job, however long that takes, then acknowledge it."""
         message = arrived.message
         while not self._stopping.is_set():
             try:
-                self._record(message.topic, bytes(message.payload))
+                self._write_job(message.topic, bytes(message.payload))
                 break
             except (RedisError, FlowError) as error:
                 log.warning("the event waits: no job can be written", topic=message.topic, reason=str(error))
-                self._stopping.wait(RETRY)
+                self._stopping.wait(RETRY_SECONDS)
         else:
             return
-        # By a later connection it comes again, and is known by its key; its number there may be another message's.
+        # After a reconnect it comes again, and its key is known; its number may belong to another message by now.
         if arrived.connection == self._connection:
             self._client.ack(message.mid, message.qos)
 
-    def _record(self, topic: str, payload: bytes) -> None:
-        """Write the job, or a dead letter for what can never be one.
+    def _write_job(self, topic: str, payload: bytes) -> None:
+        """Write the job of a message, or a dead letter if it is no event.
 
         Raises:
-            FlowError: a setting or the store is broken: the event is not to blame.
+            FlowError: a setting or the store is broken, not the event.
             redis.exceptions.RedisError: Redis is away.
         """
         try:
@@ -178,8 +178,8 @@ class Listener:
 
 
 def _parameter(event: Any, payload: bytes, clients: Services) -> Any:
-    """Return what the job gets: the event, or where it lies."""
-    if len(payload) <= INLINE:
+    """Return the job's parameter: the event, or its place in the store."""
+    if len(payload) <= MAX_INLINE_EVENT_BYTES:
         return event
     return f"list:{clients.store(clients.settings.store).write_list(payload)}"
 

@@ -1,6 +1,6 @@
-"""Flows on a schedule: an entry of beat for each, and the task that enqueues them.
+"""Scheduled flows: an entry of beat for each, and the task that enqueues them.
 
-Several beats may run: a job's key is its flow and the minute at which it was due, so that each minute is one job.
+Several beats may run: the dedupe key of a job is its flow and the minute at which it was due.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from celery.beat import BeatLazyFunc
 from celery.exceptions import Reject
 from celery.schedules import ParseException, crontab
 
-from datafab.core.jobs import AWAY
+from datafab.core.redis import CONNECTION_ERRORS
 from datafab.errors import DatafabError
 from datafab.flows.registry import FLOWS, find, flows, localised
 from datafab.flows.toml import examine, refuse
@@ -24,17 +24,17 @@ from workers import canvas
 from workers.app import app, services, settings
 
 TASK = "datafab.schedule"
-#: A crontab that names the 29th of February has been due within so many days.
-HORIZON = 8 * 366 + 1
+#: The longest time between two due days: a crontab may name the 29th of February.
+HORIZON_DAYS = 8 * 366 + 1
 
 log = structlog.get_logger()
 
 
 def cron(text: str) -> crontab:
-    """Return what beat runs by.
+    """Return a crontab's schedule for beat.
 
     Raises:
-        ValueError: Celery cannot read it.
+        ValueError: Celery cannot parse it.
     """
     try:
         return crontab.from_string(" ".join(text.split()))
@@ -42,9 +42,9 @@ def cron(text: str) -> crontab:
         raise ValueError(str(error)) from error
 
 
-def due(schedule: crontab, now: datetime) -> datetime:
-    """Return the latest minute, not after ``now``, at which it was due: beat may be late, by days if it was down."""
-    for back in range(HORIZON):
+def latest_due(schedule: crontab, now: datetime) -> datetime:
+    """Return the last minute, up to ``now``, at which a schedule was due: beat may be late, by days if it was down."""
+    for back in range(HORIZON_DAYS):
         day = (now - timedelta(days=back)).date()
         if not (
             day.day in schedule.day_of_month
@@ -60,13 +60,13 @@ def due(schedule: crontab, now: datetime) -> datetime:
 
 
 def entries() -> dict[str, dict[str, Any]]:
-    """Return beat's entries, one for each flow on a schedule."""
+    """Return beat's entries, one for each scheduled flow."""
     return {
         f"schedule:{flow.name}": {
             "task": TASK,
             "schedule": cron(flow.schedule),
-            # Beat's own clock says which minute it is, however late the task runs. It does not expire for the same
-            # reason: a late one is either the first of its minute, or finds the job of another.
+            # Beat's clock decides which minute it is, however late the task runs. So a late task need not expire: it
+            # is the first for its minute, or finds the job of another.
             "args": (flow.name, BeatLazyFunc(time.time)),
             "options": {"queue": "control"},
         }
@@ -79,7 +79,7 @@ def install() -> None:
     """Give beat the schedules of this process's flows.
 
     Raises:
-        SettingError: something is wrong in ``datafab.toml``.
+        SettingError: ``datafab.toml`` has a mistake.
     """
     config = settings().config
     if config:
@@ -89,18 +89,18 @@ def install() -> None:
 
 @app.task(name=TASK)
 def schedule(flow: str, at: float) -> str | None:
-    """Enqueue a flow that is due, once for its minute; return the job's id, or None where it cannot run.
+    """Enqueue a flow that is due, once for each minute; return the job's id, or None if it cannot run.
 
     Args:
         flow: its name.
-        at: when beat sent this, Unix time.
+        at: Unix time at which beat sent this task.
     """
     try:
-        minute = due(cron(find(flow).schedule), datetime.fromtimestamp(at, ZoneInfo(settings().timezone)))
+        minute = latest_due(cron(find(flow).schedule), datetime.fromtimestamp(at, ZoneInfo(settings().timezone)))
         key = f"schedule:{flow}:{minute:%Y-%m-%dT%H:%M}"
         job, created = canvas.start(flow, localised(flow, {}, services()), key)
-    except AWAY as error:
-        # Nothing was enqueued. The message stays: Redis hands it on when it is back.
+    except CONNECTION_ERRORS as error:
+        # Nothing was enqueued. The message stays, and is delivered again when Redis is back.
         raise Reject(str(error), requeue=True) from error
     except DatafabError as error:
         log.error("a scheduled flow cannot run", flow=flow, error=error.message, field=error.field)  # noqa: TRY400

@@ -1,7 +1,7 @@
-"""A peaceful stop ends within a limit: what a worker has not finished by then is given back, and counts no death.
+"""A graceful stop within a time limit: what a worker has not finished by then is given back, without counting a death.
 
-Whoever stops a worker kills it when it takes too long. A killed child would count as a death of what it was doing, and
-three restarts during one long task would park it.
+A supervisor kills a worker whose stop takes too long. Each killed child would count as a death of its task, and three
+restarts during one long task would park it.
 """
 
 from __future__ import annotations
@@ -16,24 +16,23 @@ from celery import bootsteps, signals
 from celery.worker import state
 from redis.exceptions import RedisError
 
+from datafab.core.ledger import row_id
 from workers.app import app, settings
-from workers.canvas import row_id
-from workers.leases import keeper
+from workers.leases import lease_keeper
 
 log = structlog.get_logger()
 
-
-#: Whether this process was told to stop.
-_told = threading.Event()
+#: Set once this process was asked to stop.
+_stop_requested = threading.Event()
 #: Whether a signal is being handled.
 _handling = False
 
 
-def alone(number: signal.Signals) -> None:
-    """Let a signal's handler be interrupted by none of these signals.
+def make_uninterruptible(number: signal.Signals) -> None:
+    """Ignore further signals while a signal's handler runs.
 
-    A supervisor that stops the whole group and then the process, as many do, sends two within a millisecond. Celery's
-    handlers take locks: one that begins inside another waits for ever, and so does whoever waits for this process.
+    Many supervisors stop the process group and then the process, which makes two signals within a millisecond. Celery's
+    handlers take locks: one that starts inside another waits for ever, and so does the supervisor.
     """
     handler = signal.getsignal(number)
 
@@ -43,54 +42,54 @@ def alone(number: signal.Signals) -> None:
             return
         _handling = True
         handler(*signalled)  # type: ignore[operator, misc]
-        _handling = False  # not if it has raised: that ends this process
+        _handling = False  # not where the handler has raised: that ends this process
 
     if callable(handler):
         signal.signal(number, handle)
 
 
-class Peacefully(bootsteps.StartStopStep):
-    """A worker's first step: Celery has just installed its handlers."""
+class SignalGuard(bootsteps.StartStopStep):
+    """The first step of a worker: Celery has just installed its signal handlers."""
 
-    def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery calls it so
-        """See to it that each is alone."""
+    def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Make each handler uninterruptible."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            alone(number)
+            make_uninterruptible(number)
 
 
-app.steps["worker"].add(Peacefully)
+app.steps["worker"].add(SignalGuard)
 
 
 @signals.beat_init.connect
-def _beat_begins(**_: Any) -> None:
+def _guard_beat(**_: Any) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        alone(number)
+        make_uninterruptible(number)
 
 
-def begun() -> bool:
-    """Tell whether this worker is stopping: then a child that is killed is killed with it, and by nothing it did."""
-    return _told.is_set()
+def is_stopping() -> bool:
+    """Return whether this worker is stopping: a child that is killed then has done nothing wrong."""
+    return _stop_requested.is_set()
 
 
 @signals.worker_shutting_down.connect
-def _stopping(**_: Any) -> None:
-    """Begin to wait; called in the main process, when it is told to stop."""
-    _told.set()
-    timer = threading.Timer(settings().stop_limit, _give_up)
+def _start_timer(**_: Any) -> None:
+    """Start the time limit; called in the main process when it is asked to stop."""
+    _stop_requested.set()
+    timer = threading.Timer(settings().stop_limit, _stop_now)
     timer.daemon = True
     timer.start()
 
 
-def _give_up() -> None:
-    """Give every task back, and end with all children, as when the host goes."""
+def _stop_now() -> None:
+    """Give every task back, and end with all children."""
     try:
         rows = [
             (row_id(request.task_name, request.id), int(request.request_dict.get("retries") or 0))
             for request in list(state.active_requests)
         ]
-        log.warning("stopped before its tasks had ended", rows=[rid for rid, _ in rows])
-        keeper().ledger.give_back(rows)
+        log.warning("stopped before its tasks had ended", rows=[row for row, _ in rows])
+        lease_keeper().ledger.give_back(rows)
     except RedisError as error:
         log.warning("redis is away: their leases run out", error=str(error))
-    finally:  # whatever happens: whoever waits for the end of this process would kill it
+    finally:  # in any case: the supervisor, which waits for the end of this process, would kill it
         os._exit(os.EX_OK)

@@ -1,8 +1,9 @@
-"""One task per stage, made from STAGES, and the cluster's own few."""
+"""The tasks: one for each stage, made from STAGES, and those of the cluster itself."""
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import structlog
@@ -11,45 +12,47 @@ from kombu.exceptions import EncodeError
 from kombu.utils.json import loads
 
 from datafab.core import runner
-from datafab.core.item import Batch, Counts, ItemError, received
+from datafab.core.item import Batch, Counts, ItemError, read_value
 from datafab.core.job import JobStatus
-from datafab.core.ledger import Claimed
+from datafab.core.ledger import ClaimedRow
+from datafab.core.redis import done_key
 from datafab.core.stage import Stage
-from datafab.errors import DatafabError, FlowError, Parked
+from datafab.errors import DatafabError, FlowError
 from datafab.flows.chains import STAGES
 from datafab.flows.registry import later, plan
 from workers import canvas
 from workers.app import app, jobs, services, settings
 from workers.base import LedgerTask
-from workers.leases import Held, keeper
+from workers.leases import lease_keeper
 
 log = structlog.get_logger()
 
 
 class StageTask(LedgerTask):
-    """A task that runs one stage on a batch."""
+    """The task of a stage, which runs it on one batch."""
 
     abstract = True
     stage: Stage
 
-    def attempt(self, held: Held) -> runner.Attempt:
-        """Return what the runner needs to know of this try."""
+    def attempt(self, *, is_extra: bool = False) -> runner.Attempt:
+        """Return what the runner needs to know of this attempt.
+
+        Args:
+            is_extra: see ``Attempt``.
+        """
+        lease, keeper = self.request.lease, lease_keeper()
         return runner.Attempt(
-            created=held.created,
-            again=held.fence > 0,
-            suspect=held.deaths > 0,
-            hastened=held.hastened,
-            holder=(held.rid, held.by),
-            check=held.check,
-            alive=held.alive,
+            lease=lease,
+            is_extra=is_extra,
+            check=partial(keeper.check, lease),
+            on_progress=partial(keeper.note_progress, lease),
             enqueue=_enqueue,
         )
 
     def done_key(self) -> str:
-        """Return where the runner keeps what is done of this batch."""
+        """Return the key under which the runner keeps what is done of this batch."""
         batch = self.request.args[0]
-        number = batch.get("number")
-        return f"job:{batch['job']}:done:{self.stage.name}:{'-' if number is None else number}"
+        return done_key(batch["job"], self.stage.name, batch.get("number"))
 
 
 def _enqueue(flow: str, params: dict[str, Any], key: str) -> str:
@@ -57,26 +60,23 @@ def _enqueue(flow: str, params: dict[str, Any], key: str) -> str:
 
 
 def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dict[str, Any]:
-    batch = received(Batch, payload)
-    held: Held = self.request.held
-    attempt = self.attempt(held)
-    attempt.follows = self.stage.name in later(batch.flow, batch.params)
-    if held.park:
-        attempt.condemned = Parked(held.park)
-        if batch.number is None and len(runner.load_items(batch, services())) == 1:
-            raise attempt.condemned  # the job's only item: an operator decides, and can try again
+    batch = read_value(Batch, payload)
+    attempt = self.attempt(is_extra=self.stage.name in later(batch.flow, batch.params))
+    reason = attempt.give_up_reason
+    if reason is not None and batch.number is None and len(runner.load_items(batch, services())) == 1:
+        raise reason  # the job's only item: an operator decides, and can try again
     items = runner.run_stage(self.stage, batch, services(), attempt)
     return (Counts.of(batch, items) if last else runner.pack(batch, items, services())).dump()
 
 
 def _expand(self: StageTask, payload: dict[str, Any]) -> None:
-    batch = received(Batch, payload)
-    held: Held = self.request.held
-    if held.park:
-        raise Parked(held.park)
-    batches = list(runner.expand(self.stage, batch, services(), self.attempt(held)))
+    batch = read_value(Batch, payload)
+    attempt = self.attempt()
+    if attempt.give_up_reason is not None:
+        raise attempt.give_up_reason
+    batches = list(runner.expand(self.stage, batch, services(), attempt))
     _, stages = plan(batch.flow, batch.params)
-    self.replace(canvas.body(batches, stages))
+    self.replace(canvas.job_canvas(batches, stages))
 
 
 def _add(stage: Stage) -> None:
@@ -86,7 +86,7 @@ def _add(stage: Stage) -> None:
         bind=True,
         name=f"datafab.{stage.name}",
         stage=stage,
-        attempt_deadline=stage.deadline,
+        attempt_deadline=stage.retry.deadline,
     )
 
 
@@ -94,46 +94,45 @@ for _stage in STAGES.values():
     _add(_stage)
 
 
-@app.task(base=LedgerTask, bind=True, name=canvas.REPORT)
-def report(self: LedgerTask, job: str) -> dict[str, Any]:
-    """End a job: every batch has been through every stage."""
+@app.task(base=LedgerTask, name=canvas.REPORT, ends_job=True)
+def report(job: str) -> dict[str, Any]:
+    """End a job whose batches have been through all stages."""
     jobs().end(job, *jobs().outcome(job))
-    self.request.held.ended = True
     return jobs().get(job).dump()
 
 
 @app.task(name="datafab.tick")
 def tick() -> int:
-    """Send what is due: what waited, what was lost, what its dead holder left. Several ticks may run at once."""
-    ledger = keeper().ledger
+    """Send the rows that are due: those that waited, were lost, or lost their holder. Several ticks may run at once."""
+    ledger = lease_keeper().ledger
     sent = 0
     while claimed := ledger.claim():
         with app.producer_pool.acquire(block=True) as producer, producer.batch(max_size=500):
-            gone = [(row.rid, row.fence) for row in claimed if _send(row, producer)]
-        ledger.confirm(gone)
+            sent_rows = [(row.row_id, row.attempt) for row in claimed if _send(row, producer)]
+        ledger.confirm(sent_rows)
         sent += len(claimed)
-    for ended, flows, key in jobs().to_follow():
+    for ended, flows, key in jobs().ended_with_follow_ups():
         for place, flow in enumerate(flows):
-            _follow(ended, flow, f"{key}:{flow}" if place else key)
-        jobs().followed(ended)
+            _start_follow_up(ended, flow, f"{key}:{flow}" if place else key)
+        jobs().mark_followed_up(ended)
     return sent
 
 
-def _send(row: Claimed, producer: Any) -> bool:
-    """Send a row's task; False: it cannot be, which must not hold up the others that are due."""
-    options: dict[str, Any] = {"retries": row.fence, "queue": canvas.queue_named(row.queue)}
+def _send(row: ClaimedRow, producer: Any) -> bool:
+    """Send a row's task; return False where that is impossible, which must not hold up other rows."""
+    options: dict[str, Any] = {"retries": row.attempt, "queue": canvas.queue_name(row.queue)}
     if row.deaths >= settings().max_deaths:
         options["headers"] = {"park": f"{row.reason or 'its worker died'} ({row.deaths} times)"}
     try:
-        app.signature(loads(row.sig)).apply_async(producer=producer, add_to_parent=False, **options)
+        app.signature(loads(row.signature)).apply_async(producer=producer, add_to_parent=False, **options)
     except (ValueError, KeyError, TypeError, AttributeError, EncodeError) as error:
-        log.critical("a row cannot be sent; its job ends at its deadline", row=row.rid, error=repr(error))
+        log.critical("a row cannot be sent; its job ends at its deadline", row=row.row_id, error=repr(error))
         return False
     return True
 
 
-def _follow(ended: str, flow: str, key: str) -> None:
-    """Start the flow that follows an ended job."""
+def _start_follow_up(ended: str, flow: str, key: str) -> None:
+    """Start a flow that follows an ended job."""
     try:
         canvas.start(flow, {"of": ended}, key)
     except DatafabError as error:
@@ -152,16 +151,16 @@ def sweep() -> int:
 
 @app.task(name="datafab.prune")
 def prune() -> int:
-    """Forget jobs whose retention is over, and the item lists of such."""
-    gone, mine = jobs().prune(), settings()
+    """Forget jobs whose retention is over, and their item lists."""
+    forgotten, mine = jobs().prune(), settings()
     # A parked job may be tried again until its retention is over, and needs lists that are older than its end.
     services().store(mine.store).remove_lists(time.time() - 2 * mine.retention_days * 24 * 3600)
-    return gone
+    return forgotten
 
 
 @signals.task_revoked.connect
 def _revoked(request: Any = None, **_: Any) -> None:
-    """Cancel the whole job when one of its tasks is revoked in Flower: Celery alone would leave it pending for ever."""
+    """Cancel the whole job when one of its tasks is revoked in Flower: with Celery alone it would never end."""
     if request is not None and str(request.task).startswith("datafab.") and request.args:
         first = request.args[0]
         job = first.get("job") if isinstance(first, dict) else first

@@ -1,9 +1,10 @@
-"""kombu's Redis transport, made to outlive Redis.
+"""kombu's Redis transport, made to survive a restart of Redis.
 
 When Redis goes away, Celery 5.7 first collects and then closes the broken connection. With kombu 5.7.0 a channel
-that still has unacknowledged messages then tries to put them back over a connection that is no more, fails with an
+that still has unacknowledged messages then tries to put them back over a closed connection, fails with an
 AttributeError, and takes the worker down ("Unrecoverable error"), which hangs in its shutdown. There is nothing to
-put back: the messages are in Redis, and the visibility timeout hands them on, to be dropped or run by the ledger.
+put back: the messages are in Redis, and are delivered again after the visibility timeout; the ledger runs or drops
+them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 
 
 class QoS(redis.QoS):
-    """Acknowledges and restores only while there is a connection."""
+    """A QoS that acknowledges and restores messages only while there is a connection."""
 
     @property
     def _connected(self) -> bool:
@@ -32,13 +33,13 @@ class QoS(redis.QoS):
             super().reject(delivery_tag, requeue=requeue)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Put back what was fetched and not begun, at a peaceful stop."""
+        """Put back messages that were fetched and not started, at a graceful stop."""
         if self._connected:
             super().restore_unacked_once(stderr)
 
 
 class Channel(redis.Channel):
-    """A channel with the QoS above, and one client: kombu makes three a message, each a tenth of a millisecond."""
+    """A channel with the QoS above and one client; kombu makes three clients for each message."""
 
     QoS = QoS
     _shared: Any = None
@@ -58,5 +59,5 @@ class Transport(redis.Transport):
 
 
 def install() -> None:
-    """Use this transport for Redis URLs; Celery has no setting that a URL does not override."""
+    """Use this transport for Redis URLs, as Celery has no setting for it that a URL does not override."""
     TRANSPORT_ALIASES.update(redis="workers.transport:Transport", rediss="workers.transport:Transport")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datafab.analysis import detective
+from datafab.core.backoff import RetryPolicy
 from datafab.core.document import VERSION, analysis_name, filename
 from datafab.core.item import Item, ItemError, Status
 from datafab.core.stage import Context, Stage
@@ -76,6 +77,6 @@ STAGES: tuple[Stage, ...] = (
         requires=frozenset({"sha256", "store"}),
         provides=frozenset({"analysis"}),
         wants=frozenset({Status.OK, Status.UNCHANGED}),
-        deadline=900.0,
+        retry=RetryPolicy(deadline=900.0),
     ),
 )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datafab.archive import deliver_stages, plan_stages, stages
 from datafab.archive.entrepot import Entrepot
-from datafab.core.chain import Chain, Need, Pings
+from datafab.core.chain import Chain, ExternalSystem, ExternalSystems
 from datafab.core.flow import Flow
 from datafab.core.services import Services
 
 ARCHIVE = Flow(
     name="archive",
     title="Deliver the archives of a plan to a Géoplateforme entrepôt, execute, describe, tidy up",
-    source="integrations",
+    producer="integrations",
     stages=("deliver", "execute", "describe", "tidy"),
     requires=frozenset({"plan"}),
     documents=frozenset({"plan"}),
@@ -19,11 +19,11 @@ ARCHIVE = Flow(
 )
 
 
-def _pings(services: Services) -> Pings:
+def _pings(services: Services) -> ExternalSystems:
     if services.settings.entrepot_client_id is None:
         return {}
     setting = "DATAFAB_ENTREPOT_URL and _TOKEN_URL, and the client and user for it"
-    return {"entrepot": Need(lambda: services.get(Entrepot).ping(), setting)}
+    return {"entrepot": ExternalSystem(lambda: services.get(Entrepot).ping(), setting)}
 
 
 CHAIN = Chain(

@@ -268,7 +268,7 @@ def _whole(entity: Any, reply: Reply) -> Document:
 
 def _lacks(key: str, reply: Reply) -> Retriable:
     error = reply.bad_answer(f"the answer lacks `{key}`")
-    error.budget = ODD
+    error.retries = ODD
     return error
 
 

@@ -16,6 +16,7 @@ from datafab.archive.entrepot import Entrepot
 from datafab.archive.extent import simplified
 from datafab.archive.integration import Plan, read_plan
 from datafab.archive.stage import alone
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import EntrepotFacts, Item
 from datafab.core.services import Services
 from datafab.core.stage import Context, Stage
@@ -113,6 +114,6 @@ STAGES = (
         queue="io",
         expand=integrations,
         provides=frozenset({"entrepot", "filename"}),
-        deadline=300.0,
+        retry=RetryPolicy(deadline=300.0),
     ),
 )

@@ -9,7 +9,7 @@ from datafab.archive.claims import Claims
 from datafab.archive.entrepot import Entrepot
 from datafab.archive.integration import Integration
 from datafab.archive.mark import Mark
-from datafab.core.backoff import pause
+from datafab.core.backoff import RetryPolicy, pause_seconds
 from datafab.core.item import EntrepotFacts, Item
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Wait
@@ -48,7 +48,7 @@ def alone(datastore: str, integrations: Iterable[Integration], ctx: Context) -> 
     """
     names = {pair for each in integrations for pair in (("upload", each.name), ("output", each.output.name))}
     for kind, name in sorted(names):
-        holder = ctx.services.locks.enter(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
+        holder = ctx.services.locks.acquire(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
         if holder is not None:
             msg = (
                 f"job {holder} is working on the {kind} {name!r} of this datastore; this one begins when that has ended"
@@ -69,7 +69,7 @@ def next_look(ctx: Context, status: str, what: str, most: float) -> Wait:
     patience = float(ctx.params.get("patience") or PATIENCE)
     if now - seen["since"] > patience:
         raise Fatal(f"{what}: {status} for more than {patience:.0f} s", code="timed_out", field="patience")
-    delay = pause(seen["looks"], ctx.services.settings.poll_delay, most)
+    delay = pause_seconds(seen["looks"], ctx.services.settings.poll_delay, most)
     ctx.memo["seen"] = {**seen, "looks": seen["looks"] + 1}
     return Wait(f"{what}: {status}", delay=delay / 2 + random.uniform(0, delay / 2))  # noqa: S311 - spreads looks
 
@@ -85,7 +85,6 @@ def archive_stage(
         run=run,
         requires=_NEEDS,
         provides=provides,
-        deadline=deadline,
+        retry=RetryPolicy(deadline=deadline, retries=None),
         # An outage is waited for as long as anything else here: until the patience is over.
-        retries=None,
     )

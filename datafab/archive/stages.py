@@ -15,7 +15,7 @@ from datafab.archive.entrepot import Datastore
 from datafab.archive.integration import HOOK_KEY, Integration, Outcome, description, executed
 from datafab.archive.mark import content_of, foreign_output
 from datafab.archive.stage import EXECUTIONS, QUOTED, archive_stage, next_look, planned
-from datafab.core.hosts_allowed import Public
+from datafab.core.hosts_allowed import PublicHosts
 from datafab.core.item import EntrepotFacts, Item
 from datafab.core.stage import Context
 from datafab.errors import Fatal, FlowError, Retriable, Wait
@@ -108,7 +108,7 @@ def _wanted(integration: Integration, facts: EntrepotFacts) -> dict[str, Any]:
 
 def _called_back(ctx: Context) -> dict[str, Any]:
     """Return how the entrepôt may say that it is ready, where it can reach us; nothing depends on it."""
-    public = Public.of(ctx.services.settings.public_url).root
+    public = PublicHosts.of(ctx.services.settings.public_url).root
     if public is None:
         return {}
     try:
@@ -146,7 +146,7 @@ def describe(item: Item, ctx: Context) -> Item:
     if not _says(stored, wanted):
         missing = [key for key, value in wanted.items() if stored.get(key) != value]
         msg = f"{integration.name}: {', '.join(missing)} of the stored data did not become what was asked for"
-        raise Retriable(msg, budget=PATCHES, code="entrepot_patch", field=missing[0])
+        raise Retriable(msg, retries=PATCHES, code="entrepot_patch", field=missing[0])
     return item
 
 

@@ -53,7 +53,7 @@ def fill(
     tree = datastore.tree(upload)
     for part in content.missing(tree):
         msg = f"{part.path} has {tree.get(part.path, 0)} bytes in the upload, {part.size} were sent"
-        raise Retriable(msg, budget=TRIES, code="entrepot_size", field="files")
+        raise Retriable(msg, retries=TRIES, code="entrepot_size", field="files")
 
 
 def _remove(datastore: Datastore, upload: str, steps: Steps) -> None:

@@ -5,44 +5,44 @@ from __future__ import annotations
 from datafab.catalogue import fetch_stages, revisit_stages, source_stages, stages
 from datafab.catalogue.datagouv import Datagouv
 from datafab.catalogue.linkproxy import LinkProxy
-from datafab.core.chain import Chain, Need, Pings
+from datafab.core.chain import Chain, ExternalSystem, ExternalSystems
 from datafab.core.flow import Flow
 from datafab.core.services import Services
 
 CATALOGUE = Flow(
     name="catalogue",
     title="Read a udata catalogue, and enqueue a job for each file that may have changed",
-    source="discover",
+    producer="discover",
     stages=("save_cursor",),
 )
 SOURCE = Flow(
     name="source",
     title="Fetch a file of the catalogue if it has changed, analyse and index it, and remember how it was",
-    source="catalogue_source",
+    producer="catalogue_source",
     stages=("check", "fetch", "analyse", "index", "remember"),
     requires=frozenset({"source", "url"}),
 )
 AGAIN = Flow(
     name="again",
     title="Look again at files of the catalogue of which it says nothing new, seldom at old ones",
-    source="due_sources",
+    producer="due_sources",
     stages=("look_again",),
 )
 WITHDRAW = Flow(
     name="withdraw",
     title="Take a file of the catalogue out of the index",
-    source="to_withdraw",
+    producer="to_withdraw",
     stages=("withdraw",),
     requires=frozenset({"source"}),
 )
 
 
-def _pings(services: Services) -> Pings:
-    found: dict[str, Need] = {}
+def _pings(services: Services) -> ExternalSystems:
+    found: dict[str, ExternalSystem] = {}
     if services.settings.linkproxy_url is not None:
-        found["link-proxy"] = Need(lambda: services.get(LinkProxy).ping(), "DATAFAB_LINKPROXY_URL")
+        found["link-proxy"] = ExternalSystem(lambda: services.get(LinkProxy).ping(), "DATAFAB_LINKPROXY_URL")
     if "catalogue_url" in services.settings.model_fields_set:  # the default is no promise to use it
-        found["catalogue"] = Need(lambda: services.get(Datagouv).ping(), "DATAFAB_CATALOGUE_URL")
+        found["catalogue"] = ExternalSystem(lambda: services.get(Datagouv).ping(), "DATAFAB_CATALOGUE_URL")
     return found
 
 

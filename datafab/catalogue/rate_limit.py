@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import redis
 
-from datafab.core.jobs import PREAMBLE
+from datafab.core.redis import PREAMBLE
 from datafab.core.services import Client, Services
 from datafab.settings import PREFIX, Settings
 from datafab.urls import url_parts

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datafab.core.backoff import DELAYS
+from datafab.core.backoff import REVISIT_HOURS
 
 HOUR = 3600.0
 
 
 def next_look(age: float) -> float:
     """Return the seconds until the next look at what has not changed for ``age`` seconds."""
-    return HOUR * next((hours for hours in DELAYS if hours * HOUR >= age), DELAYS[-1])
+    return HOUR * next((hours for hours in REVISIT_HOURS if hours * HOUR >= age), REVISIT_HOURS[-1])

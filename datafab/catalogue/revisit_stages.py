@@ -31,8 +31,8 @@ class AgainParams(BaseModel):
 
 def due_sources(ctx: Context) -> Iterator[Item]:
     """Yield the files that are due, those first that have been for the longest time."""
-    jobs, limit = ctx.services.jobs, ctx.given(AgainParams).limit
-    room = ctx.services.settings.catalogue_backlog - (jobs.unended() if isinstance(jobs, RedisJobs) else 0)
+    jobs, limit = ctx.services.jobs, ctx.read_params(AgainParams).limit
+    room = ctx.services.settings.catalogue_backlog - (jobs.count_unended() if isinstance(jobs, RedisJobs) else 0)
     if room < limit:
         ctx.log.info("there are enough jobs already", room=max(room, 0))
     for source in ctx.services.get(Sources).due(ctx.services.clock.now(), max(0, min(limit, room))):

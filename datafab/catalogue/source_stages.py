@@ -23,6 +23,7 @@ from datafab.catalogue.dataset import described, fetchable
 from datafab.catalogue.resource_extras import Seen, extras
 from datafab.catalogue.revisit import next_look
 from datafab.catalogue.sources import Look, Sources, address
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import CatalogueFacts, Dataset, Item, Status
 from datafab.core.jobs import RedisJobs
 from datafab.core.stage import Context, Stage
@@ -63,7 +64,7 @@ class WithdrawParams(BaseModel):
 
 def catalogue_source(ctx: Context) -> Iterator[Item]:
     """Yield the file that a job names."""
-    params = ctx.given(SourceParams)
+    params = ctx.read_params(SourceParams)
     if not fetchable(params.url):
         raise FlowError(f"url={params.url!r}: only http and https are fetched", code="not_http", field="url")
     told = {"title": params.title, "dated": params.dated}
@@ -176,7 +177,7 @@ def _seen(item: Item, changed: float, ctx: Context) -> Seen:
         at=ctx.created,
         changed=changed,
         sha1=digest.hexdigest(),
-        parsed=jobs.span(ctx.job, "analyse") if isinstance(jobs, RedisJobs) else None,
+        parsed=jobs.stage_span(ctx.job, "analyse") if isinstance(jobs, RedisJobs) else None,
         cors=ctx.services.get(Cors).probe(item.url or ""),
     )
 
@@ -232,7 +233,7 @@ def _names(parts: str | None) -> set[str]:
 
 def to_withdraw(ctx: Context) -> Iterator[Item]:
     """Yield the file that is to be withdrawn."""
-    yield Item(source=ctx.given(WithdrawParams).source)
+    yield Item(source=ctx.read_params(WithdrawParams).source)
 
 
 def withdraw(item: Item, ctx: Context) -> Item:
@@ -260,7 +261,7 @@ STAGES = (
         failed=_untold,
         requires=frozenset({"url", "catalogue"}),
         wants=frozenset(Status),
-        retries=9,  # in an hour: as long as it takes to bring a catalogue up again
+        retry=RetryPolicy(retries=9),  # in an hour: as long as it takes to bring a catalogue up again
     ),
     Stage(name="to_withdraw", params=frozenset(WithdrawParams.model_fields), queue="io", expand=to_withdraw),
     Stage(name="withdraw", params=frozenset({"catalogue"}), queue="io", run=withdraw),

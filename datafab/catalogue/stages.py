@@ -30,6 +30,7 @@ from datafab.catalogue.pagination import Walk, until
 from datafab.catalogue.sourcejobs import SOURCE, enqueue
 from datafab.catalogue.sources import Sources
 from datafab.catalogue.withdrawal import withdraw
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import CatalogueFacts, Item, Status
 from datafab.core.jobs import RedisJobs
 from datafab.core.stage import Context, Stage
@@ -111,7 +112,7 @@ class _Pass:
         """Wait while there are more jobs than it is good to have in Redis."""
         self.ctx.check()
         jobs = self.ctx.services.jobs
-        waiting = jobs.unended() if isinstance(jobs, RedisJobs) else 0
+        waiting = jobs.count_unended() if isinstance(jobs, RedisJobs) else 0
         if waiting >= self.ctx.services.settings.catalogue_backlog:
             raise Wait(f"{waiting} jobs have not ended (DATAFAB_CATALOGUE_BACKLOG)", delay=PAUSE, looked=False)
 
@@ -183,7 +184,7 @@ class _Pass:
 
 def discover(ctx: Context) -> Iterator[Item]:
     """Read a catalogue and enqueue a job for each file that may have changed; yield the pass."""
-    params = ctx.given(PassParams)
+    params = ctx.read_params(PassParams)
     root = Datagouv.at(ctx.services, params.url).url
     notes = ctx.memo.get("pass") or _beginning(ctx, params, root)
     _Pass(ctx, params, root, ctx.services.settings.catalogue_exclude, notes).run()
@@ -243,7 +244,7 @@ STAGES = (
         queue="io",
         expand=discover,
         provides=frozenset({"url", "catalogue"}),
-        retries=9,
+        retry=RetryPolicy(retries=9),
     ),
     Stage(
         name="save_cursor",
@@ -251,6 +252,6 @@ STAGES = (
         queue="io",
         run=save_cursor,
         requires=frozenset({"url", "catalogue"}),
-        retries=9,
+        retry=RetryPolicy(retries=9),
     ),
 )

@@ -124,7 +124,7 @@ def _at(seconds: float) -> str:
 
 
 def _files(this: Job) -> list[Job]:
-    return cluster_app.jobs().made_after(this.created, "source")
+    return cluster_app.jobs().created_after(this.created, "source")
 
 
 def _ended(job: Job) -> Job:

@@ -58,7 +58,7 @@ def check(file: Path | None) -> None:
 def _print_flows(found: list[Flow], zone: str) -> None:
     table = Table("flow", "source > stages", "needs", "runs", "from")
     for flow in found:
-        steps = " > ".join((flow.source, *flow.stages, *flow.then))
+        steps = " > ".join((flow.producer, *flow.stages, *flow.then))
         conditions = "".join(f"\n{stage} when {text}" for stage, text in flow.when.items())
         runs = f"{flow.schedule} ({zone})" if flow.schedule else "when asked for"
         needs = ", ".join(sorted(flow.needs))

@@ -14,7 +14,7 @@ import click
 from datafab import api
 from datafab.cli import output as show
 from datafab.core.item import Counts, ItemError
-from datafab.core.job import Job, outcome
+from datafab.core.job import Job, job_result
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import run_inline
 from datafab.core.secrets import MemorySecrets
@@ -141,10 +141,10 @@ def _inline(flow: str, params: Mapping[str, Any], secrets: Mapping[str, str]) ->
         kept.put(job.id, secrets)
         with show.following() as told:
             look = lambda: told(job.evolve(total=memory.total, progress=memory.progress()))  # noqa: E731
-            counts = run_inline(stages, source, job, services, look, later=later(flow, params))
+            counts = run_inline(stages, source, job, services, look, extra_stages=later(flow, params))
     finally:
         services.close()
     job = job.evolve(ended=time.time(), total=memory.total, progress=memory.progress())
-    status, error = outcome(counts, memory.failures())
+    status, error = job_result(counts, memory.failures())
     job = job.evolve(status=status, error=error)
     return Ended(job=job.evolve(counts=counts), failures=memory.failures(), log=memory.logs())

@@ -9,7 +9,7 @@ import click
 from datafab import api
 from datafab.cli import output as show
 from datafab.cli.run_job import as_json_option
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.errors import FlowError
 from datafab.index.access import IndexAccess
 from datafab.ops.prune import unnamed
@@ -56,6 +56,6 @@ def _idle(here: Store) -> None:
     """Raise FlowError while jobs run on a store that cannot say which of its files came in again just now."""
     if here.touches:
         return
-    if n := cluster_app.jobs().unended():
+    if n := cluster_app.jobs().count_unended():
         msg = f"{n} jobs have not ended: in {here.root} they may need what nothing names yet; wait"
         raise FlowError(msg, code="busy", field="DATAFAB_STORE_URL")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from datafab.core.item import Item
-from datafab.core.stage import in_order
+from datafab.core.stage import deal_in_order
 from datafab.urls import host_of
 
 
@@ -21,7 +21,7 @@ def by_host(items: Iterable[Item], size: int, per_host: int) -> Iterator[list[It
     small: list[Item] = []
     for mine in hosts.values():
         if len(mine) > per_host:
-            yield from in_order(mine, -(-len(mine) // per_host))
+            yield from deal_in_order(mine, -(-len(mine) // per_host))
         else:
             small += mine
-    yield from in_order(small, size)
+    yield from deal_in_order(small, size)

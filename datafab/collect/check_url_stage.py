@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.analysis import detective
 from datafab.collect.url_probe import UrlCheck
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal
@@ -35,13 +36,13 @@ def finding_name(job: str) -> str:
 
 def address(ctx: Context) -> Iterator[Item]:
     """Yield the address that a job names."""
-    url = ctx.given(CheckParams).url
+    url = ctx.read_params(CheckParams).url
     yield Item(source=f"url:{url}", url=url)
 
 
 def check_url(item: Item, ctx: Context) -> Item:
     """Find out what is at an address; that there is nothing is a finding too."""
-    params, services = ctx.given(CheckParams), ctx.services
+    params, services = ctx.read_params(CheckParams), ctx.services
     if item.url is None:
         raise Fatal("an item without a url cannot be checked", code="missing_url", field="url")
     analyse = partial(detective(services).analyse, mode="sample", check=ctx.check)
@@ -65,6 +66,6 @@ STAGES = (
         queue="cpu",
         run=check_url,
         requires=frozenset({"url"}),
-        deadline=900.0,
+        retry=RetryPolicy(deadline=900.0),
     ),
 )

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any, Self
 
 from datafab.collect.fetchlog import FetchLog, is_digest
-from datafab.core.backoff import DELAYS
+from datafab.core.backoff import REVISIT_HOURS
 
 #: Headers of an answer that later requests or the type and name of its resource need.
 _KEPT_HEADERS = ("etag", "last-modified", "content-type", "content-disposition")
@@ -67,7 +67,7 @@ class History:
             least: hours between two fetches, at least.
             most: hours between two fetches, at most.
         """
-        delay = DELAYS[0] if self.failed else DELAYS[min(self.same, len(DELAYS) - 1)]
+        delay = REVISIT_HOURS[0] if self.failed else REVISIT_HOURS[min(self.same, len(REVISIT_HOURS) - 1)]
         return now - self.at >= timedelta(hours=max(least, min(delay, most)) - 0.5)
 
 

@@ -45,7 +45,7 @@ def log_postponed(target: Target, options: Options, postponed: Postponed) -> Out
         return outcome
     if pause.requested:
         return Wait(outcome.message, delay=pause.seconds, looked=False, code=outcome.code)
-    outcome.delay, outcome.budget = pause.seconds, MAX_PAUSES
+    outcome.delay, outcome.retries = pause.seconds, MAX_PAUSES
     return outcome
 
 
@@ -81,7 +81,7 @@ def _log(
     _write(target, options, log)
     if fetched.sha256 is not None:
         return target.collected(log, fetched.url, fetched.size)
-    error = fetched.error("endpoint-url", budget=plugin.retries if plugin else None)
+    error = fetched.error("endpoint-url", retries=plugin.retries if plugin else None)
     if isinstance(error, Retriable):
         return error
     return with_fetch_status(target.item, FetchStatus.FAILED, error, http_status=fetched.status)

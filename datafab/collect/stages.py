@@ -29,6 +29,7 @@ from datafab.collect.fetching import fetch
 from datafab.collect.host_backoff import PAUSE_RETRY_DELAYS, HostBackoff
 from datafab.collect.outcome import after_last_attempt, log_error, log_fetch, log_postponed
 from datafab.collect.target import Options, Target
+from datafab.core.backoff import RetryPolicy
 from datafab.core.clock import Clock
 from datafab.core.item import Item
 from datafab.core.stage import Context, Outcome, Stage
@@ -93,9 +94,8 @@ STAGES = (
         queue="io",
         run_many=collect,
         failed=after_last_attempt,
-        retries=2,
         # A server may ask for a pause, but not for one that the whole job has to wait for.
-        patience=1800.0,
+        retry=RetryPolicy(retries=2, patience=1800.0),
         requires=frozenset({"url", "collect", "store"}),
         provides=frozenset({"sha256", "size", "media_type", "filename"}),
     ),

@@ -1,1 +1,1 @@
-"""What every chain stands on: items, jobs and their ledger, stages and flows, the runner, and clients on demand."""
+"""The core that all chains use: items, jobs and their ledger, stages and flows, the runner, and shared clients."""

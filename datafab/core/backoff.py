@@ -1,38 +1,68 @@
-"""When to try again."""
+"""When to try again: retry policies, growing delays, and servers' ``Retry-After``."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-FACTOR = 3.0
-CAP = 600.0
-#: Of the time between looks; after so many of them it is beyond any limit, and would be beyond a float's too.
-GROWTH, ENOUGH = 1.5, 60
-#: Hours until the next look at what has been the same for so many looks (and for any more).
-DELAYS = (12.0, 24.0, 168.0, 720.0)
+#: Each delay between retries is longer by this factor, up to a limit.
+RETRY_GROWTH = 3.0
+MAX_RETRY_DELAY_SECONDS = 600.0
+#: The same for looks at what has not changed.
+PAUSE_GROWTH = 1.5
+#: Larger exponents change nothing, and would overflow a float.
+MAX_EXPONENT = 60
+#: Hours until the next look at what has been the same for one look, two, three, and for four or more.
+REVISIT_HOURS = (12.0, 24.0, 168.0, 720.0)
 
 
-def next_delay(failures: int, budget: int | None, first: float = 2.0) -> float | None:
-    """Return the seconds until the next try after this many failures in a row; None once the budget is spent.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and for how long a stage tries an item.
 
-    Grows by a factor of three from the ``first`` seconds up to ten minutes. Without a budget there is always one.
+    Attributes:
+        retries: how often in a row an item is tried again after a failure; None: no limit but ``patience``. A look
+            that is no failure, or coming further than ever, ends a row. ``Retriable.retries`` wins over this.
+        patience: seconds that an item may spend in the stage, all its waits and retries together.
+        deadline: seconds without progress after which a whole attempt is given up, and its process ended.
     """
-    if budget is not None and failures > budget:
-        return None
-    return min(first * FACTOR ** min(failures - 1, ENOUGH), CAP)
+
+    retries: int | None = 3
+    patience: float = 24 * 3600.0
+    deadline: float = 3600.0
+
+    def next_delay(self, failures: int, first: float = 2.0, *, retries: int | None = None) -> float | None:
+        """Return the seconds until the next try; None where there have been too many failures.
+
+        The delay grows by a factor of three up to ten minutes.
+
+        Args:
+            failures: in a row, the last one included.
+            first: seconds until the first retry.
+            retries: instead of the policy's.
+        """
+        limit = self.retries if retries is None else retries
+        if limit is not None and failures > limit:
+            return None
+        return min(first * RETRY_GROWTH ** min(failures - 1, MAX_EXPONENT), MAX_RETRY_DELAY_SECONDS)
 
 
-def pause(looks: int, first: float, most: float) -> float:
-    """Return the seconds until the next look at what has not changed for so many looks.
+def pause_seconds(looks: int, first: float, longest: float) -> float:
+    """Return the seconds until the next look at what has not changed.
 
-    Grows by half each time up to ``most`` seconds.
+    The pause grows by half with each look.
+
+    Args:
+        looks: that have found nothing new.
+        first: seconds until the first look.
+        longest: the limit, in seconds.
     """
-    return min(most, first * GROWTH ** min(looks, ENOUGH))
+    return min(longest, first * PAUSE_GROWTH ** min(looks, MAX_EXPONENT))
 
 
 def retry_after(text: str, now: datetime) -> float | None:
-    """Return the seconds that a ``Retry-After`` asks for, given as such or as a date; None: it says nothing."""
+    """Return the seconds that a ``Retry-After`` header asks for, as a number or a date; None: it is neither."""
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text)

@@ -1,4 +1,4 @@
-"""A chain: what the rest of the library needs to know of one original's replacement, and nothing else."""
+"""A chain: the parts of one original's replacement that the rest of the library uses."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from datafab.core.services import Services
 from datafab.core.stage import Stage
 
 
-class Need(NamedTuple):
+class ExternalSystem(NamedTuple):
     """An outside system that the settings name."""
 
-    #: raises when the system does not answer
+    #: raises if the system does not answer
     ping: Callable[[], None]
-    #: what its address comes from
+    #: the settings that hold its address
     setting: str
 
 
-#: The systems that a chain needs, by name.
-Pings = Mapping[str, Need]
+#: The outside systems of a chain, by name.
+ExternalSystems = Mapping[str, ExternalSystem]
 
 
-def _no_pings(_services: Services) -> Pings:
+def _no_systems(_services: Services) -> ExternalSystems:
     return {}
 
 
@@ -33,14 +33,14 @@ class Chain:
     """One folder of the library: its flows and stages, and the outside systems that they need.
 
     Attributes:
-        name: the folder's.
-        flows: built-in flows.
-        stages: by which these are made, in the order in which they are listed.
-        pings: returns the systems that the settings name and that this chain asks; ``/ready`` and ``datafab doctor``
-            call them.
+        name: the name of the folder.
+        flows: its built-in flows.
+        stages: its stages, in the order in which they are listed.
+        pings: returns the outside systems of this chain that the settings name; ``/ready`` and ``datafab doctor`` ping
+            them.
     """
 
     name: str
     flows: tuple[Flow, ...] = ()
     stages: tuple[Stage, ...]
-    pings: Callable[[Services], Pings] = _no_pings
+    pings: Callable[[Services], ExternalSystems] = _no_systems

@@ -1,4 +1,4 @@
-"""The cluster's time: Redis's clock, so that what one host notes means the same on every other."""
+"""The cluster's time, from Redis's clock, so that a time noted by one host is valid on every other."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ RESYNC_SECONDS = 60.0
 
 
 class Clock:
-    """Unix time as Redis counts it; this host's own where there is no Redis.
+    """Unix time by Redis's clock; by this host's where there is no Redis.
 
-    Redis is asked at most once in ``RESYNC_SECONDS``; in between the host's monotonic clock, which nobody sets,
+    Redis is asked at most once in ``RESYNC_SECONDS``; in between the host's monotonic clock, which cannot be set,
     counts on. Ledger scripts read the same clock by ``TIME``.
 
     Args:
-        client: None: a run in one process, which keeps nothing for others.
+        client: a connection; None: a run in one process, which keeps nothing for others.
     """
 
     def __init__(self, client: redis.Redis | None = None) -> None:
@@ -30,7 +30,7 @@ class Clock:
         """Return the Unix time, in seconds.
 
         Raises:
-            RedisError: Redis was never asked before, and is away.
+            RedisError: Redis is away, and has never answered before.
         """
         if self._redis is None:
             return time.time()
@@ -40,7 +40,7 @@ class Clock:
         return time.monotonic() + synced[0]
 
     def utc(self) -> datetime:
-        """Return the same as a date and time in UTC, with its zone."""
+        """Return the time as an aware datetime in UTC."""
         return datetime.fromtimestamp(self.now(), UTC)
 
     def close(self) -> None:

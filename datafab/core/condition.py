@@ -2,7 +2,7 @@
 
 Comparisons joined by ``and``, groups of them joined by ``or``; there are no brackets. A field is one of an item
 (``media_type``, ``dataset.title``, ``collect.plugin``) or of its analysis: ``formats`` and ``columns`` (lists) and
-``rows`` (a number). A value stands in quotes unless it is one word.
+``rows`` (a number). Quote a value unless it is one word.
 
 ============================  ==================================================
 operator                      compares
@@ -12,7 +12,7 @@ operator                      compares
 ``has``  ``lacks``            a list and one of its values, a text and a part of it
 ============================  ==================================================
 
-What an item does not have equals, holds and is less or more than nothing: only ``!=`` and ``lacks`` are true of it.
+A field that an item does not have meets only ``!=`` and ``lacks``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from datafab.errors import FlowError
 
 
 class Kind(Enum):
-    """What a field holds."""
+    """The type of a field."""
 
     TEXT = "a text"
     NUMBER = "a number"
@@ -42,8 +42,8 @@ class Kind(Enum):
     LIST = "a list"
 
 
-#: Fields of the analysis, read only where a condition names one.
-FACTS: dict[str, Kind] = {"formats": Kind.LIST, "columns": Kind.LIST, "rows": Kind.NUMBER}
+#: Fields of the analysis, which is read only if a condition names one.
+ANALYSIS_FIELDS: dict[str, Kind] = {"formats": Kind.LIST, "columns": Kind.LIST, "rows": Kind.NUMBER}
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -58,8 +58,8 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "has": operator.contains,
     "lacks": lambda value, part: part not in value,
 }
-#: Those that are true of what an item does not have.
-_OF_NOTHING = frozenset({"!=", "lacks"})
+#: The operators that a missing field meets.
+_TRUE_IF_MISSING = frozenset({"!=", "lacks"})
 _ALLOWED: dict[Kind, frozenset[str]] = {
     Kind.TEXT: frozenset({"=", "!=", "has", "lacks"}),
     Kind.NUMBER: frozenset({"=", "!=", *_ORDER}),
@@ -78,48 +78,48 @@ class Comparison:
     value: str | float | bool
 
     def holds(self, found: Any) -> bool:
-        """Say whether it is true of what the field holds; None: the item does not have it."""
+        """Return whether a field's value meets it; None: the item does not have the field."""
         if found is None:
-            return self.operator in _OF_NOTHING
+            return self.operator in _TRUE_IF_MISSING
         return _COMPARE[self.operator](found, self.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition, ready to be asked."""
+    """A parsed condition."""
 
     #: as it was written
     text: str
-    #: the groups that ``or`` joins; one of them must hold
+    #: the groups joined by ``or``, of which one must hold
     groups: tuple[frozenset[Comparison], ...]
 
     @property
     def needs(self) -> frozenset[str]:
-        """The item fields that it looks at; ``analysis`` stands for what is read from there."""
+        """The item fields that it reads; ``analysis`` stands for all fields of the analysis."""
         names = {comparison.field for group in self.groups for comparison in group}
-        return frozenset("analysis" if name in FACTS else name.partition(".")[0] for name in names)
+        return frozenset("analysis" if name in ANALYSIS_FIELDS else name.partition(".")[0] for name in names)
 
     def holds(self, item: Item, facts: Callable[[], Mapping[str, Any]]) -> bool:
-        """Say whether it is true of an item; ``facts`` gives those of its analysis, and is called only for them."""
+        """Return whether an item meets it; ``facts`` returns the fields of the analysis, called only if needed."""
         known = facts() if "analysis" in self.needs else {}
         return any(all(each.holds(_value(each.field, item, known)) for each in group) for group in self.groups)
 
     def implies(self, other: Condition) -> bool:
-        """Say whether every item of this condition is one of the other, as far as their words show it."""
+        """Return whether every item that meets this condition meets the other, as far as their parts show."""
         return all(any(theirs <= mine for theirs in other.groups) for mine in self.groups)
 
 
-def facts_of(document: Document) -> dict[str, Any]:
-    """Return the fields of an analysis, from the document that the index would get."""
+def analysis_facts(document: Document) -> dict[str, Any]:
+    """Return the fields of an analysis, from the document for the index."""
     return {"formats": document.formats, "columns": document.header, "rows": document.total_lines}
 
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Condition:
-    """Read a condition.
+    """Parse a condition.
 
     Raises:
-        FlowError: it is none; the text says what is wrong and what could stand there.
+        FlowError: it cannot be parsed; the text says where, and what is possible there.
     """
     tokens = _tokens(text)
     groups: list[frozenset[Comparison]] = []
@@ -152,7 +152,7 @@ def _tokens(text: str) -> list[str]:
 def _comparison(text: str, name: str, sign: str, value: str) -> Comparison:
     kind = _kind(name)
     if kind is None:
-        known = sorted({*Item.model_fields, *FACTS} - {"v"})
+        known = sorted({*Item.model_fields, *ANALYSIS_FIELDS} - {"v"})
         _refuse(text, f"items have no field {name!r} to compare; there are {', '.join(known)}")
     if sign not in _ALLOWED[kind]:
         _refuse(text, f"{name!r} is {kind.value}, which {sign!r} does not compare; {_listed(_ALLOWED[kind])} do")
@@ -179,9 +179,9 @@ def _listed(signs: frozenset[str]) -> str:
 
 
 def _kind(name: str) -> Kind | None:
-    """Return what a field holds; None: there is no such field, or it holds several."""
-    if name in FACTS:
-        return FACTS[name]
+    """Return the type of a field; None: there is no such field, or it has fields itself."""
+    if name in ANALYSIS_FIELDS:
+        return ANALYSIS_FIELDS[name]
     model: Any = Item
     for part in name.split("."):
         if not (isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields):
@@ -200,7 +200,7 @@ def _without_none(annotation: Any) -> Any:
 
 
 def _value(name: str, item: Item, facts: Mapping[str, Any]) -> Any:
-    if name in FACTS:
+    if name in ANALYSIS_FIELDS:
         return facts.get(name)
     value: Any = item
     for part in name.split("."):

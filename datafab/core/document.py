@@ -1,6 +1,6 @@
-"""What stands in the index of one source, made from an item and its analysis. Pure.
+"""The index's document of one source, made from an item and its analysis, and search results. Pure.
 
-The field names are those of the Elasticsearch mapping, so that one shape serves every index.
+The field names are those of the Elasticsearch mapping, so that all indexes share one form.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pydantic import Field
 from datafab.core.item import Item, ItemError, Status, Value
 from datafab.urls import url_parts
 
-#: Names an analysis: the csv-detective that made it and the revision of what stands around it.
-#: Another version analyses every resource anew.
+#: The version of analyses: csv-detective's, and the revision of our code around it.
+#: After a change every resource is analysed anew.
 VERSION = "csv-detective-0.13.0-3"
-#: A longer source is hashed: no index takes longer ids.
+#: The longest id that all indexes accept, in bytes; a longer source is hashed.
 MAX_ID = 512
-#: Columns that a document tells of; the rest only count.
+#: The number of columns that a document lists; further ones are only counted.
 MAX_COLUMNS = 2000
-#: Characters of a column's name.
+#: The number of characters that are kept of a column's name.
 MAX_NAME = 500
 
 
 class Column(Value):
-    """A column of a table and what was found in it."""
+    """A column of a table, as analysed."""
 
     name: str
     #: from 0
@@ -43,10 +43,10 @@ class Column(Value):
 
 
 class Document(Value):
-    """What the index knows of one source."""
+    """The index's document of one source."""
 
     source: str
-    #: Unix time in milliseconds at which this was found; an older one never replaces a newer one
+    #: Unix time in milliseconds at which the content was found; an older document never replaces a newer one
     version: int
     status: Status
     title: str
@@ -56,9 +56,9 @@ class Document(Value):
     domain: str | None = None
     dataset_id: str | None = None
     dataset_title: str | None = None
-    #: who publishes it
+    #: its publisher
     organisation: str | None = None
-    #: when the file was modified, as its catalogue or its server says; UTC
+    #: when the file was modified, according to its catalogue or server; UTC
     modified: datetime | None = None
     sha256: str | None = None
     mime: str | None = None
@@ -80,7 +80,7 @@ class Document(Value):
 
 
 class Highlight(Value):
-    """Where words of a query stand in one text of a document."""
+    """The places of a query's words in one text of a document."""
 
     #: ``title``, ``dataset``, ``organisation``; of a column ``column`` (its name), ``format`` or ``type``
     field: str
@@ -91,36 +91,36 @@ class Highlight(Value):
 
 
 class Count(Value):
-    """How many of the results have a value."""
+    """The number of results that have a value."""
 
     value: str
     count: int
 
 
 class Results(Value):
-    """A page of what was found, and how many there are in all."""
+    """A page of search results, and their number."""
 
     total: int
     hits: tuple[Document, ...] = ()
-    #: by source; nothing of a document that no word has led to
+    #: by source; only documents that were found by words
     highlights: dict[str, tuple[Highlight, ...]] = Field(default_factory=dict)
-    #: by facet, of all results, the most frequent first; only those that were asked for
+    #: by facet, the most frequent values of all results first; only the facets that were asked for
     facets: dict[str, tuple[Count, ...]] = Field(default_factory=dict)
 
 
 def analysis_name(sha256: str) -> str:
-    """Return the name that the analysis of a resource has in its store."""
+    """Return the name of a resource's analysis in its store."""
     return f"analysis/{sha256}/{VERSION}.json"
 
 
 def document_id(source: str) -> str:
-    """Return the id of a source's document: the source, hashed where that is too long."""
+    """Return the id of a source's document: the source, or its hash if that is too long."""
     encoded = source.encode(errors="surrogatepass")
     return source if len(encoded) <= MAX_ID else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
 
 
 def filename(item: Item) -> str:
-    """Return what people call the file: its name, else the last part of its URL, else its source."""
+    """Return the file's name for people: its own, else the last part of its URL, else its source."""
     if item.filename:
         return item.filename
     parts = url_parts(item.url)
@@ -128,14 +128,14 @@ def filename(item: Item) -> str:
 
 
 def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Document:
-    """Make the document of an item.
+    """Return the document of an item.
 
     Args:
-        item: as it came out of its flow.
-        analysis: its analysis document, where there is one.
+        item: at the end of its flow.
+        analysis: its analysis, if there is one.
         version: Unix time in milliseconds at which the content was found.
     """
-    item = item.standing()
+    item = item.effective()
     known = dict(analysis or {})
     cols = _columns(known)
     dataset = item.dataset
@@ -143,7 +143,7 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
     return Document(
         source=item.source,
         version=version,
-        # Whether it changed since the last look says something of the job, nothing of the file.
+        # Whether it has changed since the last look concerns the job, not the file.
         status=Status.OK if item.status is Status.UNCHANGED else item.status,
         title=_title(item),
         error=item.error,
@@ -166,11 +166,11 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
 
 
 def _title(item: Item) -> str:
-    """Return what the file is called, not its dataset: that may have many."""
-    told = item.catalogue.title if item.catalogue else None
-    if told is None and item.dataset and not (item.catalogue and item.catalogue.part):
-        told = item.dataset.title
-    return told or filename(item)
+    """Return the file's title, not its dataset's: a dataset may have many files."""
+    title = item.catalogue.title if item.catalogue else None
+    if title is None and item.dataset and not (item.catalogue and item.catalogue.part):
+        title = item.dataset.title
+    return title or filename(item)
 
 
 def _modified(item: Item) -> datetime | None:
@@ -181,7 +181,7 @@ def _modified(item: Item) -> datetime | None:
         return facts.dated.astimezone(UTC)
     try:
         return parsedate_to_datetime(facts.modified).astimezone(UTC) if facts.modified else None
-    except (ValueError, OverflowError):  # servers write anything there
+    except (ValueError, OverflowError):  # not every server sends a date
         return None
 
 

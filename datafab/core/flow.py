@@ -1,4 +1,4 @@
-"""What a flow is, and whether its stages fit each other."""
+"""Flows: named sequences of stages, and the check that their stages fit each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from datafab.core.condition import Condition
 from datafab.core.item import Item
-from datafab.core.stage import Stage
+from datafab.core.stage import FollowUp, Stage
 from datafab.errors import FlowError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ ALWAYS = frozenset({"source", "status"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """A named sequence: ``source`` yields items, each goes through ``stages``, then ``then``.
+    """A named sequence: ``producer`` yields items, each goes through ``stages``, then ``then``.
 
     ``then`` may be replaced for one job by its parameter ``then``, e.g. ``["index", "push"]`` or ``[]``. Its parameter
     ``when`` adds conditions, stage -> text: an item for which a stage's condition is false passes that stage untouched.
@@ -28,14 +28,13 @@ class Flow:
 
     name: str
     title: str
-    source: str
+    #: the stage that yields the items
+    producer: str
     stages: tuple[str, ...]
     then: tuple[str, ...] = ()
-    #: the flow that is run whenever a job of this one has ended, however: its parameter ``of`` is the job's id
-    after: str = ""
-    #: the parameter of a job that must be set for it to follow; empty: it always does
-    after_if: str = ""
-    #: parameters it needs
+    #: the flow that runs whenever a job of this one has ended
+    follow_up: FollowUp | None = None
+    #: parameters that it needs
     requires: frozenset[str] = frozenset()
     #: parameters that name a local file: its bytes go to the store, for workers on any host
     files: frozenset[str] = frozenset()
@@ -43,47 +42,50 @@ class Flow:
     folders: frozenset[str] = frozenset()
     #: parameters that are a JSON document, which may name files and stores itself
     documents: frozenset[str] = frozenset()
-    #: makes the other parameters mean the same on every host, before a job is enqueued
+    #: changes the other parameters, before a job is enqueued, so that they mean the same on every host
     localise: Callable[[Mapping[str, Any], Services], dict[str, Any]] | None = None
-    #: parameters that it brings along; a job's own win over them
-    given: Mapping[str, Any] = field(default_factory=dict)
+    #: parameters of jobs that do not set them
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     #: stage -> condition
     when: Mapping[str, str] = field(default_factory=dict)
-    #: when beat runs it, as in a crontab; empty: whenever somebody asks for it
+    #: when beat runs it, as in a crontab; empty: only on request
     schedule: str = ""
-    #: file and line that it comes from; empty: built in
+    #: the file and line that define it; empty: built in
     where: str = ""
 
     @property
     def needs(self) -> frozenset[str]:
         """The parameters that a job must give."""
-        return self.requires - self.given.keys()
-
-    def following(self, params: Mapping[str, Any]) -> str:
-        """Return the flow that follows a job with these parameters; empty: none does."""
-        return self.after if not self.after_if or params.get(self.after_if) else ""
+        return self.requires - self.defaults.keys()
 
     def dump(self) -> dict[str, Any]:
         """Return the JSON form that HTTP and the command line show."""
         facts: dict[str, Any] = {
             "name": self.name,
             "title": self.title,
-            "source": self.source,
+            "source": self.producer,
             "stages": list(self.stages),
             "then": list(self.then),
             "requires": sorted(self.needs),
             "on": "schedule" if self.schedule else "event",
         }
-        more = {"schedule": self.schedule, "with": dict(self.given), "when": dict(self.when), "where": self.where}
+        more = {"schedule": self.schedule, "with": dict(self.defaults), "when": dict(self.when), "where": self.where}
         return facts | {name: value for name, value in more.items() if value}
 
 
-def spread(
+def expand_names(
     names: Sequence[str], before: Sequence[str], stages: Container[str], known: Mapping[str, Flow]
 ) -> tuple[str, ...]:
-    """Return stages: a flow named among them stands for its own, without those that are there before it.
+    """Return the names of stages, where the name of a flow stands for those of its stages that are still missing.
 
-    So ``push`` after ``analyse`` is the rest of the flow ``push``. A stage that has a flow's name is meant itself.
+    So ``push`` after ``analyse`` means the rest of the flow ``push``. A name that a stage and a flow share means the
+    stage.
+
+    Args:
+        names: of stages and flows.
+        before: the stages before them.
+        stages: the names of all stages.
+        known: all flows.
     """
     found: list[str] = []
     for name in names:
@@ -92,29 +94,29 @@ def spread(
     return tuple(found)
 
 
-def check(source: Stage, stages: Sequence[Stage], when: Mapping[str, Condition] | None = None) -> None:
-    """Raise FlowError unless every stage finds the item fields that it requires, and its condition those it asks."""
-    for fault in faults(source, stages, when or {}):
+def check_sequence(producer: Stage, stages: Sequence[Stage], when: Mapping[str, Condition] | None = None) -> None:
+    """Raise FlowError unless the item fields that each stage requires, and its condition names, are set before it."""
+    for fault in find_faults(producer, stages, when or {}):
         raise fault
 
 
-def faults(source: Stage, stages: Sequence[Stage], when: Mapping[str, Condition]) -> Iterator[FlowError]:
-    """Yield all that is wrong with a sequence; ``field`` is the stage, or ``when.<stage>``."""
-    there: dict[str, list[Condition | None]] = {name: [None] for name in ALWAYS | source.provides}
+def find_faults(producer: Stage, stages: Sequence[Stage], when: Mapping[str, Condition]) -> Iterator[FlowError]:
+    """Yield the faults of a sequence of stages. Their ``field`` is the stage, or ``when.<stage>``."""
+    provided: dict[str, list[Condition | None]] = {name: [None] for name in ALWAYS | producer.provides}
     seen: set[str] = set()
     for stage in stages:
         condition = when.get(stage.name)
         if stage.name in seen:
-            msg = f"stage {stage.name!r} stands there twice; progress and results are kept by its name"
+            msg = f"stage {stage.name!r} occurs twice; progress and results are kept by its name"
             yield FlowError(msg, field=stage.name)
         if stage.expand:
-            msg = f"stage {stage.name!r} yields a job's items: it can only stand first, as the source"
+            msg = f"stage {stage.name!r} yields a job's items: it can only come first, as the source"
             yield FlowError(msg, field=stage.name)
-        yield from _missing(stage, condition, there)
+        yield from _missing_fields(stage, condition, provided)
         seen.add(stage.name)
         for name in stage.provides:
-            there.setdefault(name, []).append(condition)
-    unknown = there.keys() - Item.model_fields.keys()
+            provided.setdefault(name, []).append(condition)
+    unknown = provided.keys() - Item.model_fields.keys()
     if unknown:
         yield FlowError(f"items have no field {', '.join(sorted(unknown))}")
     for name in sorted(when.keys() - seen):
@@ -122,20 +124,20 @@ def faults(source: Stage, stages: Sequence[Stage], when: Mapping[str, Condition]
         yield FlowError(msg, field=f"when.{name}")
 
 
-def _missing(
-    stage: Stage, condition: Condition | None, there: Mapping[str, Sequence[Condition | None]]
+def _missing_fields(
+    stage: Stage, condition: Condition | None, provided: Mapping[str, Sequence[Condition | None]]
 ) -> Iterator[FlowError]:
-    """Yield what a stage does not find. What a stage with a condition provides is there for the same items only."""
-    missing = stage.requires - there.keys()
+    """Yield the faults of missing fields. A stage with a condition sets its fields only for items that meet it."""
+    missing = stage.requires - provided.keys()
     if missing:
         msg = f"stage {stage.name!r} needs {', '.join(sorted(missing))}, which no stage before it provides"
         yield FlowError(msg, field=stage.name)
-    for name in sorted(stage.requires & there.keys()):
-        if not any(one is None or (condition and condition.implies(one)) for one in there[name]):
-            texts = " and ".join(repr(one.text) for one in there[name] if one)
-            msg = f"stage {stage.name!r} needs {name}, which is there only when {texts}: give it that condition too"
+    for name in sorted(stage.requires & provided.keys()):
+        if not any(one is None or (condition and condition.implies(one)) for one in provided[name]):
+            texts = " and ".join(repr(one.text) for one in provided[name] if one)
+            msg = f"stage {stage.name!r} needs {name}, which is set only when {texts}: give it that condition too"
             yield FlowError(msg, field=stage.name)
-    asked = (condition.needs if condition else frozenset()) - there.keys()
-    if asked:
-        msg = f"the condition of {stage.name!r} asks {', '.join(sorted(asked))}, which no stage before it provides"
+    named = (condition.needs if condition else frozenset()) - provided.keys()
+    if named:
+        msg = f"the condition of {stage.name!r} names {', '.join(sorted(named))}, which no stage before it provides"
         yield FlowError(msg, field=f"when.{stage.name}")

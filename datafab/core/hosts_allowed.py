@@ -1,7 +1,7 @@
-"""Which ``Host`` headers are answered. A browser's page that was led here by DNS rebinding sends a name of its own.
+"""The ``Host`` headers that are allowed: a page that reaches us by DNS rebinding sends a host name of its own.
 
-An address cannot be rebound: a page whose host is ``127.0.0.1`` came from ``127.0.0.1``. So every IP address is
-answered, ``localhost`` is, and of all other names only those that ``DATAFAB_PUBLIC_URL`` lists.
+Addresses cannot be rebound: a page whose host is ``127.0.0.1`` came from ``127.0.0.1``. So all IP addresses and
+``localhost`` are allowed, and of other names only those in ``DATAFAB_PUBLIC_URL``.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from urllib.parse import urlsplit
 
 #: A host with or without a port; an IPv6 address stands in brackets.
 _AUTHORITY = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
-#: Answered on every host.
+#: Allowed on every host.
 _LOCAL = "localhost"
 
 
 @dataclass(frozen=True, slots=True)
-class Public:
-    """What ``DATAFAB_PUBLIC_URL`` says.
+class PublicHosts:
+    """The setting ``DATAFAB_PUBLIC_URL``.
 
     Attributes:
-        root: the URL that services are given to call back.
-        names: the host names that requests may be for.
-        origins: those of the URLs, as browsers send them.
+        root: the URL that other services call back.
+        names: the allowed host names.
+        origins: the origins of its URLs, as browsers send them.
     """
 
     root: str | None
@@ -33,7 +33,7 @@ class Public:
     origins: frozenset[str]
 
     @classmethod
-    def of(cls, setting: str | None) -> Public:
+    def of(cls, setting: str | None) -> PublicHosts:
         """Read the setting."""
         parts = [part.strip() for part in (setting or "").split(",") if part.strip()]
         urls = [part.rstrip("/") for part in parts if "://" in part]
@@ -47,13 +47,13 @@ class Public:
 
 
 def host_name(authority: str) -> str | None:
-    """Return the name or address in a ``Host`` header, in lower case; None where the header holds neither."""
+    """Return the name or address in a ``Host`` header, in lower case; None: the header has neither."""
     found = _AUTHORITY.fullmatch(authority)
     return (found[1] or found[2]).lower().rstrip(".") if found else None
 
 
-def answered(authority: str | None, names: Collection[str]) -> bool:
-    """Tell whether a request with this ``Host`` header is answered; HTTP/1.0 may leave it out, browsers never do."""
+def is_host_allowed(authority: str | None, names: Collection[str]) -> bool:
+    """Return whether a ``Host`` header is allowed. HTTP/1.0 may omit it, browsers never do."""
     if authority is None:
         return True
     name = host_name(authority)
@@ -61,9 +61,9 @@ def answered(authority: str | None, names: Collection[str]) -> bool:
 
 
 def same_origin(origin: str, authority: str | None, origins: Collection[str]) -> bool:
-    """Tell whether a page of this ``Origin`` is the server's own: its host is the one asked, or it is a public one.
+    """Return whether an ``Origin`` is our own: its host is the request's, or it is one of the public origins.
 
-    A proxy may ask by another host than the browser did; ``origins`` are those of ``DATAFAB_PUBLIC_URL``.
+    Behind a proxy the request's host may differ from the browser's; ``origins`` are those of ``DATAFAB_PUBLIC_URL``.
     """
     scheme, _, host = origin.lower().partition("://")
     if scheme not in {"http", "https"}:

@@ -1,4 +1,4 @@
-"""What crosses the queue: items, batches and counts. References only, never data, never a secret."""
+"""The values that cross the queue: items, batches and counts. They hold references, never data or secrets."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from datafab.errors import DatafabError, FlowError, Unsuitable
 
-#: What crosses the queue stays below this many bytes.
-MAX_MESSAGE = 8 * 1024
-#: So a batch, which Celery wraps in base64 and headers, stays below this; a longer item list goes to the store.
-MAX_INLINE = 4 * 1024
+#: The size below which messages stay.
+MAX_MESSAGE_BYTES = 8 * 1024
+#: The size below which batches stay, as Celery adds base64 and headers; a longer item list goes to the store.
+MAX_INLINE_BYTES = 4 * 1024
 
 
 class Value(BaseModel):
-    """A frozen value; keys that it does not know are refused, so that versions are never misread."""
+    """A frozen value. Unknown keys are refused, so that what another version has written is never misread."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,18 +27,18 @@ class Value(BaseModel):
         return self.model_copy(update=changes)
 
     def dump(self) -> dict[str, Any]:
-        """Return the JSON form, without the fields that are unset."""
+        """Return the JSON form, without unset fields."""
         return self.model_dump(mode="json", exclude_none=True)
 
 
 V = TypeVar("V", bound=Value)
 
 
-def received(model: type[V], value: Any) -> V:
-    """Return a value that came over the queue, or was kept by another process.
+def read_value(model: type[V], value: Any) -> V:
+    """Return a value from its JSON form, as it came over the queue or was kept by another process.
 
     Raises:
-        FlowError: it is not what this version writes: another ``v``, or a key that is not known here.
+        FlowError: another version has written it: another ``v``, or an unknown key.
     """
     try:
         return model.model_validate(value)
@@ -50,7 +50,7 @@ def received(model: type[V], value: Any) -> V:
 
 
 class Status(StrEnum):
-    """What has become of an item."""
+    """The state of an item."""
 
     OK = "ok"
     UNCHANGED = "unchanged"
@@ -59,7 +59,7 @@ class Status(StrEnum):
 
 
 class ItemError(Value):
-    """Why an item failed or was skipped."""
+    """The reason why an item failed or was skipped."""
 
     type: str
     message: str
@@ -69,17 +69,17 @@ class ItemError(Value):
 
     @classmethod
     def of(cls, error: DatafabError) -> Self:
-        """Make the value of an exception."""
-        # A file name that is no UTF-8 must not make the whole message unwritable.
+        """Return the value for an exception."""
+        # The message may quote a file name that is not UTF-8.
         message = error.message.encode(errors="backslashreplace").decode()
         return cls(type=error.code, message=message, field=error.field)
 
 
 class Stopped(Value):
-    """The stage that could do nothing with an item after what was asked for was done, and why."""
+    """The stage that stopped an item after the requested stages were done, and why."""
 
     stage: str
-    #: what the item counts as for the stages after it, and in the index
+    #: the item's status for the stages after it, and in the index
     status: Status
     error: ItemError
     #: see ``errors.Unsuitable``
@@ -87,14 +87,14 @@ class Stopped(Value):
 
     @classmethod
     def by(cls, stage: str, error: DatafabError) -> Self:
-        """Make the value of what a stage raised."""
+        """Return the value for what a stage raised."""
         status = Status.FAILED if isinstance(error, Unsuitable) else Status.SKIPPED
         other = isinstance(error, Unsuitable) and error.another_kind
         return cls(stage=stage, status=status, error=ItemError.of(error), another_kind=other)
 
     @property
     def outcome(self) -> Status:
-        """What the stage counts it as."""
+        """The status as which the stage counts the item."""
         return Status.SKIPPED if self.another_kind else self.status
 
 
@@ -103,12 +103,12 @@ class Dataset(Value):
 
     id: str | None = None
     title: str | None = None
-    #: who publishes it
+    #: its publisher
     organisation: str | None = None
 
 
 class CollectFacts(Value):
-    """What a row of ``endpoint.csv`` says and what its fetch gave (digital-land's words)."""
+    """A row of ``endpoint.csv`` and the result of its fetch, in digital-land's words."""
 
     #: the ``endpoint`` key: sha256 of the URL, as given in the file or computed
     endpoint: str
@@ -121,62 +121,62 @@ class CollectFacts(Value):
     end_date: str | None = None
     #: OK, EXPIRED, HASH_FAILURE, ALREADY_FETCHED or FAILED, once known
     status: str | None = None
-    #: the HTTP status of the answer, where one came
+    #: the HTTP status of the response, if there was one
     http_status: int | None = None
 
 
 class CkanFacts(Value):
-    """The CKAN resource that a file is to be loaded into, and how far that is."""
+    """The CKAN resource into which a file is loaded, and the state of that."""
 
     #: root of the CKAN
     url: str
     #: id of the resource
     resource: str
-    #: load even what CKAN's hash says is loaded already
+    #: load the file even if CKAN's hash says that it is loaded already
     ignore_hash: bool = False
-    #: make the resource's ``url_type`` ``datapusher`` afterwards
+    #: set the resource's ``url_type`` to ``datapusher`` afterwards
     set_url_type: bool = False
-    #: whether the file lies in CKAN and is to be had with the key only
+    #: whether the file is uploaded to CKAN, and so needs the key
     upload: bool = False
-    #: the resource's hash in CKAN, where its table is there
+    #: the resource's hash in CKAN, if its table exists
     hash: str | None = None
-    #: of the file, as CKAN wants it
+    #: of the file, for CKAN's ``hash``
     md5: str | None = None
     #: digest of the load plan (``push/column_types.py``), a list in the default store
     plan: str | None = None
 
 
 class CatalogueFacts(Value):
-    """What a catalogue says of a file, and what is to be remembered of it for the next time."""
+    """A file's entry in a catalogue, and what is remembered for the next look."""
 
-    #: changes when the file may have
+    #: changes whenever the file may have changed
     fingerprint: str | None = None
-    #: what the catalogue calls the file
+    #: the file's title in the catalogue
     title: str | None = None
-    #: one of several files that link-proxy found at the source's address: fetched where link-proxy keeps it
+    #: whether it is one of several files that link-proxy found at the source's address; link-proxy's copy is fetched
     part: bool = False
-    #: where link-proxy keeps it
+    #: the URL of link-proxy's copy
     download: str | None = None
-    #: digest of all that link-proxy keeps of it
+    #: digest of all copies that link-proxy has of it
     downloads: str | None = None
     #: names of the further files at its address, one a line
     parts: str | None = None
-    #: when it was modified, as the catalogue says
+    #: when it was modified, according to the catalogue
     dated: datetime | None = None
-    #: of the answer that gave its bytes
+    #: of the response with its bytes
     etag: str | None = None
-    #: Last-Modified of that answer
+    #: Last-Modified of that response
     modified: str | None = None
 
 
 class Wis2Facts(Value):
-    """What an event says of a file, and how it was announced over WIS2."""
+    """A file's entry in an event, and its announcement over WIS2."""
 
     #: id of the event that the file comes from
     event: str | None = None
-    #: the file's checksum as the event has it: multihash, hex
+    #: the file's checksum in the event: multihash, hex
     checksum: str | None = None
-    #: its bytes, as the event has them
+    #: its size in bytes, in the event
     size: int | None = None
     #: the ``data_id`` that the event gives the file
     named: str | None = None
@@ -190,7 +190,7 @@ class Wis2Facts(Value):
     message: str | None = None
     #: canonical, update or deletion
     rel: str | None = None
-    #: what the libraries' own suites said: ``passed``, or why they did not run
+    #: the result of the libraries' own test suites: ``passed``, or why they did not run
     suites: str | None = None
 
 
@@ -209,7 +209,7 @@ class Item(Value):
     """One file or record on its way through a flow."""
 
     v: Literal[1] = 1
-    #: what has an address: ``endpoint:<hash>``, ``datagouv:<uuid>``, ``ckan:<host>/<uuid>``, ``file:<path or url>``
+    #: what it comes from: ``endpoint:<hash>``, ``datagouv:<uuid>``, ``ckan:<host>/<uuid>``, ``file:<path or url>``
     source: str
     url: str | None = None
     #: root URL of the store that holds ``resource/<sha256>``
@@ -222,7 +222,7 @@ class Item(Value):
     dataset: Dataset | None = None
     #: sha256 of the analysed resource's analysis document (``analysis/<sha256>/<version>.json``)
     analysis: str | None = None
-    #: of what its job asked for; stages that follow are counted apart
+    #: the result of the stages that its job asked for; the stages after them are counted apart
     status: Status = Status.OK
     error: ItemError | None = None
     stopped: Stopped | None = None
@@ -236,15 +236,15 @@ class Item(Value):
         """Return the item with this error and status."""
         return self.evolve(status=status, error=ItemError.of(error))
 
-    def standing(self) -> Self:
-        """Return the item as the next stage and the index see it: with the status and error of what stopped it."""
+    def effective(self) -> Self:
+        """Return the item for the next stage and the index: with the status and error of the stage that stopped it."""
         if self.stopped is None or self.status not in {Status.OK, Status.UNCHANGED}:
             return self
         return self.evolve(status=self.stopped.status, error=self.stopped.error)
 
     @property
-    def told(self) -> ItemError | None:
-        """The error that is listed with the job's failures; None: there is none, or the content is of another kind."""
+    def listed_error(self) -> ItemError | None:
+        """The error that the job's failures list; None: there is none, or the content is of another kind."""
         if self.status is Status.FAILED:
             return self.error
         if self.stopped is not None and self.stopped.outcome is Status.FAILED:
@@ -259,14 +259,14 @@ class Batch(Value):
     job: str
     flow: str
     params: dict[str, Any] = {}
-    #: which one of a fan-out's batches; None where the job has only this one
+    #: its number among a fan-out's batches; None: the job has no other
     number: int | None = None
     #: the items, or the sha256 of their list in the store
     items: tuple[Item, ...] | str = ()
 
 
 class Counts(Value):
-    """What a fan-out's branch returns to the join; sums over items. ``bytes`` counts stored resources."""
+    """Sums over items, which a fan-out's branch returns to the join. ``bytes`` counts stored resources."""
 
     v: Literal[1] = 1
     job: str
@@ -294,5 +294,5 @@ class Counts(Value):
 
     @property
     def total(self) -> int:
-        """All items."""
+        """The number of all items."""
         return self.ok + self.unchanged + self.skipped + self.failed

@@ -11,12 +11,12 @@ from typing import Any, Literal, Self
 from datafab.core.item import Counts, ItemError, Value
 from datafab.urls import without_credentials
 
-#: the ``stage`` of a job that has been through all of its own
+#: the ``stage`` of a job that has been through all of its stages
 REPORT = "report"
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. The last four are final, and only ``parked`` can be left again, by a retry."""
+    """The state of a job. The last four are final; only ``parked`` can be left again, by a retry."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -31,10 +31,10 @@ FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.PARKED, JobS
 
 
 class Progress(Value):
-    """How far one stage of a job is: items by status, and the bytes of their resources; how fast, and how long yet.
+    """The progress of one stage of a job: items by status, the bytes of their resources, speed and time left.
 
-    For a stage that follows what was asked for, the statuses are those of its own work. ``skipped`` counts contents
-    of another kind then (a PDF is no table), ``failed`` damaged contents too.
+    For a stage after those that were asked for, the statuses are those of its own work: ``skipped`` counts contents of
+    another kind (a PDF is no table), ``failed`` damaged contents too.
     """
 
     stage: str
@@ -42,21 +42,21 @@ class Progress(Value):
     unchanged: int = 0
     skipped: int = 0
     failed: int = 0
-    #: items that it did not take, since they had failed before, or by the job's condition
+    #: items that it did not take, because they had failed before or by the job's condition
     passed: int | None = None
     bytes: int = 0
-    #: from its beginning to the item that it last finished with
+    #: from its start to the last item that it finished
     items_per_second: float | None = None
     bytes_per_second: int | None = None
-    #: seconds that the rest takes at this pace; none once nothing is left
+    #: seconds that the rest takes at this pace; None once nothing is left
     eta: int | None = None
 
-    def paced(self, seconds: float, total: int | None) -> Self:
-        """Return it with its pace.
+    def with_pace(self, seconds: float, total: int | None) -> Self:
+        """Return the progress with speed and time left.
 
         Args:
-            seconds: that it has taken so far.
-            total: items of the job; None while they are being counted.
+            seconds: the time that the stage has taken so far.
+            total: the number of the job's items; None while it is not known.
         """
         if seconds <= 0 or not self.done:
             return self
@@ -69,22 +69,22 @@ class Progress(Value):
 
     @property
     def done(self) -> int:
-        """Items that this stage has finished with."""
+        """The number of items that this stage has finished."""
         return self.ok + self.unchanged + self.skipped + self.failed + (self.passed or 0)
 
 
 class StageSums:
-    """What one stage has counted.
+    """The counters of one stage.
 
     Attributes:
         items: by their status after it.
-        moved: (status, outcome) -> those that it counts as something else than their status.
+        counted_as: (status, outcome) -> items that the stage counts as something else than their status.
         bytes: of their resources.
     """
 
     def __init__(self) -> None:
         self.items: Counter[str] = Counter()
-        self.moved: Counter[tuple[str, str]] = Counter()
+        self.counted_as: Counter[tuple[str, str]] = Counter()
         self.bytes = 0
 
     def add(self, status: str, outcome: str, size: int) -> None:
@@ -92,43 +92,43 @@ class StageSums:
         self.items[status] += 1
         self.bytes += size
         if outcome != status:
-            self.moved[status, outcome] += 1
+            self.counted_as[status, outcome] += 1
 
     def progress(self, stage: str) -> Progress:
-        """Return what the stage did."""
+        """Return the stage's progress."""
         outcomes = Counter(self.items)
-        for (status, outcome), number in self.moved.items():
+        for (status, outcome), number in self.counted_as.items():
             outcomes[status] -= number
             outcomes[outcome] += number
         return Progress(stage=stage, bytes=self.bytes, **outcomes)
 
     def counts(self, job: str) -> Counts:
-        """Return the items by their status after it."""
+        """Return the items by their status after the stage."""
         return Counts(job=job, bytes=self.bytes, **self.items)
 
 
 def counts_of(job: str, sums: Mapping[str, StageSums], asked: str | None) -> Counts:
     """Return a job's sums: those of its last stage, through which every item passes.
 
-    A job that ended before is counted by the last stage that was asked for, if that came further.
+    A job that ended early is counted by the last stage that was asked for, if that had more items.
 
     Args:
         job: its id.
         sums: by stage, in the order of the stages.
-        asked: name of the last stage that was asked for, if that is known.
+        asked: the last stage that was asked for; None: it is not known.
     """
     last = list(sums.values())[-1]
     wanted = sums.get(asked or "", last)
     return (wanted if wanted.items.total() > last.items.total() else last).counts(job)
 
 
-def outcome(counts: Counts | None, failures: Mapping[str, ItemError]) -> tuple[JobStatus, ItemError | None]:
-    """Return how a job ends that has taken its items through all stages, and why.
+def job_result(counts: Counts | None, failures: Mapping[str, ItemError]) -> tuple[JobStatus, ItemError | None]:
+    """Return the final status of a job whose items have been through all stages, and its error.
 
-    It has failed when each of its items has; one with some failed items has succeeded, and counts them.
+    It has failed if all of its items have; otherwise it has succeeded, and counts the failed ones.
 
     Args:
-        counts: the sums over its items; None: it has none.
+        counts: the sums over its items; None: it had none.
         failures: its failed items, or the first of them.
     """
     if counts is None or not counts.failed or counts.failed < counts.total:
@@ -142,22 +142,22 @@ def outcome(counts: Counts | None, failures: Mapping[str, ItemError]) -> tuple[J
 
 
 class Job(Value):
-    """One run of a flow, as the CLI, the API and HTTP show it. Times are Unix seconds."""
+    """One run of a flow, as the command line, the API and HTTP show it. Times are Unix seconds."""
 
     v: Literal[1] = 1
     id: str
     flow: str
     params: Mapping[str, Any] = {}
-    #: dedupe key: two jobs with the same live key are one
+    #: dedupe key: no two jobs that are kept have the same
     key: str | None = None
     status: JobStatus = JobStatus.QUEUED
-    #: the stage that last began
+    #: the stage that started last
     stage: str | None = None
-    #: the last of the stages that were asked for; those after it follow, and leave the items' statuses alone
+    #: the last stage that was asked for; those after it leave the items' statuses alone
     asked: str | None = None
-    #: how far the item in hand is, where it takes long: "12 of 30 MB"
+    #: the progress of the current item, where it takes long: "12 of 30 MB"
     doing: str | None = None
-    #: items, once the source stage has counted them
+    #: the number of items, once the producer has counted them
     total: int | None = None
     created: float
     started: float | None = None
@@ -176,7 +176,7 @@ class Job(Value):
 
     @property
     def failed_in(self) -> str | None:
-        """The stage that it ended in; where its items have all failed, the one in which the last of them did."""
+        """The stage in which it ended; if all its items failed, the stage in which the last of them did."""
         through = self.progress and self.stage in {self.progress[-1].stage, REPORT}
         failed = (stage.stage for stage in self.progress if 0 < stage.failed == stage.done)
         return next(failed, self.stage) if through else self.stage
@@ -188,7 +188,7 @@ class Job(Value):
 
     @property
     def main(self) -> Progress | None:
-        """How far what was asked for is; None: nothing of it is done."""
+        """The progress of what was asked for; None: nothing of it is done."""
         if self.asked is None:
             return self.progress[-1] if self.progress else None
         return next((stage for stage in self.progress if stage.stage == self.asked), None)

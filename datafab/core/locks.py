@@ -1,7 +1,7 @@
-"""Locks that jobs hold, on what only one job at a time may change: the table of a CKAN resource, say.
+"""Locks on what only one job at a time may change, such as the table of a CKAN resource.
 
-A gate is held by a job, not by a process: an attempt that dies leaves it to the job's next one, and a job that has
-ended, however it did, holds none. So nobody has to open a gate again.
+A job holds a lock, not a process: an attempt that dies leaves it to the job's next attempt, and a job that has ended
+holds none, however it ended. So no lock has to be cleaned up.
 """
 
 from __future__ import annotations
@@ -10,62 +10,46 @@ from typing import Any, Protocol
 
 import redis
 
-from datafab.core.jobs import PREAMBLE
+from datafab.core.redis import script
 from datafab.settings import PREFIX
 
-#: Seconds that the key of a gate outlives its last use; jobs are shorter.
-KEPT = 7 * 24 * 3600
-
-_ENTER = (
-    PREAMBLE
-    + """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then
-  local status = redis.call('HGET', P .. 'job:' .. holder, 'status')
-  if status and not FINAL[status] then return holder end
-end
-redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
-return false
-"""
-)
-
-
-_LEAVE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+#: The time after its last use at which a lock's key expires; jobs are shorter.
+LOCK_EXPIRY_SECONDS = 7 * 24 * 3600
 
 
 class Locks(Protocol):
-    """What stages need of gates."""
+    """The locks that stages use."""
 
-    def enter(self, name: str, job: str) -> str | None:
-        """Enter a gate, or find that this job has; else return the id of the job that holds it."""
+    def acquire(self, name: str, job: str) -> str | None:
+        """Acquire a lock, or find that this job holds it; otherwise return the id of the job that does."""
 
-    def leave(self, name: str, job: str) -> None:
-        """Leave a gate before the job's end."""
+    def release(self, name: str, job: str) -> None:
+        """Release a lock before the job's end."""
 
 
 class RedisLocks:
-    """Gates of a cluster, in the strings ``gate:<name>``."""
+    """The locks of a cluster, in the strings ``gate:<name>``."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._enter: Any = client.register_script(_ENTER)
-        self._leave: Any = client.register_script(_LEAVE)
+        self._acquire: Any = script(client, "acquire_lock")
+        self._release: Any = script(client, "release_lock")
 
-    def enter(self, name: str, job: str) -> str | None:
-        """Enter a gate, or find that this job has; else return the id of the job that holds it."""
-        holder: str | None = self._enter(keys=[f"{PREFIX}gate:{name}"], args=[job, KEPT])
+    def acquire(self, name: str, job: str) -> str | None:
+        """Acquire a lock, or find that this job holds it; otherwise return the id of the job that does."""
+        holder: str | None = self._acquire(keys=[f"{PREFIX}gate:{name}"], args=[job, LOCK_EXPIRY_SECONDS])
         return holder
 
-    def leave(self, name: str, job: str) -> None:
-        """Leave a gate before the job's end."""
-        self._leave(keys=[f"{PREFIX}gate:{name}"], args=[job])
+    def release(self, name: str, job: str) -> None:
+        """Release a lock before the job's end."""
+        self._release(keys=[f"{PREFIX}gate:{name}"], args=[job])
 
 
 class MemoryLocks:
-    """Gates of a process that runs one job, for ``--inline``."""
+    """The locks of a process that runs one job, for ``--inline``."""
 
-    def enter(self, name: str, job: str) -> str | None:  # noqa: ARG002 - nobody else is there
-        """Enter."""
+    def acquire(self, name: str, job: str) -> str | None:  # noqa: ARG002 - there is no other job
+        """Acquire a lock."""
         return None
 
-    def leave(self, name: str, job: str) -> None:
-        """Leave."""
+    def release(self, name: str, job: str) -> None:
+        """Release a lock."""

@@ -1,4 +1,4 @@
-"""One job's state in this process, for ``--inline``: what ``RedisJobs`` is for a cluster."""
+"""The state of one job in this process, for ``--inline``: the counterpart of ``RedisJobs``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 from datafab.core.item import Item, ItemError
 from datafab.core.job import Progress, StageSums
-from datafab.core.jobs import NOTHING, Notes, Record
+from datafab.core.job_fields import Record
+from datafab.core.jobs import NOTHING, Notes
+from datafab.core.lease import NO_LEASE, Lease
 
 
 class MemoryJobs:
-    """What is done, said and failed of one job."""
+    """One job's finished items, log and failures."""
 
     def __init__(self) -> None:
         self._done: defaultdict[tuple[str, str, int | None], dict[int, Item]] = defaultdict(dict)
@@ -26,13 +28,13 @@ class MemoryJobs:
         self.total: int | None = None
 
     def ping(self) -> None:
-        """Answer always."""
+        """Do nothing: memory is always there."""
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is no connection."""
 
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
-        """Return what is done of a batch."""
+        """Return the finished items of a batch, by index."""
         return dict(self._done[job, stage, number])
 
     def record(
@@ -43,7 +45,7 @@ class MemoryJobs:
         records: Sequence[Record],
         lines: Sequence[dict[str, Any]],
         *,
-        holder: tuple[str, str] = ("", ""),  # noqa: ARG002 - nobody else holds anything
+        lease: Lease = NO_LEASE,  # noqa: ARG002 - there is no ledger
     ) -> bool:
         """Keep items as done and append log lines."""
         done = self._done[job, stage, number]
@@ -51,19 +53,19 @@ class MemoryJobs:
             if position not in done:
                 self._sums[stage].add(item.status.value, str(outcome or item.status), item.size or 0)
             done[position] = item
-            if touched and item.told:
-                self._failed[item.source] = item.told
+            if touched and item.listed_error:
+                self._failed[item.source] = item.listed_error
         self._lines += lines
         now = time.time()
-        began, _ = self._times.get(stage, (self._since, now))
-        self._times[stage], self._since = (began, now), now
+        started, _ = self._times.get(stage, (self._since, now))
+        self._times[stage], self._since = (started, now), now
         return True
 
-    def memo(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
+    def notes(self, job: str, stage: str, number: int | None) -> dict[int, Notes]:
         """Return the notes on a batch's items."""
         return self._memo[job, stage, number]
 
-    def keep_memo(
+    def save_notes(
         self,
         job: str,
         stage: str,
@@ -72,17 +74,17 @@ class MemoryJobs:
         memo: dict[str, Any],
         *,
         waiting: Mapping[str, Any] = NOTHING,
-        holder: tuple[str, str] = ("", ""),  # noqa: ARG002 - nobody else holds anything
+        lease: Lease = NO_LEASE,  # noqa: ARG002 - there is no ledger
     ) -> bool:
         """Keep one item's notes."""
         self._memo[job, stage, number][index] = (dict(memo), dict(waiting))
         return True
 
     def set_doing(self, job: str, text: str) -> None:
-        """Say how far the item in hand is: nobody asks."""
+        """Do nothing: the progress of an item is not shown."""
 
     def set_total(self, job: str, total: int) -> None:  # noqa: ARG002 - one job only
-        """Say how many items the job has."""
+        """Set the number of the job's items."""
         self.total = total
 
     def logs(self) -> list[dict[str, Any]]:
@@ -94,8 +96,8 @@ class MemoryJobs:
         return dict(self._failed)
 
     def progress(self) -> tuple[Progress, ...]:
-        """Return how far each stage is."""
+        """Return the progress of each stage."""
         return tuple(
-            sums.progress(stage).paced(self._times[stage][1] - self._times[stage][0], self.total)
+            sums.progress(stage).with_pace(self._times[stage][1] - self._times[stage][0], self.total)
             for stage, sums in self._sums.items()
         )

@@ -1,8 +1,8 @@
-"""What ``/metrics`` tells, read out of Redis: whichever process is asked, the numbers are the same.
+"""The numbers of ``/metrics``, read from Redis: every process returns the same.
 
-What has happened is counted where it happens, in the scripts of ``jobs.py`` and ``ledger.py``: fields of the hash
-``counts``, the labels behind the name. What is the case is looked up when somebody asks, five hundred jobs at a time,
-so that Redis is never busy with it for more than a few milliseconds.
+Events are counted where they happen, by the scripts of jobs and the ledger: fields of the hash ``counts``, with the
+labels after the name. The present state is read on request, five hundred jobs at a time, so that Redis is never busy
+with it for more than a few milliseconds.
 """
 
 from __future__ import annotations
@@ -14,86 +14,32 @@ from typing import Any, NamedTuple, Self
 
 import redis
 
-from datafab.core.jobs import PREAMBLE
+from datafab.core.redis import script
 from datafab.core.services import Client, Services
 from datafab.settings import PREFIX
 
-#: Seconds by which attempts are sorted.
-LIMITS = ("0.1", "0.3", "1", "3", "10", "30", "100", "300", "1000", "3000")
-#: The lists in Redis that kombu keeps for a queue: one for each step of priority.
-STEPS = ("", "\x06\x163", "\x06\x166", "\x06\x169")
+#: The suffixes of the lists in Redis that kombu keeps for a queue, one for each step of priority.
+PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 QUEUES = ("io", "cpu", "control")
-#: Jobs that are looked at in one step.
-CHUNK = 500
-
-_LOOK = (
-    PREAMBLE
-    + """
-local jobs, oldest, rows = {}, {}, {}
-local ids = redis.call('ZRANGE', P .. 'deadlines', ARGV[1], ARGV[2])
-for _, id in ipairs(ids) do
-  local job = redis.call('HMGET', P .. 'job:' .. id, 'status', 'flow', 'created')
-  if job[1] then
-    local name = job[1] .. ' ' .. (job[2] or '')
-    jobs[name] = (jobs[name] or 0) + 1
-    oldest[job[1]] = math.max(oldest[job[1]] or 0, now - tonumber(job[3] or now))
-  end
-  for _, rid in ipairs(redis.call('SMEMBERS', P .. 'job:' .. id .. ':rows')) do
-    local state = redis.call('HGET', P .. 'row:' .. rid, 'state')
-    if state then rows[state] = (rows[state] or 0) + 1 end
-  end
-end
-return cjson.encode({n = #ids, jobs = jobs, oldest = oldest, rows = rows})
-"""
-)
-
-_OVERDUE = (
-    PREAMBLE
-    + """
-local first = redis.call('ZRANGE', P .. 'due', 0, 0, 'WITHSCORES')
-return {tostring(first[2] and math.max(0, now - tonumber(first[2])) or 0),
-        redis.call('ZCOUNT', P .. 'parked', now, '+inf')}
-"""
-)
-
-
-# A message without a row is a tick, or a copy that nobody needs: how long it has lain there is not known.
-_STILL = (
-    PREAMBLE
-    + """
-local found = {}
-for i = 1, #ARGV, 2 do
-  local queue, list = ARGV[i], P .. ARGV[i + 1]
-  local oldest = redis.call('LINDEX', list, -1)
-  if oldest then
-    local ok, message = pcall(cjson.decode, oldest)
-    local headers = ok and type(message) == 'table' and message.headers or {}
-    local rid = tostring(headers.task) .. ':' .. tostring(headers.id)
-    local since = math.max(tonumber(redis.call('HGET', P .. 'row:' .. rid, 'at') or 0),
-                           tonumber(redis.call('HGET', P .. 'moved', queue) or 0))
-    found[#found + 1] = {queue, tostring(now - since), redis.call('LLEN', list)}
-  end
-end
-return found
-"""
-)
+#: Jobs that one script call reads.
+JOBS_PER_SCAN = 500
 
 
 @dataclass(slots=True)
-class Measured:
-    """The numbers of one look. Labels that hold a flow have it last."""
+class MetricsSnapshot:
+    """The numbers at one moment. A flow is always the last label."""
 
-    #: name and labels -> how often since ever
+    #: name and labels -> number of events so far
     counts: dict[tuple[str, ...], float] = field(default_factory=dict)
     #: jobs that have not ended, by (state, flow)
     jobs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    #: seconds since the oldest of them was made, by state
+    #: age in seconds of the oldest of them, by state
     oldest: dict[str, float] = field(default_factory=dict)
     #: their rows in the ledger, by state
     rows: Counter[str] = field(default_factory=Counter)
-    #: jobs that an operator may try again
+    #: parked jobs, which an operator may retry
     parked: int = 0
-    #: seconds that the first due row has been waiting to be sent
+    #: seconds for which the first due row has been waiting to be sent
     overdue: float = 0.0
     #: messages by queue
     queues: dict[str, int] = field(default_factory=dict)
@@ -101,64 +47,64 @@ class Measured:
     unacknowledged: int = 0
 
 
-class Still(NamedTuple):
-    """A queue with messages from which nobody has taken one for a while."""
+class IdleQueue(NamedTuple):
+    """A queue with messages of which none has been taken for some time."""
 
     seconds: float
     messages: int
 
 
-class Measures(Client):
-    """The numbers of one Redis."""
+class ClusterMetrics(Client):
+    """The metrics of a cluster, read from its Redis."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
-        self._look = client.register_script(_LOOK)
-        self._overdue = client.register_script(_OVERDUE)
-        self._still = client.register_script(_STILL)
+        self._count_jobs = script(client, "count_jobs", rows=True)
+        self._overdue = script(client, "overdue")
+        self._idle_queues = script(client, "idle_queues", rows=True)
 
     @classmethod
     def connect(cls, services: Services) -> Self:
-        """Return the numbers of the cluster; who asks for them does not wait for Redis."""
+        """Return the metrics of the cluster. Requests for them do not wait for a Redis that is away."""
         return cls(services.redis(patience=1))
 
-    def read(self) -> Measured:
-        """Look at everything. Jobs that move meanwhile may be counted before or after."""
-        found = Measured(counts=self._counts())
+    def read(self) -> MetricsSnapshot:
+        """Read all numbers. Jobs that change meanwhile may be counted as before or after."""
+        found = MetricsSnapshot(counts=self._counts())
         start, more = 0, True
         while more:
-            part = json.loads(self._look(args=[start, start + CHUNK - 1]))
+            part = json.loads(self._count_jobs(args=[start, start + JOBS_PER_SCAN - 1]))
             for name, n in part["jobs"].items():
                 state, _, flow = name.partition(" ")
                 found.jobs[state, flow] += n
             for state, seconds in part["oldest"].items():
                 found.oldest[state] = max(found.oldest.get(state, 0.0), seconds)
             found.rows.update(part["rows"])
-            start, more = start + CHUNK, part["n"] == CHUNK
+            start, more = start + JOBS_PER_SCAN, part["n"] == JOBS_PER_SCAN
         overdue, parked = self._overdue()
         found.overdue, found.parked = float(overdue), int(parked)
         found.rows["parked"] += found.parked
         with self._redis.pipeline(transaction=False) as pipe:
             for queue in QUEUES:
-                for step in STEPS:
+                for step in PRIORITY_SUFFIXES:
                     pipe.llen(f"{PREFIX}{queue}{step}")
             pipe.hlen(PREFIX + "unacked")
             *lengths, found.unacknowledged = pipe.execute()
-        width = len(STEPS)
+        width = len(PRIORITY_SUFFIXES)
         found.queues = {queue: sum(lengths[at * width :][:width]) for at, queue in enumerate(QUEUES)}
         return found
 
-    def still(self, limit: float) -> dict[str, Still]:
-        """Return the queues with messages that have not moved for longer than ``limit`` seconds, by name.
+    def idle_queues(self, limit: float) -> dict[str, IdleQueue]:
+        """Return the queues, by name, whose messages have not moved for longer than ``limit`` seconds.
 
-        A queue moves whenever a worker takes a task of it or renews the lease of one, so that one whose workers are all
-        busy is not still. Few keys are looked at, however many jobs there are.
+        A queue moves whenever a worker takes one of its tasks or renews the lease of one, so a queue whose workers are
+        all busy is not idle. Few keys are read, whatever the number of jobs.
         """
-        lists = [name for queue in QUEUES for step in STEPS for name in (queue, queue + step)]
-        found: dict[str, Still] = {}
-        for queue, seconds, messages in self._still(args=lists):
-            known = found.get(queue, Still(0.0, 0))
-            found[queue] = Still(max(known.seconds, float(seconds)), known.messages + int(messages))
+        lists = [name for queue in QUEUES for step in PRIORITY_SUFFIXES for name in (queue, queue + step)]
+        found: dict[str, IdleQueue] = {}
+        for queue, seconds, messages in self._idle_queues(args=lists):
+            known = found.get(queue, IdleQueue(0.0, 0))
+            found[queue] = IdleQueue(max(known.seconds, float(seconds)), known.messages + int(messages))
         return {queue: one for queue, one in found.items() if one.seconds > limit}
 
     def _counts(self) -> dict[tuple[str, ...], float]:
@@ -166,6 +112,6 @@ class Measures(Client):
 
 
 def _labels(name: str) -> tuple[str, ...]:
-    """Return a counter's name and labels. A flow, the last of its labels, may have any name."""
+    """Return a counter's name and labels. A flow, always the last label, may contain blanks."""
     kind = name.partition(" ")[0]
     return tuple(name.split(" ", 1 if kind in {"made", "stale", "seconds", "sent_again"} else 2))

@@ -1,4 +1,4 @@
-"""Maps a stage over a batch. No Celery here: ``--inline`` runs the very same code.
+"""The runner: maps a stage over a batch, without Celery. ``--inline`` runs the same code.
 
 What is done is kept per (job, stage, batch), so a second attempt does only what is missing. Items that have to
 wait are set aside and waited for together at the end; failures become the item's status.
@@ -13,11 +13,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from datafab.core.attempt import WHOLE, Attempt, Work, caught
-from datafab.core.condition import facts_of, parse
+from datafab.core.attempt import WHOLE_BATCH, Attempt, BatchRun, catch_error
+from datafab.core.condition import analysis_facts, parse
 from datafab.core.document import analysis_name, document
-from datafab.core.item import MAX_INLINE, Batch, Counts, Item, received
+from datafab.core.item import MAX_INLINE_BYTES, Batch, Counts, Item, read_value
 from datafab.core.job import Job
+from datafab.core.lease import Lease
 from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import DatafabError, FlowError, Retriable, Wait
@@ -33,92 +34,93 @@ def run_stage(stage: Stage, batch: Batch, services: Services, attempt: Attempt) 
         FlowError: the job as a whole cannot run.
         Lost: this attempt no longer counts.
     """
-    work = Work(stage, batch, services, attempt, load_items(batch, services))
+    run = BatchRun(stage, batch, services, attempt, load_items(batch, services))
     todo: list[int] = []
-    for index, item in enumerate(work.items):
-        if index in work.done:
+    for index, item in enumerate(run.items):
+        if index in run.done:
             continue
-        wanted = _wanted(work, item)
+        wanted = _is_wanted(run, item)
         if wanted is not True:
-            work.settle(index, wanted or item, touched=bool(wanted))
-        elif not work.resting(index):
+            run.record(index, wanted or item, touched=bool(wanted))
+        elif not run.is_waiting(index):
             todo.append(index)
     try:
-        (_run_many if stage.run_many else _run_each)(work, _without_condemned(work, todo))
+        (_run_many if stage.run_many else _run_each)(run, _give_up(run, todo))
     finally:
-        work.flush()
+        run.flush()
         services.tidy()
-    if work.waits:
-        raise min(work.waits, key=lambda wait: wait.delay)
-    return [work.done[index] for index in range(len(work.items))]
+    if run.waits:
+        raise min(run.waits, key=lambda wait: wait.delay)
+    return [run.done[index] for index in range(len(run.items))]
 
 
-def _wanted(work: Work, item: Item) -> bool | DatafabError:
-    """Say whether the stage takes an item, by its status and the job's condition for it; or why not known."""
-    item = item.standing()
-    text = work.batch.params.get("when", {}).get(work.stage.name)
-    if item.status not in work.stage.wants or text is None:
-        return item.status in work.stage.wants
-    wanted, _ = caught(partial(parse(text).holds, item, partial(_facts, item, work.services)), work)
+def _is_wanted(run: BatchRun, item: Item) -> bool | DatafabError:
+    """Return whether the stage takes an item, by its status and the job's condition, or why that is not known."""
+    item = item.effective()
+    text = run.batch.params.get("when", {}).get(run.stage.name)
+    if item.status not in run.stage.wants or text is None:
+        return item.status in run.stage.wants
+    wanted, _ = catch_error(partial(parse(text).holds, item, partial(_analysis_facts, item, run.services)), run)
     return wanted
 
 
-def _facts(item: Item, services: Services) -> dict[str, Any]:
-    """Return what the analysis of an item found; nothing of one without."""
+def _analysis_facts(item: Item, services: Services) -> dict[str, Any]:
+    """Return the findings of an item's analysis; empty for an item that has none."""
     if item.analysis is None or item.sha256 is None or item.store is None:
         return {}
     kept = services.store(item.store).read(analysis_name(item.sha256))
-    return facts_of(document(item, json.loads(kept), 0)) if kept else {}
+    return analysis_facts(document(item, json.loads(kept), 0)) if kept else {}
 
 
-def _without_condemned(work: Work, todo: list[int]) -> list[int]:
-    """Give up the item that killed its worker too often; where it is not known which one did, all that is left.
+def _give_up(run: BatchRun, todo: list[int]) -> list[int]:
+    """Fail the item that has killed its worker too often, and return the others.
 
-    In an attempt after a death the suspect goes last: the others are safe by then.
+    Where it is not known which item did, all that are left fail. In an attempt after a crash the item that was current
+    goes last: the others are done by then.
     """
-    at, reason = work.in_hand, work.attempt.condemned
+    current, reason = run.current_item, run.attempt.give_up_reason
     if reason is not None:
-        condemned = [at] if at in todo else todo
-        for index in condemned:
-            work.settle(index, reason)
-        return [index for index in todo if index not in condemned]
-    return sorted(todo, key=lambda index: index == at) if work.attempt.suspect else todo
+        given_up = [current] if current in todo else todo
+        for index in given_up:
+            run.record(index, reason)
+        return [index for index in todo if index not in given_up]
+    return sorted(todo, key=lambda index: index == current) if run.attempt.lease.after_crash else todo
 
 
-def _run_each(work: Work, todo: list[int]) -> None:
+def _run_each(run: BatchRun, todo: list[int]) -> None:
     """Run item by item."""
-    assert work.stage.run is not None
+    assert run.stage.run is not None
     for index in todo:
-        work.attempt.check()
-        if len(work.items) > 1:
-            work.take(index)
-        outcome, _ = caught(partial(work.stage.run, work.items[index], work.context(index)), work)
-        work.settle(index, outcome)
+        run.attempt.check()
+        if len(run.items) > 1:
+            run.start(index)
+        outcome, _ = catch_error(partial(run.stage.run, run.items[index], run.context(index)), run)
+        run.record(index, outcome)
 
 
-def _run_many(work: Work, todo: list[int]) -> None:
-    """Run all at once; one by one after a death, to know whose it was."""
-    if not work.attempt.suspect:
-        _run_some(work, todo)
+def _run_many(run: BatchRun, todo: list[int]) -> None:
+    """Run all items at once; after a crash one by one, to know which of them caused it."""
+    if not run.attempt.lease.after_crash:
+        _run_together(run, todo)
         return
     for index in todo:
-        work.take(index)
-        _run_some(work, [index])
+        run.start(index)
+        _run_together(run, [index])
 
 
-def _run_some(work: Work, todo: list[int]) -> None:
-    """Run several items. A stage that breaks off is blamed on the item it was at; the rest goes on without it."""
-    assert work.stage.run_many is not None
+def _run_together(run: BatchRun, todo: list[int]) -> None:
+    """Run several items in one call. Where the stage raises, its current item fails and the rest is called again."""
+    assert run.stage.run_many is not None
     while todo:
-        work.attempt.check()
-        outcomes = work.stage.run_many([work.items[index] for index in todo], work.context())
+        run.attempt.check()
+        outcomes = run.stage.run_many([run.items[index] for index in todo], run.context())
         for position, index in enumerate(todo):
-            outcome, broken = caught(partial(next, outcomes), work)
-            work.settle(index, outcome)
-            if broken:
+            outcome, raised = catch_error(partial(next, outcomes), run)
+            run.record(index, outcome)
+            if raised:
                 todo = todo[position + 1 :]
                 break
-            work.attempt.check()
+            run.attempt.check()
         else:
             return
 
@@ -127,25 +129,25 @@ def load_items(batch: Batch, services: Services) -> list[Item]:
     """Return a batch's items, from the message or from the store."""
     if isinstance(batch.items, str):
         text = services.store(services.settings.store).read_list(batch.items)
-        return [received(Item, item) for item in json.loads(text)]
+        return [read_value(Item, item) for item in json.loads(text)]
     return list(batch.items)
 
 
 def pack(batch: Batch, items: Iterable[Item], services: Services) -> Batch:
-    """Return the batch with these items, their list in the store where the message would grow too large."""
+    """Return the batch with these items; their list goes to the store where the message would be too large."""
     packed = batch.evolve(items=tuple(items))
-    if len(packed.model_dump_json(exclude_none=True).encode()) < MAX_INLINE:
+    if len(packed.model_dump_json(exclude_none=True).encode()) < MAX_INLINE_BYTES:
         return packed
     text = json.dumps([item.dump() for item in packed.items if isinstance(item, Item)], ensure_ascii=False)
     return batch.evolve(items=services.store(services.settings.store).write_list(text.encode()))
 
 
 def expand(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> Iterator[Batch]:
-    """Run a source stage and deal its items into batches; numbers them where there are several."""
-    work = Work(stage, batch, services, attempt, [])
-    yielded, _ = caught(partial(_all, stage, work), work)
-    work.flush()
-    items = _yielded(yielded, work)
+    """Run a producer and deal its items into batches, which are numbered where there are several."""
+    run = BatchRun(stage, batch, services, attempt, [])
+    yielded, _ = catch_error(partial(_all_items, stage, run), run)
+    run.flush()
+    items = _produced(yielded, run)
     services.jobs.set_total(batch.job, len(items))
     settings = services.settings
     dealt = list(stage.deal(items, settings.batch_size, settings.per_host)) or [[]]
@@ -154,58 +156,59 @@ def expand(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> 
     services.tidy()
 
 
-def _all(stage: Stage, work: Work) -> list[Item]:
+def _all_items(stage: Stage, run: BatchRun) -> list[Item]:
     assert stage.expand is not None
-    return list(stage.expand(work.context()))
+    return list(stage.expand(run.context()))
 
 
-def _yielded(yielded: list[Item] | DatafabError, work: Work) -> list[Item]:
-    """Return a source's items. What fails it fails its job, once patience or retries are spent."""
+def _produced(yielded: list[Item] | DatafabError, run: BatchRun) -> list[Item]:
+    """Return a producer's items. Its failure fails the job, once patience or retries are spent."""
     if isinstance(yielded, list):
         return yielded
-    later = work.later(WHOLE, yielded) if isinstance(yielded, Wait | Retriable) else yielded
-    work.flush()
-    if isinstance(later, Wait):
-        raise later
-    raise FlowError(later.message, code=later.code, field=later.field)
+    error = run.schedule_retry(WHOLE_BATCH, yielded) if isinstance(yielded, Wait | Retriable) else yielded
+    run.flush()
+    if isinstance(error, Wait):
+        raise error
+    raise FlowError(error.message, code=error.code, field=error.field)
 
 
 def run_inline(
     stages: Sequence[Stage],
-    source: Stage,
+    producer: Stage,
     job: Job,
     services: Services,
-    told: Callable[[], None],
+    on_progress: Callable[[], None],
     *,
-    later: Container[str] = (),
+    extra_stages: Container[str] = (),
 ) -> Counts:
     """Run a whole flow in this process.
 
     Args:
         stages: the flow's.
-        source: the stage that yields the items.
+        producer: the stage that yields the items.
         job: the run.
-        services: what the stages use.
-        told: called whenever a stage has ended a batch.
-        later: names of the stages that follow what was asked for.
+        services: the clients that the stages use.
+        on_progress: called whenever a stage has ended a batch.
+        extra_stages: names of the stages that come after those that the job asked for.
     """
-    attempt = Attempt(created=job.created)
+    lease = Lease(job_created=job.created)
     total = Counts(job=job.id)
-    for batch in expand(source, Batch(job=job.id, flow=job.flow, params=job.params), services, attempt):
-        items = load_items(batch, services)
+    batch = Batch(job=job.id, flow=job.flow, params=job.params)
+    for dealt in expand(producer, batch, services, Attempt(lease)):
+        items = load_items(dealt, services)
         for stage in stages:
-            mine = replace(attempt, follows=stage.name in later)
-            items = _until_ready(stage, batch.evolve(items=tuple(items)), services, mine)
-            told()
-        total = total.plus(Counts.of(batch, items))
+            attempt = Attempt(lease, is_extra=stage.name in extra_stages)
+            items = _run_until_ready(stage, dealt.evolve(items=tuple(items)), services, attempt)
+            on_progress()
+        total = total.plus(Counts.of(dealt, items))
     return total
 
 
-def _until_ready(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> list[Item]:
-    """Run a stage, waiting where it says so: without a cluster there is nobody else to wait."""
+def _run_until_ready(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> list[Item]:
+    """Run a stage until no item waits any more: without a cluster nobody else does the waiting."""
     while True:
         try:
             return run_stage(stage, batch, services, attempt)
         except Wait as wait:
             time.sleep(wait.delay)
-            attempt = replace(attempt, again=True)
+            attempt = replace(attempt, lease=attempt.lease.next())

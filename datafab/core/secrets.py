@@ -1,4 +1,4 @@
-"""API keys and tokens of jobs: kept apart from messages, with a time limit, and erased when the job has ended."""
+"""API keys and tokens of jobs: kept apart from messages, for a limited time, and erased when the job has ended."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from datafab.settings import PREFIX, Settings
 
 
 class Secrets(Protocol):
-    """What stages and faces need of secrets."""
+    """The secrets of jobs."""
 
     def put(self, job: str, values: Mapping[str, str]) -> None:
         """Keep a job's secrets, by name."""
 
     def get(self, job: str, name: str) -> str:
-        """Return one.
+        """Return a secret.
 
         Raises:
-            FlowError: it was erased, has expired or was never given.
+            FlowError: it was erased, has expired or was never set.
         """
 
     def erase(self, job: str) -> None:
@@ -29,7 +29,7 @@ class Secrets(Protocol):
 
 
 class RedisSecrets:
-    """Secrets in the hash ``secret:<job>``, for as long as the job may take."""
+    """Secrets in the hash ``secret:<job>``, which expires after the longest time that a job may take."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._redis: Any = client
@@ -43,7 +43,7 @@ class RedisSecrets:
             pipe.execute()
 
     def get(self, job: str, name: str) -> str:
-        """Return one."""
+        """Return a secret."""
         value = self._redis.hget(f"{PREFIX}secret:{job}", name)
         return _found(value, name)
 
@@ -63,7 +63,7 @@ class MemorySecrets:
         self._values.setdefault(job, {}).update(values)
 
     def get(self, job: str, name: str) -> str:
-        """Return one."""
+        """Return a secret."""
         return _found(self._values.get(job, {}).get(name), name)
 
     def erase(self, job: str) -> None:

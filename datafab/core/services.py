@@ -1,4 +1,4 @@
-"""The clients through which stages reach the world: each made when it is first asked for, all closed together."""
+"""The clients with which stages reach other systems: each is made at first use, and all are closed together."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any, Self, TypeVar, cast
 import redis
 
 from datafab.core.clock import Clock
-from datafab.core.jobs import Jobs, RedisJobs, connect
+from datafab.core.jobs import Jobs, RedisJobs
 from datafab.core.locks import Locks, MemoryLocks, RedisLocks
+from datafab.core.redis import connect
 from datafab.core.secrets import RedisSecrets, Secrets
 from datafab.errors import SettingError
 from datafab.settings import Settings
@@ -17,7 +18,7 @@ from datafab.store.store import Store
 
 
 class Client:
-    """A client that one process shares. A subclass says how it is made; ``Services`` knows none of them."""
+    """A client that one process shares. Each subclass knows how it is made; ``Services`` knows no subclass."""
 
     @classmethod
     def connect(cls, services: Services) -> Self:
@@ -29,20 +30,20 @@ class Client:
         raise NotImplementedError
 
     def close(self) -> None:
-        """Close its connections, where it keeps any."""
+        """Close its connections, if it keeps any."""
 
 
 C = TypeVar("C", bound=Client)
 
 
 class Services:
-    """The clients of one process: ``services.get(Fetcher)``. The core's own are attributes: every job needs them.
+    """The clients of one process: ``services.get(Fetcher)``. Those of the core, which every job needs, are attributes.
 
     Args:
-        settings: what the clients need to know.
-        patience: seconds for which a Redis that does not answer is waited for.
-        jobs: instead of those of the cluster.
-        secrets: instead of those of the cluster.
+        settings: of the clients.
+        patience: seconds for which calls wait for a Redis that does not answer.
+        jobs: used instead of those of the cluster.
+        secrets: used instead of those of the cluster.
     """
 
     def __init__(
@@ -58,18 +59,18 @@ class Services:
             self.secrets = secrets
 
     def get(self, kind: type[C]) -> C:
-        """Return this process's client of a class; it is made at the first call."""
+        """Return this process's client of a class, which is made at the first call."""
         if kind not in self._clients:
             self._clients[kind] = kind.connect(self)
         return cast(C, self._clients[kind])
 
     def put(self, kind: type[C], client: C) -> C:
-        """Use this client of a class from now on, and return it."""
+        """Set this process's client of a class, and return it."""
         self._clients[kind] = client
         return client
 
     def redis(self, *, patience: float | None = None) -> redis.Redis:
-        """Return a new connection to the cluster's Redis, to be closed.
+        """Return a new connection to the cluster's Redis, which the caller closes.
 
         Raises:
             SettingError: there is no cluster.
@@ -91,12 +92,12 @@ class Services:
 
     @cached_property
     def clock(self) -> Clock:
-        """The time of the cluster, for all that is kept or compared with what other hosts have kept."""
+        """The time of the cluster, for all times that are kept or compared with those of other hosts."""
         return Clock(None if self.settings.redis_url is None else self.redis())
 
     @cached_property
     def locks(self) -> Locks:
-        """Locks that jobs hold. Without a cluster there is but one job."""
+        """The locks that jobs hold. Without a cluster there is only one job."""
         return MemoryLocks() if self.settings.redis_url is None else RedisLocks(self.redis())
 
     def store(self, root: str) -> Store:
@@ -111,7 +112,7 @@ class Services:
             store.tidy()
 
     def close(self) -> None:
-        """Close what was opened, the last first."""
+        """Close all clients, the newest first."""
         while self._clients:
             _, client = self._clients.popitem()
             client.close()

@@ -1,14 +1,15 @@
-"""What a stage is, and what it may use while it runs."""
+"""Stages: one step of a flow, its context while it runs, and how it is tried again and followed up."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item, Status
 from datafab.errors import DatafabError, FlowError
 
@@ -19,18 +20,18 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=BaseModel)
 
-#: What comes of one item: the item on its way, or why not.
+#: The outcome of one item: the item as it goes on, or the error that stopped it.
 Outcome = Item | DatafabError
 
 
-def no_cluster(flow: str, _params: Mapping[str, Any], _key: str) -> str:
-    """Refuse to enqueue: a run in one process has nobody to hand a job to."""
+def refuse_to_enqueue(flow: str, _params: Mapping[str, Any], _key: str) -> str:
+    """Refuse to enqueue a job: a run in one process has no cluster that could run it."""
     msg = f"flow {flow!r} is to be enqueued, which needs a cluster: run this job on one (`datafab up`), not inline"
     raise FlowError(msg, code="no_cluster", field="DATAFAB_REDIS_URL")
 
 
-def in_order(items: Iterable[Item], size: int, per_host: int = 0) -> Iterator[list[Item]]:  # noqa: ARG001 - one shape
-    """Cut into batches of at most ``size``, in the order given; hosts do not matter."""
+def deal_in_order(items: Iterable[Item], size: int, per_host: int = 0) -> Iterator[list[Item]]:  # noqa: ARG001 - as ``deal``
+    """Cut items into batches of at most ``size``, in the order given, whatever their hosts."""
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch
@@ -38,7 +39,7 @@ def in_order(items: Iterable[Item], size: int, per_host: int = 0) -> Iterator[li
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a stage sees of the world."""
+    """What a stage may use while it runs."""
 
     services: Services
     #: the job's parameters
@@ -50,15 +51,15 @@ class Context:
     log: FilteringBoundLogger
     #: raises Lost when the job was cancelled or this attempt no longer counts
     check: Callable[[], None]
-    #: progress(done, total, unit), for an item that takes long; coming further than ever ends a row of failures
+    #: progress(done, total, unit), for an item that takes long; coming further than ever before ends a row of failures
     progress: Callable[[int, int | None, str], None]
-    #: this stage's and item's own notes, kept over restarts of the same job; JSON values
+    #: the stage's own notes on the item, kept over restarts of the same job; JSON values
     memo: MutableMapping[str, Any]
     #: enqueue(flow, params, key) -> id of the job that has the key: a new one, or the one that had it before
-    enqueue: Callable[[str, dict[str, Any], str], str] = no_cluster
+    enqueue: Callable[[str, dict[str, Any], str], str] = refuse_to_enqueue
 
-    def given(self, model: type[P]) -> P:
-        """Return the job's parameters as a value.
+    def read_params(self, model: type[P]) -> P:
+        """Return the job's parameters as a model.
 
         Raises:
             FlowError: one is missing or wrong; ``field`` is its name.
@@ -71,44 +72,57 @@ class Context:
             raise FlowError(f"{name}: {first['msg']}", code="bad_request", field=name) from error
 
 
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A flow that runs whenever a job has ended, however it did; its parameter ``of`` is the job's id.
+
+    Attributes:
+        flow: the name of the flow.
+        if_param: a parameter that the job must have for it; empty: it always runs.
+    """
+
+    flow: str
+    if_param: str = ""
+
+    def applies(self, params: Mapping[str, Any]) -> bool:
+        """Return whether it runs after a job with these parameters."""
+        return not self.if_param or bool(params.get(self.if_param))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One step on one item, with how it is to be run. Exactly one of ``run``, ``run_many``, ``expand`` is given.
+    """One step on one item. Exactly one of ``run``, ``run_many`` and ``expand`` is set.
 
-    A stage is idempotent: it looks up whether its effect is there, else acts, else raises Wait.
+    A stage is idempotent: it looks whether its effect exists, else acts, else raises Wait.
     """
 
     name: str
     queue: Literal["io", "cpu", "control"]
-    #: one item
+    #: works on one item
     run: Callable[[Item, Context], Item] | None = None
-    #: several items where that is quicker: one outcome for each, in their order
+    #: works on several items, where that is quicker; yields one outcome for each, in their order
     run_many: Callable[[list[Item], Context], Iterator[Outcome]] | None = None
-    #: the items of a job, from its parameters: a source stage
+    #: yields the items of a job, from its parameters: the stage is a producer
     expand: Callable[[Context], Iterator[Item]] | None = None
-    #: a source stage's way to deal its items into batches: deal(items, size, per_host)
-    deal: Callable[[Iterable[Item], int, int], Iterator[list[Item]]] = in_order
-    #: what an item is that has failed here; unset: itself, with the error
+    #: deal(items, size, per_host) cuts a producer's items into batches
+    deal: Callable[[Iterable[Item], int, int], Iterator[list[Item]]] = deal_in_order
+    #: returns an item that has failed in this stage; None: the item with the error
     failed: Callable[[Item, DatafabError], Item] | None = None
-    #: item fields that must be there before, and those that are there after
+    #: item fields that must be set before the stage, and those that are set after it
     requires: frozenset[str] = frozenset()
     provides: frozenset[str] = frozenset()
-    #: parameters of a job that it reads; None: it may read any, and no name is taken for a mistake
+    #: parameters of a job that it reads; None: it may read any, so no name is refused as a mistake
     params: frozenset[str] | None = None
-    #: statuses of the items that it takes; others pass through
+    #: statuses of the items that it takes; other items pass through
     wants: frozenset[Status] = frozenset({Status.OK})
-    #: seconds in which some item must end, else the attempt is given up
-    deadline: float = 3600.0
-    #: seconds that an item may wait in this stage, all its Waits and retries together
-    patience: float = 24 * 3600.0
-    #: how often an item may fail with Retriable in a row before it has failed; None: as long as its patience lasts
-    retries: int | None = 3
-    #: the flow that is run whenever a job with this stage has ended, however: its parameter ``of`` is the job's id
-    after: str = ""
+    #: how often and for how long it tries an item
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    #: the flow that runs whenever a job with this stage has ended
+    follow_up: FollowUp | None = None
 
     @property
     def title(self) -> str:
-        """What it does, in one line: the first line of the function's docstring."""
+        """The first line of the function's docstring."""
         function = self.run or self.run_many or self.expand
         return (function.__doc__ or "").partition("\n")[0]
 

@@ -54,16 +54,16 @@ class FetchResult:
         """Seconds that the server asks to wait (Retry-After); None when it does not say."""
         return retry_after(self.header("retry-after"), datetime.now(UTC))
 
-    def error(self, field: str, *, transient: Collection[str] = (), budget: int | None = None) -> Fatal | Retriable:
+    def error(self, field: str, *, transient: Collection[str] = (), retries: int | None = None) -> Fatal | Retriable:
         """Return why there is no resource, as an error: Retriable where a later fetch may succeed.
 
         Args:
             field: what the error is about.
             transient: codes of refusals that may pass here, besides those that always may.
-            budget: see ``Retriable``.
+            retries: see ``Retriable``.
         """
         assert self.refusal is not None
         code, message = self.refusal.code, self.refusal.message
         if not (is_transient(code) or code in transient):
             return Fatal(message, code=code, field=field)
-        return Retriable(message, delay=self.pause, budget=budget, code=code, field=field)
+        return Retriable(message, delay=self.pause, retries=retries, code=code, field=field)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datafab.core.condition import Condition, parse
-from datafab.core.flow import Flow, check, spread
+from datafab.core.flow import Flow, check_sequence, expand_names
 from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound
@@ -19,7 +19,20 @@ from datafab.settings import load
 from datafab.store.regularfile import read_regular
 from datafab.urls import has_login
 
-__all__ = ["FLOWS", "Flow", "asked", "begun", "check", "complete", "find", "flows", "later", "localised", "plan", "use"]
+__all__ = [
+    "FLOWS",
+    "Flow",
+    "asked",
+    "begun",
+    "check_sequence",
+    "complete",
+    "find",
+    "flows",
+    "later",
+    "localised",
+    "plan",
+    "use",
+]
 
 #: Parameters that every job may have.
 COMMON = frozenset({"then", "when", "priority"})
@@ -81,7 +94,7 @@ def complete(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
         FlowError: ``then`` or ``when`` has not the shape that it needs.
     """
     flow = find(name)
-    mine = {**flow.given, **params}
+    mine = {**flow.defaults, **params}
     names = {*flow.stages, *_then(flow, mine)}
     when = mine.get("when", {})
     if not (isinstance(when, Mapping) and all(isinstance(text, str) for text in when.values())):
@@ -105,13 +118,13 @@ def plan(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
         msg = f"{secret!r} is a secret: it must not be among the parameters, which are shown to everybody"
         raise FlowError(msg, code="secret", field=secret)
     names = [*flow.stages, *_then(flow, mine)]
-    unknown = [stage for stage in (flow.source, *names) if stage not in STAGES]
+    unknown = [stage for stage in (flow.producer, *names) if stage not in STAGES]
     if unknown:
         msg = f"no stage {unknown[0]!r}; there are {', '.join(sorted(STAGES))}"
         raise FlowError(msg, field="then")
-    source, stages = STAGES[flow.source], [STAGES[stage] for stage in names]
+    source, stages = STAGES[flow.producer], [STAGES[stage] for stage in names]
     when: dict[str, Condition] = {stage: parse(text) for stage, text in mine.get("when", {}).items()}
-    check(source, stages, when)
+    check_sequence(source, stages, when)
     return source, stages
 
 
@@ -124,7 +137,7 @@ def begun(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
     source, stages = plan(name, params)
     flow = find(name)
     _check_logins(source, complete(name, params))
-    known = {*COMMON, *flow.requires, *flow.given, flow.after_if} - {""}
+    known = {*COMMON, *flow.requires, *flow.defaults, flow.follow_up.if_param if flow.follow_up else ""} - {""}
     for stage in (source, *stages):
         if stage.params is None:
             return source, stages
@@ -152,7 +165,7 @@ def _then(flow: Flow, params: Mapping[str, Any]) -> tuple[str, ...]:
     then = params.get("then", flow.then)
     if not (isinstance(then, list | tuple) and all(isinstance(stage, str) for stage in then)):
         raise FlowError(f"then: a list of stages is needed, not {then!r}", field="then")
-    return spread(then, flow.stages, STAGES, flows())
+    return expand_names(then, flow.stages, STAGES, flows())
 
 
 def later(name: str, params: Mapping[str, Any]) -> frozenset[str]:

@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from datafab.core.condition import Condition, parse
-from datafab.core.flow import Flow, faults, spread
-from datafab.core.item import MAX_MESSAGE
+from datafab.core.flow import Flow, expand_names, find_faults
+from datafab.core.item import MAX_MESSAGE_BYTES
 from datafab.errors import FlowError
 from datafab.flows import crontab
 from datafab.flows.chains import STAGES
 from datafab.urls import without_credentials
 
 #: Bytes that parameters and conditions may take of a message, which Celery wraps; the rest is for items.
-MAX_GIVEN = MAX_MESSAGE // 4
+MAX_GIVEN = MAX_MESSAGE_BYTES // 4
 #: What `with` cannot say: it would travel in messages and stand in listings.
 SECRETS = frozenset({"api_key", "apikey", "password", "secret", "token"})
 #: Parameters of a job that have a key of their own here.
@@ -140,25 +140,24 @@ class Composer:
         elif not table.stages:
             self._wrong("is missing or empty; only a flow that builds on another needs no stages", "stages")
         else:
-            return _bare(stage.name, [flow for flow in self.known.values() if flow.source == stage.name])
+            return _bare(stage.name, [flow for flow in self.known.values() if flow.producer == stage.name])
         return None
 
     def _flow(self, table: Table, base: Flow) -> Flow:
-        mine = spread(table.stages or (), base.stages, STAGES, self.known)
+        mine = expand_names(table.stages or (), base.stages, STAGES, self.known)
         stages, then = (base.stages, base.then if table.stages is None else mine) if base.name else (mine, ())
         return Flow(
             name=table.name,
-            title=" > ".join((base.source, *stages, *then)),
-            source=base.source,
+            title=" > ".join((base.producer, *stages, *then)),
+            producer=base.producer,
             stages=stages,
             then=then,
-            after=base.after,
-            after_if=base.after_if,
+            follow_up=base.follow_up,
             requires=base.requires,
             files=base.files,
             folders=base.folders,
             documents=base.documents,
-            given={**base.given, **self._located(table.with_, base)},
+            defaults={**base.defaults, **self._located(table.with_, base)},
             when={name: text for name, text in base.when.items() if name in (*stages, *then)} | table.when,
             schedule=table.schedule or "",
             where=self.where,
@@ -186,7 +185,7 @@ class Composer:
         missing = ", ".join(sorted(flow.needs))
         if flow.schedule and missing:
             self._wrong(f"on a schedule nobody else gives {missing}; add it", "with")
-        if not self.faults and len(json.dumps([flow.given, flow.when]).encode()) > MAX_GIVEN:
+        if not self.faults and len(json.dumps([flow.defaults, flow.when]).encode()) > MAX_GIVEN:
             self._wrong(f"`with` and `when` are larger than {MAX_GIVEN} bytes; pass data by reference", "with")
 
     def _sequence(self, table: Table, flow: Flow) -> None:
@@ -197,7 +196,7 @@ class Composer:
             near = get_close_matches(name, STAGES, 1)
             self._wrong(f"no stage {name!r}; {_meant(near) or 'there are ' + ', '.join(sorted(STAGES))}", "stages")
         conditions = dict(self._conditions(flow))
-        found = () if unknown else faults(STAGES[flow.source], [STAGES[name] for name in names], conditions)
+        found = () if unknown else find_faults(STAGES[flow.producer], [STAGES[name] for name in names], conditions)
         for fault in found:
             about, _, stage = (fault.field or "").partition(".")
             keys = (about, stage) if about == "when" else ("source" if table.stages is None else "stages",)
@@ -216,7 +215,7 @@ def _bare(source: str, alike: list[Flow]) -> Flow:
     return Flow(
         name="",
         title="",
-        source=source,
+        producer=source,
         stages=(),
         requires=frozenset.intersection(*(flow.requires for flow in alike)) if alike else frozenset(),
         files=frozenset[str]().union(*(flow.files for flow in alike)),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from datafab.core.backoff import RetryPolicy
 from datafab.core.document import Document, analysis_name, document
 from datafab.core.item import Item, Status
 from datafab.core.services import Services
@@ -54,7 +55,7 @@ STAGES: tuple[Stage, ...] = (
         run_many=index,
         requires=frozenset({"source"}),
         wants=frozenset({Status.OK, Status.UNCHANGED, Status.FAILED}),
-        deadline=600.0,
-        retries=10,  # an Elasticsearch that is started again takes minutes
+        retry=RetryPolicy(deadline=600.0, retries=10),
+        # an Elasticsearch that is started again takes minutes
     ),
 )

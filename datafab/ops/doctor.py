@@ -15,8 +15,9 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from datafab.core.document import VERSION
-from datafab.core.jobs import RedisJobs, connect
-from datafab.core.metrics import Measures
+from datafab.core.jobs import RedisJobs
+from datafab.core.metrics import ClusterMetrics
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.embedded import find_redis, running
 from datafab.errors import SettingError
@@ -58,10 +59,10 @@ def examine(settings: Settings) -> Iterator[Check]:
     use(settings)
     workers = _workers()
     yield from diagnosis.queues(workers)
-    yield from diagnosis.agreement(facts.here([]), workers)
+    yield from diagnosis.agreement(facts.describe_worker([]), workers)
     services = Services(settings, jobs=RedisJobs(settings, client))
-    yield diagnosis.tick(services.get(Measures).read().overdue)
-    for queue, one in services.get(Measures).still(settings.still_after).items():
+    yield diagnosis.tick(services.get(ClusterMetrics).read().overdue)
+    for queue, one in services.get(ClusterMetrics).idle_queues(settings.still_after).items():
         yield diagnosis.still(queue, one.seconds, one.messages)
     yield from _pings(settings, services)
     services.close()
@@ -138,7 +139,7 @@ def _versions(client: redis.Redis) -> Check:
 
 def _workers() -> dict[str, Worker | None]:
     try:
-        return facts.ask(PATIENCE)
+        return facts.ask_workers(PATIENCE)
     except (OperationalError, RedisError):  # it went just now, or what it had connected to did
         return {}
 

@@ -6,19 +6,19 @@ from functools import partial
 
 from redis.exceptions import RedisError
 
-from datafab.core.chain import Need
+from datafab.core.chain import ExternalSystem
 from datafab.core.services import Services
 from datafab.errors import DatafabError
 from datafab.flows.chains import CHAINS
 from datafab.index.access import IndexAccess
 
 
-def needs(services: Services) -> dict[str, Need]:
+def needs(services: Services) -> dict[str, ExternalSystem]:
     """Return the systems: those that every cluster needs, then those of the chains."""
     found = {
-        "redis": Need(partial(_redis, services), "DATAFAB_REDIS_URL"),
-        "store": Need(partial(_store, services), "DATAFAB_STORE_URL"),
-        "index": Need(partial(_index, services), "DATAFAB_INDEX_URL"),
+        "redis": ExternalSystem(partial(_redis, services), "DATAFAB_REDIS_URL"),
+        "store": ExternalSystem(partial(_store, services), "DATAFAB_STORE_URL"),
+        "index": ExternalSystem(partial(_index, services), "DATAFAB_INDEX_URL"),
     }
     for chain in CHAINS:
         found |= chain.pings(services)
@@ -30,7 +30,7 @@ def pings(services: Services) -> dict[str, str | None]:
     return {name: _wrong(need) for name, need in needs(services).items()}
 
 
-def _wrong(need: Need) -> str | None:
+def _wrong(need: ExternalSystem) -> str | None:
     try:
         need.ping()
     except DatafabError as error:

@@ -18,7 +18,7 @@ from itertools import islice
 from datafab.catalogue.source_stages import SourceParams
 from datafab.catalogue.sources import Sources
 from datafab.collect.fetchlog import FetchLog
-from datafab.core.backoff import next_delay
+from datafab.core.backoff import RetryPolicy
 from datafab.core.document import Document, analysis_name, filename
 from datafab.core.item import CatalogueFacts, Item, ItemError, Status
 from datafab.core.job import Job
@@ -110,7 +110,7 @@ def _patiently(index: Index, documents: list[Document]) -> Iterator[Outcome | Fa
         later = [(one, became) for one, became in zip(documents, put, strict=True) if isinstance(became, Retriable)]
         if later:
             failures += 1
-            delay = next_delay(failures, TRIES)
+            delay = RetryPolicy(retries=TRIES).next_delay(failures)
             if delay is None:
                 raise later[0][1]
             time.sleep(delay)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from datafab.core.chain import Chain, Need, Pings
+from datafab.core.chain import Chain, ExternalSystem, ExternalSystems
 from datafab.core.flow import Flow
 from datafab.core.services import Services
 from datafab.publish import stages
@@ -12,7 +12,7 @@ from datafab.publish import stages
 PUBLISH = Flow(
     name="publish",
     title="Announce every file of an event over WIS2, once for each state of it",
-    source="event",
+    producer="event",
     stages=("receive", "publish"),
     requires=frozenset({"event"}),
     files=frozenset({"event"}),
@@ -20,8 +20,12 @@ PUBLISH = Flow(
 )
 
 
-def _pings(services: Services) -> Pings:
-    return {} if services.settings.mqtt_url is None else {"mqtt": Need(partial(_ping, services), "DATAFAB_MQTT_URL")}
+def _pings(services: Services) -> ExternalSystems:
+    return (
+        {}
+        if services.settings.mqtt_url is None
+        else {"mqtt": ExternalSystem(partial(_ping, services), "DATAFAB_MQTT_URL")}
+    )
 
 
 def _ping(services: Services) -> None:

@@ -19,7 +19,7 @@ __all__ = ["Frozen", "Rel", "Subject", "about_metadata", "content", "data_id", "
 
 CONFORMS_TO = "http://wis.wmo.int/spec/wnm/1/conf/core"
 #: bytes of a whole message, as sent
-MAX_MESSAGE = 8192
+MAX_MESSAGE_BYTES = 8192
 #: bytes of a file that may stand in its message, as it is and as it is encoded
 MAX_CONTENT = 4096
 
@@ -130,7 +130,7 @@ def _with_content(made: dict[str, Any], data: bytes) -> dict[str, Any]:
     if inline is None:
         return made
     larger = made | {"properties": made["properties"] | {"content": inline}}
-    return larger if len(encoded(larger)) <= MAX_MESSAGE else made
+    return larger if len(encoded(larger)) <= MAX_MESSAGE_BYTES else made
 
 
 def _link(rel: Rel, subject: Subject) -> dict[str, Any]:

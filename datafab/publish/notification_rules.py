@@ -19,7 +19,7 @@ from uuid import UUID
 from datafab.publish.event import HASHLIB
 from datafab.publish.finding import Finding
 from datafab.publish.geometry import check_geometry
-from datafab.publish.notification import CONFORMS_TO, MAX_CONTENT, MAX_MESSAGE, about_metadata, encoded
+from datafab.publish.notification import CONFORMS_TO, MAX_CONTENT, MAX_MESSAGE_BYTES, about_metadata, encoded
 from datafab.publish.rfc3339 import moment
 from datafab.publish.topic import check_topic
 
@@ -53,8 +53,8 @@ def _size(message: dict[str, Any], size: int | None) -> Found:
         size = len(encoded(message)) if size is None else size
     except ValueError:  # NaN, which W7 names
         return
-    if size > MAX_MESSAGE:
-        fix = f"send at most {MAX_MESSAGE}: leave out properties.content or simplify the geometry"
+    if size > MAX_MESSAGE_BYTES:
+        fix = f"send at most {MAX_MESSAGE_BYTES}: leave out properties.content or simplify the geometry"
         yield Finding(rule="W1", field="", problem=f"the message has {size} bytes", fix=fix)
 
 

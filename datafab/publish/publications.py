@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Self
 import redis
 
 from datafab.core.item import Status
-from datafab.core.jobs import PREAMBLE
+from datafab.core.redis import PREAMBLE, done_key
 from datafab.core.services import Client, Services
 from datafab.publish.data_id import Former, address_digest
 from datafab.publish.notification import Frozen
@@ -204,7 +204,7 @@ class Publications(Client):
         Those that a job found announced already come last: theirs may be the name of another file.
         """
         unchanged = []
-        for key in self._redis.scan_iter(f"{PREFIX}job:*:done:publish:*", count=1000):
+        for key in self._redis.scan_iter(PREFIX + done_key("*", "publish", "*"), count=1000):
             for field, text in self._redis.hgetall(key).items():
                 item = json.loads(text) if field.isdigit() else {}
                 facts = item.get("wis2", {})

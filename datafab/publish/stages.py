@@ -23,6 +23,7 @@ from hmac import compare_digest
 from typing import Any
 
 from datafab.core import strict_json as strictjson
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item, Status, Wis2Facts
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable
@@ -282,7 +283,7 @@ STAGES = (
         queue="io",
         expand=event,
         provides=frozenset({"url", "store", "wis2"}),
-        deadline=300.0,
+        retry=RetryPolicy(deadline=300.0),
     ),
     Stage(
         name="receive",
@@ -291,7 +292,7 @@ STAGES = (
         run=receive,
         requires=frozenset({"url", "store"}),
         provides=frozenset({"sha256", "size", "media_type", "filename"}),
-        retries=5,
+        retry=RetryPolicy(retries=5),
     ),
     Stage(
         name="publish",
@@ -302,8 +303,7 @@ STAGES = (
         provides=frozenset({"wis2"}),
         # What a stage before had done already need not have been announced.
         wants=frozenset({Status.OK, Status.UNCHANGED}),
-        deadline=300.0,
+        retry=RetryPolicy(deadline=300.0, retries=30),
         # A broker's restart, or an evening without one, loses no announcement.
-        retries=30,
     ),
 )

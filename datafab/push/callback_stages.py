@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import CkanFacts, Item, Status
 from datafab.core.jobs import RedisJobs
 from datafab.core.stage import Context, Stage
@@ -68,6 +69,8 @@ STAGES = (
         name="ended_push", params=frozenset({"of"}), queue="io", expand=ended_push, provides=frozenset({"url", "ckan"})
     ),
     # Ten tries in an hour: as long as it takes to bring a CKAN up again.
-    Stage(name="callback", params=frozenset({"of"}), queue="io", run=callback, wants=TOLD, retries=9),
+    Stage(
+        name="callback", params=frozenset({"of"}), queue="io", run=callback, wants=TOLD, retry=RetryPolicy(retries=9)
+    ),
     Stage(name="forget_key", params=frozenset({"of"}), queue="io", run=forget_key, wants=frozenset(Status)),
 )

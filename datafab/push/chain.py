@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from functools import partial
 
-from datafab.core.chain import Chain, Need, Pings
+from datafab.core.chain import Chain, ExternalSystem, ExternalSystems
 from datafab.core.flow import Flow
 from datafab.core.services import Services
+from datafab.core.stage import FollowUp
 from datafab.push import callback_stages, datastore_stages, restore_stages, stages
 from datafab.push.ckan import Ckan
 
 PUSH = Flow(
     name="push",
     title="Load a CKAN resource's file into its datastore, then call CKAN back",
-    source="ckan_request",
+    producer="ckan_request",
     stages=("ckan_resource", "ckan_fetch", "analyse", "ckan_types", "datastore", "ckan_restore", "ckan_hash"),
-    after="callback",
+    follow_up=FollowUp("callback"),
 )
 CALLBACK = Flow(
     name="callback",
     title="Restore the table of a push that was cut short, tell CKAN how it ended, and forget its key",
-    source="ended_push",
+    producer="ended_push",
     stages=("ckan_recover", "callback", "forget_key"),
     requires=frozenset({"of"}),
 )
 
 
-def _pings(services: Services) -> Pings:
+def _pings(services: Services) -> ExternalSystems:
     return {
-        f"ckan {url}": Need(partial(_ping, services, url), "DATAFAB_CKAN_URLS") for url in services.settings.ckan_urls
+        f"ckan {url}": ExternalSystem(partial(_ping, services, url), "DATAFAB_CKAN_URLS")
+        for url in services.settings.ckan_urls
     }
 
 

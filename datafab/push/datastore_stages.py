@@ -19,7 +19,7 @@ from datafab.analysis.day_order import Wish, preferred, settled, warnings, wish
 from datafab.analysis.tablefile import CellsFile, Table, TableFile
 from datafab.core.document import analysis_name
 from datafab.core.item import CkanFacts, Item
-from datafab.core.stage import Context, Stage
+from datafab.core.stage import Context, FollowUp, Stage
 from datafab.errors import Fatal, Retriable
 from datafab.push.chosen_types import Chosen
 from datafab.push.ckan import Ckan
@@ -225,7 +225,7 @@ STAGES = (
         params=frozenset(),
         queue="io",
         run=datastore,
-        after="callback",
+        follow_up=FollowUp("callback"),
         requires=frozenset({"ckan", "store", "sha256", "analysis"}),
     ),
     Stage(name="ckan_hash", params=frozenset(), queue="io", run=ckan_hash, requires=frozenset({"ckan"})),

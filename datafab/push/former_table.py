@@ -23,7 +23,7 @@ from decimal import Decimal
 from itertools import islice, permutations
 from typing import Any, Literal
 
-from datafab.core.item import Value, received
+from datafab.core.item import Value, read_value
 from datafab.errors import Fatal, Retriable
 from datafab.push.ckan import Ckan, encoded
 from datafab.push.row_sender import Sender
@@ -94,7 +94,7 @@ class Former:
     def head(self) -> Head | None:
         """Return how the table was; None: CKAN's is whole."""
         text = self.store.read(self._name + ".json")
-        return None if text is None else received(Head, json.loads(text))
+        return None if text is None else read_value(Head, json.loads(text))
 
     def forget(self) -> None:
         """Remove what is kept: a table is whole."""

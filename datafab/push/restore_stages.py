@@ -6,6 +6,7 @@ however that ended, and so also acts where no later stage ran: after a cancel, a
 
 from __future__ import annotations
 
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item, ItemError, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import DatafabError, Fatal, Wait
@@ -31,12 +32,12 @@ def ckan_recover(item: Item, ctx: Context) -> Item:
     if item.ckan is None or _former(item, ctx).head() is None:
         return item
     gate = f"ckan:{item.ckan.resource}"
-    holder = ctx.services.locks.enter(gate, ctx.job)
+    holder = ctx.services.locks.acquire(gate, ctx.job)
     if holder is not None:
         # That one either loads all, or puts back what is kept.
         raise Wait(f"job {holder} is loading the resource {item.ckan.resource}", delay=BUSY)
     _restored(item, ctx, of)
-    ctx.services.locks.leave(gate, ctx.job)
+    ctx.services.locks.release(gate, ctx.job)
     return item
 
 
@@ -91,7 +92,7 @@ STAGES = (
         run=ckan_restore,
         failed=_unrestored,
         wants=frozenset({Status.FAILED}),
-        retries=5,
+        retry=RetryPolicy(retries=5),
     ),
     Stage(
         name="ckan_recover",
@@ -99,6 +100,6 @@ STAGES = (
         queue="io",
         run=ckan_recover,
         failed=_unrestored,
-        retries=5,
+        retry=RetryPolicy(retries=5),
     ),
 )

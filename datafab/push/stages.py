@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from datafab.analysis.day_order import wish
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import CkanFacts, Item, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, Skippable, Wait
@@ -52,7 +53,7 @@ def ckan_resource(item: Item, ctx: Context) -> Item:
     """Ask CKAN for a resource, once this job is the only one that loads it."""
     facts = item.ckan or _asked(ctx)
     # From here to the job's end: what is fetched first must not be loaded last.
-    holder = ctx.services.locks.enter(f"ckan:{facts.resource}", ctx.job)
+    holder = ctx.services.locks.acquire(f"ckan:{facts.resource}", ctx.job)
     if holder is not None:
         raise Wait(f"job {holder} is loading the resource {facts.resource}", delay=BUSY, looked=False)
     resource = _shown(facts, ctx)
@@ -174,6 +175,6 @@ STAGES = (
         run=ckan_fetch,
         requires=frozenset({"ckan"}),
         provides=frozenset({"store", "sha256", "size", "media_type", "filename"}),
-        retries=2,
+        retry=RetryPolicy(retries=2),
     ),
 )

@@ -27,8 +27,8 @@ def hold(item: Item, ctx: Context) -> Item:
 STAGES["hold"] = Stage(name="hold", queue="cpu", run=hold)
 #: the stage ``collect`` on another queue, at which nobody listens
 STAGES["shelved"] = replace(STAGES["collect"], name="shelved", queue="cpu")
-FLOWS["hold"] = Flow(name="hold", title="hold", source="numbers", stages=("hold",))
-FLOWS["shelve"] = Flow(name="shelve", title="shelve", source="endpoints", stages=("shelved",))
+FLOWS["hold"] = Flow(name="hold", title="hold", producer="numbers", stages=("hold",))
+FLOWS["shelve"] = Flow(name="shelve", title="shelve", producer="endpoints", stages=("shelved",))
 
 from tests.workers.toys import app, tell, tick  # noqa: E402 - tasks are made from STAGES when these are imported
 from workers.base import LedgerTask  # noqa: E402

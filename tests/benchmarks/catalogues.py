@@ -26,7 +26,8 @@ from datafab.catalogue.datagouv import MASK, PAGE_SIZE
 from datafab.catalogue.dataset import fingerprint
 from datafab.catalogue.sources import Look, Sources
 from datafab.catalogue.stages import discover
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.core.stage import Context
 from datafab.sandbox.many import Many
@@ -200,7 +201,7 @@ def busy(rig: Rig, files: int) -> Day:
         day.kept = (rig.used() - used) / files
         after = {name: rig.cpu(part) for name, part in running.items()} | {"Redis": rig.cpu()}
         day.cpu = {name: after[name] - before[name] for name in after}
-        took = {job.id: (job.ended or 0) - job.created for job in jobs().made_after(began - 1, "source")}
+        took = {job.id: (job.ended or 0) - job.created for job in jobs().created_after(began - 1, "source")}
         day.urgent = took.pop(asked.id)
         day.others = median(took.values())
         assert len(took) == files, len(took)

@@ -20,7 +20,7 @@ from tests.benchmarks.app import BARE, KEPT, STEPS, app
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import Process, until
 from workers.app import ledger
-from workers.canvas import _steps, rows_of, start
+from workers.canvas import batch_tasks, new_rows, start
 
 #: key prefix of Celery's results, and so the name of the channel that tells that a result is there
 RESULTS = f"{PREFIX}celery-task-meta-"
@@ -50,7 +50,7 @@ def kept() -> str:
 def stages() -> str:
     """Send the same chain of stages, as a fan-out's branch; return the id of its last task."""
     mine = batch()
-    return _send(chain(*_steps(mine, [STAGES[name] for name in NAMES], last=True)), mine)
+    return _send(chain(*batch_tasks(mine, [STAGES[name] for name in NAMES], last=True)), mine)
 
 
 def job() -> str:
@@ -70,10 +70,10 @@ def _send(sig: Signature, mine: Batch) -> str:
     last: str = sig.freeze().id
     now = time.time()
     made = Job(id=mine.job, flow=mine.flow, params=mine.params, created=now, deadline=now + 3600)
-    (row,) = rows_of(sig)
+    (row,) = new_rows(sig)
     ledger().enqueue(made, row, NAMES)
     sig.apply_async()
-    ledger().confirm([(row.rid, 0)])
+    ledger().confirm([(row.row_id, 0)])
     return last
 
 

@@ -10,7 +10,7 @@ from statistics import median
 from celery import chain
 
 from datafab.core.job import Job, JobStatus
-from datafab.core.ledger import Row
+from datafab.core.ledger import NewRow, row_id
 from datafab.flows.chains import STAGES
 from datafab.settings import PREFIX
 from tests.benchmarks.app import tick
@@ -18,7 +18,7 @@ from tests.benchmarks.chains import NAMES, batch
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import until
 from workers.app import jobs, ledger
-from workers.canvas import _steps, row_id, rows_of, start
+from workers.canvas import batch_tasks, new_rows, start
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Waiting:
 def waiting(rig: Rig, rows: int = 10_000) -> Waiting:
     """Measure rows that wait, then make them due and send them again; no worker runs."""
     mine = batch()
-    sig = chain(*_steps(mine, [STAGES[name] for name in NAMES], last=True))
+    sig = chain(*batch_tasks(mine, [STAGES[name] for name in NAMES], last=True))
     sig.freeze()
-    (first,) = rows_of(sig)
+    (first,) = new_rows(sig)
     before = rig.used()
     rids = [_wait(first, mine.job) for _ in range(rows)]
     whole = (rig.used() - before) / rows
@@ -61,7 +61,7 @@ def waiting(rig: Rig, rows: int = 10_000) -> Waiting:
     assert sent == rows
     assert rig.redis.llen(f"{PREFIX}io") == rows
     rig.redis.flushall()
-    return Waiting(rows, whole, row, len(first.sig), idle, resent)
+    return Waiting(rows, whole, row, len(first.signature), idle, resent)
 
 
 def _timed() -> float:
@@ -70,17 +70,18 @@ def _timed() -> float:
     return time.perf_counter() - began
 
 
-def _wait(row: Row, job: str) -> str:
+def _wait(row: NewRow, job: str) -> str:
     """Make a job of its own of a frozen chain's first row, and let it wait for an hour; return the new row's id."""
     now, mine, by = time.time(), uuid.uuid4().hex, f"bench:1:{uuid.uuid4().hex[:12]}"
-    task, _, known = row.rid.partition(":")
+    task, _, known = row.row_id.partition(":")
     task_id = str(uuid.uuid4())
-    rid, sig = row_id(task, task_id), row.sig.replace(job, mine).replace(known, task_id)
+    new_id, sig = row_id(task, task_id), row.signature.replace(job, mine).replace(known, task_id)
     made = Job(id=mine, flow="noop5", params={"n": 1}, created=now, deadline=now + 24 * 3600)
-    ledger().enqueue(made, row._replace(rid=rid, sig=sig), NAMES)
-    assert ledger().take(rid, 0, by, lease=30, pool="threads", stage=NAMES[0])
-    assert ledger().wait(rid, by, 3600, "the server says: try again in an hour")
-    return rid
+    ledger().enqueue(made, row._replace(row_id=new_id, signature=sig), NAMES)
+    lease = ledger().take(new_id, 0, by, seconds=30, pool="threads", stage=NAMES[0])
+    assert lease is not None
+    assert ledger().wait(lease, 3600, "the server says: try again in an hour")
+    return new_id
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def _queue(rig: Rig, items: int) -> Queued:
     params = {"endpoints": write_list(folder, addresses(PORTS, items)), "collection": str(folder)}
     before = rig.used()
     job, _ = start("shelve", params)
-    until(lambda: rig.redis.llen(queue) and not any("endpoints" in rid for rid in ledger().states(job.id)), 30)
+    until(lambda: rig.redis.llen(queue) and not any("endpoints" in rid for rid in ledger().row_states(job.id)), 30)
     queued = Queued(items, rig.redis.llen(queue), rig.used() - before)
     jobs().end(job.id, JobStatus.CANCELLED)
     rig.redis.delete(queue)

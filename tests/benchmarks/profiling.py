@@ -10,6 +10,7 @@ from pathlib import Path
 
 from datafab.core import runner
 from datafab.core.item import Batch
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
 from datafab.flows.chains import STAGES
@@ -62,7 +63,7 @@ def _collect(rig: Rig, ports: list[int], count: int, profile: cProfile.Profile |
     folder = rig.memory / f"profile-{time.monotonic_ns()}"
     params = {"endpoints": write_list(folder, addresses(ports, count)), "collection": str(folder)}
     services = Services(rig.settings, jobs=MemoryJobs())
-    attempt = runner.Attempt(created=time.time())
+    attempt = runner.Attempt(Lease(job_created=time.time()))
     whole = Batch(job="profile", flow="collect", params=params)
     batches = list(runner.expand(STAGES["endpoints"], whole, services, attempt))
     if profile:

@@ -13,7 +13,7 @@ from typing import Self
 
 import redis
 
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.settings import Settings, child_environment, load
 from tests.benchmarks.app import app
 from tests.benchmarks.processes import cpu

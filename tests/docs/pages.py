@@ -117,9 +117,9 @@ def stages() -> str:
     """Return docs/stages.md."""
     flows = [("flow", "what it does", "its stages", "it needs")]
     for flow in FLOWS.values():
-        after = f"; then the flow `{flow.after}`" if flow.after else ""
-        after += f", if `{flow.after_if}` is given" if flow.after_if else ""
-        named = _names((flow.source, *flow.stages, *flow.then))
+        after = f"; then the flow `{flow.follow_up.flow}`" if flow.follow_up else ""
+        after += f", if `{flow.follow_up.if_param}` is given" if flow.follow_up and flow.follow_up.if_param else ""
+        named = _names((flow.producer, *flow.stages, *flow.then))
         flows.append((f"`{flow.name}`", flow.title, named + after, _names(sorted(flow.needs))))
     rows = [("stage", "what it does", "queue", "an item has", "and gets", "parameters of the job")]
     for name, stage in sorted(STAGES.items()):

@@ -109,7 +109,7 @@ def test_the_example_of_a_stage_works(tmp_path: Path):
         resource.write(b"a,b\n1,2\n")
         sha256, size = resource.commit()
     item = Item(source="s", store=services.settings.store, sha256=sha256)
-    (done,) = run_stage(stage, Batch(job="j", flow="f", items=(item,)), services, Attempt(created=0))
+    (done,) = run_stage(stage, Batch(job="j", flow="f", items=(item,)), services, Attempt())
     assert (done.status, done.size) == (Status.OK, size)
     services.close()
 

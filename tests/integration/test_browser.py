@@ -57,7 +57,7 @@ def state(settings: Settings) -> dict[str, Any]:
     """Return what no page may change."""
     use(settings)
     jobs = requests.get(f"http://{settings.bind}/api/jobs", timeout=60).json()["jobs"]
-    workers = {name: told and (told.queues, told.slots) for name, told in facts.ask(5).items()}
+    workers = {name: told and (told.queues, told.slots) for name, told in facts.ask_workers(5).items()}
     return {"jobs": jobs, "workers": workers}
 
 

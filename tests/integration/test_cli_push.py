@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.embedded import Cluster, running
 from datafab.publish.notification_rules import check
 from datafab.sandbox.ckan import TOKEN, Sandbox, ckan

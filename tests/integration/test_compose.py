@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from datafab.core.hosts_allowed import Public, answered
+from datafab.core.hosts_allowed import PublicHosts, is_host_allowed
 from datafab.embedded import free_port
 from datafab.embedded.broker import find_mosquitto
 from datafab.embedded.supervisor import lifeline
@@ -136,10 +136,10 @@ def test_no_password_has_a_default():
 def test_the_webhook_is_called_by_its_name_and_by_those_of_the_setting():
     named = compose(variables() | {"DATAFAB_PUBLIC_URL": "https://data.example.org"})["services"]
     for services, root in ((compose(variables())["services"], None), (named, "https://data.example.org")):
-        public = Public.of(load(services["webhook"]["environment"]).public_url)
+        public = PublicHosts.of(load(services["webhook"]["environment"]).public_url)
         assert "webhook" in public.names
         assert public.root == root
-        assert answered("webhook:8800", public.names)
+        assert is_host_allowed("webhook:8800", public.names)
 
 
 @pytest.mark.parametrize("name", [*OURS, *THEIRS])

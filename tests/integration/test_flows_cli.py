@@ -87,7 +87,7 @@ import json
 from datafab import api
 from datafab.embedded import CORE, Cluster
 from datafab.settings import load
-from workers import cluster
+from workers import app as cluster
 with Cluster(load(), CORE) as here:
     cluster.use(here.settings)
     job = api.enqueue("csv-only").wait(60)

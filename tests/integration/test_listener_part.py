@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.embedded import ALL, CORE, Cluster, running
 from datafab.embedded import cluster as cluster_module
 from datafab.embedded import parts as parts_module

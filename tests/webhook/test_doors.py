@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.core.hosts_allowed import Public, answered
+from datafab.core.hosts_allowed import PublicHosts, is_host_allowed
 from datafab.errors import SettingError
 from datafab.settings import load
 from webhook import create_app
@@ -110,7 +110,7 @@ def test_no_page_may_embed_an_answer(http: FlaskClient):
     ],
 )
 def test_the_setting_names_hosts_and_the_root_for_callbacks(setting: str | None, root: str | None, names: set[str]):
-    public = Public.of(load({}, public_url=setting).public_url)
+    public = PublicHosts.of(load({}, public_url=setting).public_url)
     assert (public.root, public.names) == (root, names)
 
 
@@ -124,5 +124,5 @@ def test_a_setting_that_is_none_is_refused(setting: str):
 
 @given(host=st.text(max_size=40) | st.from_regex(r"[a-z0-9.:\[\]-]{1,30}", fullmatch=True))
 def test_only_addresses_localhost_and_the_given_names_are_answered(host: str):
-    known: Any = answered(host, {"webhook"})
+    known: Any = is_host_allowed(host, {"webhook"})
     assert not known or host.lower().startswith(("localhost", "webhook", "[")) or host[0].isdigit()

@@ -9,7 +9,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from datafab.catalogue.sources import Sources
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.settings import PREFIX, load
 from tests.servers.redis import RedisServer

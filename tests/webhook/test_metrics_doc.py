@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from datafab.core.metrics import Measured
+from datafab.core.metrics import MetricsSnapshot
 from webhook.metrics import COUNTED, Measurements
 
 DOC = Path(__file__).parents[2] / "docs" / "operate.md"
@@ -11,7 +11,7 @@ DOC = Path(__file__).parents[2] / "docs" / "operate.md"
 
 def test_every_family_is_documented():
     rows = re.findall(r"^\| `(datafab_\w+)` \| (\w+) \|", DOC.read_text(encoding="utf-8"), re.MULTILINE)
-    families = Measurements(Measured()).collect()
+    families = Measurements(MetricsSnapshot()).collect()
     told = {f"{family.name}_total" if family.type == "counter" else family.name: family.type for family in families}
     assert dict(rows) == told
 

@@ -17,7 +17,7 @@ from datafab.collect.urlcheck import Finding, Table
 from datafab.core.document import Document
 from datafab.core.item import Item, ItemError, Status
 from datafab.core.job import JobStatus
-from datafab.core.jobs import Record
+from datafab.core.job_fields import Record
 from datafab.index.access import IndexAccess
 from datafab.settings import load
 from tests.servers.redis import RedisServer

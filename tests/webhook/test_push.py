@@ -7,7 +7,8 @@ import pytest
 
 from datafab.core.item import ItemError
 from datafab.core.job import Job
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.errors import FlowError
 from datafab.push.datapusher import wanted

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from datafab.core.job import Job
-from datafab.core.jobs import connect
 from datafab.core.ledger import Ledger
+from datafab.core.redis import connect
 from datafab.settings import load
 from tests.servers.celery import Cluster, until
 from tests.servers.redis import RedisServer
@@ -67,7 +67,7 @@ class Bench:
         except AssertionError:
             raise AssertionError(f"{job} is {self.job(job).status}; rows: {self.rows(job)}") from None
         if found.status != "parked":
-            assert self.ledger.states(job) == {}
+            assert self.ledger.row_states(job) == {}
         return found
 
     def everything(self) -> str:
@@ -85,7 +85,7 @@ class Bench:
     def rows(self, job: str) -> list[dict[str, object]]:
         """Return a job's rows but for their signatures, with the seconds until they are due."""
         rows: list[dict[str, object]] = []
-        for rid in self.ledger.states(job):
+        for rid in self.ledger.row_states(job):
             row = self.redis.hgetall(f"datafab:1:row:{rid}")
             due = self.redis.zscore("datafab:1:due", rid)
             shown = {key: value for key, value in row.items() if key not in {"sig", "next", "job"}}

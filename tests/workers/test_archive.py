@@ -330,7 +330,7 @@ def test_notes_of_the_version_before_are_read_from_redis(bench: Bench, sandbox: 
 def test_a_callback_is_a_hint_to_look_now(bench: Bench, sandbox: Sandbox, tmp_path: Path):
     # Looks are an hour apart: without the callback it would not end.
     settings = bench.settings.model_copy(update={"public_url": "http://127.0.0.1:1", "poll_delay": 0.2})
-    app = create_app(settings, Services(settings, jobs=jobs()), start, bench.ledger.hasten)
+    app = create_app(settings, Services(settings, jobs=jobs()), start, bench.ledger.wake)
     with serving(app) as url:
         bench.cluster.env |= {"DATAFAB_PUBLIC_URL": url, "DATAFAB_POLL_DELAY": "3600"}
         sandbox.timings.ask = sandbox.timings.check = 0.0
@@ -339,7 +339,7 @@ def test_a_callback_is_a_hint_to_look_now(bench: Bench, sandbox: Sandbox, tmp_pa
         try:
             job = begun(planned(tmp_path))
             until(lambda: bench.job(job).status == JobStatus.WAITING, 30)
-            assert bench.ledger.hasten(job) == 1  # the checks, of which nobody tells
+            assert bench.ledger.wake(job) == 1  # the checks, of which nobody tells
             until(lambda: any("launched" in each for each in list(sandbox.executions.values())), 30)
             (execution,) = sandbox.executions.values()
             for key, status in (("wrong", 401), ("", 401)):
@@ -517,10 +517,10 @@ def test_failed_looks_do_not_add_up(bench: Bench, sandbox: Sandbox, tmp_path: Pa
     job = begun(planned(tmp_path))
     until(lambda: any("launched" in each for each in list(sandbox.executions.values())), 30)
     sandbox.control.faults += faults
-    until(lambda: bench.ledger.hasten(job) is not None and not any(fault.times for fault in faults), 120)
+    until(lambda: bench.ledger.wake(job) is not None and not any(fault.times for fault in faults), 120)
     assert not bench.job(job).final
     sandbox.ends = "SUCCESS"
-    until(lambda: (bench.ledger.hasten(job), bench.job(job).final)[1], 60)
+    until(lambda: (bench.ledger.wake(job), bench.job(job).final)[1], 60)
     finished(sandbox, bench.end(job, 60))
 
 

@@ -17,7 +17,8 @@ import requests
 from datafab.catalogue.dataset import moment
 from datafab.catalogue.sources import Sources
 from datafab.core.job import Job, JobStatus
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.index.access import IndexAccess
 from datafab.ops import rebuild
@@ -143,10 +144,10 @@ def asleep(bench: Bench, job: str) -> None:
     """Wait until a job waits, and let it wait for ever unless somebody tells it."""
 
     def sleeps() -> bool:
-        for rid, state in bench.ledger.states(job).items():
+        for rid, state in bench.ledger.row_states(job).items():
             if state == "wait" and bench.job(job).stage == "check":
                 bench.redis.zadd("datafab:1:due", {rid: time.time() + 3600}, xx=True)
-                return bench.ledger.states(job).get(rid) == "wait"
+                return bench.ledger.row_states(job).get(rid) == "wait"
         return False
 
     until(sleeps, 30)
@@ -538,7 +539,7 @@ def test_a_pass_that_was_cancelled_is_made_up_for_by_the_next(
     # The job that it has enqueued goes on, and the next pass does not double it.
     assert cursor(udata) is None
     again = Pass(bench, udata)
-    made = [bench.end(one.id, 60) for one in jobs().made_after(bench.job(job).created, "source")]
+    made = [bench.end(one.id, 60) for one in jobs().created_after(bench.job(job).created, "source")]
     assert statuses(made) == ["ok", "ok"]
     assert (portal.hits["/a.csv"], portal.hits["/b.csv"]) == (1, 1)
     assert cursor(udata) == pytest.approx(again.job.created, abs=0.01)
@@ -659,9 +660,9 @@ def test_a_pass_waits_while_too_many_jobs_have_not_ended(bench: Bench, udata: Sa
     until(lambda: bench.job(job).status is JobStatus.WAITING, 20)
     assert udata.control.asked("GET") == []
     bench.redis.zrem("datafab:1:deadlines", *crowd)
-    bench.ledger.hasten(job)
+    bench.ledger.wake(job)
     assert bench.end(job).status is JobStatus.SUCCEEDED
-    (made,) = jobs().made_after(bench.job(job).created, "source")
+    (made,) = jobs().created_after(bench.job(job).created, "source")
     assert made.params["priority"] == 6  # never seen
     assert statuses([bench.end(made.id)]) == ["ok"]
     udata.change(udata.resource_ids(next(iter(udata.datasets)))[0])
@@ -684,7 +685,7 @@ def test_two_passes_at_once_double_nothing(bench: Bench, udata: Sandbox, portal:
     before = time.time()
     passes = [bench.start("catalogue", url=udata.url) for _ in range(2)]
     assert [bench.end(job, 60).status for job in passes] == [JobStatus.SUCCEEDED] * 2
-    made = [bench.end(job.id, 60) for job in jobs().made_after(before - 1, "source") if job.created >= before]
+    made = [bench.end(job.id, 60) for job in jobs().created_after(before - 1, "source") if job.created >= before]
     assert statuses(made) == ["ok"] * 8
     assert set(portal.hits.values()) == {1}
 
@@ -754,7 +755,7 @@ def test_on_a_day_when_everything_goes_wrong_no_file_is_forgotten_and_none_is_fe
     assert bench.end(job, 90).status is JobStatus.SUCCEEDED
 
     def through(since: float) -> list[Job]:
-        return [bench.end(one.id, 90) for one in jobs().made_after(since, "source")]
+        return [bench.end(one.id, 90) for one in jobs().created_after(since, "source")]
 
     assert statuses(through(bench.job(job).created)) == ["ok"] * 12
     assert dict(portal.hits) == dict.fromkeys(paths, 1)

@@ -81,7 +81,7 @@ def test_chaos(bench: Bench):
     for job in ended:
         assert job.counts
         assert (job.counts.ok, job.counts.failed) == (4, 0)
-    assert not [state for job in running for state in bench.ledger.states(job).items()]
+    assert not [state for job in running for state in bench.ledger.row_states(job).items()]
     assert not [key for job in running for key in bench.redis.keys(f"datafab:1:job:{job}:done:*")]
     bench.settle()
     # Rows of other tests' jobs are theirs; one without a job is ours.

@@ -18,7 +18,7 @@ import pytest
 from celery.beat import ScheduleEntry
 from celery.exceptions import Reject
 
-from datafab.core.item import MAX_MESSAGE
+from datafab.core.item import MAX_MESSAGE_BYTES
 from datafab.core.job import JobStatus
 from datafab.errors import FlowError
 from datafab.flows import registry as flow_list
@@ -106,7 +106,7 @@ def test_messages_with_conditions_stay_small(own: Bench):
     job = own.start("measured")
     until(lambda: own.redis.llen("datafab:1:io"), 10)
     (message,) = own.redis.lrange("datafab:1:io", 0, -1)  # the source's; routed there though its stage came late
-    assert len(message) < MAX_MESSAGE
+    assert len(message) < MAX_MESSAGE_BYTES
     own.cluster.start("io")
     own.cluster.ready(one_more.app, "io")
     assert own.end(job).status == JobStatus.SUCCEEDED

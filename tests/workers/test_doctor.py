@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli.main import main
-from datafab.core.jobs import RedisJobs, connect
-from datafab.core.metrics import Measures
+from datafab.core.jobs import RedisJobs
+from datafab.core.metrics import ClusterMetrics
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.ops.diagnosis import Level
 from datafab.ops.doctor import examine
@@ -81,9 +82,9 @@ def test_a_queue_whose_workers_are_all_busy_moves(bench: Bench):
     jobs = [bench.start("long", seconds=4 * bench.settings.lease) for _ in range(4)]
     for job in jobs[:2]:
         bench.until_told(job, "start")
-    measures, ended = Measures(bench.redis), []
+    measures, ended = ClusterMetrics(bench.redis), []
     while not ended:
-        assert measures.still(bench.settings.still_after) == {}
+        assert measures.idle_queues(bench.settings.still_after) == {}
         ended = [job for job in jobs if bench.job(job).final]
     for job in jobs:
         bench.end(job, 60)

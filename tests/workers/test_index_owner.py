@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.errors import FlowError
 from datafab.index.access import IndexAccess

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from datafab.core.item import MAX_MESSAGE, Batch
+from datafab.core.item import MAX_MESSAGE_BYTES, Batch
 from datafab.core.job import Job, JobStatus
 from datafab.errors import FlowError, NotFound
 from datafab.flows.registry import plan
@@ -18,7 +18,7 @@ from tests.servers.celery import until
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
 from workers.app import jobs
-from workers.canvas import accept, start
+from workers.canvas import start, write_job
 
 
 def test_a_chain_that_waits_goes_on_once(bench: Bench):
@@ -44,29 +44,30 @@ def test_a_waiting_job_is_looked_at_when_somebody_says_so(bench: Bench):
     for looks in (1, 2):
         bench.until_told(job, "look", looks)
         until(lambda: bench.job(job).status == JobStatus.WAITING, 10)
-        assert bench.ledger.hasten(job) == 1
+        assert bench.ledger.wake(job) == 1
     bench.until_told(job, "look", 4)  # the second stage's first
     # While it looks, or before its message has arrived, the word is kept.
-    (rid,) = bench.ledger.states(job)
-    bench.ledger.hasten(job)
+    (rid,) = bench.ledger.row_states(job)
+    bench.ledger.wake(job)
     bench.until_told(job, "look", 5)
     until(lambda: bench.job(job).status == JobStatus.WAITING, 10)
-    bench.ledger.hasten(job)
+    bench.ledger.wake(job)
     assert bench.end(job).status == JobStatus.SUCCEEDED
     assert bench.told(job, "look") == {"toy:0": 6}
-    assert bench.ledger.hasten(job) == 0
+    assert bench.ledger.wake(job) == 0
     assert not bench.redis.exists(f"datafab:1:row:{rid}")
 
 
 def test_a_word_that_comes_during_a_look_is_kept_for_the_next(bench: Bench):
     job = Job(id="hurried", flow="noop5", created=time.time(), deadline=time.time() + 60)
     source, stages = plan("noop5", {})
-    accept(job, source, stages)
-    (rid,) = bench.ledger.states(job.id)
-    take = {"lease": 60, "pool": "threads", "stage": "numbers"}
-    assert not bench.ledger.take(rid, 0, "a", **take).hastened
-    assert bench.ledger.hasten(job.id) == 1
-    assert bench.ledger.wait(rid, "a", 600, "not ready")
+    write_job(job, source, stages)
+    (rid,) = bench.ledger.row_states(job.id)
+    take = {"seconds": 60, "pool": "threads", "stage": "numbers"}
+    lease = bench.ledger.take(rid, 0, "a", **take)
+    assert not lease.woken
+    assert bench.ledger.wake(job.id) == 1
+    assert bench.ledger.wait(lease, 600, "not ready")
     assert bench.end(job.id).status == JobStatus.SUCCEEDED
 
 
@@ -98,7 +99,7 @@ def test_a_poison_task_is_parked_with_its_reason_and_can_be_tried_again(bench: B
     assert "its worker died: Worker exited prematurely: signal 9 (SIGKILL)" in job.error.message
     assert job.error.message.endswith("(3 times)")
     assert bench.told(job.id, "start") == {"toy:0": 3}
-    assert list(bench.ledger.states(job.id).values()) == ["parked"]
+    assert list(bench.ledger.row_states(job.id).values()) == ["parked"]
     assert bench.ledger.unpark(job.id) == 1  # the fourth start lives
     assert bench.end(job.id).status == JobStatus.SUCCEEDED
     assert bench.told(job.id, "end") == {"toy:0": 2}  # once in each stage
@@ -200,10 +201,10 @@ def test_a_splitter_that_dies_splits_once(bench: Bench):
 
 def test_cancel_ends_a_waiting_job_and_its_rows(bench: Bench):
     job = bench.start("waiting", n=3, delay=60)
-    until(lambda: list(bench.ledger.states(job).values()).count("wait") == 3, 20)
+    until(lambda: list(bench.ledger.row_states(job).values()).count("wait") == 3, 20)
     assert jobs().end(job, JobStatus.CANCELLED)
     assert not jobs().end(job, JobStatus.SUCCEEDED)
-    assert bench.ledger.states(job) == {}
+    assert bench.ledger.row_states(job) == {}
     assert bench.job(job).status == JobStatus.CANCELLED
 
 
@@ -248,7 +249,7 @@ def test_a_row_that_cannot_be_sent_does_not_hold_up_the_others(bench: Bench):
     broken, good = bench.start("waiting", delay=1), bench.start("waiting", delay=1)
     for job in (broken, good):
         until(lambda job=job: bench.job(job).status == JobStatus.WAITING, 10)
-    (rid,) = bench.ledger.states(broken)
+    (rid,) = bench.ledger.row_states(broken)
     bench.redis.hset(f"datafab:1:row:{rid}", "sig", "{no JSON")
     assert bench.end(good).status == JobStatus.SUCCEEDED
     assert not bench.job(broken).final
@@ -265,7 +266,7 @@ def test_a_job_waits_again_when_what_ran_beside_has_ended(bench: Bench):
 def test_a_revoke_from_flower_cancels_the_whole_job(bench: Bench):
     job = bench.start("long", n=4, seconds=1.5)
     bench.until_told(job, "start")
-    (waiting, *_) = [rid for rid, state in bench.ledger.states(job).items() if state == "sent"]
+    (waiting, *_) = [rid for rid, state in bench.ledger.row_states(job).items() if state == "sent"]
     app.control.revoke(waiting.rpartition(":")[2])
     assert bench.end(job).status == JobStatus.CANCELLED
 
@@ -273,7 +274,7 @@ def test_a_revoke_from_flower_cancels_the_whole_job(bench: Bench):
 def test_a_message_that_never_left_is_sent_by_the_tick(bench: Bench):
     now = time.time()
     job = Job(id="0" * 32, flow="long", params={"n": 2}, key="mine", created=now, deadline=now + 60)
-    accept(job, *plan("long", {}))  # and the producer dies
+    write_job(job, *plan("long", {}))  # and the producer dies
     again, created = start("long", {"n": 2}, "mine")
     assert (again.id, created) == (job.id, False)
     assert bench.job(job.id).status == JobStatus.QUEUED
@@ -326,7 +327,7 @@ def test_what_cannot_be_started_is_refused(bench: Bench):
         start("nothing", {})
     with pytest.raises(FlowError, match="no stage 'nothing'"):
         start("long", {"then": ["nothing"]})
-    with pytest.raises(FlowError, match="stands there twice"):
+    with pytest.raises(FlowError, match="occurs twice"):
         start("long", {"then": ["work"]})
     with pytest.raises(FlowError, match="larger than"):
         start("long", {"text": "x" * 9000})
@@ -337,7 +338,7 @@ def test_messages_are_small_and_survive_json(bench: Bench):
     job = bench.start("long", n=3, text="é" * 500)
     until(lambda: bench.redis.llen("datafab:1:cpu") == 3, 10)
     for message in bench.redis.lrange("datafab:1:cpu", 0, -1):
-        assert len(message.encode()) < MAX_MESSAGE
+        assert len(message.encode()) < MAX_MESSAGE_BYTES
         args, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
         assert Batch.model_validate(args[0]).dump() == args[0]
     bench.mend()

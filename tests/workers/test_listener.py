@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.embedded import free_port
 from datafab.errors import SettingError
 from datafab.publish.deadletters import MAX_LETTERS, DeadLetters
@@ -20,7 +20,7 @@ from datafab.settings import load
 from tests.servers.celery import Process, until
 from tests.servers.mosquitto import Mosquitto
 from tests.servers.redis import RedisServer
-from workers.listener import INLINE, Listener
+from workers.listener import MAX_INLINE_EVENT_BYTES, Listener
 
 TOPIC = "diffusion/files/coriolis/argo/netcdf"
 
@@ -84,7 +84,7 @@ def ear(tmp_path: Path) -> Iterator[Ear]:
 
 def test_each_event_is_one_job_however_often_it_comes(ear: Ear):
     listener = ear.listen()
-    large = event("large", note="é" * INLINE)
+    large = event("large", note="é" * MAX_INLINE_EVENT_BYTES)
     ear.send(event(), event(), large, event(time="2025-03-28T14:31:00Z"))
     first, stored, later = ear.until_jobs(3)
     assert {job["flow"] for job in (first, stored, later)} == {"publish"}

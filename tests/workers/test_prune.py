@@ -11,7 +11,7 @@ from datafab.catalogue.sources import Look, Sources
 from datafab.cli.main import main
 from datafab.core.document import Document, analysis_name
 from datafab.core.item import Status
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.index import open_index
 from datafab.ops.prune import unnamed
 from datafab.settings import load

@@ -13,7 +13,8 @@ import requests
 from flask.testing import FlaskClient
 
 from datafab.core.job import Job, JobStatus
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.embedded import free_port
 from datafab.sandbox.ckan import TOKEN, Sandbox, ckan

@@ -13,7 +13,8 @@ import requests
 from datafab.catalogue.dataset import moment
 from datafab.catalogue.sources import Sources
 from datafab.core.job import Job, JobStatus
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.index.access import IndexAccess
 from datafab.sandbox.catalogue import Sandbox as Catalogue
@@ -177,7 +178,7 @@ def test_a_withdrawal_that_comes_late_takes_nothing_from_a_later_push(
     name = pushed["resource"]
     bench.cluster.parts["io"].kill()
     gone = udata.push("DELETE", name).json()["job"]
-    (row,) = bench.ledger.states(gone)
+    (row,) = bench.ledger.row_states(gone)
     bench.redis.delete("datafab:1:io")  # its message is lost, and for long not missed
     bench.redis.zadd("datafab:1:due", {row: time.time() + 3600}, xx=True)
     back = udata.push("POST", **pushed).json()["job"]
@@ -341,7 +342,7 @@ def test_a_server_that_asks_for_a_pause_is_left_alone_by_all(bench: Bench, porta
         assert jobs().end(job, JobStatus.CANCELLED)
     # When the pause is over, it is asked again.
     bench.redis.delete("datafab:1:host:127.0.0.1")
-    bench.ledger.hasten(first)
+    bench.ledger.wake(first)
     assert bench.end(first).counts.ok == 1
     assert asked == ["/0.csv", "/0.csv"]
 
@@ -378,7 +379,7 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(
     before = portal.hits.copy()
     both = [bench.start("again") for _ in range(2)]  # as two beats would
     assert any(counts.skipped for job in both if (counts := bench.end(job).counts))
-    made = [bench.end(job.id, 60) for job in jobs().made_after(started, "source") if job.params.get("again")]
+    made = [bench.end(job.id, 60) for job in jobs().created_after(started, "source") if job.params.get("again")]
     assert sorted(job.params["source"] for job in made) == sorted(names)
     assert portal.hits - before == {"/moved.csv": 1, "/a.csv": 1, "/b.csv": 1, "/absent.csv": 1}
     hit = services().get(IndexAccess).reading.get(names[0])
@@ -536,7 +537,7 @@ def test_a_catalogue_that_is_down_is_told_later(bench: Bench, portal: Site, told
         told.control.faults.append(Fault(method="PUT", headers={"Retry-After": "0"}, **fault))
     first = bench.start("source", url=portal.url("/a.csv"), force=True, **given)
     # Between two tries it waits; what waits long is told to look now.
-    until(lambda: bench.ledger.hasten(first) is not None and bench.job(first).final, 60)
+    until(lambda: bench.ledger.wake(first) is not None and bench.job(first).final, 60)
     assert bench.job(first).counts.ok == 1
     assert [each["status"] for each in told.control.asked("PUT")] == [503, 500, 429, 200, 200]
     told.control.forget()

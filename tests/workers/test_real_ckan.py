@@ -14,7 +14,8 @@ import requests
 from werkzeug.serving import make_server
 
 from datafab.core.job import JobStatus
-from datafab.core.jobs import RedisJobs, connect
+from datafab.core.jobs import RedisJobs
+from datafab.core.redis import connect
 from datafab.core.services import Services
 from tests.servers.celery import Cluster, until
 from tests.servers.ckan import RealCkan, missing, real_ckan

@@ -9,7 +9,7 @@ import pytest
 
 from datafab.catalogue.rate_limit import Turns
 from datafab.catalogue.sources import LOOKS, Facts, Look, Sources, address
-from datafab.core.jobs import connect
+from datafab.core.redis import connect
 from datafab.settings import load
 from tests.servers.redis import RedisServer
 

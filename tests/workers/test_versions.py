@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from datafab.core.item import Batch, Item, received
+from datafab.core.item import Batch, Item, read_value
 from datafab.core.job import JobStatus
 from datafab.errors import FlowError
 from tests.workers.conftest import Bench
@@ -27,14 +27,14 @@ ITEM = {"source": "toy:0"}
 )
 def test_a_value_of_another_version_is_refused_by_its_field(model, value, field):
     with pytest.raises(FlowError, match="another version of datafab") as refused:
-        received(model, value)
+        read_value(model, value)
     assert refused.value.code == "version"
     assert str(refused.value.field).startswith(field)
 
 
 def test_a_value_of_this_version_is_taken():
     batch = Batch(job="j", flow="f", items=(Item(**ITEM),))
-    assert received(Batch, json.loads(batch.model_dump_json())) == batch
+    assert read_value(Batch, json.loads(batch.model_dump_json())) == batch
 
 
 def test_a_message_of_another_version_fails_its_job_with_the_reason(bench: Bench, monkeypatch):

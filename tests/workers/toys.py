@@ -12,9 +12,10 @@ from dataclasses import replace
 
 import redis
 
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item
 from datafab.core.services import Services
-from datafab.core.stage import Context, Outcome, Stage
+from datafab.core.stage import Context, FollowUp, Outcome, Stage
 from datafab.errors import FlowError, Retriable, Wait
 from datafab.flows.chains import STAGES
 from datafab.flows.registry import FLOWS, Flow
@@ -124,9 +125,9 @@ TOYS = (
     Stage(name="waiter", queue="cpu", run=waiter),
     Stage(name="waiter_io", queue="io", run=waiter),
     Stage(name="killer", queue="cpu", run=killer),
-    Stage(name="hanger", queue="cpu", run=hanger, deadline=2),
-    Stage(name="hanger_io", queue="io", run=hanger, deadline=2),
-    Stage(name="faulty", queue="io", run=faulty, retries=2),
+    Stage(name="hanger", queue="cpu", run=hanger, retry=RetryPolicy(deadline=2)),
+    Stage(name="hanger_io", queue="io", run=hanger, retry=RetryPolicy(deadline=2)),
+    Stage(name="faulty", queue="io", run=faulty, retry=RetryPolicy(retries=2)),
     Stage(name="settled", queue="io", run=settled),
     Stage(name="settled_cpu", queue="cpu", run=settled),
 )
@@ -157,13 +158,15 @@ def index_at(items: list[Item], ctx: Context) -> Iterator[Outcome]:
     services.close()
 
 
-STAGES["index_at"] = Stage(name="index_at", queue="io", run_many=index_at, retries=20)
+STAGES["index_at"] = Stage(name="index_at", queue="io", run_many=index_at, retry=RetryPolicy(retries=20))
 STAGES["keyed"] = Stage(name="keyed", queue="io", run=keyed)
 STAGES["ended"] = Stage(name="ended", queue="io", expand=ended)
 
 
 def _flow(name: str, *stages: str, source: str = "numbers", after: str = "") -> None:
-    FLOWS[name] = Flow(name=name, title=name, source=source, stages=stages, after=after)
+    FLOWS[name] = Flow(
+        name=name, title=name, producer=source, stages=stages, follow_up=FollowUp(after) if after else None
+    )
 
 
 _flow("noop5", *(f"noop{n}" for n in range(5)))

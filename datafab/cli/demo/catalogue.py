@@ -49,7 +49,7 @@ def play(scene: Scene) -> None:
 def _pass(scene: Scene, udata: Sandbox, expected: int) -> list[Job]:
     """Make a pass; return the jobs of its files once they have ended."""
     this = scene.run("catalogue", {"url": udata.url})
-    made = cluster.jobs().made_after(this.created, "source")
+    made = cluster.jobs().created_after(this.created, "source")
     if len(made) != expected:
         raise Fatal(f"{len(made)} files were enqueued, {expected} have changed", code="demo")
     return [api.JobHandle(job.id).through(timeout=LIMIT) for job in made]

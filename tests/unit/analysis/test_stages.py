@@ -9,6 +9,7 @@ import pytest
 from datafab.analysis import stages as analyse
 from datafab.core.document import VERSION, analysis_name
 from datafab.core.item import Batch, Item, Status
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, run_stage
 from datafab.core.services import Services
@@ -41,7 +42,7 @@ def put(store: Store, content: bytes, source: str = "file:x", **facts) -> Item:
 
 
 def run(services: Services, *items: Item, stage=STAGE) -> list[Item]:
-    return run_stage(stage, Batch(job="j", flow="f", items=items), services, Attempt(created=1.0))
+    return run_stage(stage, Batch(job="j", flow="f", items=items), services, Attempt(Lease(job_created=1.0)))
 
 
 @pytest.mark.parametrize("status", [Status.OK, Status.UNCHANGED])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from datafab.archive.extent import points, simplified
 from datafab.archive.integration import Outcome, delivered, executed, read_plan
 from datafab.archive.upload_content import Content, Part, Steps
-from datafab.core.backoff import pause
+from datafab.core.backoff import pause_seconds
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, NotFound
 from datafab.flows.registry import localised
@@ -150,7 +150,7 @@ def test_the_sums_name_their_content_whatever_its_order():
     ("looks", "seconds"), [(0, 2.0), (1, 3.0), (2, 4.5), (8, 51.2578125), (9, 60.0), (100_000, 60.0)]
 )
 def test_looks_come_ever_later(looks, seconds):
-    assert pause(looks, 2.0, 60.0) == seconds
+    assert pause_seconds(looks, 2.0, 60.0) == seconds
 
 
 def circle(count: int, radius: float = 1.0) -> list[list[float]]:

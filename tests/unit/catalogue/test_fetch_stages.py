@@ -6,7 +6,7 @@ import pytest
 
 from datafab.catalogue.fetch_stages import _delay
 from datafab.catalogue.linkproxy_checks import Download, parts_of
-from datafab.core.stage import no_cluster
+from datafab.core.stage import refuse_to_enqueue
 from datafab.errors import FlowError
 
 
@@ -38,5 +38,5 @@ def test_files_at_one_address_have_names_of_their_own(found: list[Download], nam
 
 def test_without_a_cluster_nothing_is_enqueued():
     with pytest.raises(FlowError, match="flow 'source' is to be enqueued, which needs a cluster") as raised:
-        no_cluster("source", {}, "key")
+        refuse_to_enqueue("source", {}, "key")
     assert raised.value.code == "no_cluster"

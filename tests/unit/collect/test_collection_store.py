@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from datafab.core.item import Batch
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
@@ -131,10 +132,12 @@ def test_a_folder_that_is_not_the_one_of_the_host_that_began_is_refused_before_a
     collection.write(row(site.url("/small")))
     services = Services(collection.settings, jobs=MemoryJobs())
     given = {"endpoints": str(collection.csv), "collection": str(collection.folder)}
-    (batch,) = expand(SOURCE, Batch(job="j", flow="collect", params=given), services, Attempt(created=time.time()))
+    (batch,) = expand(
+        SOURCE, Batch(job="j", flow="collect", params=given), services, Attempt(Lease(job_created=time.time()))
+    )
     shutil.rmtree(collection.folder)
     collection.folder.mkdir()
     with pytest.raises(FlowError, match=r"collection on .* is not the folder in which the job started: all hosts must"):
-        run_stage(COLLECT, batch, services, Attempt(created=time.time()))
+        run_stage(COLLECT, batch, services, Attempt(Lease(job_created=time.time())))
     assert site.hits.total() == before
     assert list(collection.folder.iterdir()) == []

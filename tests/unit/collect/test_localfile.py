@@ -12,6 +12,7 @@ import pytest
 from datafab.collect.endpoint import endpoint_hash
 from datafab.collect.localfile import is_file, read_file
 from datafab.core.item import Batch, Status
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
@@ -121,7 +122,7 @@ def test_an_endpoint_and_its_log(root, tmp_path):
     (tmp_path / "endpoint.csv").write_text(f"endpoint,endpoint-url\n,{good}\n,{bad}\n")
     services = Services(Settings(home=tmp_path / "home", file_root=root), jobs=MemoryJobs())
     params = {"endpoints": str(tmp_path / "endpoint.csv"), "collection": str(tmp_path / "c")}
-    attempt, items = Attempt(created=time.time()), []
+    attempt, items = Attempt(Lease(job_created=time.time())), []
     for batch in expand(STAGES["endpoints"], Batch(job="j", flow="collect", params=params), services, attempt):
         items += run_stage(STAGES["collect"], batch, services, attempt)
     services.close()

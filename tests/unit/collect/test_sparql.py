@@ -11,6 +11,7 @@ import pytest
 from datafab.collect.endpoint import endpoint_hash
 from datafab.collect.plugins.sparql_query import PREFIXES, split_url, to_csv
 from datafab.core.item import Batch, Item, Status
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
@@ -102,7 +103,7 @@ class TestEndpoints:
             params = localised("collect", params, services)
             for file in (path, *(folder / "pipeline").rglob("*.rq")):
                 file.unlink()
-        attempt = Attempt(created=time.time())
+        attempt = Attempt(Lease(job_created=time.time()))
         items = []
         for batch in expand(STAGES["endpoints"], Batch(job="j", flow="collect", params=params), services, attempt):
             items += run_stage(STAGES["collect"], batch, services, attempt)

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from datafab.collect.fetchlog import FetchLog
 from datafab.collect.history import History
 from datafab.core.item import Batch, Item, Status
 from datafab.core.job import Job
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, load_items, run_inline, run_stage
 from datafab.core.services import Services
@@ -139,7 +141,7 @@ def until_ready(stage: Stage, batch: Batch, services: Services, attempt: Attempt
             if wait.delay > 1:
                 raise
             time.sleep(wait.delay)
-            attempt.again = True
+            attempt = replace(attempt, lease=attempt.lease.next())
 
 
 class Collection:
@@ -165,10 +167,10 @@ class Collection:
         self.jobs = MemoryJobs()
         services = Services(self.settings, jobs=self.jobs)
         given = {"endpoints": str(self.csv), "collection": str(self.folder), "log_facts": True} | params
-        attempt = Attempt(created=time.time() if created is None else created)
+        attempt = Attempt(Lease(job_created=time.time() if created is None else created))
         items: list[Item] = []
         for batch in expand(SOURCE, Batch(job="j", flow="collect", params=given), services, attempt):
-            attempt.check = check or attempt.check
+            attempt = replace(attempt, check=check or attempt.check)
             items += until_ready(stage, batch, services, attempt)
         services.close()
         for item in items:
@@ -679,6 +681,7 @@ class TestOncePerDay:
 #: Collects what its arguments say, as a worker would.
 CHILD = """
 import sys, time
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.item import Batch
 from datafab.core.runner import Attempt, expand, run_stage
@@ -687,7 +690,7 @@ from datafab.settings import Settings
 from datafab.flows.chains import STAGES
 
 services = Services(Settings(allow_private_hosts=("*",)), jobs=MemoryJobs())
-attempt = Attempt(created=time.time())
+attempt = Attempt(Lease(job_created=time.time()))
 batch = Batch(job="j", flow="f", params={"endpoints": sys.argv[1], "collection": sys.argv[2]})
 for dealt in expand(STAGES["endpoints"], batch, services, attempt):
     run_stage(STAGES["collect"], dealt, services, attempt)
@@ -898,7 +901,7 @@ def test_one_host_cannot_hold_up_the_others(collection):
     collection.write(*(row(f"https://{host}/{index}.csv") for index, host in enumerate(hosts)))
     services = Services(collection.settings, jobs=MemoryJobs())
     params = {"endpoints": str(collection.csv), "collection": str(collection.folder)}
-    batches = list(expand(SOURCE, Batch(job="j", flow="f", params=params), services, Attempt(created=0)))
+    batches = list(expand(SOURCE, Batch(job="j", flow="f", params=params), services, Attempt()))
     hosts_of = [{urlsplit(item.url or "").netloc for item in load_items(batch, services)} for batch in batches]
     assert [hosts for hosts in hosts_of if "slow.example" in hosts] == [{"slow.example"}] * collection.settings.per_host
     assert hosts_of[-1] == {"a.example", "b.example", "c.example"}
@@ -929,6 +932,6 @@ def test_a_full_or_forbidden_collection_stops_the_job(collection, site):
 def test_an_item_of_another_kind_is_refused(collection):
     services = Services(collection.settings, jobs=MemoryJobs())
     batch = Batch(job="j", flow="f", items=(Item(source="file:/x"),))
-    (item,) = run_stage(COLLECT, batch, services, Attempt(created=0))
+    (item,) = run_stage(COLLECT, batch, services, Attempt())
     assert item.error is not None
     assert item.error.type == "not_an_endpoint"

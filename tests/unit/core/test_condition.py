@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.core.condition import FACTS, Condition, facts_of, parse
+from datafab.core.condition import ANALYSIS_FIELDS, Condition, analysis_facts, parse
 from datafab.core.document import document
 from datafab.core.item import CollectFacts, Dataset, Item, Status
 from datafab.errors import FlowError
@@ -88,9 +88,9 @@ def test_the_analysis_is_read_only_where_it_is_asked_for():
 
 def test_the_facts_are_those_of_the_index():
     analysis = {"header": ["n° siret", "nom"], "columns": {"n° siret": {"format": "siret"}}, "total_lines": 3}
-    facts = facts_of(document(ITEM, analysis, 0))
+    facts = analysis_facts(document(ITEM, analysis, 0))
     assert facts == {"formats": ("siret",), "columns": ("n° siret", "nom"), "rows": 3}
-    assert facts.keys() == FACTS.keys()
+    assert facts.keys() == ANALYSIS_FIELDS.keys()
 
 
 @pytest.mark.parametrize(

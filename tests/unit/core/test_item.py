@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from datafab.collect.batching import by_host, in_order
-from datafab.core.backoff import next_delay
+from datafab.collect.batching import by_host, deal_in_order
+from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Batch, CollectFacts, Counts, Item, Status
 from datafab.errors import Fatal, Retriable, Wait
 
@@ -64,16 +64,16 @@ def test_dealing_by_host_keeps_every_item_and_the_limit_of_each_host(hosts: list
 @pytest.mark.parametrize(("n", "size", "sizes"), [(0, 3, []), (3, 3, [3]), (7, 3, [3, 3, 1])])
 def test_dealing_in_order(n: int, size: int, sizes: list[int]):
     given_items = [Item(source=str(number)) for number in range(n)]
-    batches = list(in_order(given_items, size))
+    batches = list(deal_in_order(given_items, size))
     assert [len(batch) for batch in batches] == sizes
     assert [item for batch in batches for item in batch] == given_items
 
 
 @pytest.mark.parametrize(
-    ("failures", "budget", "delay"), [(1, 3, 2), (2, 3, 6), (3, 3, 18), (4, 3, None), (1, 0, None), (20, 99, 600)]
+    ("failures", "retries", "delay"), [(1, 3, 2), (2, 3, 6), (3, 3, 18), (4, 3, None), (1, 0, None), (20, 99, 600)]
 )
-def test_backoff(failures: int, budget: int, delay: float | None):
-    assert next_delay(failures, budget) == delay
+def test_backoff(failures: int, retries: int, delay: float | None):
+    assert RetryPolicy(retries=retries).next_delay(failures) == delay
 
 
 @pytest.mark.parametrize(

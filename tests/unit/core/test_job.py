@@ -6,9 +6,9 @@ import pytest
 
 from datafab.cli.output import pace, summary
 from datafab.core.item import Counts, Item, ItemError
-from datafab.core.job import Job, Progress, outcome
-from datafab.core.jobs import _job
-from datafab.core.memory_jobs import MemoryJobs, Record
+from datafab.core.job import Job, Progress, job_result
+from datafab.core.job_fields import Record, read_job
+from datafab.core.memory_jobs import MemoryJobs
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from datafab.core.memory_jobs import MemoryJobs, Record
     ],
 )
 def test_the_pace_is_that_so_far(seconds, total, rate, eta):
-    stage = Progress(stage="collect", ok=7, unchanged=1, skipped=1, failed=1, bytes=5000).paced(seconds, total)
+    stage = Progress(stage="collect", ok=7, unchanged=1, skipped=1, failed=1, bytes=5000).with_pace(seconds, total)
     assert (stage.items_per_second, stage.eta) == (rate, eta)
     assert stage.bytes_per_second == (round(5000 / seconds) if seconds else None)
 
@@ -60,7 +60,7 @@ GONE = ItemError(type="http_404", message="it is gone", field="href")
     ],
 )
 def test_a_job_has_failed_when_all_of_its_items_have(sums, failures, status, says):
-    ended, error = outcome(None if sums is None else Counts(job="j", **sums), failures)
+    ended, error = job_result(None if sums is None else Counts(job="j", **sums), failures)
     assert (ended.value, error and error.message) == (status, says)
     assert error is None or not failures or (error.type, error.field) == ("http_404", "href")
 
@@ -83,7 +83,7 @@ def test_a_failed_job_names_the_stage_in_which_the_last_item_failed(stage, progr
 
 
 def test_what_has_not_begun_has_no_pace():
-    assert Progress(stage="collect").paced(10.0, 20) == Progress(stage="collect")
+    assert Progress(stage="collect").with_pace(10.0, 20) == Progress(stage="collect")
 
 
 def test_a_job_in_redis_tells_it_for_each_stage():
@@ -93,14 +93,14 @@ def test_a_job_in_redis_tells_it_for_each_stage():
         "s:collect": "100", "l:collect": "110", "n:analyse:ok": "1", "s:analyse": "101", "l:analyse": "102",
         "s:index": "103",
     }  # fmt: skip
-    job = _job("j", fields)
+    job = read_job("j", fields)
     assert job.dump()["progress"] == [
         {"stage": "collect", "ok": 4, "unchanged": 0, "skipped": 0, "failed": 1, "bytes": 1000}
         | {"items_per_second": 0.5, "bytes_per_second": 100, "eta": 10},
         {"stage": "analyse", "ok": 1, "unchanged": 0, "skipped": 0, "failed": 0, "bytes": 0}
         | {"items_per_second": 1.0, "bytes_per_second": 0, "eta": 9},
     ]
-    assert _job("j", fields | {"status": "cancelled"}).counts == Counts(job="j", ok=1)
+    assert read_job("j", fields | {"status": "cancelled"}).counts == Counts(job="j", ok=1)
 
 
 def test_a_job_of_this_process_tells_it_too():
@@ -135,7 +135,7 @@ def fields(**more: str) -> dict[str, str]:
 
 
 def test_a_stage_that_follows_is_counted_apart():
-    job = _job("j", fields())
+    job = read_job("j", fields())
     assert job.counts == Counts(job="j", ok=530, failed=3)
     collect, analyse = job.progress
     assert job.main == collect
@@ -144,12 +144,12 @@ def test_a_stage_that_follows_is_counted_apart():
 
 def test_a_job_that_was_cancelled_is_counted_by_what_was_asked_for():
     partly = fields(status="cancelled") | {"n:analyse:ok": "100", "n:analyse:failed": "0"}
-    assert _job("j", partly).counts == Counts(job="j", ok=530, failed=3, bytes=1000)
+    assert read_job("j", partly).counts == Counts(job="j", ok=530, failed=3, bytes=1000)
 
 
 def test_a_job_of_the_version_before_is_read_as_it_was_counted():
     old = {name: value for name, value in fields().items() if not name.startswith("d:") and name != "asked"}
-    job = _job("j", old | {"n:analyse:ok": "412", "n:analyse:failed": "121"})
+    job = read_job("j", old | {"n:analyse:ok": "412", "n:analyse:failed": "121"})
     assert job.counts == Counts(job="j", ok=412, failed=121)
     assert job.main == job.progress[-1]
     assert (job.progress[1].ok, job.progress[1].failed, job.progress[1].passed) == (412, 121, None)
@@ -171,7 +171,7 @@ def test_a_job_of_the_version_before_is_read_as_it_was_counted():
     ],
 )
 def test_the_summary_tells_of_endpoints(capsys, changes, said):
-    job = _job("j", fields(**changes))
+    job = read_job("j", fields(**changes))
     assert job.counts is not None
     summary(job, job.counts)
     assert capsys.readouterr().out.strip() == said
@@ -179,6 +179,6 @@ def test_the_summary_tells_of_endpoints(capsys, changes, said):
 
 def test_the_summary_of_one(capsys):
     one = {"n:collect:ok": "1", "flow": "collect", "status": "succeeded", "created": "9", "deadline": "9"}
-    job = _job("j", one | {"asked": "collect"})
+    job = read_job("j", one | {"asked": "collect"})
     summary(job, job.counts or Counts(job="j"))
     assert capsys.readouterr().out.strip() == "1 endpoint: 1 collected · 0 B"

@@ -9,14 +9,16 @@ from contextlib import suppress
 
 import pytest
 
+from datafab.core.backoff import RetryPolicy
 from datafab.core.document import analysis_name
-from datafab.core.item import MAX_MESSAGE, Batch, Counts, Item, Status, Stopped
+from datafab.core.item import MAX_MESSAGE_BYTES, Batch, Counts, Item, Status, Stopped
 from datafab.core.job import Job
+from datafab.core.lease import NO_LEASE, Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, load_items, pack, run_inline, run_stage
 from datafab.core.services import Services
 from datafab.core.stage import Context, Stage
-from datafab.errors import Fatal, FlowError, Lost, Parked, Retriable, Skippable, Unsuitable, Wait
+from datafab.errors import Fatal, FlowError, Lost, Retriable, Skippable, Unsuitable, Wait
 from datafab.settings import load
 
 
@@ -27,6 +29,11 @@ def services(tmp_path) -> Iterator[Services]:
     mine.close()
 
 
+RETRY = Lease(attempt=1)
+CRASHED = Lease(attempt=1, deaths=1)
+GIVEN_UP = Lease(attempt=3, deaths=3, give_up_reason="died 3 times")
+
+
 def batch(*names: str, **facts) -> Batch:
     return Batch(job="j", flow="f", items=tuple(Item(source=name, **facts) for name in names))
 
@@ -35,8 +42,8 @@ def stage(run=None, **changes) -> Stage:
     return Stage(name="toy", queue="io", run=run, **changes)
 
 
-def run(the_stage: Stage, the_batch: Batch, services: Services, **attempt) -> list[Item]:
-    return run_stage(the_stage, the_batch, services, Attempt(created=0, **attempt))
+def run(the_stage: Stage, the_batch: Batch, services: Services, lease: Lease = NO_LEASE, **attempt) -> list[Item]:
+    return run_stage(the_stage, the_batch, services, Attempt(lease, **attempt))
 
 
 def failing(error: Exception):
@@ -82,7 +89,7 @@ def test_items_that_a_stage_does_not_want_pass_through(services):
     both = batch("ok").evolve(items=(failed, Item(source="ok")))
     passed, ran = run(stage(failing(Fatal("x"))), both, services)
     assert (passed, ran.filename) == (failed, "done")
-    passed, ran = run(stage(failing(Fatal("x")), wants=frozenset(Status)), both, services, again=False)
+    passed, ran = run(stage(failing(Fatal("x")), wants=frozenset(Status)), both, services)
     assert passed.filename == "done"
 
 
@@ -125,7 +132,7 @@ def test_what_keeps_a_condition_from_being_told_is_its_items_alone(services, tmp
 def test_a_batch_with_conditions_that_died_too_often_fails_only_what_its_stage_wants(services):
     items = Item(source="s", size=1), Item(source="l", size=100)
     given = conditional("size > 10", *items)
-    small, large = run(stage(failing(Fatal("x"))), given, services, again=True, condemned=Parked("died"))
+    small, large = run(stage(failing(Fatal("x"))), given, services, GIVEN_UP)
     assert (small.status, large.status, large.error.type) == (Status.OK, Status.FAILED, "parked")
 
 
@@ -149,17 +156,17 @@ def test_waiting_items_wait_together_at_the_end(services):
         run(stage(one), items, services)
     assert wait.value.delay == 0.03
     time.sleep(0.07)
-    assert [item.source for item in run(stage(one), items, services, again=True)] == ["slower", "a", "slow", "b"]
+    assert [item.source for item in run(stage(one), items, services, RETRY)] == ["slower", "a", "slow", "b"]
     assert seen == ["slower", "a", "slow", "b", "slower", "slow"]
 
 
 def test_retries_cost_budget_then_the_item_fails(services):
-    the_stage = stage(failing(Retriable("busy", code="http_503", delay=0.01)), retries=2)
+    the_stage = stage(failing(Retriable("busy", code="http_503", delay=0.01)), retry=RetryPolicy(retries=2))
     for _ in range(2):
         with pytest.raises(Wait, match="busy"):
-            run(the_stage, batch("bad", "good"), services, again=True)
+            run(the_stage, batch("bad", "good"), services, RETRY)
         time.sleep(0.02)
-    bad, good = run(the_stage, batch("bad", "good"), services, again=True)
+    bad, good = run(the_stage, batch("bad", "good"), services, RETRY)
     assert (bad.error.type, bad.error.message) == ("http_503", "busy (3 tries)")
     assert good.status == Status.OK
 
@@ -168,7 +175,7 @@ def looks(services, the_stage: Stage, times: int, names: tuple[str, ...] = ("bad
     """Look again and again, at once; return the items if an attempt ended them."""
     for _ in range(times):
         with suppress(Wait):
-            return run(the_stage, batch(*names), services, again=True, hastened=True)
+            return run(the_stage, batch(*names), services, Lease(attempt=1, woken=True))
     return []
 
 
@@ -191,7 +198,9 @@ def test_failures_count_in_a_row_and_not_in_sum(services, kind):
             yield one(item, ctx)
 
     one = outcomes(*[Retriable("busy", delay=0), Wait("not yet", delay=0)] * 40, None)
-    the_stage = Stage(name="toy", queue="io", retries=1, **{kind: {"run": one, "run_many": many}[kind]})
+    the_stage = Stage(
+        name="toy", queue="io", retry=RetryPolicy(retries=1), **{kind: {"run": one, "run_many": many}[kind]}
+    )
     assert [item.filename for item in looks(services, the_stage, 81)] == ["done"]
 
 
@@ -203,7 +212,7 @@ def test_a_row_of_failures_is_ended_by_coming_further_than_ever(services):
             ctx.progress(next(coming), 9, "rows")
             raise Retriable("broken off", delay=0)
 
-        return stage(one, retries=2)
+        return stage(one, retry=RetryPolicy(retries=2))
 
     assert not looks(services, loading(1, 1, 2, 2, 3, 4, 5), 7)
     (bad,) = looks(services, loading(5, 2, 5), 3)
@@ -212,24 +221,24 @@ def test_a_row_of_failures_is_ended_by_coming_further_than_ever(services):
 
 def test_a_wait_in_which_nothing_was_asked_ends_no_row_of_failures(services):
     turn = Wait("its server has others to serve first", delay=0, looked=False)
-    the_stage = stage(outcomes(*[Retriable("busy", delay=0), turn] * 9), retries=2)
+    the_stage = stage(outcomes(*[Retriable("busy", delay=0), turn] * 9), retry=RetryPolicy(retries=2))
     (bad,) = looks(services, the_stage, 9)
     assert bad.error.message == "busy (3 tries)"
 
 
 def test_an_outage_is_waited_for_as_long_as_patience_lasts(services):
-    patient = stage(outcomes(*[Retriable("busy", delay=0)] * 2000, None), retries=None)
+    patient = stage(outcomes(*[Retriable("busy", delay=0)] * 2000, None), retry=RetryPolicy(retries=None))
     assert [item.filename for item in looks(services, patient, 2001)] == ["done"]
 
 
 def test_without_a_budget_an_outage_ends_with_patience(services):
-    (bad,) = looks(services, stage(failing(Retriable("busy")), retries=None, patience=7), 3)
+    (bad,) = looks(services, stage(failing(Retriable("busy")), retry=RetryPolicy(retries=None, patience=7)), 3)
     assert bad.error.message == "busy: given up after 7 s"
     assert services.settings.retry_delay == 2  # so looks came after 2 and 6 seconds
 
 
 def test_a_server_that_asks_for_more_than_there_is_patience_is_not_said_to_have_had_it(services):
-    (bad,) = looks(services, stage(failing(Retriable("busy", delay=86_400)), patience=60), 1)
+    (bad,) = looks(services, stage(failing(Retriable("busy", delay=86_400)), retry=RetryPolicy(patience=60)), 1)
     assert bad.error.message == "busy: given up, as it asks to wait 86400 s and the patience here is 60 s"
 
 
@@ -238,8 +247,8 @@ def test_a_stage_may_call_its_notes_what_it_likes(services):
         ctx.memo.update({"_failures": 99, "_due": time.time() + 3600, "_since": 0, "_why": "x", "at": 99})
         raise Retriable("busy", delay=0)
 
-    assert not looks(services, stage(one, retries=3), 3, ("a", "b"))
-    (memo, waiting) = services.jobs.memo("j", "toy", None)[0]
+    assert not looks(services, stage(one, retry=RetryPolicy(retries=3)), 3, ("a", "b"))
+    (memo, waiting) = services.jobs.notes("j", "toy", None)[0]
     assert (memo["_failures"], waiting["failures"]) == (99, 3)
 
 
@@ -249,10 +258,10 @@ def test_notes_of_the_version_before_are_read(services):
     former = {"seen": 1, "_due": now + 3600, "_since": now - 10, "_failures": 2, "_why": "busy"}
     services.jobs._memo["j", "toy", None].update({0: (dict(former), None), -1: ({"at": 1}, None)})
     with pytest.raises(Wait, match="busy") as wait:
-        run(stage(failing(Fatal("not before its time"))), batch("bad", "good"), services, again=True)
+        run(stage(failing(Fatal("not before its time"))), batch("bad", "good"), services, RETRY)
     assert 3500 < wait.value.delay <= 3600
     services.jobs._memo["j", "toy", None][0] = (dict(former), None)
-    (bad,) = looks(services, stage(failing(Retriable("busy")), retries=2), 1)
+    (bad,) = looks(services, stage(failing(Retriable("busy")), retry=RetryPolicy(retries=2)), 1)
     assert bad.error.message == "busy (3 tries)"
 
 
@@ -269,7 +278,9 @@ def test_the_raiser_may_choose_the_delay(services):
 
 
 def test_patience_ends(services):
-    bad, _ = run(stage(failing(Wait("never ready", delay=60)), patience=30), batch("bad", "good"), services)
+    bad, _ = run(
+        stage(failing(Wait("never ready", delay=60)), retry=RetryPolicy(patience=30)), batch("bad", "good"), services
+    )
     assert bad.status == Status.FAILED
     assert bad.error.message == "never ready: given up after 30 s"
 
@@ -326,7 +337,7 @@ def test_what_is_done_is_not_done_again(services):
 
     with pytest.raises(Lost):
         run(stage(one), batch("a", "b", "c"), services)
-    items = run(stage(one), batch("a", "b", "c"), services, again=True)
+    items = run(stage(one), batch("a", "b", "c"), services, RETRY)
     assert seen == ["a", "b", "c", "c"]
     assert {item.filename for item in items} == {"done"}
 
@@ -344,9 +355,9 @@ def test_the_item_that_killed_its_worker_goes_last(services):
     with pytest.raises(SystemExit):
         run(stage(one), items, services)
     with pytest.raises(SystemExit):
-        run(stage(one), items, services, again=True, suspect=True)
+        run(stage(one), items, services, CRASHED)
     assert seen == ["a", "killer", "b", "c", "killer"]
-    left = run(stage(one), items, services, again=True, suspect=True, condemned=Parked("died 3 times"))
+    left = run(stage(one), items, services, GIVEN_UP)
     assert [item.status for item in left] == [Status.OK, Status.FAILED, Status.OK, Status.OK]
     assert left[1].error.message == "died 3 times"
 
@@ -359,10 +370,10 @@ def test_a_stage_for_many_finds_its_killer_one_by_one(services):
             yield item
 
     the_stage, items = Stage(name="toy", queue="io", run_many=many), batch("a", "killer", "b", "c")
-    for attempt in ({}, {"suspect": True}, {"suspect": True}):
+    for lease in (RETRY, CRASHED, CRASHED):
         with pytest.raises(SystemExit):
-            run(the_stage, items, services, again=True, **attempt)
-    left = run(the_stage, items, services, again=True, suspect=True, condemned=Parked("died 3 times"))
+            run(the_stage, items, services, lease)
+    left = run(the_stage, items, services, GIVEN_UP)
     assert [item.status for item in left] == [Status.OK, Status.FAILED, Status.OK, Status.OK]
 
 
@@ -379,7 +390,7 @@ def test_who_waits_is_not_given_up_with_a_killer(services):
     with pytest.raises(SystemExit):
         run(stage(one), items, services)
     time.sleep(0.02)
-    left = run(stage(one), items, services, again=True, suspect=True, condemned=Parked("died 3 times"))
+    left = run(stage(one), items, services, GIVEN_UP)
     assert [item.status for item in left] == [Status.OK, Status.FAILED, Status.OK]
 
 
@@ -392,7 +403,7 @@ def test_each_waits_its_own_time(services):
 
     for _ in range(3):
         with pytest.raises(Wait):
-            run(stage(one), batch("slow", "quick"), services, again=True)
+            run(stage(one), batch("slow", "quick"), services, RETRY)
         time.sleep(0.02)
     assert looks == ["slow", "quick", "quick", "quick"]
 
@@ -413,7 +424,7 @@ def test_a_sources_failures_are_values_too(services, error, raised, says):
 
     the_stage = Stage(name="broken", queue="io", expand=broken)
     with pytest.raises(raised, match=says):
-        list(expand(the_stage, Batch(job="j", flow="f"), services, Attempt(created=0)))
+        list(expand(the_stage, Batch(job="j", flow="f"), services, Attempt()))
 
 
 def test_an_error_text_that_is_no_utf_8_is_written_all_the_same(services):
@@ -438,7 +449,7 @@ def test_every_attempt_can_be_stopped_between_items(services):
 def test_whatever_comes_of_an_item_its_batch_is_alive(services, error):
     alive = []
     with suppress(Wait):
-        run(stage(failing(error)), batch("good", "bad"), services, alive=lambda: alive.append(1))
+        run(stage(failing(error)), batch("good", "bad"), services, on_progress=lambda: alive.append(1))
     assert len(alive) == 2
 
 
@@ -449,7 +460,7 @@ def test_progress_says_that_an_item_is_alive(services):
         ctx.progress(5, 10, "MB")
         return item
 
-    run(stage(one), batch("a"), services, alive=lambda: alive.append(1))
+    run(stage(one), batch("a"), services, on_progress=lambda: alive.append(1))
     assert len(alive) == 2
 
 
@@ -458,7 +469,7 @@ def test_a_long_list_goes_to_the_store_and_comes_back(services):
     assert pack(few, few.items, services) == few
     packed = pack(many, many.items, services)
     assert isinstance(packed.items, str)
-    assert len(packed.model_dump_json()) < MAX_MESSAGE
+    assert len(packed.model_dump_json()) < MAX_MESSAGE_BYTES
     assert tuple(load_items(packed, services)) == many.items
 
 
@@ -474,7 +485,7 @@ def source(n: int) -> Stage:
     ("n", "sizes", "numbers"), [(0, [0], [None]), (3, [3], [None]), (120, [50, 50, 20], [0, 1, 2])]
 )
 def test_a_source_is_dealt_into_numbered_batches(services, n, sizes, numbers):
-    batches = list(expand(source(n), Batch(job="j", flow="f"), services, Attempt(created=0)))
+    batches = list(expand(source(n), Batch(job="j", flow="f"), services, Attempt()))
     assert [len(load_items(one, services)) for one in batches] == sizes
     assert [one.number for one in batches] == numbers
     assert services.jobs.total == n
@@ -520,9 +531,9 @@ def test_inline_waits_where_a_stage_says_so(services):
 @pytest.mark.parametrize("status", [Status.OK, Status.UNCHANGED])
 def test_what_a_stage_that_follows_refuses_keeps_its_status(services, error, shown, counted, status):
     wants = frozenset({Status.OK, Status.UNCHANGED})
-    (bad,) = run(stage(failing(error), wants=wants), batch("bad", status=status), services, follows=True)
+    (bad,) = run(stage(failing(error), wants=wants), batch("bad", status=status), services, is_extra=True)
     assert (bad.status, bad.error) == (status, None)
-    assert (bad.standing().status, bad.standing().error.message) == (shown, error.message)
+    assert (bad.effective().status, bad.effective().error.message) == (shown, error.message)
     (progress,) = services.jobs.progress()
     assert (getattr(progress, counted), progress.done) == (1, 1)
     failures = services.jobs.failures()
@@ -538,7 +549,7 @@ def test_content_that_a_stage_refuses_fails_where_the_stage_was_asked_for(servic
 
 
 def test_a_fault_in_a_stage_that_follows_fails_the_item(services):
-    (bad,) = run(stage(failing(KeyError("x"))), batch("bad"), services, follows=True)
+    (bad,) = run(stage(failing(KeyError("x"))), batch("bad"), services, is_extra=True)
     assert (bad.status, bad.error.type, bad.stopped) == (Status.FAILED, "internal", None)
 
 
@@ -549,7 +560,7 @@ def test_stages_after_a_refusal_take_the_item_as_a_failure(services):
         raise Unsuitable("half a workbook", code="corrupt_archive")
 
     def taking(item: Item, _: Context) -> Item:
-        seen.append((item.source, item.standing().error.type))
+        seen.append((item.source, item.effective().error.type))
         return item
 
     seen: list[tuple[str, str]] = []
@@ -562,7 +573,7 @@ def test_stages_after_a_refusal_take_the_item_as_a_failure(services):
     items = Stage(name="items", queue="io", expand=lambda _: iter([Item(source="good"), Item(source="bad")]))
     job = Job(id="j", flow="f", created=time.time(), deadline=0)
     later = {"refuse", "announce", "index"}
-    assert run_inline(stages, items, job, services, lambda: None, later=later) == Counts(job="j", ok=1, failed=1)
+    assert run_inline(stages, items, job, services, lambda: None, extra_stages=later) == Counts(job="j", ok=1, failed=1)
     assert sorted(seen) == [("bad", "http_404"), ("good", "corrupt_archive")]
     assert {one.stage: (one.ok, one.failed, one.passed) for one in services.jobs.progress()} == {
         "fetch": (1, 1, None),
@@ -581,4 +592,4 @@ def test_a_condition_sees_what_stopped_an_item(services):
     stopped = Item(source="x").evolve(stopped=Stopped.by("analyse", refusal))
     told = Batch(job="j", flow="f", params={"when": {"toy": "error.type = 'not_tabular'"}}, items=(stopped,))
     taken = stage(lambda item, _: item.evolve(filename="taken"), wants=frozenset(Status))
-    assert run(taken, told, services, follows=True)[0].filename == "taken"
+    assert run(taken, told, services, is_extra=True)[0].filename == "taken"

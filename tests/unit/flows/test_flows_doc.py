@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datafab.core.condition import _COMPARE, FACTS, parse
+from datafab.core.condition import _COMPARE, ANALYSIS_FIELDS, parse
 from datafab.flows.registry import FLOWS
 from datafab.flows.table import KEYS, MAX_GIVEN
 from datafab.flows.toml import examine
@@ -23,7 +23,7 @@ def test_the_example_of_the_catalogue_is_in_order(tmp_path):
     flows, problems = examine(file, FLOWS, cron)
     assert not problems
     (flow,) = flows.values()
-    assert (flow.stages, flow.after) == (FLOWS["catalogue"].stages, FLOWS["catalogue"].after)
+    assert (flow.stages, flow.follow_up) == (FLOWS["catalogue"].stages, FLOWS["catalogue"].follow_up)
     assert flow.schedule
 
 
@@ -43,7 +43,7 @@ def test_the_page_shows_the_file():
     assert f"```toml\n{(DOCS / 'datafab.toml').read_text(encoding='utf-8')}```" in TEXT
 
 
-@pytest.mark.parametrize("word", [*KEYS, *_COMPARE, *FACTS])
+@pytest.mark.parametrize("word", [*KEYS, *_COMPARE, *ANALYSIS_FIELDS])
 def test_the_page_tells_of_everything(word: str):
     assert f"`{word}`" in TEXT
 

@@ -11,7 +11,7 @@ from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound, SettingError
 from datafab.flows.chains import STAGES
-from datafab.flows.registry import FLOWS, begun, check, complete, flows, localised, plan, use
+from datafab.flows.registry import FLOWS, begun, check_sequence, complete, flows, localised, plan, use
 from datafab.settings import load
 
 PUSH = ["ckan_resource", "ckan_fetch", "ckan_types", "datastore", "ckan_restore", "ckan_hash"]
@@ -24,15 +24,15 @@ GIVEN = {"endpoints": "endpoint.csv", "collection": "collection"}
         ("nothing", {}, NotFound, "flow", "no flow 'nothing'; there are "),
         ("collect", {"endpoints": "x"}, FlowError, "collection", "needs the parameter 'collection'"),
         ("collect", GIVEN | {"then": ["nothing"]}, FlowError, "then", "no stage 'nothing'; there are "),
-        ("collect", GIVEN | {"then": ["index", "index"]}, FlowError, "index", "stands there twice"),
-        ("collect", GIVEN | {"then": ["endpoints"]}, FlowError, "endpoints", "it can only stand first"),
+        ("collect", GIVEN | {"then": ["index", "index"]}, FlowError, "index", "occurs twice"),
+        ("collect", GIVEN | {"then": ["endpoints"]}, FlowError, "endpoints", "it can only come first"),
         ("collect", GIVEN | {"then": "index"}, FlowError, "then", "a list of stages is needed, not 'index'"),
         ("collect", GIVEN | {"then": [1]}, FlowError, "then", "a list of stages is needed"),
         ("collect", GIVEN | {"when": "size > 1"}, FlowError, "when", "conditions by stage are needed, not 'size > 1'"),
         ("collect", GIVEN | {"when": {"index": 1}}, FlowError, "when", "conditions by stage are needed"),
         ("collect", GIVEN | {"when": {"index": "size"}}, FlowError, "when", "condition 'size': a comparison is"),
         ("collect", GIVEN | {"when": {"push_": "size > 1"}}, FlowError, "when.push_", "no stage of this flow"),
-        ("collect", GIVEN | {"when": {"collect": "size > 1"}}, FlowError, "when.collect", "asks size, which no stage"),
+        ("collect", GIVEN | {"when": {"collect": "size > 1"}}, FlowError, "when.collect", "names size, which no stage"),
     ],
 )
 def test_what_cannot_run_says_why(flow, params, error, field, says):
@@ -123,10 +123,10 @@ def test_a_stage_must_find_what_it_requires():
     source = Stage(name="s", queue="io", expand=lambda _: iter(()), provides=frozenset({"url"}))
     needs = Stage(name="n", queue="io", run=lambda item, _: item, requires=frozenset({"sha256", "url"}))
     with pytest.raises(FlowError, match="stage 'n' needs sha256, which no stage before it provides"):
-        check(source, [needs])
+        check_sequence(source, [needs])
     odd = Stage(name="o", queue="io", run=lambda item, _: item, provides=frozenset({"colour"}))
     with pytest.raises(FlowError, match="items have no field colour"):
-        check(source, [odd])
+        check_sequence(source, [odd])
 
 
 @pytest.mark.parametrize("name", sorted(FLOWS))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datafab.flows import crontab
-from workers.schedule import cron, due
+from workers.schedule import cron, latest_due
 
 PARIS = ZoneInfo("Europe/Paris")
 
@@ -34,13 +34,13 @@ def at(text: str, zone: ZoneInfo = PARIS) -> datetime:
     ],
 )
 def test_the_latest_minute_that_was_due(text: str, now: str, expected: str):
-    assert due(cron(text), at(now)) == at(expected)
+    assert latest_due(cron(text), at(now)) == at(expected)
 
 
 def test_a_message_belongs_to_one_minute_however_late_it_was_sent():
     daily = cron("0 6 * * *")
     sent = [at("2026-03-01 06:00:00") + timedelta(seconds=late) for late in (0, 0.2, 59, 61, 3600, 86_000)]
-    assert {due(daily, one) for one in sent} == {at("2026-03-01 06:00")}
+    assert {latest_due(daily, one) for one in sent} == {at("2026-03-01 06:00")}
 
 
 @given(
@@ -53,7 +53,7 @@ def test_beat_sees_nothing_due_between_that_minute_and_now(text: str, now: datet
     schedule = cron(text)
     schedule.app = Celery("judge", set_as_current=False)
     schedule.nowfun = lambda: moment
-    minute = due(schedule, moment)
+    minute = latest_due(schedule, moment)
     assert minute <= moment
     assert schedule.is_due(minute - timedelta(seconds=1)).is_due
     assert not schedule.is_due(minute).is_due
@@ -71,4 +71,4 @@ FIELD = st.sampled_from(["*", "*/5", "3", "0-4", "1,2", "mon", "mon-fri", "99", 
 def test_what_has_no_fault_can_be_run(fields: list[str]):
     text = " ".join(fields)
     if not list(crontab.faults(text, cron)):
-        assert due(cron(text), at("2026-03-01 12:00")) <= at("2026-03-01 12:00")
+        assert latest_due(cron(text), at("2026-03-01 12:00")) <= at("2026-03-01 12:00")

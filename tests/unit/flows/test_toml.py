@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datafab.core.flow import Flow
-from datafab.core.item import MAX_MESSAGE, Batch
+from datafab.core.item import MAX_MESSAGE_BYTES, Batch
 from datafab.errors import SettingError
 from datafab.flows.chains import STAGES
 from datafab.flows.lines import Lines
@@ -21,7 +21,7 @@ from workers.schedule import cron
 COLLECT = Flow(
     name="collect",
     title="collect",
-    source="endpoints",
+    producer="endpoints",
     stages=("collect",),
     then=("analyse", "index"),
     requires=frozenset({"endpoints", "collection"}),
@@ -80,18 +80,18 @@ def test_flows_have_the_shape_of_the_built_in_ones(tmp_path):
     assert communes == Flow(
         name="communes",
         title="endpoints > collect > analyse > index",
-        source="endpoints",
+        producer="endpoints",
         stages=("collect", "analyse", "index"),
         requires=COLLECT.requires,
         files=COLLECT.files,
         folders=COLLECT.folders,
-        given={"endpoints": str(tmp_path / "endpoint.csv"), "collection": "https://s3.example.fr/été"},
+        defaults={"endpoints": str(tmp_path / "endpoint.csv"), "collection": "https://s3.example.fr/été"},
         when={"analyse": "media_type = 'text/csv'"},
         schedule="0 6 * * 1-5",
         where=f"{file}:2",
     )
     assert not communes.needs
-    assert second.given == communes.given | {"retry_failed": True, "collection": str(tmp_path / "ailleurs")}
+    assert second.defaults == communes.defaults | {"retry_failed": True, "collection": str(tmp_path / "ailleurs")}
     assert second.when == {"analyse": "media_type = 'text/csv'", "index": "size > 0"}
     assert (second.stages, second.then, second.schedule) == (communes.stages, (), "")
     assert (brief.stages, brief.then, brief.needs) == (("collect",), (), COLLECT.requires)
@@ -155,8 +155,8 @@ def sound(*lines: str) -> str:
         ('[[flow]]\nname = "f"\nsource = "endpoints"', 1, "stages: is missing or empty; only a flow that builds on an"),
         (COLLECTED + 'stages = ["anlyse"]', 4, "flow 'f', stages: no stage 'anlyse'; is 'analyse' meant?"),
         (COLLECTED + 'stages = ["zzz"]', 4, "flow 'f', stages: no stage 'zzz'; there are address, analyse, "),
-        (COLLECTED + 'stages = ["collect"]', 4, "flow 'f', stages: stage 'collect' stands there twice"),
-        (COLLECTED + 'stages = ["endpoints"]', 4, "stage 'endpoints' yields a job's items: it can only stand first"),
+        (COLLECTED + 'stages = ["collect"]', 4, "flow 'f', stages: stage 'collect' occurs twice"),
+        (COLLECTED + 'stages = ["endpoints"]', 4, "stage 'endpoints' yields a job's items: it can only come first"),
         ('[[flow]]\nname = "f"\nsource = "endpoints"\nstages = ["analyse"]', 4, "stage 'analyse' needs sha256, which"),
         # starts
         (sound('on = "schedule"', WITH), 5, "flow 'f', on: needs a schedule, e.g. schedule = "),
@@ -181,10 +181,10 @@ def sound(*lines: str) -> str:
         # conditions
         (sound("[flow.when]", "index = 'size >> 3'"), 6, "when.index: condition 'size >> 3': "),
         (sound("when = { push_ = 'size > 3' }"), 5, "when.push_: a condition for 'push_', which is no stage of this"),
-        (sound("when.collect = 'size > 3'"), 5, "when.collect: the condition of 'collect' asks size, which no stag"),
-        (sound("when.analyse = 'formats has siret'"), 5, "the condition of 'analyse' asks analysis, which no stage"),
-        (sound("when.collect = 'url has csv'"), 4, "stages: stage 'analyse' needs sha256, which is there only when"),
-        (COLLECTED + "when.collect = 'url has x'", 3, "source: stage 'analyse' needs sha256, which is there only when"),
+        (sound("when.collect = 'size > 3'"), 5, "when.collect: the condition of 'collect' names size, which no stag"),
+        (sound("when.analyse = 'formats has siret'"), 5, "the condition of 'analyse' names analysis, which no stage"),
+        (sound("when.collect = 'url has csv'"), 4, "stages: stage 'analyse' needs sha256, which is set only when"),
+        (COLLECTED + "when.collect = 'url has x'", 3, "source: stage 'analyse' needs sha256, which is set only when"),
     ],
 )
 def test_an_error_names_its_line(tmp_path, text, line, says):
@@ -256,5 +256,5 @@ def test_what_a_flow_may_give_leaves_room_in_a_message(tmp_path):
     file = tmp_path / "datafab.toml"
     file.write_text(sound(f"with = {{ text = '{'x' * room}' }}"))
     flow = read(file, KNOWN)["f"]
-    params = {**flow.given, "when": dict(flow.when)}
-    assert len(json.dumps(Batch(job="0" * 32, flow="f", params=params).dump())) < MAX_MESSAGE // 4 + 200
+    params = {**flow.defaults, "when": dict(flow.when)}
+    assert len(json.dumps(Batch(job="0" * 32, flow="f", params=params).dump())) < MAX_MESSAGE_BYTES // 4 + 200

@@ -17,6 +17,7 @@ from elasticsearch import ApiError
 
 from datafab.core.document import Column, Document
 from datafab.core.item import Batch, Item, Status
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, run_stage
 from datafab.core.services import Services
@@ -182,7 +183,7 @@ def services(elastic_index):
 
 
 def run(services: Services, *items: Item) -> list[Item]:
-    return run_stage(STAGES[0], Batch(job="j", flow="f", items=items), services, Attempt(created=1.0))
+    return run_stage(STAGES[0], Batch(job="j", flow="f", items=items), services, Attempt(Lease(job_created=1.0)))
 
 
 def test_a_document_that_is_refused_fails_alone_and_keeps_the_reason(services):

@@ -13,6 +13,7 @@ import pytest
 
 from datafab.core.document import VERSION, Column, Document, analysis_name, document, document_id, filename
 from datafab.core.item import Batch, CatalogueFacts, Dataset, Item, ItemError, Status
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, run_stage
 from datafab.core.services import Services
@@ -292,7 +293,7 @@ def services(tmp_path):
 
 
 def run(services: Services, *items: Item, created: float = 1.0) -> list[Item]:
-    return run_stage(STAGE, Batch(job="j", flow="f", items=items), services, Attempt(created=created))
+    return run_stage(STAGE, Batch(job="j", flow="f", items=items), services, Attempt(Lease(job_created=created)))
 
 
 def test_the_stage_indexes_what_came_of_each_item(services, tmp_path):

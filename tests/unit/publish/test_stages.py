@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from datafab.core.item import Batch, Item, Status
-from datafab.core.jobs import connect
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
+from datafab.core.redis import connect
 from datafab.core.runner import Attempt, expand, load_items, run_stage
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, Retriable, Wait
@@ -106,10 +107,10 @@ def run(
 ) -> list[Item]:
     """Run the flow's stages on an event, without workers."""
     batch = Batch(job=job, flow="publish", params={"event": document} | params)
-    (batch,) = expand(STAGES["event"], batch, services, Attempt(created=0))
+    (batch,) = expand(STAGES["event"], batch, services, Attempt())
     items = load_items(batch, services)
     for stage in stages:
-        items = run_stage(STAGES[stage], batch.evolve(items=tuple(items)), services, Attempt(created=0, again=True))
+        items = run_stage(STAGES[stage], batch.evolve(items=tuple(items)), services, Attempt(Lease(attempt=1)))
     return items
 
 
@@ -206,9 +207,9 @@ def test_a_job_that_comes_after_a_later_state_keeps_still(services: Services, si
     last = services.get(Publications).last(name)
     assert last
     assert (last.frozen.rel, last.sent) == ("update", False)
-    services.jobs.keep_memo("late", "publish", None, 0, {"frozen": mine.dump()})
+    services.jobs.save_notes("late", "publish", None, 0, {"frozen": mine.dump()})
     batch = Batch(job="late", flow="publish", params={}, items=(item,))
-    (skipped,) = run_stage(STAGES["publish"], batch, services, Attempt(created=0, again=True))
+    (skipped,) = run_stage(STAGES["publish"], batch, services, Attempt(Lease(attempt=1)))
     assert (skipped.status, skipped.error and skipped.error.type) == (Status.SKIPPED, "superseded")
 
 
@@ -572,10 +573,10 @@ def test_a_message_that_an_earlier_version_tried_to_send_is_sent(
     message = announced_by_an_earlier_version(redis_server, site.url(NAME), sent="")
     (item,) = run(services, event(site), "waiting", stages=("receive",))
     frozen = {"id": message, "pubtime": "2025-03-28T14:31:00.250Z", "rel": "canonical"}
-    services.jobs.keep_memo("waiting", "publish", None, 0, {"frozen": frozen})
+    services.jobs.save_notes("waiting", "publish", None, 0, {"frozen": frozen})
     with Subscriber(broker.url, TOPIC) as subscriber:
         batch = Batch(job="waiting", flow="publish", params={}, items=(item,))
-        (done,) = run_stage(STAGES["publish"], batch, services, Attempt(created=0, again=True))
+        (done,) = run_stage(STAGES["publish"], batch, services, Attempt(Lease(attempt=1)))
         (document,) = subscriber.wait(1)
     assert (done.status, document["id"]) == (Status.OK, message)
     assert said(document) == (NAME[1:], "canonical", former(TOPIC, site.url(NAME)).data_id)
@@ -712,11 +713,11 @@ def test_a_job_whose_message_was_refused_to_another_begins_anew(services: Servic
     name, address = data_id(TOPIC, site.url(NAME)), address_digest(site.url(NAME))
     mine = Frozen(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
     services.get(Publications).claim(name, str(item.sha256), mine.id, mine.pubtime, address=address)
-    services.jobs.keep_memo("begun", "publish", None, 0, {"frozen": mine.dump()})
+    services.jobs.save_notes("begun", "publish", None, 0, {"frozen": mine.dump()})
     services.get(Publications).forget(name, mine.id)
     batch = Batch(job="begun", flow="publish", params={}, items=(item,))
     with Subscriber(broker.url, TOPIC) as subscriber:
-        (done,) = run_stage(STAGES["publish"], batch, services, Attempt(created=0, again=True))
+        (done,) = run_stage(STAGES["publish"], batch, services, Attempt(Lease(attempt=1)))
         (document,) = subscriber.wait(1)
     assert done.status is Status.OK
     assert (document["id"] != mine.id, document["links"][0]["rel"]) == (True, "canonical")

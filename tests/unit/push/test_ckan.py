@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from datafab.core.item import MAX_MESSAGE, Batch, CkanFacts, Item
+from datafab.core.item import MAX_MESSAGE_BYTES, Batch, CkanFacts, Item
 from datafab.errors import DatafabError, Fatal, Retriable
 from datafab.fetch.session import Fetcher
 from datafab.push.callback import Callback
@@ -156,7 +156,7 @@ def test_a_batch_with_a_push_survives_json_and_stays_small():
     item = Item(source="ckan:data.example.fr/" + "r" * 36, url="https://x/" + "y" * 500, sha256="2" * 64, ckan=facts)
     text = Batch(job="j", flow="push", params={"metadata": {"a": "b" * 500}}, items=(item,)).model_dump_json()
     assert Batch.model_validate_json(text).items == (item,)
-    assert len(text) < MAX_MESSAGE
+    assert len(text) < MAX_MESSAGE_BYTES
 
 
 def test_a_former_table_is_forgotten_whatever_clock_has_dated_it(tmp_path: Path):

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from datafab.collect.csv_tables import save_csv
 from datafab.collect.endpoint import endpoint_hash
 from datafab.core.item import Batch, Status
+from datafab.core.lease import Lease
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
@@ -498,11 +499,11 @@ def test_a_collection_waits_for_a_bucket_that_is_away(bucket, s3, tmp_path):
     with Site({"/a.csv": Answer(b"id\n1\n")}) as site:
         collection.write(row(site.url("/a.csv")))
         whole = Batch(job="j", flow="collect", params=params)
-        (batch,) = expand(SOURCE, whole, services(s3.url), Attempt(created=time.time()))
+        (batch,) = expand(SOURCE, whole, services(s3.url), Attempt(Lease(job_created=time.time())))
         with pytest.raises(Wait, match=r"s3://essai/.*Could not connect"):
-            run_stage(COLLECT, batch, services("http://127.0.0.1:9"), Attempt(created=time.time()))
+            run_stage(COLLECT, batch, services("http://127.0.0.1:9"), Attempt(Lease(job_created=time.time())))
         assert site.hits.total() == 0
-        attempt = Attempt(created=time.time(), again=True, hastened=True)
+        attempt = Attempt(Lease(job_created=time.time(), attempt=1, woken=True))
         (item,) = run_stage(COLLECT, batch, services(s3.url), attempt)
     assert item.status is Status.OK
     assert bucket.has(item.sha256)

@@ -1,0 +1,75 @@
+"""Redis: connections, the names of keys, and the Lua scripts of ``datafab/core/scripts``.
+
+A script is one atomic step. Each begins with the same few lines (``preamble.lua``); those that touch rows of the
+ledger also with ``rows.lua``, the only place that knows how a row is written.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from datafab.core.job import FINAL
+from datafab.settings import PREFIX
+
+#: Redis cannot be reached, which says nothing about what was asked of it.
+CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
+#: Upper bounds, in seconds, of the classes by which the durations of attempts are counted.
+DURATION_BOUNDS = ("0.1", "0.3", "1", "3", "10", "30", "100", "300", "1000", "3000")
+
+_CONSTANTS = f"""
+local PREFIX = '{PREFIX}'
+local FINAL = {{{", ".join(f"{status} = 1" for status in sorted(FINAL))}}}
+local LIMITS = {{{", ".join(DURATION_BOUNDS)}}}
+"""
+
+
+def connect(url: str, *, patience: float = 1.0) -> redis.Redis:
+    """Return a client that rides out a Redis restart of about ``patience`` seconds before it raises.
+
+    A server that accepts a connection and does not answer is given up after ``patience`` seconds, at least one and at
+    most ten.
+    """
+    tries, timeout = max(1, int(patience / 0.5)), min(10.0, max(1.0, patience))
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        health_check_interval=25,
+        socket_keepalive=True,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.01), tries),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )
+
+
+def done_key(job: str, stage: str, number: int | str | None) -> str:
+    """Return the key, without the prefix, of what a stage has done of one of a job's batches."""
+    return f"job:{job}:done:{stage}:{'-' if number is None else number}"
+
+
+@cache
+def _source(name: str) -> str:
+    return files("datafab.core").joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
+
+
+#: What every script begins with: the prefix of keys, the time, the final states, and how events are counted.
+PREAMBLE = _CONSTANTS + _source("preamble")
+
+
+def script(client: redis.Redis, name: str, *, rows: bool = False) -> Any:
+    """Register a script of ``datafab/core/scripts`` with a client.
+
+    Args:
+        client: the connection on which it will run.
+        name: the file's, without ``.lua``.
+        rows: whether it uses the functions of ``rows.lua``.
+    """
+    return client.register_script(PREAMBLE + (_source("rows") if rows else "") + _source(name))

@@ -1,0 +1,23 @@
+-- Make the rows of a parked job due; return how many.
+-- A splitting task splits again: the rows of its first split went with the job, so what they had counted goes too.
+local id, limit = ARGV[1], ARGV[2]
+local job = P .. 'job:' .. id
+local row_ids = redis.call('SMEMBERS', job .. ':rows')
+if redis.call('HGET', job, 'status') ~= 'parked' or #row_ids == 0 then return 0 end
+redis.call('HDEL', job, 'ended', 'error')
+redis.call('HSET', job, 'status', 'queued', 'busy', 0, 'waits', 0, 'deadline', now + limit)
+redis.call('ZADD', P .. 'deadlines', now + limit, id)
+redis.call('ZREM', P .. 'parked', id)
+for _, part in ipairs({'', ':log', ':failed', ':rows'}) do redis.call('PERSIST', job .. part) end
+for _, row_id in ipairs(row_ids) do
+  redis.call('PERSIST', row_key(row_id))
+  redis.call('HSET', row_key(row_id), 'deaths', 0)
+  if redis.call('HDEL', row_key(row_id), 'next') == 1 then
+    for _, name in ipairs(redis.call('HKEYS', job)) do
+      if string.match(name, '^[nbd]:') then redis.call('HDEL', job, name) end
+    end
+  end
+  move(row_id, 'wait')
+  redis.call('ZADD', P .. 'due', now, row_id)
+end
+return #row_ids
