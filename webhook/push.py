@@ -25,8 +25,8 @@ from datafab.core.job import Job
 from datafab.core.jobs import MAX_LINES, after_key
 from datafab.errors import DatafabError, NotFound
 from datafab.push.callback import key_header
-from datafab.push.ckan import allowed, named
-from datafab.push.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
+from datafab.push.ckan import ckan_root, require_allowed
+from datafab.push.datapusher import JOB_TYPE, RESTORE_ERROR, datapusher_id, job_dict, key, params, root, status
 from webhook.errors import AWAY, RETRY_AFTER_SECONDS
 from webhook.site import site
 
@@ -108,9 +108,9 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
     settings, ckan = site().services.settings, sent.get("metadata", {}).get("ckan_url")
     checks: list[Callable[[], object]] = [lambda: key_header(sent["api_key"], settings)]
     if sent.get("result_url"):
-        checks.append(lambda: allowed(root(str(sent["result_url"])), settings))
+        checks.append(lambda: require_allowed(root(str(sent["result_url"])), settings))
     if ckan:
-        checks.append(lambda: allowed(named(str(ckan)), settings))
+        checks.append(lambda: require_allowed(ckan_root(str(ckan)), settings))
     for check in checks:
         try:
             check()
@@ -135,14 +135,14 @@ def listing() -> Answer:
     )
     first, end = (min(max(place, 0), sys.maxsize) for place in (offset, max(offset, 0) + max(limit, 0)))
     page = islice(found, first, end)
-    return jsonify(list=[f"/job/{id_of(job)}" for job in page])
+    return jsonify(list=[f"/job/{datapusher_id(job)}" for job in page])
 
 
 def _all() -> Iterator[Job]:
     """Yield the pushes that were submitted here, the newest first."""
     after = None
     while page := site().jobs.newest(flow="push", after=after, limit=PAGE):
-        yield from (job for job in page if id_of(job) is not None)
+        yield from (job for job in page if datapusher_id(job) is not None)
         after = page[-1].id
 
 
@@ -237,7 +237,7 @@ def _lost_callback(job: Job) -> ItemError | None:
     following = jobs.with_key(after_key(job.id, job.ended)) if job.ended is not None else None
     if following is None:
         return None
-    others = {Status.SKIPPED, UNRESTORED}
+    others = {Status.SKIPPED, RESTORE_ERROR}
     failures = [error for error in jobs.failures(following).values() if error.type not in others]
     return failures[0] if failures else None
 
