@@ -231,9 +231,9 @@ def test_other_types_of_ckan_are_obeyed(table: Table):
 @pytest.mark.parametrize(
     ("kind", "value", "said"),
     [
-        ("numeric", "N/A", "line 3 says 'N/A'"),
-        ("timestamp", "01/02/2020", "line 3 says '01/02/2020': which can be read day first or month first"),
-        ("int", "1.5", "line 3 says '1.5'"),
+        ("numeric", "N/A", "line 3 holds 'N/A'"),
+        ("timestamp", "01/02/2020", "line 3 holds '01/02/2020', which can be read day first or month first"),
+        ("int", "1.5", "line 3 holds '1.5'"),
     ],
 )
 def test_what_cannot_be_read_is_named_before_anything_is_deleted(table: Table, kind: str, value: str, said: str):
