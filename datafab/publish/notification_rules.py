@@ -1,6 +1,6 @@
-"""Our own checks of WIS2 notification messages: those rules that WMO's test suite lets pass, and the plain ones too.
+"""Rules for WIS2 notification messages, including those that WMO's test suite does not check.
 
-Passing them needs no file and no network. ``check`` takes any JSON, so that a file of unknown origin can be judged.
+They need no files and no network. ``check`` accepts any JSON, so that messages of unknown origin can be checked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uuid import UUID
 from datafab.publish.event import HASHLIB
 from datafab.publish.finding import Finding
 from datafab.publish.geometry import check_geometry
-from datafab.publish.notification import CONFORMS_TO, MAX_CONTENT, MAX_MESSAGE, about_metadata, encoded
+from datafab.publish.notification import CONFORMS_TO, MAX_CONTENT_BYTES, MAX_MESSAGE_BYTES, about_metadata, encoded
 from datafab.publish.rfc3339 import moment
 from datafab.publish.rules import Findings, Rule, check_members, links_of, properties_of, run_rules
 from datafab.publish.topic import check_topic
@@ -27,7 +27,7 @@ from datafab.publish.topic import check_topic
 MEMBERS = ("id", "type", "geometry", "properties", "links")
 SCHEMES = ("http", "https", "ftp", "sftp")
 STATES = ("canonical", "update", "deletion")
-#: of zlib: with the header and the checksum of gzip
+#: window size for zlib, with the header and the checksum of gzip
 GZIP = 16 + zlib.MAX_WBITS
 ENCODINGS = ("utf-8", "base64", "gzip")
 TIMES = ("datetime", "start_datetime", "end_datetime")
@@ -38,10 +38,10 @@ def check(message: Any, *, topic: str | None = None, size: int | None = None) ->
 
     Args:
         message: the decoded JSON.
-        topic: where it is, or is to be, published; checked too.
-        size: bytes of the message as sent; None: as we would send it.
+        topic: topic on which it is published; checked as well.
+        size: size of the message as sent, in bytes; None: as datafab would send it.
     """
-    rules = (partial(_size, size=size), *RULES, partial(_about, topic=topic))
+    rules: tuple[Rule, ...] = (partial(_size, size=size), *RULES, partial(_about, topic=topic))
     found = run_rules(message, rules, rule="W2", fix="give a GeoJSON feature")
     return [*found, *(check_topic(topic) if topic and isinstance(message, dict) else ())]
 
@@ -49,10 +49,10 @@ def check(message: Any, *, topic: str | None = None, size: int | None = None) ->
 def _size(message: dict[str, Any], size: int | None) -> Findings:
     try:
         size = len(encoded(message)) if size is None else size
-    except ValueError:  # NaN, which W7 names
+    except ValueError:  # NaN, which W7 reports
         return
-    if size > MAX_MESSAGE:
-        fix = f"send at most {MAX_MESSAGE}: leave out properties.content or simplify the geometry"
+    if size > MAX_MESSAGE_BYTES:
+        fix = f"send at most {MAX_MESSAGE_BYTES}: leave out properties.content or simplify the geometry"
         yield Finding(rule="W1", field="", problem=f"the message has {size} bytes", fix=fix)
 
 
@@ -132,7 +132,7 @@ def _integrity(message: dict[str, Any]) -> Findings:
 
 
 def _digest(value: Any, size: int) -> str | None:
-    """Return what is wrong with a digest in base64 that must have so many bytes."""
+    """Return what is wrong with a digest in base64 that must have ``size`` bytes."""
     raw = _decoded(value)
     if raw is None:
         return f"{value!r} is not base64"
@@ -152,8 +152,8 @@ def _content(message: dict[str, Any]) -> Findings:
         fix = "give encoding (utf-8, base64 or gzip), value and size"
         yield Finding(rule="W18", field=field, problem=f"encoding {encoding!r} or no value", fix=fix)
         return
-    if len(value.encode(errors="replace")) > MAX_CONTENT:
-        fix = f"inline only what has at most {MAX_CONTENT} bytes when encoded; else leave it out"
+    if len(value.encode(errors="replace")) > MAX_CONTENT_BYTES:
+        fix = f"inline only what has at most {MAX_CONTENT_BYTES} bytes when encoded; else leave it out"
         problem = f"it has {len(value.encode(errors='replace'))} bytes"
         yield Finding(rule="W18", field=f"{field}.value", problem=problem, fix=fix)
         return
@@ -167,7 +167,7 @@ def _content(message: dict[str, Any]) -> Findings:
 
 
 def _inlined(encoding: str, value: str) -> bytes | None:
-    """Return the file that stands in a message; None where it cannot be decoded. A little more than fits is enough."""
+    """Decode the inlined file, up to one byte more than is allowed; return None if it cannot be decoded."""
     if encoding == "utf-8":
         return value.encode(errors="replace")
     raw = b"" if value == "" else _decoded(value)
@@ -175,17 +175,17 @@ def _inlined(encoding: str, value: str) -> bytes | None:
         return raw
     stream = zlib.decompressobj(wbits=GZIP)
     try:
-        data = stream.decompress(raw, MAX_CONTENT + 1)
+        data = stream.decompress(raw, MAX_CONTENT_BYTES + 1)
     except zlib.error:
         return None
-    return data if len(data) > MAX_CONTENT or (stream.eof and not stream.unused_data) else None
+    return data if len(data) > MAX_CONTENT_BYTES or (stream.eof and not stream.unused_data) else None
 
 
 def _same_file(message: dict[str, Any], size: Any, data: bytes) -> Findings:
-    """Check that size, integrity and link are those of the file in the message."""
-    field, count = "properties.content.size", "more than 4096" if len(data) > MAX_CONTENT else str(len(data))
+    """Check that size, integrity and link describe the inlined file."""
+    field, count = "properties.content.size", "more than 4096" if len(data) > MAX_CONTENT_BYTES else str(len(data))
     if not _is_count(size) or str(size) != count:
-        fix = f"give the bytes of the file as it is, {MAX_CONTENT} at most"
+        fix = f"give the bytes of the file as it is, {MAX_CONTENT_BYTES} at most"
         yield Finding(rule="W18", field=field, problem=f"it is {size!r}, the content has {count} bytes", fix=fix)
         return
     integrity = properties_of(message).get("integrity")
@@ -229,7 +229,7 @@ def _state(message: dict[str, Any]) -> Findings:
 
 
 def _about(message: dict[str, Any], topic: str | None) -> Findings:
-    """Check what depends on whether data or metadata is announced, and under which policy."""
+    """Check the rules that depend on the topic: data or metadata, and the data policy."""
     metadata = about_metadata(message, topic)
     if not properties_of(message).get("metadata_id"):
         field, fix = "properties.metadata_id", "give the id of the dataset's WCMP2 record, urn:wmo:md:…"

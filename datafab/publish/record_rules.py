@@ -1,6 +1,6 @@
-"""Our own checks of WCMP2 discovery metadata records (wmo-im/wcmp2): what can be judged without WMO's tables.
+"""Rules for WCMP2 discovery metadata records (wmo-im/wcmp2) that need none of WMO's tables.
 
-``check_record`` takes any JSON, so that a file of unknown origin can be judged.
+``check_record`` accepts any JSON, so that files of unknown origin can be checked.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def check_record(record: Any, *, topic: str | None = None) -> list[Finding]:
 
     Args:
         record: the decoded JSON.
-        topic: where it is to be announced: its centre must be the record's.
+        topic: topic on which it is announced; its centre must be the record's.
     """
-    rules = (*RULES, partial(_centre, topic=topic))
+    rules: tuple[Rule, ...] = (*RULES, partial(_centre, topic=topic))
     return run_rules(record, rules, rule="C3", fix="give a WCMP2 record")
 
 
 def is_record(document: Any) -> bool:
-    """Tell a WCMP2 record from other JSON, by what it conforms to and by its id."""
+    """Tell whether a JSON document is a WCMP2 record, by its ``conformsTo`` and its id."""
     if not isinstance(document, dict):
         return False
     conforms = document.get("conformsTo")
@@ -100,7 +100,7 @@ def _geometry(record: dict[str, Any]) -> Findings:
 
 
 def _outside(geometry: Any) -> str | None:
-    """Return which position of a geometry is not on Earth."""
+    """Return what is wrong with the positions of a geometry, which must be on Earth."""
     todo = [geometry.get("coordinates") if isinstance(geometry, dict) else None]
     while todo:
         one = todo.pop()
@@ -213,7 +213,7 @@ def _link_list(record: dict[str, Any]) -> Findings:
 
 
 def _channel(channel: Any, record: dict[str, Any], field: str, *, needed: bool) -> Findings:
-    """Check where a record says that its data are announced."""
+    """Check the topic on which the data of a record are announced."""
     if channel is None and not needed:
         return
     if not _is_text(channel):

@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it: what Python's parser takes beyond it is refused, as other parsers read it differently."""
+"""A strict parser of JSON (RFC 8259): it refuses extensions of Python's parser, which others parse differently."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def loads(data: bytes) -> Any:
     """Decode a JSON text.
 
     Raises:
-        ValueError: it is not UTF-8, names a member of an object twice, holds NaN, Infinity, a number beyond the range
-            of a double or half of a surrogate pair, is nested too deeply, or is no JSON at all.
+        ValueError: it is not UTF-8 or not JSON, has a member twice in an object, NaN, Infinity, a number beyond the
+            range of a double or half of a surrogate pair, or is nested too deeply.
     """
     text = data.decode()
     try:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from datafab.publish.notification import Frozen, Subject, message
-from datafab.publish.wis2_bundle import SOURCES
+from datafab.publish.notification import MessageIdentity, Subject, message
+from datafab.publish.wis2_bundle import BUNDLE_FILES
 from datafab.settings import child_environment, load
 from tests.records import METADATA, record
 from tests.servers import nursery
@@ -23,7 +23,7 @@ SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 BUNDLE, CORPUS = SHARED / "wis2-bundle", SHARED / "corpus" / "wis2"
 TOPIC = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/surface-based-observations/drifting-ocean-profilers"
 RIGHT = message(
-    Frozen(id="31e9d66a-cd83-4174-9429-b932f1abe1be", pubtime="2025-03-28T14:31:00Z"),
+    MessageIdentity(id="31e9d66a-cd83-4174-9429-b932f1abe1be", pubtime="2025-03-28T14:31:00Z"),
     Subject(
         data_id="wis2/fr-ifremer-argo/data/core/ocean/a.nc",
         href="https://data-argo.ifremer.fr/a.nc",
@@ -129,7 +129,7 @@ def test_the_suites_run_where_their_data_are(wis2: Wis2, home: Path):
     done = wis2("check", "-", "--topic", TOPIC, code=0, stdin=json.dumps(RIGHT))
     assert "did not run" not in done.stderr
     made_up = wis2("check", "-", "--topic", f"{TOPIC}/bouteilles", code=1, stdin=json.dumps(RIGHT)).stdout
-    assert "T2 topic: WMO's tables do not have" in made_up
+    assert f"T2 topic: {TOPIC}/bouteilles is not in WMO's tables" in made_up
     record = CORPUS / "ifremer-fr-ifremer-argo-core-metadata.json"
     assert "in order" in wis2("check", str(record), code=0).stdout
 
@@ -139,7 +139,7 @@ def test_sync_makes_the_suites_run(wis2: Wis2, monkeypatch: pytest.MonkeyPatch):
     """From a mirror that has WMO's own files, as `sync` expects them."""
     monkeypatch.setenv("DATAFAB_ALLOW_PRIVATE_HOSTS", "127.0.0.1/32")
     with Site() as site:
-        for source in SOURCES:
+        for source in BUNDLE_FILES:
             parts, place = urlsplit(source.url), BUNDLE / source.places[0].removeprefix(".")
             body = packed(place) if source.archive else place.read_bytes()
             site.answers[f"/{parts.netloc}{parts.path}"] = Answer(body, content_type="application/octet-stream")
@@ -147,7 +147,7 @@ def test_sync_makes_the_suites_run(wis2: Wis2, monkeypatch: pytest.MonkeyPatch):
     assert f"{site.url('/')}www.iana.org/assignments/link-relations" in done.stderr
     assert "WMO's own checks run now" in done.stdout
     said = wis2("check", "-", "--topic", f"{TOPIC}/bouteilles", code=1, stdin=json.dumps(RIGHT))
-    assert "T2 topic: WMO's tables do not have" in said.stdout
+    assert f"T2 topic: {TOPIC}/bouteilles is not in WMO's tables" in said.stdout
     assert "did not run" not in said.stderr
     record = CORPUS / "ifremer-fr-ifremer-argo-core-metadata.json"
     assert "in order" in wis2("check", str(record), code=0).stdout

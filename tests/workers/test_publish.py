@@ -155,7 +155,7 @@ def test_an_announcement_outlives_its_broker(node: Node):
     ("params", "field", "says"),
     [
         ({"event": {"id": "e", "source": "s", "specversion": "1.0", "data": {}}}, "data.assets", "announces no file"),
-        ({"event": 3}, None, "no JSON object"),
+        ({"event": 3}, None, "not a JSON object"),
         ({"topic": TOPIC.replace("data/core", "core/data")}, "topic", "swap levels 5 and 6"),
     ],
 )
