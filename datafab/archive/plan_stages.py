@@ -1,8 +1,8 @@
-"""Archive: the plan, and the integrations that it asks for.
+"""The stage ``integrations``, which reads a plan and yields its integrations.
 
-Parameters of a job: ``plan``, a JSON file or the object itself (``integration.py``); ``patience``, the seconds
-that an upload or an execution may stay in one status.
-Files of this host are put into the default store when the job is enqueued, so that any worker can deliver them.
+Parameters of a job: ``plan``, a JSON file or the object itself (``integration.py``); ``patience``, the seconds for
+which an upload or an execution may stay in one status.
+When the job is enqueued, files of this host are copied to the default store, so that any worker can deliver them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from datafab.archive.entrepot import Entrepot
-from datafab.archive.extent import simplified
+from datafab.archive.extent import simplify
 from datafab.archive.integration import Plan, read_plan
 from datafab.core.item import EntrepotFacts, Item
 from datafab.core.services import Services
@@ -21,21 +21,21 @@ from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, NotFound, Wait
 from datafab.store.regularfile import open_regular, read_regular
 
-BLOCK = 1024 * 1024
-LISTED = "list:"
-#: Seconds between two looks at whether another job has ended.
-BUSY = 5.0
+BLOCK_BYTES = 1024 * 1024
+LIST_PREFIX = "list:"
+#: Delay between two attempts to lock a name that another job holds.
+LOCK_POLL_SECONDS = 5.0
 
 
-def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
-    """Return the parameters with a plan whose files lie in the store, itself a list there.
+def localise_plan(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
+    """Return the parameters with a plan whose local files, and the plan itself, are in the store.
 
     Raises:
-        NotFound: the plan, or a file of it, is not there.
-        FlowError: the plan is no good.
+        NotFound: the plan, or a file of it, does not exist.
+        FlowError: the plan is invalid.
     """
     given = params.get("plan")
-    if given is None or (isinstance(given, str) and given.startswith(LISTED)):
+    if given is None or (isinstance(given, str) and given.startswith(LIST_PREFIX)):
         return dict(params)
     path = Path(given) if isinstance(given, str | Path) else None
     document = _document(path) if path else given
@@ -44,7 +44,7 @@ def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
     plan = read_plan(document, name)
     text = plan.model_dump_json(by_alias=True, exclude_none=True)
     kept = services.store(services.settings.store).write_list(text.encode())
-    return {**params, "plan": f"{LISTED}{kept}#{name}"}
+    return {**params, "plan": f"{LIST_PREFIX}{kept}#{name}"}
 
 
 def _document(path: Path) -> Any:
@@ -53,11 +53,11 @@ def _document(path: Path) -> Any:
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}", field="plan") from error
     except ValueError as error:
-        raise FlowError(f"{path}: no JSON: {error}", code="bad_plan", field="plan") from error
+        raise FlowError(f"{path}: not JSON: {error}", code="bad_plan", field="plan") from error
 
 
 def _integrations(document: Any, folder: Path, services: Services) -> None:
-    """Put the local files into the store, and their places into the document; its form is judged afterwards."""
+    """Copy the local files to the store, and replace their paths in the document, which is validated afterwards."""
     for each in document.get("integrations") or () if isinstance(document, dict) else ():
         if isinstance(each, dict) and isinstance(each.get("files"), list):
             each["files"] = [
@@ -70,7 +70,7 @@ def _stored(path: Path, services: Services) -> dict[str, Any]:
     root = services.settings.store
     try:
         with open_regular(path) as file, services.store(root).incoming() as incoming:
-            while block := file.read(BLOCK):
+            while block := file.read(BLOCK_BYTES):
                 incoming.write(block)
                 if incoming.size > services.settings.max_bytes:
                     msg = f"{path}: has more than {services.settings.max_bytes} bytes (DATAFAB_MAX_BYTES)"
@@ -82,14 +82,14 @@ def _stored(path: Path, services: Services) -> dict[str, Any]:
 
 
 def integrations(ctx: Context) -> Iterator[Item]:
-    """Read a plan, and yield each archive that it asks for."""
+    """Yield each archive of a plan."""
     plan = _plan(ctx)
-    _alone(plan, ctx)
+    _lock_names(plan, ctx)
     store = ctx.services.store(ctx.services.settings.store)
     datastore = ctx.services.get(Entrepot).at(plan.datastore).name
     for each in plan.integrations:
         try:
-            extent = simplified(each.extent) if each.extent else None
+            extent = simplify(each.extent) if each.extent else None
         except Fatal as error:
             msg = f"{each.name}: {error.message}"
             raise FlowError(msg, code=error.code, field="extent") from error
@@ -99,13 +99,14 @@ def integrations(ctx: Context) -> Iterator[Item]:
         yield Item(source=f"entrepot:{datastore}/{each.name}", filename=each.name, entrepot=facts)
 
 
-def _alone(plan: Plan, ctx: Context) -> None:
-    """Enter the gate of each name that this job makes something of.
+def _lock_names(plan: Plan, ctx: Context) -> None:
+    """Lock the name of each upload and output of this job.
 
-    All gates are entered before anything is made, and in one order by all jobs, so that no two wait for each other.
+    All names are locked before anything is created, and by all jobs in the same order, so that no two jobs wait for
+    each other.
 
     Raises:
-        Wait: another job holds one of them.
+        Wait: another job has locked one of the names.
     """
     datastore = ctx.services.get(Entrepot).at(plan.datastore).name
     names = {("upload", each.name) for each in plan.integrations}
@@ -114,16 +115,16 @@ def _alone(plan: Plan, ctx: Context) -> None:
         holder = ctx.services.locks.enter(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
         if holder is not None:
             msg = (
-                f"job {holder} is working on the {kind} {name!r} of this datastore; this one begins when that has ended"
+                f"job {holder} is working on the {kind} {name!r} of this datastore; this one starts when that has ended"
             )
-            raise Wait(msg, delay=BUSY, looked=False)
+            raise Wait(msg, delay=LOCK_POLL_SECONDS, looked=False)
 
 
 def _plan(ctx: Context) -> Plan:
     given = ctx.params["plan"]
     if not isinstance(given, str):
         return read_plan(given, "plan")
-    digest, _, name = given.removeprefix(LISTED).partition("#")
+    digest, _, name = given.removeprefix(LIST_PREFIX).partition("#")
     return read_plan(json.loads(ctx.services.store(ctx.services.settings.store).read_list(digest)), name or "plan")
 
 

@@ -1,4 +1,4 @@
-"""What the stages of an archive share: its plan, its mark, and when to look again."""
+"""Code shared by the stages of the flow ``archive``: plan, claims, and delays between polls."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from datafab.core.item import EntrepotFacts, Item
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Wait
 
-#: Seconds between two looks at checks and at executions, at most; the first is a setting.
-CHECKS, EXECUTIONS = 30.0, 60.0
-#: Seconds that something may stay in one status, unless the job's parameter ``patience`` says otherwise.
-PATIENCE = 6 * 3600.0
-#: Lines of a log that a message quotes.
-QUOTED = 5
-_NEEDS = frozenset({"entrepot"})
+#: Longest delays between two polls of checks and of executions; the first delay is a setting.
+MAX_CHECK_DELAY_SECONDS, MAX_EXECUTION_DELAY_SECONDS = 30.0, 60.0
+#: How long an entity may stay in one status; the job's parameter ``patience`` overrides it.
+MAX_STATUS_SECONDS = 6 * 3600.0
+#: Lines of a log that an error message quotes.
+QUOTED_LINES = 5
+_REQUIRED_FIELDS = frozenset({"entrepot"})
 
 
-def planned(item: Item, ctx: Context) -> tuple[EntrepotFacts, Integration, Claims]:
-    """Return an item's facts, what is planned for it, and what is ours of it."""
+def load_plan(item: Item, ctx: Context) -> tuple[EntrepotFacts, Integration, Claims]:
+    """Return the facts of an item, its integration, and its claims."""
     facts = item.entrepot
     if facts is None:
-        raise Fatal("an item without entrepot is no archive: begin with `integrations`", code="no_archive")
+        raise Fatal("the item has no `entrepot`, so it is not an archive: start with `integrations`", code="no_archive")
     text = ctx.services.store(ctx.services.settings.store).read_list(facts.plan)
     integration = Integration.model_validate_json(text)
     store = ctx.services.get(Entrepot).at(facts.datastore)
     return facts, integration, Claims(store, Mark.of(store.name, integration))
 
 
-def next_look(ctx: Context, status: str, what: str, most: float) -> Wait:
-    """Return when to look again: soon after a change, then ever later; give up what does not change.
+def next_poll(ctx: Context, status: str, what: str, max_delay: float) -> Wait:
+    """Return the wait until the next poll: short after a change of the status, then longer and longer.
 
     Raises:
-        Fatal: it has had this status for too long.
+        Fatal: the status has not changed for too long.
     """
     seen = ctx.memo.get("seen") or {}
     now = ctx.services.clock.now()
     if seen.get("status") != status:
         seen = {"status": status, "since": now, "looks": 0}
-    patience = float(ctx.params.get("patience") or PATIENCE)
+    patience = float(ctx.params.get("patience") or MAX_STATUS_SECONDS)
     if now - seen["since"] > patience:
         raise Fatal(f"{what}: {status} for more than {patience:.0f} s", code="timed_out", field="patience")
-    delay = pause(seen["looks"], ctx.services.settings.poll_delay, most)
+    delay = pause(seen["looks"], ctx.services.settings.poll_delay, max_delay)
     ctx.memo["seen"] = {**seen, "looks": seen["looks"] + 1}
-    return Wait(f"{what}: {status}", delay=delay / 2 + random.uniform(0, delay / 2))  # noqa: S311 - spreads looks
+    return Wait(f"{what}: {status}", delay=delay / 2 + random.uniform(0, delay / 2))  # noqa: S311 - jitter
 
 
 def archive_stage(
@@ -61,9 +61,9 @@ def archive_stage(
         params=frozenset({"patience"}),
         queue="io",
         run=run,
-        requires=_NEEDS,
+        requires=_REQUIRED_FIELDS,
         provides=provides,
         deadline=deadline,
-        # An outage is waited for as long as anything else here: until the patience is over.
+        # Retries are limited by the parameter ``patience``, as all waits here.
         retries=None,
     )
