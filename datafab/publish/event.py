@@ -89,7 +89,7 @@ def envelope(event: Any) -> Envelope:
     try:
         text = json.dumps(event, sort_keys=True, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        msg = f"the event holds half of a surrogate pair, {error.object[error.start]!a}, which is no character"
+        msg = f"the event holds half of a surrogate pair, {error.object[error.start]!a}, which is not a character"
         raise _malformed("", msg) from error
     return Envelope(id=event["id"], source=event["source"], digest=hashlib.sha256(text).hexdigest())
 
@@ -175,7 +175,7 @@ def _utc(value: Any, field: str) -> str:
     """Convert a time to UTC."""
     read = moment(value)
     if read is None:
-        raise _malformed(field, f"{value!r} is no RFC 3339 time with its zone: write 2024-11-09T21:08:00Z")
+        raise _malformed(field, f"{value!r} is not an RFC 3339 time with its zone: write 2024-11-09T21:08:00Z")
     return str(read)
 
 

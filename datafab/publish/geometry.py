@@ -33,7 +33,7 @@ def check_geometry(message: Mapping[str, Any]) -> Iterator[Finding]:
 def _position(position: Any) -> str | None:
     """Return what is wrong with a position."""
     if not isinstance(position, list) or len(position) not in {2, 3}:
-        return f"{position!r} is no position of 2 or 3 numbers"
+        return f"{position!r} is not a position of 2 or 3 numbers"
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in position):
         return f"{position!r} holds something other than numbers"
     if not all(math.isfinite(number) for number in position):

@@ -72,7 +72,7 @@ def _identity(message: dict[str, Any]) -> Findings:
         good = False
     if "id" in message and not good:
         fix = "give each message a UUID of its own, and keep it when it is sent again"
-        yield Finding(rule="W3", field="id", problem=f"{value!r} is no UUID", fix=fix)
+        yield Finding(rule="W3", field="id", problem=f"{value!r} is not a UUID", fix=fix)
 
 
 def _conformance(message: dict[str, Any]) -> Findings:
@@ -92,7 +92,7 @@ def _pubtime(message: dict[str, Any]) -> Findings:
     if value is None:
         yield Finding(rule="W8", field=field, problem="there is none", fix=fix)
     elif not _is_time(value):
-        yield Finding(rule="W9", field=field, problem=f"{value!r} is no RFC 3339 time in UTC", fix=fix)
+        yield Finding(rule="W9", field=field, problem=f"{value!r} is not an RFC 3339 time in UTC", fix=fix)
 
 
 def _times(message: dict[str, Any]) -> Findings:
@@ -105,7 +105,7 @@ def _times(message: dict[str, Any]) -> Findings:
     for name, value in given.items():
         if not (_is_time(value) or (name == "datetime" and value is None)):
             fix = "write UTC, as 2025-03-28T14:31:00Z" + (", or null when unknown" if name == "datetime" else "")
-            problem = f"{value!r} is no RFC 3339 time in UTC"
+            problem = f"{value!r} is not an RFC 3339 time in UTC"
             yield Finding(rule="W15", field=f"properties.{name}", problem=problem, fix=fix)
     start, end = moment(given.get("start_datetime")), moment(given.get("end_datetime"))
     if start is not None and end is not None and start[:2] > end[:2]:
@@ -213,10 +213,10 @@ def _hrefs(message: dict[str, Any]) -> Findings:
             yield Finding(rule="W19", field=field, problem="it lacks href or rel", fix="give both")
         elif not _downloadable(link["href"]):
             fix = f"give a whole URL with {', '.join(SCHEMES)}"
-            problem = f"{link['href']!r} is no address to download from"
+            problem = f"{link['href']!r} is not a URL to download from"
             yield Finding(rule="W20", field=f"{field}.href", problem=problem, fix=fix)
         if isinstance(link, dict) and not _is_count(link.get("length", 0)):
-            problem, fix = f"{link['length']!r} is no number of bytes", "give the size of the file, or leave it out"
+            problem, fix = f"{link['length']!r} is not a number of bytes", "give the size of the file, or leave it out"
             yield Finding(rule="W23", field=f"{field}.length", problem=problem, fix=fix)
 
 

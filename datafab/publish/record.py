@@ -19,7 +19,7 @@ def judge_file(data: bytes, suite: Wis2Suite, *, topic: str | None = None) -> tu
     try:
         record = strictjson.loads(data)
     except ValueError as error:
-        finding = Finding(rule="C3", field="", problem=f"it is no JSON: {error}", fix="give a WCMP2 record")
+        finding = Finding(rule="C3", field="", problem=f"it is not JSON: {error}", fix="give a WCMP2 record")
         return None, Verdict([finding])
     return record, judge(record, suite, topic=topic)
 
@@ -51,4 +51,4 @@ def _validity(geometry: Any) -> list[Finding]:
     if reason == "Valid Geometry":
         return []
     fix = "close its rings, and let none cross itself or leave the one around it"
-    return [Finding(rule="C3", field="geometry", problem=f"it is no valid geometry: {reason}", fix=fix)]
+    return [Finding(rule="C3", field="geometry", problem=f"it is not a valid geometry: {reason}", fix=fix)]

@@ -66,7 +66,7 @@ def _identity(record: dict[str, Any]) -> Findings:
     value, centre = record.get("id"), centre_of_record(record)
     if "id" in record and (centre is None or not is_centre(centre)):
         fix = "write urn:wmo:md:<centre-id>:<name>, in ASCII without blanks and semicolons"
-        yield Finding(rule="C1", field="id", problem=f"{value!r} is no id of a record", fix=fix)
+        yield Finding(rule="C1", field="id", problem=f"{value!r} is not the id of a record", fix=fix)
     conforms = record.get("conformsTo")
     if "conformsTo" in record and not (isinstance(conforms, list) and CONFORMS_TO in conforms):
         fix = f"add {CONFORMS_TO!r} to the list"
@@ -105,11 +105,11 @@ def _outside(geometry: Any) -> str | None:
     while todo:
         one = todo.pop()
         if not isinstance(one, list) or not one:
-            return f"{one!r} is no list of positions"
+            return f"{one!r} is not a list of positions"
         if isinstance(one[0], list):
             todo += one
         elif not _is_position(one):
-            return f"{one!r} is no position on Earth"
+            return f"{one!r} is not a position on Earth"
     return None
 
 
@@ -131,10 +131,10 @@ def _time(record: dict[str, Any]) -> Findings:
     values += interval if isinstance(interval, list) and len(interval) == 2 else [interval]  # noqa: PLR2004 - the ends
     for value in values:
         if not (isinstance(value, str) and _TIMES.fullmatch(value)):
-            yield Finding(rule="C3", field="time", problem=f"{value!r} is no time of ISO 8601 in UTC", fix=fix)
+            yield Finding(rule="C3", field="time", problem=f"{value!r} is not an ISO 8601 time in UTC", fix=fix)
     resolution = time.get("resolution", "P1D")
     if not (isinstance(resolution, str) and _DURATION.fullmatch(resolution)):
-        problem = f"{resolution!r} is no duration of ISO 8601"
+        problem = f"{resolution!r} is not an ISO 8601 duration"
         yield Finding(rule="C3", field="time.resolution", problem=problem, fix="write a duration as P1D or PT6H")
 
 
@@ -149,7 +149,7 @@ def _texts(record: dict[str, Any]) -> Findings:
     created = properties.get("created")
     if not _is_moment(created):
         fix = "write when the record was made, as 2024-03-28T14:31:00Z"
-        yield Finding(rule="C4", field="properties.created", problem=f"{created!r} is no RFC 3339 time", fix=fix)
+        yield Finding(rule="C4", field="properties.created", problem=f"{created!r} is not an RFC 3339 time", fix=fix)
 
 
 def _contacts(record: dict[str, Any]) -> Findings:

@@ -23,7 +23,7 @@ def run_rules(document: Any, rules: Iterable[Rule], *, rule: str, fix: str) -> l
         fix: what to do about that.
     """
     if not isinstance(document, dict):
-        return [Finding(rule=rule, field="", problem="it is no JSON object", fix=fix)]
+        return [Finding(rule=rule, field="", problem="it is not a JSON object", fix=fix)]
     return list(chain.from_iterable(check(document) for check in rules))
 
 

@@ -23,7 +23,7 @@ def loads(data: bytes) -> Any:
         if _SURROGATE.search(text):
             json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        msg = f"half of a surrogate pair, {error.object[error.start]!a}, is no character"
+        msg = f"half of a surrogate pair, {error.object[error.start]!a}, is not a character"
         raise ValueError(msg) from error
     except RecursionError as error:
         raise ValueError("its brackets are nested too deeply") from error
@@ -31,7 +31,7 @@ def loads(data: bytes) -> Any:
 
 
 def _no_number(name: str) -> NoReturn:
-    msg = f"{name} is no number in JSON"
+    msg = f"{name} is not a number in JSON"
     raise ValueError(msg)
 
 

@@ -63,7 +63,7 @@ def check_topic(topic: str, *, published: bool = True) -> list[Finding]:
         fix = f"swap levels 5 and 6: {_swapped(levels)}"
         found.append(_finding("T1", f"level 5 is the data policy {kind!r}, but the notification type comes first", fix))
     else:
-        found.append(_finding("T1", f"level 5 is {kind!r}, no notification type", f"use data or metadata: {SHAPE}"))
+        found.append(_finding("T1", f"level 5 is {kind!r}, not a notification type", f"use data or metadata: {SHAPE}"))
     return found
 
 
@@ -79,7 +79,7 @@ def _fixed(levels: Sequence[str]) -> Iterator[Finding]:
         if level != allowed:
             yield _finding("T1", f"level {number} is {level!r}", f"a publisher's topic has {allowed!r} there: {SHAPE}")
     if len(levels) > 3 and not _CENTRE.fullmatch(levels[3]):  # noqa: PLR2004 - the fourth level
-        yield _finding("T1", f"{levels[3]!r} is no centre-id", "give the registered one, e.g. fr-ifremer-argo")
+        yield _finding("T1", f"{levels[3]!r} is not a centre-id", "give the registered one, e.g. fr-ifremer-argo")
 
 
 def _metadata(levels: Sequence[str]) -> Iterator[Finding]:
@@ -91,9 +91,9 @@ def _metadata(levels: Sequence[str]) -> Iterator[Finding]:
 def _data(levels: Sequence[str], least: int) -> Iterator[Finding]:
     policy, discipline = (*levels[5:7], "", "")[:2]
     if policy not in POLICIES:
-        yield _finding("T1", f"level 6 is {policy!r}, no data policy", f"use core or recommended: {SHAPE}")
+        yield _finding("T1", f"level 6 is {policy!r}, not a data policy", f"use core or recommended: {SHAPE}")
     if discipline not in DISCIPLINES:
-        yield _finding("T2", f"level 7 is {discipline!r}, no discipline", f"use one of {', '.join(DISCIPLINES)}")
+        yield _finding("T2", f"level 7 is {discipline!r}, not a discipline", f"use one of {', '.join(DISCIPLINES)}")
     if len(levels) < least:
         fix = f"data needs at least {least}: name the category below the discipline"
         yield _finding("T2", f"it has {len(levels)} levels", fix)

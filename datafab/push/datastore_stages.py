@@ -23,16 +23,9 @@ from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Retriable
 from datafab.push.chosen_types import ChosenColumn
 from datafab.push.ckan import Ckan
-from datafab.push.column_types import (
-    AnalysedColumn,
-    GuessedColumn,
-    LoadPlan,
-    analysed_columns,
-    chosen_columns,
-    guess_columns,
-    make_plan,
-)
+from datafab.push.column_types import AnalysedColumn, LoadPlan, analysed_columns, chosen_columns, make_plan
 from datafab.push.former_table import FormerTable, TableSnapshot
+from datafab.push.guessed_types import GuessedColumn, guess_columns
 from datafab.push.row_sender import LONG_ROW_BYTES, LongRowTrial, RowSender
 from datafab.push.row_width import ALWAYS_FITTING_FIELDS, MAX_ROW_BYTES, row_bytes
 

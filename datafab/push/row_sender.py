@@ -109,23 +109,23 @@ class RowSender:
             raise too_large(rows[0].place, len(rows[0].text), error)
         if error.code != "ckan_409":
             raise error
-        bad, said = self._bad_row(rows, error)
-        if bad is None:
+        refused, refusal = self._bad_row(rows, error)
+        if refused is None:
             places = f"{rows[0].place} to {rows[-1].place}" if len(rows) > 1 else rows[0].place
             raise Fatal(f"{places}: {error.message}", code=error.code, field=error.field) from error
-        column = self._bad_column(bad)
-        where = f"{bad.place}, column {column!r}" if column else bad.place
-        raise Fatal(f"{where}: {said.message}", code=error.code, field=error.field) from error
+        column = self._bad_column(refused)
+        where = f"{refused.place}, column {column!r}" if column else refused.place
+        raise Fatal(f"{where}: {refusal.message}", code=error.code, field=error.field) from error
 
     def _bad_row(self, rows: Sequence[Row], error: Fatal) -> tuple[Row | None, Fatal]:
         """Find the first row that is refused alone: CKAN always names the last row of the request."""
-        said: Fatal | None = error
+        refusal: Fatal | None = error
         while len(rows) > 1:
             first = rows[: len(rows) // 2]
             found = self._refusal([row.text for row in first])
-            rows, said = (first, found) if found else (rows[len(first) :], said)
-        said = self._refusal([rows[0].text])
-        return (rows[0], said) if said else (None, error)
+            rows, refusal = (first, found) if found else (rows[len(first) :], refusal)
+        refusal = self._refusal([rows[0].text])
+        return (rows[0], refusal) if refusal else (None, error)
 
     def _bad_column(self, row: Row) -> str | None:
         """Find the first field that causes the refusal of a row."""

@@ -69,7 +69,7 @@ def test_a_wrong_message_says_rule_field_and_fix(wis2: Wis2):
     said = wis2(
         "check", "-", "--topic", TOPIC.replace("data/core", "core/data"), code=1, stdin=json.dumps(wrong)
     ).stdout
-    assert "W9 properties.pubtime: 'yesterday' is no RFC 3339 time in UTC" in said
+    assert "W9 properties.pubtime: 'yesterday' is not an RFC 3339 time in UTC" in said
     assert f"swap levels 5 and 6: {TOPIC}" in said
     assert "2 rules broken" in said
     (finding,) = map(json.loads, wis2("check", "-", "--json", code=1, stdin=json.dumps(wrong)).stdout.splitlines())
@@ -87,7 +87,7 @@ def test_advice_is_no_fault(wis2: Wis2):
     [
         (["check", "-"], "id;nom", 1, "no JSON"),
         (["check", "-"], '{"id": 1, "id": 2}', 1, "has the member 'id' twice"),
-        (["check", "-"], '{"id": NaN}', 1, "NaN is no number in JSON"),
+        (["check", "-"], '{"id": NaN}', 1, "NaN is not a number in JSON"),
         (["check", "-"], '{"id": "\\udc00"}', 1, "half of a surrogate pair"),
         (["check", "absent.json"], "", 2, "No such file"),
         (["check", "-"], '{"id": "urn:wmo:md:fr-ifremer-argo:x"}', 1, "`datafab wis2 sync` fetches them"),

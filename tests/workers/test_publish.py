@@ -220,7 +220,7 @@ def test_a_record_is_announced_daily_and_what_is_none_never(node: Node):
     assert first["id"] != second["id"]
     assert [one["links"][0]["rel"] for one in (first, second)] == ["canonical", "update"]
     assert jobs[1].error
-    assert "it is no JSON" in jobs[1].error.message
+    assert "it is not JSON" in jobs[1].error.message
 
 
 def test_two_addresses_are_two_files(node: Node):

@@ -210,7 +210,7 @@ def test_times_of_rfc_3339_are_written_in_utc(given: str, read: str):
     "given", ["2024-11-09T21:08:60Z", "2024-11-09", "20241109T210800Z", "2024-02-30T00:00:00Z", "2024-11-09T21:08:00"]
 )
 def test_what_is_no_time_of_rfc_3339_is_refused(given: str):
-    with pytest.raises(FlowError, match="is no RFC 3339 time"):
+    with pytest.raises(FlowError, match="is not an RFC 3339 time"):
         times({"data": {"properties": {"datetime": given}}})
 
 

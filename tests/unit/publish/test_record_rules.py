@@ -108,8 +108,8 @@ def test_a_record_is_a_feature():
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"id;nom\n1;a\n", "it is no JSON: "),
-        (b"[]", "it is no JSON object"),
+        (b"id;nom\n1;a\n", "it is not JSON: "),
+        (b"[]", "it is not a JSON object"),
         (b'{"id": NaN}', "NaN is no number"),
         (b'{"id": 1, "id": 2}', "has the member 'id' twice"),
         (b'{"id": "\\ud800"}', "half of a surrogate pair"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from datafab.errors import Fatal
-from datafab.push.column_types import Field, chosen_columns, guess_columns, make_plan
+from datafab.push.column_types import Field, chosen_columns, make_plan
+from datafab.push.guessed_types import guess_columns
 
 
 def chosen(kind: str, *cells: str, separator: str = ";", order: str | None = None, by: str = "") -> Field:

@@ -20,15 +20,8 @@ from hypothesis import strategies as st
 from datafab.analysis.detective import Detective
 from datafab.analysis.tablefile import CellsFile, TableFile
 from datafab.errors import Fatal
-from datafab.push.column_types import (
-    MAX_FIELDS,
-    MAX_NAME_BYTES,
-    analysed_columns,
-    chosen_columns,
-    field_ids,
-    guess_columns,
-    make_plan,
-)
+from datafab.push.column_types import MAX_FIELDS, MAX_NAME_BYTES, analysed_columns, chosen_columns, field_ids, make_plan
+from datafab.push.guessed_types import guess_columns
 from datafab.push.store_types import StoreType
 
 
