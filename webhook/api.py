@@ -11,7 +11,7 @@ from flask import Blueprint, Response, jsonify, request, url_for
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
-from datafab.catalogue.sources import Sources
+from datafab.catalogue.sources import SourceRegistry
 from datafab.collect.check_url_stage import finding_name
 from datafab.core.job import JobStatus
 from datafab.core.jobs import MAX_LINES
@@ -177,15 +177,15 @@ def checked_url(job_id: str) -> dict[str, Any]:
 def source() -> dict[str, Any]:
     """How a source was last seen, the last looks at it, and what the index has of it."""
     name, services = _query(SourceQuery).id, site().services
-    looks, document = services.get(Sources).looks(name), services.get(IndexAccess).reading.get(name)
+    looks, document = services.get(SourceRegistry).looks(name), services.get(IndexAccess).reading.get(name)
     if not looks and document is None:
         raise NotFound(f"no source {name!r} has been looked at", field="id")
-    facts = {key: value for key, value in asdict(services.get(Sources).facts(name)).items() if value is not None}
+    facts = {key: value for key, value in asdict(services.get(SourceRegistry).state(name)).items() if value is not None}
     return {
         "source": name,
         "facts": facts,
         "looks": [look._asdict() for look in looks],
-        "next": services.get(Sources).due_at(name),
+        "next": services.get(SourceRegistry).next_revisit(name),
         "document": document and document.dump(),
     }
 

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from werkzeug.exceptions import Unauthorized
 
 from datafab.catalogue.datagouv import Datagouv
-from datafab.catalogue.dataset import MAX_TITLE, Resource, excluded, fetchable, fingerprint
-from datafab.catalogue.sources import Sources
+from datafab.catalogue.dataset import MAX_TITLE_CHARS, Resource, fingerprint, is_fetchable, matching_pattern
+from datafab.catalogue.sources import SourceRegistry
 from datafab.errors import FlowError
 from webhook.body import body
 from webhook.site import site
@@ -97,18 +97,18 @@ def deleted(resource: str) -> tuple[dict[str, str], HTTPStatus]:
 def _look(told: Pushed) -> str:
     """Enqueue a look at a resource, unless one is on its way; return the job's id."""
     raw, services = told.raw(), site().services
-    resource = Resource.of({"id": told.dataset_id}, raw)
+    resource = Resource.parse({"id": told.dataset_id}, raw)
     url = resource.url or ""
-    if not fetchable(url) or excluded(url, services.settings.catalogue_exclude):
+    if not is_fetchable(url) or matching_pattern(url, services.settings.catalogue_exclude):
         msg = f"document.url: {url!r} is not fetched: it is not http or https, or excluded"
         raise FlowError(msg, code="not_fetched", field="document.url")
     seen, source = fingerprint(raw), f"datagouv:{resource.id}"
     params: dict[str, Any] = {"source": source, "url": url, "fingerprint": seen, "dataset": resource.dataset.dump()}
     params |= {"force": True} | ({"format": resource.format[:20]} if resource.format else {})
-    params |= {"title": resource.title[:MAX_TITLE]} if resource.title else {}
+    params |= {"title": resource.title[:MAX_TITLE_CHARS]} if resource.title else {}
     params |= {"dated": resource.last_modified.isoformat()} if resource.last_modified else {}
     # So that a full pass sees that it has vanished, should nobody push that.
-    services.get(Sources).saw(services.get(Datagouv).url, [source], services.clock.now())
+    services.get(SourceRegistry).mark_seen(services.get(Datagouv).url, [source], services.clock.now())
     key = f"push:{resource.id}:{hashlib.sha256(url.encode()).hexdigest()[:16]}:{seen}"
     job, new = site().start("source", params, key)
     if not new and site().jobs.get(job.id).final:

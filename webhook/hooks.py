@@ -16,7 +16,7 @@ from werkzeug.exceptions import Unauthorized
 
 from datafab.archive.integration import HOOK_KEY
 from datafab.catalogue.linkproxy_checks import Webhook
-from datafab.catalogue.sources import Sources
+from datafab.catalogue.sources import SourceRegistry
 from datafab.errors import FlowError
 from webhook.body import body
 from webhook.site import site
@@ -32,7 +32,7 @@ def linkproxy() -> tuple[dict[str, Any], HTTPStatus]:
     told = body(Webhook)
     # link-proxy waits ten seconds, and does not try again.
     site().jobs.ping()
-    jobs = site().services.get(Sources).waiting(told.ids)
+    jobs = site().services.get(SourceRegistry).waiting_jobs(told.ids)
     for job in jobs:
         site().hasten(job)
     return {"key": told.key, "jobs": len(jobs)}, HTTPStatus.ACCEPTED

@@ -27,8 +27,17 @@ from datafab.core.job import Job
 from datafab.core.jobs import MAX_LINES, follow_up_key
 from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.push.callback import key_header
-from datafab.push.ckan import allowed, named
-from datafab.push.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
+from datafab.push.ckan import ckan_root, require_allowed
+from datafab.push.datapusher import (
+    JOB_TYPE,
+    RESTORE_ERROR,
+    datapusher_id,
+    job_dict,
+    key,
+    params,
+    root,
+    status,
+)
 from datafab.urls import has_login
 from webhook.errors import AWAY, RETRY_AFTER_SECONDS
 from webhook.site import site
@@ -125,7 +134,7 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
     if sent.get("result_url"):
         checks.append(lambda: _check_result_url(str(sent["result_url"])))
     if ckan:
-        checks.append(lambda: allowed(named(str(ckan)), settings))
+        checks.append(lambda: require_allowed(ckan_root(str(ckan)), settings))
     for check in checks:
         try:
             check()
@@ -134,7 +143,7 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_result_url(url: str) -> None:
-    allowed(root(url), site().services.settings)
+    require_allowed(root(url), site().services.settings)
     if has_login(url):
         raise FlowError("result_url must not hold a user or a password: the callback shows the API key", code="secret")
 
@@ -156,14 +165,14 @@ def listing() -> Answer:
     )
     first, end = (min(max(place, 0), sys.maxsize) for place in (offset, max(offset, 0) + max(limit, 0)))
     page = islice(found, first, end)
-    return jsonify(list=[f"/job/{id_of(job)}" for job in page])
+    return jsonify(list=[f"/job/{datapusher_id(job)}" for job in page])
 
 
 def _all() -> Iterator[Job]:
     """Yield the pushes that were submitted here, the newest first."""
     after = None
     while page := site().jobs.newest(flow="push", after=after, limit=PAGE):
-        yield from (job for job in page if id_of(job) is not None)
+        yield from (job for job in page if datapusher_id(job) is not None)
         after = page[-1].id
 
 
@@ -258,7 +267,7 @@ def _lost_callback(job: Job) -> ItemError | None:
     following = jobs.find_by_key(follow_up_key(job.id, job.ended)) if job.ended is not None else None
     if following is None:
         return None
-    others = {Status.SKIPPED, UNRESTORED}
+    others = {Status.SKIPPED, RESTORE_ERROR}
     failures = [error for error in jobs.failures(following).values() if error.type not in others]
     return failures[0] if failures else None
 

@@ -1,4 +1,4 @@
-"""The chain ``archive``: its flows and stages, and the system that it asks."""
+"""The chain ``archive``: its flow and stages, and the outside system it depends on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from datafab.core.services import Services
 
 ARCHIVE = Flow(
     name="archive",
-    title="Deliver the archives of a plan to a Géoplateforme entrepôt, execute, describe, tidy up",
+    title="Deliver the archives of a plan to a Géoplateforme entrepôt, process and describe them, tidy up",
     producer="integrations",
     stages=("deliver", "execute", "describe", "tidy"),
     requires=frozenset({"plan"}),
     documents=frozenset({"plan"}),
-    localise=plan_stages.localised,
+    localise=plan_stages.localise_plan,
 )
 
 

@@ -1,7 +1,7 @@
-"""The API of a Géoplateforme entrepôt, as far as archives need it.
+"""Client of the API of a Géoplateforme entrepôt, with the calls that archives need.
 
-Source: cartes.gouv.fr's guide "alimentation et diffusion d'archives", its change notes, and what its own clients do.
-A POST is never sent twice: when its answer is lost, the caller looks what became of it.
+Source: cartes.gouv.fr's guide "alimentation et diffusion d'archives", its change notes, and the behaviour of its own
+clients. A POST is never repeated: if its answer is lost, the caller looks up its effect.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from datafab.errors import Fatal, Retriable, SettingError
 from datafab.fetch.json_api import JsonApi, Reply
 from datafab.settings import Settings
 
-#: Entries of a page.
-PAGE = 100
-#: Lines of a log asked for at once, and pages of a list that are followed.
-LINES, PAGES = 200, 1000
-#: Answers in a row that lack something, after which waiting no longer helps.
-ODD = 5
-_ANY = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT})
-_LOOK = _ANY | {HTTPStatus.NOT_FOUND}
+#: Entries on a page of a list.
+PAGE_ENTRIES = 100
+#: Lines on a page of a log, and most pages of a list that are read.
+LOG_LINES, MAX_PAGES = 200, 1000
+#: Consecutive answers without a required key, after which there are no more retries.
+MAX_MALFORMED_ANSWERS = 5
+_SUCCESS = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT})
+_SUCCESS_OR_MISSING = _SUCCESS | {HTTPStatus.NOT_FOUND}
 _RANGE = re.compile(r"(\d+)-(\d+)/(\d+)\s*$")
 Document = dict[str, Any]
 
@@ -35,8 +35,9 @@ Document = dict[str, Any]
 class Entrepot(Client):
     """The entrepôt of ``DATAFAB_ENTREPOT_URL``.
 
-    What every call may raise: Retriable (no answer, none in time, 408, 425, 429, 5xx, or one that makes no sense: what
-    was asked may be done or not), Fatal ``entrepot_<status>`` (any other), Fatal ``entrepot_login`` (wrong secrets).
+    Every call may raise Retriable (no answer, a timeout, 408, 425, 429, 5xx, or a malformed answer; the request may
+    have had its effect), Fatal ``entrepot_<status>`` (any other status), and Fatal ``entrepot_login`` (wrong
+    credentials).
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -51,18 +52,18 @@ class Entrepot(Client):
         return cls(services.settings)
 
     def ping(self) -> None:
-        """Raise unless it knows us."""
+        """Raise unless the entrepôt accepts our credentials."""
         self.ask("GET", "/users/me")
 
     def at(self, datastore: str | None = None) -> Datastore:
-        """Return a datastore; None: that of the settings.
+        """Return a datastore; None: the one of the settings.
 
         Raises:
-            SettingError: none is named.
+            SettingError: no datastore is named.
         """
         name = datastore or self._settings.entrepot_datastore
         if not name:
-            msg = "no datastore: give it in the plan, or set DATAFAB_ENTREPOT_DATASTORE"
+            msg = "no datastore: name it in the plan, or set DATAFAB_ENTREPOT_DATASTORE"
             raise SettingError(msg, field="DATAFAB_ENTREPOT_DATASTORE")
         return Datastore(self, name)
 
@@ -71,12 +72,12 @@ class Entrepot(Client):
         method: str,
         path: str,
         *,
-        answers: Collection[int] = _ANY,
+        answers: Collection[int] = _SUCCESS,
         params: Mapping[str, str] | None = None,
         body: Any = None,
         form: Multipart | None = None,
     ) -> Reply:
-        """Send a request with a token; once more, with a new one, when that is refused."""
+        """Send a request with a token; if the token is refused, repeat the request once with a new one."""
         token = self._tokens.current()
         for last in (False, True):
             headers = {"Authorization": f"Bearer {token}"} | ({"Content-Type": form.content_type} if form else {})
@@ -89,15 +90,15 @@ class Entrepot(Client):
             except Fatal as error:
                 if last or error.code != "entrepot_401":
                     raise
-                token = self._tokens.current(worn=token)
+                token = self._tokens.current(rejected=token)
         raise AssertionError("unreachable")
 
 
 class Datastore:
-    """One datastore: its uploads, executions and stored data. Look-ups give None for what is not there.
+    """One datastore: its uploads, executions and stored data. Look-ups return None for entities that do not exist.
 
     Attributes:
-        name: its id.
+        name: id of the datastore.
     """
 
     def __init__(self, entrepot: Entrepot, name: str) -> None:
@@ -106,84 +107,84 @@ class Datastore:
         self._path = f"/datastores/{quote(name, safe='')}"
 
     def uploads(self, name: str) -> list[Document]:
-        """Return the uploads of exactly this name that are not deleted."""
+        """Return the uploads with exactly this name that are not deleted."""
         return self._named("/uploads", name)
 
     def create_upload(self, name: str, description: str, srs: str, kind: str = "ARCHIVE") -> Document:
-        """Create an upload; it is OPEN."""
+        """Create an upload, which is then OPEN."""
         body = {"name": name, "description": description, "srs": srs, "type": kind}
         return _identified(self._ask("POST", "/uploads", body=body))
 
     def upload(self, upload: str) -> Document | None:
         """Return an upload."""
-        return self._one("uploads", upload)
+        return self._get("uploads", upload)
 
     def tree(self, upload: str) -> dict[str, int]:
-        """Return an upload's files: path -> bytes."""
+        """Return the files of an upload: path -> size in bytes."""
         return dict(_files(self._ask("GET", f"/uploads/{upload}/tree").documents(), ""))
 
     def push(self, upload: str, path: str, open_file: Callable[[], BinaryIO], size: int) -> None:
-        """Send a file of an upload; it is opened for each try."""
+        """Send a file to an upload; it is opened for each attempt."""
         form = Multipart(path.rpartition("/")[2], open_file, size)
         self._ask("POST", f"/uploads/{upload}/data", params={"path": path}, form=form)
 
     def push_md5(self, upload: str, lines: Iterable[str], name: str = "md5sum.md5") -> None:
-        """Send the list of md5 sums: lines of ``<md5>  <path>``."""
+        """Send a list of md5 sums: lines of ``<md5>  <path>``."""
         data = "".join(f"{line}\n" for line in lines).encode()
         self._ask("POST", f"/uploads/{upload}/md5", form=Multipart(name, lambda: BytesIO(data), len(data)))
 
     def remove(self, upload: str, path: str, kind: Literal["data", "md5"] = "data") -> None:
-        """Remove a file of an upload, if it is there."""
-        self._ask("DELETE", f"/uploads/{upload}/{kind}", answers=_LOOK, params={"path": path})
+        """Delete a file of an upload, if it exists."""
+        self._ask("DELETE", f"/uploads/{upload}/{kind}", answers=_SUCCESS_OR_MISSING, params={"path": path})
 
     def close_upload(self, upload: str) -> None:
-        """Close an upload: its checks begin."""
+        """Close an upload, which starts its checks."""
         self._ask("POST", f"/uploads/{upload}/close")
 
     def open_upload(self, upload: str) -> None:
-        """Open a closed upload again."""
+        """Reopen a closed upload."""
         self._ask("POST", f"/uploads/{upload}/open")
 
     def delete_upload(self, upload: str) -> None:
-        """Delete an upload; one that is gone is deleted."""
-        self._ask("DELETE", f"/uploads/{upload}", answers=_LOOK)
+        """Delete an upload, if it exists."""
+        self._ask("DELETE", f"/uploads/{upload}", answers=_SUCCESS_OR_MISSING)
 
     def tag(self, kind: Literal["uploads", "stored_data"], entity: str, tags: Mapping[str, str]) -> None:
-        """Add tags to an entity; those of the same names are replaced."""
+        """Add tags to an entity; tags of the same names are replaced."""
         self._ask("POST", f"/{kind}/{entity}/tags", body=dict(tags))
 
     def checks(self, upload: str) -> dict[str, list[Document]]:
-        """Return an upload's checks by what they have come to: asked, in_progress, passed, failed."""
+        """Return the checks of an upload by their state: asked, in_progress, passed, failed."""
         reply = self._ask("GET", f"/uploads/{upload}/checks")
         answer = reply.document()
         return {
-            key: [_whole(each, reply) for each in answer.get(key) or ()]
+            key: [_with_id(each, reply) for each in answer.get(key) or ()]
             for key in ("asked", "in_progress", "passed", "failed")
         }
 
     def check_log(self, check: str) -> list[str]:
-        """Return the end of a check's log."""
+        """Return the last lines of the log of a check."""
         return self._log(f"/checks/executions/{check}/logs")
 
     def stored_data_named(self, name: str) -> list[Document]:
-        """Return the stored data of exactly this name that are not deleted."""
+        """Return the stored data with exactly this name that are not deleted."""
         return self._named("/stored_data", name)
 
     def stored_data(self, stored_data: str) -> Document | None:
         """Return stored data."""
-        return self._one("stored_data", stored_data)
+        return self._get("stored_data", stored_data)
 
     def patch_stored_data(self, stored_data: str, body: Mapping[str, Any]) -> Document:
         """Change fields of stored data."""
         return self._ask("PATCH", f"/stored_data/{stored_data}", body=body).document()
 
     def executions_of(self, stored_data: str) -> list[Document]:
-        """Return the executions that have made stored data, whole."""
+        """Return the executions whose output are some stored data, with all fields."""
         found = self._list("/processings/executions", {"output_stored_data": stored_data})
         return [whole for each in found if (whole := self.execution(str(each["_id"])))]
 
     def create_execution(self, body: Mapping[str, Any]) -> Document:
-        """Create an execution; its output is there at once."""
+        """Create an execution and, with it, its output."""
         return _with_output(self._ask("POST", "/processings/executions", body=body))
 
     def launch(self, execution: str) -> None:
@@ -196,29 +197,29 @@ class Datastore:
 
     def execution(self, execution: str) -> Document | None:
         """Return an execution."""
-        return self._one("processings/executions", execution, _with_output)
+        return self._get("processings/executions", execution, _with_output)
 
     def execution_log(self, execution: str) -> list[str]:
-        """Return the end of an execution's log."""
+        """Return the last lines of the log of an execution."""
         return self._log(f"/processings/executions/{execution}/logs")
 
     def _ask(self, method: str, path: str, **given: Any) -> Reply:
         return self._entrepot.ask(method, self._path + path, **given)
 
-    def _one(self, kind: str, name: str, read: Callable[[Reply], Document] | None = None) -> Document | None:
-        reply = self._ask("GET", f"/{kind}/{quote(name, safe='')}", answers=_LOOK)
+    def _get(self, kind: str, name: str, read: Callable[[Reply], Document] | None = None) -> Document | None:
+        reply = self._ask("GET", f"/{kind}/{quote(name, safe='')}", answers=_SUCCESS_OR_MISSING)
         found = None if reply.status == HTTPStatus.NOT_FOUND else (read or _identified)(reply)
         return None if found is None or found.get("status") == "DELETED" else found
 
     def _named(self, path: str, name: str) -> list[Document]:
-        """The filter of the API is like SQL's LIKE: what it gives is compared again."""
+        """Return the entities with exactly this name; the API's filter, like SQL's LIKE, may find others."""
         found = self._list(path, {"name": name})
         return [each for each in found if each.get("name") == name and each.get("status") != "DELETED"]
 
-    def _list(self, path: str, params: Mapping[str, str], limit: int = PAGE) -> list[Any]:
-        """Return all pages of a list."""
+    def _list(self, path: str, params: Mapping[str, str], limit: int = PAGE_ENTRIES) -> list[Any]:
+        """Return the entries on all pages of a list."""
         found: list[Any] = []
-        for page in range(1, PAGES + 1):
+        for page in range(1, MAX_PAGES + 1):
             reply = self._ask("GET", path, params={**params, "page": str(page), "limit": str(limit)})
             entries = _entries(reply)
             found += entries
@@ -227,48 +228,48 @@ class Datastore:
         return found
 
     def _log(self, path: str) -> list[str]:
-        """Return the last lines of a log: its last page, and the one before it."""
-        first = self._ask("GET", path, params={"page": "1", "limit": str(LINES)})
+        """Return the last lines of a log, from its last two pages."""
+        first = self._ask("GET", path, params={"page": "1", "limit": str(LOG_LINES)})
         lines, total = first.documents(), _total(first) or 0
-        last = -(-total // LINES)
+        last = -(-total // LOG_LINES)
         for page in range(max(2, last - 1), last + 1):
-            lines += self._ask("GET", path, params={"page": str(page), "limit": str(LINES)}).documents()
-        return [str(line) for line in lines[-LINES:]]
+            lines += self._ask("GET", path, params={"page": str(page), "limit": str(LOG_LINES)}).documents()
+        return [str(line) for line in lines[-LOG_LINES:]]
 
 
 def _identified(reply: Reply) -> Document:
-    """Return an entity that an answer describes."""
-    return _whole(reply.document(), reply)
+    """Return the entity in an answer."""
+    return _with_id(reply.document(), reply)
 
 
 def _with_output(reply: Reply) -> Document:
-    """Return an execution that makes stored data."""
+    """Return the execution in an answer, which must have stored data as its output."""
     found = _identified(reply)
     try:
-        _whole(found["output"]["stored_data"], reply)
+        _with_id(found["output"]["stored_data"], reply)
     except (KeyError, TypeError) as error:
-        raise _lacks("output.stored_data", reply) from error
+        raise _missing_key("output.stored_data", reply) from error
     return found
 
 
 def _entries(reply: Reply) -> list[Document]:
-    return [_whole(each, reply) for each in reply.documents()]
+    return [_with_id(each, reply) for each in reply.documents()]
 
 
-def _whole(entity: Any, reply: Reply) -> Document:
+def _with_id(entity: Any, reply: Reply) -> Document:
     """Return an entity that has an id.
 
     Raises:
-        Retriable: it has none; what was asked for may be done or not.
+        Retriable: it has none; the request may have had its effect.
     """
     if not isinstance(entity, dict) or not entity.get("_id"):
-        raise _lacks("_id", reply)
+        raise _missing_key("_id", reply)
     return entity
 
 
-def _lacks(key: str, reply: Reply) -> Retriable:
+def _missing_key(key: str, reply: Reply) -> Retriable:
     error = reply.bad_answer(f"the answer lacks `{key}`")
-    error.retries = ODD
+    error.retries = MAX_MALFORMED_ANSWERS
     return error
 
 

@@ -1,4 +1,4 @@
-"""What is to become of an archive in a Géoplateforme entrepôt: a person's plan, and what the statuses mean."""
+"""Plans of archives for a Géoplateforme entrepôt, and the meaning of its statuses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from datafab.errors import Fatal, FlowError
 from datafab.urls import url_parts
 
-#: "Recopie d'une archive livrée", the processing of archives.
-COPY = "12cdc646-3976-4f18-b273-f34fca37e2a6"
-#: The job's secret that a callback shows.
+#: Id of "Recopie d'une archive livrée", the default processing of archives.
+COPY_PROCESSING = "12cdc646-3976-4f18-b273-f34fca37e2a6"
+#: Name of the job's secret that a callback must send.
 HOOK_KEY = "hook_key"
-#: Names that the entrepôt's checks and processings pass over begin with this.
-PRIVATE = "__"
+#: Prefix of the file names that the entrepôt's checks and processings ignore.
+IGNORED_PREFIX = "__"
 
 
 class _Table(BaseModel):
@@ -27,9 +27,9 @@ class _Table(BaseModel):
 
 
 class File(_Table):
-    """One file of an upload: at a URL, or in a store."""
+    """One file of an upload, at a URL or in a store."""
 
-    #: its name in the upload, which is flat; unset: the last part of the URL
+    #: name in the upload, which has no folders; default: the last segment of the URL
     path: str = ""
     url: str | None = None
     store: str | None = None
@@ -39,47 +39,47 @@ class File(_Table):
     @model_validator(mode="before")
     @classmethod
     def _spelled(cls, value: Any) -> Any:
-        """A text is a URL, or a path that is looked up when the job is enqueued."""
+        """Accept a text as a URL; paths have been replaced when the job was enqueued."""
         return {"url": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _whole(self) -> File:
         if not self.url and not (self.store and self.sha256):
-            msg = "a path, a URL, or store and sha256 are needed"
+            msg = "give a path, a URL, or store and sha256"
             raise ValueError(msg)
         if not self.name:
-            msg = f"{self.path or self.url!r} names no file"
+            msg = f"{self.path or self.url!r} does not name a file"
             raise ValueError(msg)
         return self
 
     @property
     def name(self) -> str:
-        """Its name in the upload."""
+        """The name of the file in the upload."""
         return PurePosixPath(self.path or unquote(url_parts(self.url).path)).name
 
 
 class Output(_Table):
-    """The stored data that come of it."""
+    """The stored data that an integration creates."""
 
     name: str = Field(min_length=1)
     storage_tags: tuple[str, ...] = ("ARCHIVE",)
 
 
 class Edition(_Table):
-    """The time that the data are of."""
+    """The period of the data."""
 
     from_: date = Field(alias="from")
     to: date
 
 
 class Integration(_Table):
-    """One archive: its files, and what is said of it."""
+    """One archive: its files and its description."""
 
     name: str = Field(min_length=1, max_length=99)
     description: str = Field(default="archive", min_length=1)
     srs: str = Field(default="EPSG:4326", pattern=r"^[A-Z]+:[A-Z0-9]+$")
     files: tuple[File, ...] = Field(min_length=1)
-    processing: str = COPY
+    processing: str = COPY_PROCESSING
     output: Output
     edition: Edition | None = None
     #: GeoJSON geometry
@@ -93,15 +93,15 @@ class Integration(_Table):
         if twice:
             msg = f"two files are called {twice[0]!r}: an archive has no folders"
             raise ValueError(msg)
-        if not self.delivered:
-            msg = f"no file is left: names that begin with {PRIVATE} are passed over"
+        if not self.delivered_files:
+            msg = f"no file is left: names that start with {IGNORED_PREFIX} are ignored"
             raise ValueError(msg)
         return self
 
     @property
-    def delivered(self) -> tuple[File, ...]:
-        """The files that the entrepôt looks at."""
-        return tuple(file for file in self.files if not file.name.startswith(PRIVATE))
+    def delivered_files(self) -> tuple[File, ...]:
+        """The files that the entrepôt does not ignore."""
+        return tuple(file for file in self.files if not file.name.startswith(IGNORED_PREFIX))
 
 
 class Plan(_Table):
@@ -124,10 +124,10 @@ class Plan(_Table):
 
 
 def read_plan(document: Any, name: str) -> Plan:
-    """Read a plan.
+    """Parse a plan.
 
     Raises:
-        FlowError: something is wrong; names the integration and the key.
+        FlowError: it is invalid; names the integration and the key.
     """
     try:
         return Plan.model_validate(document)
@@ -141,7 +141,7 @@ def read_plan(document: Any, name: str) -> Plan:
 
 
 def _called(document: Any, number: int) -> str:
-    """Return what an integration is called, else its number."""
+    """Return the name of an integration; its number if it has none."""
     try:
         return repr(document["integrations"][number]["name"])
     except (KeyError, TypeError, IndexError):
@@ -149,49 +149,49 @@ def _called(document: Any, number: int) -> str:
 
 
 class Outcome(StrEnum):
-    """What a status means for whoever waits."""
+    """The meaning of a status for a job that waits."""
 
-    GOES_ON = "goes on"
+    IN_PROGRESS = "goes on"
     DONE = "done"
     FAILED = "failed"
     UNKNOWN = "unknown"
 
 
 _EXECUTION = {
-    "CREATED": Outcome.GOES_ON,
-    "WAITING": Outcome.GOES_ON,
-    "PROGRESS": Outcome.GOES_ON,
+    "CREATED": Outcome.IN_PROGRESS,
+    "WAITING": Outcome.IN_PROGRESS,
+    "PROGRESS": Outcome.IN_PROGRESS,
     "SUCCESS": Outcome.DONE,
     "FAILURE": Outcome.FAILED,
     "ABORTED": Outcome.FAILED,
 }
 _STORED = {
-    "CREATED": Outcome.GOES_ON,
-    "GENERATING": Outcome.GOES_ON,
-    "MODIFYING": Outcome.GOES_ON,
+    "CREATED": Outcome.IN_PROGRESS,
+    "GENERATING": Outcome.IN_PROGRESS,
+    "MODIFYING": Outcome.IN_PROGRESS,
     "GENERATED": Outcome.DONE,
     "UNSTABLE": Outcome.FAILED,
     "DELETED": Outcome.FAILED,
 }
 
 
-def executed(execution: str, stored_data: str) -> Outcome:
-    """Say what has become of an execution: it is done when its output is, too."""
+def execution_outcome(execution: str, stored_data: str) -> Outcome:
+    """Return the outcome of an execution, which is done once its output is generated."""
     outcome = _EXECUTION.get(execution, Outcome.UNKNOWN)
     return _STORED.get(stored_data, Outcome.UNKNOWN) if outcome is Outcome.DONE else outcome
 
 
-def delivered(status: str, checks: Mapping[str, Any]) -> Outcome:
-    """Say what has become of an upload that was closed: it is good when it is CLOSED and no check has failed."""
+def upload_outcome(status: str, checks: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of closing an upload, which is done once it is CLOSED and all checks have passed."""
     if checks.get("failed") or status in {"UNSTABLE", "DELETED"}:
         return Outcome.FAILED
     if status == "CLOSED":
-        return Outcome.GOES_ON if checks.get("asked") or checks.get("in_progress") else Outcome.DONE
-    return Outcome.GOES_ON if status in {"CHECKING", "GENERATING", "MODIFYING"} else Outcome.UNKNOWN
+        return Outcome.IN_PROGRESS if checks.get("asked") or checks.get("in_progress") else Outcome.DONE
+    return Outcome.IN_PROGRESS if status in {"CHECKING", "GENERATING", "MODIFYING"} else Outcome.UNKNOWN
 
 
 def description(integration: Integration, extent: dict[str, Any] | None) -> dict[str, Any]:
-    """Return what the stored data are to say of themselves."""
+    """Return the fields that describe the stored data."""
     body: dict[str, Any] = {"description": integration.description}
     if integration.edition:
         edition = integration.edition
@@ -202,7 +202,7 @@ def description(integration: Integration, extent: dict[str, Any] | None) -> dict
 
 
 def refused_by_checks(names: list[str], lines: list[str]) -> Fatal:
-    """Return the failure of an upload whose checks found something."""
-    said = f": {' / '.join(lines)}" if lines else ""
-    msg = f"the upload failed {', '.join(names) or 'a check'}{said}; the upload is kept"
+    """Return the error for an upload that has failed checks."""
+    log = f": {' / '.join(lines)}" if lines else ""
+    msg = f"the upload failed {', '.join(names) or 'a check'}{log}; the upload is kept"
     return Fatal(msg, code="entrepot_check", field="files")

@@ -1,4 +1,4 @@
-"""One file as a form's body, streamed: its length is known beforehand, its bytes are read when they are sent."""
+"""A streamed form with one file: its length is known beforehand, and its bytes are read when they are sent."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-BLOCK = 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
 
 
 class Multipart:
-    """The body of a form with one file; may be sent again, as it opens the file anew each time.
+    """The body of a form with one file. It can be sent repeatedly, as it reopens the file each time.
 
     Args:
-        name: of the file, as the server is told.
-        open_file: opens it.
-        size: its bytes.
-        field: of the form.
+        name: name of the file in the form.
+        open_file: function that opens the file.
+        size: size of the file in bytes.
+        field: name of the field of the form.
     """
 
     def __init__(self, name: str, open_file: Callable[[], BinaryIO], size: int, field: str = "file") -> None:
         boundary = secrets.token_hex(16)
-        told = name.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "")
+        filename = name.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "")
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self._head = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{told}"\r\n'
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{filename}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         ).encode()
         self._tail = f"\r\n--{boundary}--\r\n".encode()
@@ -32,13 +32,13 @@ class Multipart:
         self._size = size
 
     def __len__(self) -> int:
-        """Return the bytes of the whole body."""
+        """Return the length of the body in bytes."""
         return len(self._head) + self._size + len(self._tail)
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the body."""
         yield self._head
         with self._open() as file:
-            while block := file.read(BLOCK):
+            while block := file.read(BLOCK_BYTES):
                 yield block
         yield self._tail

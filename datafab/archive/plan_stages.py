@@ -1,8 +1,8 @@
-"""Archive: the plan, and the integrations that it asks for.
+"""The stage ``integrations``, which reads a plan and yields its integrations.
 
-Parameters of a job: ``plan``, a JSON file or the object itself (``integration.py``); ``patience``, the seconds
-that an upload or an execution may stay in one status.
-Files of this host are put into the default store when the job is enqueued, so that any worker can deliver them.
+Parameters of a job: ``plan``, a JSON file or the object itself (``integration.py``); ``patience``, the seconds for
+which an upload or an execution may stay in one status.
+When the job is enqueued, files of this host are copied to the default store, so that any worker can deliver them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from datafab.archive.entrepot import Entrepot
-from datafab.archive.extent import simplified
+from datafab.archive.extent import simplify
 from datafab.archive.integration import Plan, read_plan
-from datafab.archive.stage import alone
+from datafab.archive.stage import lock_names
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import EntrepotFacts, Item
 from datafab.core.services import Services
@@ -23,19 +23,19 @@ from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, FlowError, NotFound
 from datafab.store.regularfile import open_regular, read_regular
 
-BLOCK = 1024 * 1024
-LISTED = "list:"
+BLOCK_BYTES = 1024 * 1024
+LIST_PREFIX = "list:"
 
 
-def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
-    """Return the parameters with a plan whose files lie in the store, itself a list there.
+def localise_plan(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
+    """Return the parameters with a plan whose local files, and the plan itself, are in the store.
 
     Raises:
-        NotFound: the plan, or a file of it, is not there.
-        FlowError: the plan is no good.
+        NotFound: the plan, or a file of it, does not exist.
+        FlowError: the plan is invalid.
     """
     given = params.get("plan")
-    if given is None or (isinstance(given, str) and given.startswith(LISTED)):
+    if given is None or (isinstance(given, str) and given.startswith(LIST_PREFIX)):
         return dict(params)
     path = Path(given) if isinstance(given, str | Path) else None
     document = _document(path) if path else given
@@ -44,7 +44,7 @@ def localised(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
     plan = read_plan(document, name)
     text = plan.model_dump_json(by_alias=True, exclude_none=True)
     kept = services.store(services.settings.store).write_list(text.encode())
-    return {**params, "plan": f"{LISTED}{kept}#{name}"}
+    return {**params, "plan": f"{LIST_PREFIX}{kept}#{name}"}
 
 
 def _document(path: Path) -> Any:
@@ -53,11 +53,11 @@ def _document(path: Path) -> Any:
     except OSError as error:
         raise NotFound(f"{path}: {error.strerror}", field="plan") from error
     except ValueError as error:
-        raise FlowError(f"{path}: no JSON: {error}", code="bad_plan", field="plan") from error
+        raise FlowError(f"{path}: not JSON: {error}", code="bad_plan", field="plan") from error
 
 
 def _integrations(document: Any, folder: Path, services: Services) -> None:
-    """Put the local files into the store, and their places into the document; its form is judged afterwards."""
+    """Copy the local files to the store, and replace their paths in the document, which is validated afterwards."""
     for each in document.get("integrations") or () if isinstance(document, dict) else ():
         if isinstance(each, dict) and isinstance(each.get("files"), list):
             each["files"] = [
@@ -70,7 +70,7 @@ def _stored(path: Path, services: Services) -> dict[str, Any]:
     root = services.settings.store
     try:
         with open_regular(path) as file, services.store(root).new_resource() as resource:
-            while block := file.read(BLOCK):
+            while block := file.read(BLOCK_BYTES):
                 resource.write(block)
                 if resource.size > services.settings.max_bytes:
                     msg = f"{path}: has more than {services.settings.max_bytes} bytes (DATAFAB_MAX_BYTES)"
@@ -82,14 +82,14 @@ def _stored(path: Path, services: Services) -> dict[str, Any]:
 
 
 def integrations(ctx: Context) -> Iterator[Item]:
-    """Read a plan, and yield each archive that it asks for."""
+    """Yield each archive of a plan."""
     plan = _plan(ctx)
     datastore = ctx.services.get(Entrepot).at(plan.datastore).name
-    alone(datastore, plan.integrations, ctx)
+    lock_names(datastore, plan.integrations, ctx)
     store = ctx.services.store(ctx.services.settings.store)
     for each in plan.integrations:
         try:
-            extent = simplified(each.extent) if each.extent else None
+            extent = simplify(each.extent) if each.extent else None
         except Fatal as error:
             msg = f"{each.name}: {error.message}"
             raise FlowError(msg, code=error.code, field="extent") from error
@@ -103,7 +103,7 @@ def _plan(ctx: Context) -> Plan:
     given = ctx.params["plan"]
     if not isinstance(given, str):
         return read_plan(given, "plan")
-    digest, _, name = given.removeprefix(LISTED).partition("#")
+    digest, _, name = given.removeprefix(LIST_PREFIX).partition("#")
     return read_plan(json.loads(ctx.services.store(ctx.services.settings.store).read_list(digest)), name or "plan")
 
 

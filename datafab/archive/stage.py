@@ -1,4 +1,4 @@
-"""What the stages of an archive share: its plan, its mark, and when to look again."""
+"""Code shared by the stages of the flow ``archive``: plan, claims, and delays between polls."""
 
 from __future__ import annotations
 
@@ -14,64 +14,65 @@ from datafab.core.item import EntrepotFacts, Item
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Wait
 
-#: Seconds between two looks at checks and at executions, at most; the first is a setting.
-CHECKS, EXECUTIONS = 30.0, 60.0
-#: Seconds that something may stay in one status, unless the job's parameter ``patience`` says otherwise.
-PATIENCE = 6 * 3600.0
-#: Seconds between two looks at whether another job has ended.
-BUSY = 5.0
-#: Lines of a log that a message quotes.
-QUOTED = 5
-_NEEDS = frozenset({"entrepot"})
+#: Longest delays between two polls of checks and of executions; the first delay is a setting.
+MAX_CHECK_DELAY_SECONDS, MAX_EXECUTION_DELAY_SECONDS = 30.0, 60.0
+#: How long an entity may stay in one status; the job's parameter ``patience`` overrides it.
+MAX_STATUS_SECONDS = 6 * 3600.0
+#: Delay between two attempts to lock a name that another job holds.
+LOCK_POLL_SECONDS = 5.0
+#: Lines of a log that an error message quotes.
+QUOTED_LINES = 5
+_REQUIRED_FIELDS = frozenset({"entrepot"})
 
 
-def planned(item: Item, ctx: Context) -> tuple[EntrepotFacts, Integration, Claims]:
-    """Return an item's facts, what is planned for it, and what is ours of it."""
+def load_plan(item: Item, ctx: Context) -> tuple[EntrepotFacts, Integration, Claims]:
+    """Return the facts of an item, its integration, and its claims."""
     facts = item.entrepot
     if facts is None:
-        raise Fatal("an item without entrepot is no archive: begin with `integrations`", code="no_archive")
+        raise Fatal("the item has no `entrepot`, so it is not an archive: start with `integrations`", code="no_archive")
     text = ctx.services.store(ctx.services.settings.store).read_list(facts.plan)
     integration = Integration.model_validate_json(text)
     store = ctx.services.get(Entrepot).at(facts.datastore)
-    # Entered before, but for a job that was parked: its names may be another's by now.
-    alone(store.name, [integration], ctx)
+    # Locked before, unless the job was parked: another job may have locked its names since.
+    lock_names(store.name, [integration], ctx)
     return facts, integration, Claims(store, Mark.of(store.name, integration))
 
 
-def alone(datastore: str, integrations: Iterable[Integration], ctx: Context) -> None:
-    """Enter the gate of each name that this job makes something of.
+def lock_names(datastore: str, integrations: Iterable[Integration], ctx: Context) -> None:
+    """Lock the name of each upload and output of integrations.
 
-    All gates are entered before anything is made, and in one order by all jobs, so that no two wait for each other.
+    All names are locked before anything is created, and by all jobs in the same order, so that no two jobs wait for
+    each other.
 
     Raises:
-        Wait: another job holds one of them.
+        Wait: another job has locked one of the names.
     """
     names = {pair for each in integrations for pair in (("upload", each.name), ("output", each.output.name))}
     for kind, name in sorted(names):
         holder = ctx.services.locks.acquire(f"entrepot:{datastore}:{kind}:{name}", ctx.job)
         if holder is not None:
             msg = (
-                f"job {holder} is working on the {kind} {name!r} of this datastore; this one begins when that has ended"
+                f"job {holder} is working on the {kind} {name!r} of this datastore; this one starts when that has ended"
             )
-            raise Wait(msg, delay=BUSY, looked=False)
+            raise Wait(msg, delay=LOCK_POLL_SECONDS, looked=False)
 
 
-def next_look(ctx: Context, status: str, what: str, most: float) -> Wait:
-    """Return when to look again: soon after a change, then ever later; give up what does not change.
+def next_poll(ctx: Context, status: str, what: str, max_delay: float) -> Wait:
+    """Return the wait until the next poll: short after a change of the status, then longer and longer.
 
     Raises:
-        Fatal: it has had this status for too long.
+        Fatal: the status has not changed for too long.
     """
     seen = ctx.memo.get("seen") or {}
     now = ctx.services.clock.now()
     if seen.get("status") != status:
         seen = {"status": status, "since": now, "looks": 0}
-    patience = float(ctx.params.get("patience") or PATIENCE)
+    patience = float(ctx.params.get("patience") or MAX_STATUS_SECONDS)
     if now - seen["since"] > patience:
         raise Fatal(f"{what}: {status} for more than {patience:.0f} s", code="timed_out", field="patience")
-    delay = pause_seconds(seen["looks"], ctx.services.settings.poll_delay, most)
+    delay = pause_seconds(seen["looks"], ctx.services.settings.poll_delay, max_delay)
     ctx.memo["seen"] = {**seen, "looks": seen["looks"] + 1}
-    return Wait(f"{what}: {status}", delay=delay / 2 + random.uniform(0, delay / 2))  # noqa: S311 - spreads looks
+    return Wait(f"{what}: {status}", delay=delay / 2 + random.uniform(0, delay / 2))  # noqa: S311 - jitter
 
 
 def archive_stage(
@@ -83,8 +84,8 @@ def archive_stage(
         params=frozenset({"patience"}),
         queue="io",
         run=run,
-        requires=_NEEDS,
+        requires=_REQUIRED_FIELDS,
         provides=provides,
         retry=RetryPolicy(deadline=deadline, retries=None),
-        # An outage is waited for as long as anything else here: until the patience is over.
+        # Retries are limited by the parameter ``patience``, as all waits here.
     )

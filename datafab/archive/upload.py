@@ -1,4 +1,4 @@
-"""Fills an upload of an entrepôt from stores, whatever it holds already."""
+"""Filling an upload of an entrepôt from stores, whatever it contains already."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from datafab.archive.entrepot import Datastore
 from datafab.archive.upload_content import Content, Part, Steps
 from datafab.errors import Retriable
 
-BLOCK = 1024 * 1024
-#: How often files are sent that do not arrive whole.
-TRIES = 5
+BLOCK_BYTES = 1024 * 1024
+#: Attempts to send a file that does not arrive completely.
+MAX_SEND_ATTEMPTS = 5
 Open = Callable[[], BinaryIO]
 
 
-def weighed(name: str, open_file: Open) -> Part:
-    """Return a file's size and md5 sum, both read from it."""
+def measure(name: str, open_file: Open) -> Part:
+    """Read a file, and return its size and md5 sum."""
     digest, size = hashlib.md5(usedforsecurity=False), 0
     with open_file() as file:
-        while block := file.read(BLOCK):
+        while block := file.read(BLOCK_BYTES):
             digest.update(block)
             size += len(block)
     return Part(name, size, digest.hexdigest())
 
 
 def empty(datastore: Datastore, upload: str) -> None:
-    """Remove all that is in an open upload."""
+    """Delete all files of an open upload."""
     _remove(datastore, upload, Content(()).steps(datastore.tree(upload)))
 
 
@@ -38,10 +38,10 @@ def fill(
     sources: Mapping[Part, Open],
     progress: Callable[[int], None],
 ) -> None:
-    """Remove what does not belong into an open upload, send what is missing, and see that all of it has come.
+    """Delete foreign files of an open upload, send the missing ones, and check that all have arrived.
 
     Raises:
-        Retriable: a file has another size there.
+        Retriable: a file has another size in the upload.
     """
     steps = content.steps(datastore.tree(upload))
     _remove(datastore, upload, steps)
@@ -52,8 +52,8 @@ def fill(
         datastore.push_md5(upload, content.lines, content.sums)
     tree = datastore.tree(upload)
     for part in content.missing(tree):
-        msg = f"{part.path} has {tree.get(part.path, 0)} bytes in the upload, {part.size} were sent"
-        raise Retriable(msg, retries=TRIES, code="entrepot_size", field="files")
+        msg = f"{part.path} has {tree.get(part.path, 0)} bytes in the upload, but {part.size} were sent"
+        raise Retriable(msg, retries=MAX_SEND_ATTEMPTS, code="entrepot_size", field="files")
 
 
 def _remove(datastore: Datastore, upload: str, steps: Steps) -> None:

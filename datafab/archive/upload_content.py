@@ -1,7 +1,7 @@
-"""What an upload is to hold, and what must be removed and sent for that.
+"""The intended content of an upload, and the steps to get there.
 
-An entrepôt tells only the size of a file. So the upload's tag names the content that its files belong to, and so does
-the name of the list of md5 sums: beside another content's tag or list no file is trusted, whatever its size.
+An entrepôt only gives the sizes of files. So a tag of the upload names the content to which its files belong, and so
+does the name of the list of md5 sums. With the tag or list of another content no file is trusted, whatever its size.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: Where files lie in an upload; lists of md5 sums lie at its root.
+#: Folder of the files in an upload; lists of md5 sums are at its root.
 FOLDER = "data"
-#: Our lists of md5 sums begin with this.
-OURS = "datafab-"
+#: Prefix of the names of our lists of md5 sums.
+LIST_NAME_PREFIX = "datafab-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,13 @@ class Part:
 
     @property
     def path(self) -> str:
-        """Where it lies."""
+        """The path of the file in the upload."""
         return f"{FOLDER}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What is to be done, in this order: should it be broken off, what is left shows what is to be done still."""
+    """The steps, in an order in which an interrupted upload shows what is still to be done."""
 
     remove: list[str]
     remove_sums: list[str]
@@ -42,7 +42,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """All that an upload is to hold."""
+    """The intended content of an upload."""
 
     parts: tuple[Part, ...]
 
@@ -53,26 +53,26 @@ class Content:
 
     @property
     def digest(self) -> str:
-        """What names this content: it depends on the paths and the bytes of all files."""
+        """The identifier of this content: a digest of the paths and the bytes of all files."""
         return hashlib.sha256("\n".join(sorted(self.lines)).encode()).hexdigest()[:16]
 
     @property
     def sums(self) -> str:
         """The name of the list of md5 sums."""
-        return f"{OURS}{self.digest}.md5"
+        return f"{LIST_NAME_PREFIX}{self.digest}.md5"
 
     def missing(self, tree: Mapping[str, int]) -> list[Part]:
-        """Return the files that are not there, or not in their size."""
+        """Return the files that the upload lacks, or has in another size."""
         return [part for part in self.parts if tree.get(part.path) != part.size]
 
     def held(self, tree: Mapping[str, int]) -> bool:
-        """Say whether an upload has these files in their sizes, and no other file or list of md5 sums."""
-        files, lists = _sorted(tree)
+        """Tell whether an upload has exactly these files in their sizes, and no other list of md5 sums."""
+        files, lists = _split(tree)
         return not (self.missing(tree) or lists - {self.sums} or files - {part.path for part in self.parts})
 
     def steps(self, tree: Mapping[str, int]) -> Steps:
-        """Return what is to be done."""
-        files, lists = _sorted(tree)
+        """Return the steps that lead from the current files to this content."""
+        files, lists = _split(tree)
         stale = lists - {self.sums}
         push = list(self.parts) if stale else self.missing(tree)
         kept = {part.path for part in self.parts} - {part.path for part in push}
@@ -86,15 +86,15 @@ class Content:
 
 def foreign_lists(tree: Mapping[str, int]) -> list[str]:
     """Return the lists of md5 sums that datafab did not send."""
-    return sorted(name for name in _sorted(tree)[1] if not name.startswith(OURS))
+    return sorted(name for name in _split(tree)[1] if not name.startswith(LIST_NAME_PREFIX))
 
 
-def filled(tree: Mapping[str, int]) -> bool:
-    """Say whether datafab filled an upload: it has lists of md5 sums, and all of them are ours."""
-    return bool(_sorted(tree)[1]) and not foreign_lists(tree)
+def was_filled(tree: Mapping[str, int]) -> bool:
+    """Tell whether datafab has filled an upload: it has lists of md5 sums, and all of them are ours."""
+    return bool(_split(tree)[1]) and not foreign_lists(tree)
 
 
-def _sorted(tree: Mapping[str, int]) -> tuple[set[str], set[str]]:
-    """Return an upload's files, and its lists of md5 sums."""
+def _split(tree: Mapping[str, int]) -> tuple[set[str], set[str]]:
+    """Return the files of an upload, and its lists of md5 sums."""
     files = {path for path in tree if "/" in path}
     return files, tree.keys() - files

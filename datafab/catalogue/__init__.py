@@ -1,1 +1,1 @@
-"""Follow a udata catalogue: find what changed, fetch it, and answer as the data manufactory of data.gouv.fr does."""
+"""Follow a udata catalogue: find changed files, fetch them, and report on them as data.gouv.fr's hydra does."""

@@ -1,4 +1,4 @@
-"""The chain ``catalogue``: its flows and stages, and the systems that it asks."""
+"""The chain ``catalogue``: its flows and stages, and the outside systems it depends on."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ CATALOGUE = Flow(
     producer="discover",
     stages=("save_cursor",),
 )
-SOURCE = Flow(
+CATALOGUE_FILE = Flow(
     name="source",
-    title="Fetch a file of the catalogue if it has changed, analyse and index it, and remember how it was",
+    title="Fetch a file of the catalogue if it has changed, analyse and index it, and record its state",
     producer="catalogue_source",
     stages=("check", "fetch", "analyse", "index", "remember"),
     requires=frozenset({"source", "url"}),
 )
-AGAIN = Flow(
+REVISIT = Flow(
     name="again",
-    title="Look again at files of the catalogue of which it says nothing new, seldom at old ones",
+    title="Revisit files for which the catalogue reports no change, unchanged ones less and less often",
     producer="due_sources",
     stages=("look_again",),
 )
 WITHDRAW = Flow(
     name="withdraw",
-    title="Take a file of the catalogue out of the index",
+    title="Withdraw a file of the catalogue from the index",
     producer="to_withdraw",
     stages=("withdraw",),
     requires=frozenset({"source"}),
@@ -41,7 +41,7 @@ def _pings(services: Services) -> ExternalSystems:
     found: dict[str, ExternalSystem] = {}
     if services.settings.linkproxy_url is not None:
         found["link-proxy"] = ExternalSystem(lambda: services.get(LinkProxy).ping(), "DATAFAB_LINKPROXY_URL")
-    if "catalogue_url" in services.settings.model_fields_set:  # the default is no promise to use it
+    if "catalogue_url" in services.settings.model_fields_set:  # the default alone does not mean that it is used
         found["catalogue"] = ExternalSystem(lambda: services.get(Datagouv).ping(), "DATAFAB_CATALOGUE_URL")
     return found
 
@@ -50,8 +50,8 @@ CHAIN = Chain(
     name="catalogue",
     flows=(
         CATALOGUE,
-        SOURCE,
-        AGAIN,
+        CATALOGUE_FILE,
+        REVISIT,
         WITHDRAW,
     ),
     stages=(

@@ -1,4 +1,4 @@
-"""Asks servers whether web pages may read a file: a CORS preflight, as a browser sends it."""
+"""CORS preflight requests, which ask a server whether web pages may read a file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from datafab.errors import Fatal, Retriable
 from datafab.fetch.json_api import JsonApi
 from datafab.settings import Settings
 
-#: Seconds for the whole answer.
-PATIENCE = 5.0
+#: Timeout for the whole answer.
+TIMEOUT_SECONDS = 5.0
 #: Headers that a page would send with its request.
-SENT = "authorization,content-type"
-_PERMITTED = range(HTTPStatus.OK, HTTPStatus.BAD_REQUEST)
+REQUEST_HEADERS = "authorization,content-type"
+_PERMITTED_STATUSES = range(HTTPStatus.OK, HTTPStatus.BAD_REQUEST)
 
 
 class Cors(Client):
-    """Sends preflights for pages of the catalogue of the settings, such as its previews of files."""
+    """Client that sends preflights for pages of the catalogue, such as its previews of files."""
 
     def __init__(self, settings: Settings) -> None:
         parts = urlsplit(settings.catalogue_url)
@@ -34,15 +34,17 @@ class Cors(Client):
         return cls(services.settings)
 
     def probe(self, url: str) -> dict[str, Any]:
-        """Return the status and the ``access-control-*`` headers of the answer; empty: it does not permit anything."""
+        """Return the status and the ``access-control-*`` headers of the answer; empty if it permits nothing."""
         headers = {
             "Origin": self._origin,
             "Access-Control-Request-Method": "GET",
-            "Access-Control-Request-Headers": SENT,
+            "Access-Control-Request-Headers": REQUEST_HEADERS,
         }
         try:
-            reply = self._api.request("OPTIONS", url, answers=_PERMITTED, headers=headers, seconds=PATIENCE)
+            reply = self._api.request(
+                "OPTIONS", url, answers=_PERMITTED_STATUSES, headers=headers, seconds=TIMEOUT_SECONDS
+            )
         except (Fatal, Retriable):
             return {}
-        given = {name: reply.headers.get(f"access-control-{name}") for name in CORS_HEADERS}
-        return {"status": reply.status} | given
+        permissions = {name: reply.headers.get(f"access-control-{name}") for name in CORS_HEADERS}
+        return {"status": reply.status} | permissions

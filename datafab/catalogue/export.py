@@ -1,4 +1,4 @@
-"""A udata catalogue's list of all resources, as it exports it: CSV with semicolons, one line a resource."""
+"""The list of all resources that a udata catalogue exports: CSV with semicolons, one row per resource."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from datafab.catalogue.dataset import Raw
+from datafab.catalogue.dataset import RawResource
 from datafab.errors import Fatal
 
-#: Columns that a list must have.
-NEEDED = frozenset({"dataset.id", "id", "url", "modified"})
+#: Columns that the list must have.
+REQUIRED_COLUMNS = frozenset({"dataset.id", "id", "url", "modified"})
 
 
-def condensed(_content_type: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Turn a list on its way into a line of JSON for each resource, with what is needed of it: a fifth of its bytes.
+def condense(_content_type: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Convert the exported list, while it is downloaded, to one line of JSON per resource: a fifth of its bytes.
 
     Raises:
-        Fatal: it is no such list.
+        Fatal: a required column is missing.
     """
     for row in _rows(chunks):
         yield json.dumps(_nested(row), ensure_ascii=False).encode(errors="surrogatepass") + b"\n"
 
 
-def listed(lines: Iterable[bytes]) -> Iterator[Raw]:
-    """Yield datasets and resources of a condensed list, in its order."""
+def read_condensed(lines: Iterable[bytes]) -> Iterator[RawResource]:
+    """Yield the datasets and resources of a condensed list, in its order."""
     for line in lines:
         dataset = json.loads(line)
         yield dataset, dataset["resource"]
@@ -34,9 +34,9 @@ def listed(lines: Iterable[bytes]) -> Iterator[Raw]:
 
 def _rows(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
     reader = csv.DictReader(_lines(chunks), delimiter=";")
-    missing = NEEDED - set(reader.fieldnames or ())
+    missing = REQUIRED_COLUMNS - set(reader.fieldnames or ())
     if missing:
-        msg = f"no list of resources: its first line has no column {min(missing)!r}"
+        msg = f"not a list of resources: its first line has no column {min(missing)!r}"
         raise Fatal(msg, code="catalogue_export", field=min(missing))
     for row in reader:
         if row["id"] and row["dataset.id"] and not _hidden(row):
@@ -44,12 +44,15 @@ def _rows(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
 
 
 def _hidden(row: Mapping[str, str]) -> bool:
-    """Whether the API would not list its dataset; ``archived`` holds a date in newer lists, which it does list."""
+    """Tell whether the API would not list the dataset of a row.
+
+    Archived datasets, which have a date in ``archived`` in newer lists, are listed.
+    """
     return row.get("dataset.private") == "True"
 
 
 def _nested(row: Mapping[str, str]) -> dict[str, Any]:
-    """Return a row in the shape that the API gives a dataset."""
+    """Return a row in the structure that the API gives to a dataset."""
     resource = {
         "id": row["id"],
         "title": row.get("title"),
@@ -68,12 +71,12 @@ def _nested(row: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Yield lines with their ends, as the csv module wants them; what is no UTF-8 does not stop it."""
+    """Yield lines with their ends, as the csv module needs them; bytes that are not UTF-8 are replaced."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-    rest = ""
+    unfinished = ""
     for chunk in chunks:
-        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+        *lines, unfinished = (unfinished + decoder.decode(chunk)).split("\n")
         yield from (line + "\n" for line in lines)
-    rest += decoder.decode(b"", final=True)
-    if rest:
-        yield rest
+    unfinished += decoder.decode(b"", final=True)
+    if unfinished:
+        yield unfinished

@@ -1,8 +1,8 @@
-"""Check and fetch: whether a file has changed, asked of link-proxy where there is one, and its bytes.
+"""The stages ``check`` and ``fetch``: find out whether a file has changed, and download it.
 
-link-proxy fetches a file itself, keeps it, and tells whoever subscribed: that is a hint (``/hooks/link-proxy``) upon
-which the job looks, and without one it looks from time to time. Where link-proxy is away, cannot or may not fetch, the
-file is fetched from its own address.
+If a link-proxy is configured, it fetches and keeps the file, and notifies subscribers. Its webhook
+(``/hooks/link-proxy``) wakes the job; without one the job polls. If link-proxy is down, or cannot or may not fetch the
+file, it is fetched from its own URL.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from http import HTTPStatus
 from pathlib import PurePosixPath
 
 from datafab.catalogue.datagouv import Datagouv
-from datafab.catalogue.dataset import direct, fetchable, same
+from datafab.catalogue.dataset import SOURCE_PREFIX, bypasses_linkproxy, is_fetchable, is_unchanged
 from datafab.catalogue.linkproxy import LinkProxy
-from datafab.catalogue.linkproxy_checks import Check, Download, Outcome, downloads, parts_of, rank
-from datafab.catalogue.rate_limit import Turns
+from datafab.catalogue.linkproxy_checks import Check, Download, Outcome, download_order, name_parts, parse_downloads
+from datafab.catalogue.rate_limit import HostRateLimiter
+from datafab.catalogue.revisit import REVISIT_PARAM
+from datafab.catalogue.source_state import SourceState, url_digest
 from datafab.catalogue.sourcejobs import enqueue
-from datafab.catalogue.sources import Facts, Sources, address
+from datafab.catalogue.sources import SourceRegistry
 from datafab.core.backoff import retry_after
 from datafab.core.item import CatalogueFacts, Item, Status
 from datafab.core.stage import Context, Stage
@@ -28,101 +30,105 @@ from datafab.fetch.result import FetchResult
 from datafab.fetch.session import Fetcher
 from datafab.urls import url_parts, without_credentials
 
-#: Seconds until link-proxy is asked for the first time, the factor by which the next waits grow, and the longest.
-FIRST, FACTOR, LONGEST = 2.0, 2.0, 600.0
-#: Seconds that a file waits for link-proxy; then it is fetched without.
-ENOUGH = 6 * 3600.0
-#: Failures of link-proxy in a row after which a file is fetched without.
-MAX_AWAY = 3
-#: Answers after which a server is left alone, for as long as it says; of the first of them so many seconds if it does
-#: not, and for so often.
-RESTS = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
-PAUSE, MAX_REFUSED = 60.0, 5
-#: Answers after which the catalogue is asked where a file lies by now.
-GONE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+#: Delay before link-proxy is polled for the first time, growth of the delay, and its maximum.
+FIRST_POLL_SECONDS, POLL_FACTOR, MAX_POLL_SECONDS = 2.0, 2.0, 600.0
+#: Time that a file waits for link-proxy's check; then it is fetched directly.
+MAX_CHECK_SECONDS = 6 * 3600.0
+#: Consecutive failures of link-proxy after which a file is fetched directly.
+MAX_OUTAGES = 3
+#: Statuses after which nothing is sent to a server for as long as its Retry-After says.
+PAUSE_STATUSES = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+#: Pause after a 429 without a Retry-After, and number of 429s after which the file fails.
+DEFAULT_PAUSE_SECONDS, MAX_REFUSALS = 60.0, 5
+#: Statuses after which the catalogue is asked for the current URL of a file.
+GONE_STATUSES = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
 
 
 def check(item: Item, ctx: Context) -> Item:
-    """Have link-proxy look at a file, where there is one and it may; wait until it has."""
-    if item.url is None or ctx.services.settings.linkproxy_url is None or direct(item.url):
+    """Let link-proxy check a file, if it is configured and may fetch the file; wait for the check."""
+    if item.url is None or ctx.services.settings.linkproxy_url is None or bypasses_linkproxy(item.url):
         return item
     if item.catalogue is not None and item.catalogue.part:
         return item
     try:
-        done = _looked(item, item.url, ctx)
+        done = _check_with_linkproxy(item, item.url, ctx)
     except (Retriable, Fatal) as error:
         away = ctx.memo["away"] = ctx.memo.get("away", 0) + 1
-        if "link" in ctx.memo and isinstance(error, Retriable) and away < MAX_AWAY:
-            raise Wait(error.message, delay=_delay(away - 1), looked=False, code=error.code) from error
+        if "link" in ctx.memo and isinstance(error, Retriable) and away < MAX_OUTAGES:
+            raise Wait(error.message, delay=_poll_delay(away - 1), looked=False, code=error.code) from error
         ctx.log.warning("fetched without link-proxy", reason=error.message)
         done = item
     if "link" in ctx.memo:
-        ctx.services.get(Sources).leave_link(ctx.memo["link"], ctx.job)
+        ctx.services.get(SourceRegistry).remove_waiting_job(ctx.memo["link"], ctx.job)
     return done
 
 
-def _delay(looks: int) -> float:
-    return min(FIRST * FACTOR ** min(looks, 32), LONGEST)
+def _poll_delay(polls: int) -> float:
+    return min(FIRST_POLL_SECONDS * POLL_FACTOR ** min(polls, 32), MAX_POLL_SECONDS)
 
 
-def _looked(item: Item, url: str, ctx: Context) -> Item:
-    """Return the item with what came of link-proxy's check.
+def _check_with_linkproxy(item: Item, url: str, ctx: Context) -> Item:
+    """Return the item with the outcome of link-proxy's check.
 
     Raises:
-        Wait: it is not over.
+        Wait: the check is not finished.
     """
-    link = _submitted(url, ctx)
-    # Before the look: whatever ends after it is told to a job that is known to wait.
-    ctx.services.get(Sources).await_link(link, ctx.job)
+    link = _submit(url, ctx)
+    # Before the poll: a check that ends after it notifies this job.
+    ctx.services.get(SourceRegistry).add_waiting_job(link, ctx.job)
     found = ctx.services.get(LinkProxy).latest(link)
     if ctx.memo.get("away"):
         ctx.memo["away"] = 0
-    latest, before = Check.of(found or {}), Check.of(ctx.memo["before"])
-    if latest is None or not latest.after(before) or latest.outcome is Outcome.WAIT:
-        if ctx.services.clock.now() - ctx.memo["since"] > ENOUGH:
-            raise Fatal(f"{url}: link-proxy has not checked it for {ENOUGH:.0f} s", code="linkproxy_slow", field=url)
-        looks = ctx.memo["looks"] = ctx.memo.get("looks", 0) + 1
-        raise Wait("link-proxy has not checked it yet", delay=_delay(looks - 1))
+    latest, before = Check.parse(found or {}), Check.parse(ctx.memo["before"])
+    if latest is None or not latest.is_later_than(before) or latest.outcome is Outcome.WAIT:
+        if ctx.services.clock.now() - ctx.memo["since"] > MAX_CHECK_SECONDS:
+            raise Fatal(
+                f"{url}: link-proxy has not checked it within {MAX_CHECK_SECONDS:.0f} s",
+                code="linkproxy_slow",
+                field=url,
+            )
+        polls = ctx.memo["looks"] = ctx.memo.get("looks", 0) + 1
+        raise Wait("link-proxy has not checked it yet", delay=_poll_delay(polls - 1))
     if latest.outcome is Outcome.DIRECT:
         ctx.log.info("fetched without link-proxy", reason=latest.reason)
         return item
     ctx.log.info(latest.reason)
-    return _downloaded(item, downloads(ctx.services.get(LinkProxy).link(link) or {}), ctx)
+    return _use_downloads(item, parse_downloads(ctx.services.get(LinkProxy).link(link) or {}), ctx)
 
 
-def _submitted(url: str, ctx: Context) -> str:
-    """Return the link of a URL that was submitted; the memo has its latest check before that."""
+def _submit(url: str, ctx: Context) -> str:
+    """Submit a URL, once per job, and return its link; the memo holds the latest check before that."""
     memo = ctx.memo
     if "before" not in memo:
         known = ctx.services.get(LinkProxy).find(url)
         memo["since"] = ctx.services.clock.now()
         memo["before"] = (ctx.services.get(LinkProxy).latest(known) if known else None) or {}
     if "link" not in memo:
-        # Where the catalogue says that it has changed, that link-proxy has looked some days ago is no answer.
-        memo["link"] = ctx.services.get(LinkProxy).submit(url, no_cache=not ctx.params.get("again"))
+        # If the catalogue reports a change, a recent check of link-proxy may be older than the change.
+        memo["link"] = ctx.services.get(LinkProxy).submit(url, no_cache=not ctx.params.get(REVISIT_PARAM))
     return str(memo["link"])
 
 
-def _downloaded(item: Item, found: Sequence[Download], ctx: Context) -> Item:
-    """Return the item with the download that is to be fetched; the other files of its address get jobs of their own."""
+def _use_downloads(item: Item, found: Sequence[Download], ctx: Context) -> Item:
+    """Return the item with the download to fetch; enqueue a job for each other download of its URL."""
     if not found:
         ctx.log.info("fetched without link-proxy", reason="it keeps nothing of this file")
         return item
     facts = item.catalogue or CatalogueFacts()
     version = _digest(sorted(f"{each.name} {each.type} {each.version}" for each in found))
-    known = ctx.services.get(Sources).facts(item.source)
+    known = ctx.services.get(SourceRegistry).state(item.source)
     facts = facts.evolve(downloads=version, parts=known.parts)
     item = item.evolve(catalogue=facts)
-    own = min(found, key=rank)
-    parts = dict(parts_of(item.source, [each for each in found if each is not own]))
+    own = min(found, key=download_order)
+    parts = dict(name_parts(item.source, [each for each in found if each is not own]))
     for source, other in parts.items():
         params = {"source": source, "url": other.url, "fingerprint": _digest([other.version]), "part": True}
         params |= {"priority": ctx.params.get("priority", 0)}
         params |= {"dataset": item.dataset.dump()} if item.dataset else {}
-        if ctx.services.get(Sources).facts(source).fingerprint != params["fingerprint"]:
-            # Also when nothing is new: the last job on it may have come to no end.
-            enqueue(ctx.services.jobs, ctx.services.get(Sources), ctx.enqueue, params, ctx.created)
-    if known.downloads == version and (kept := _kept(item, known, ctx)):
+        if ctx.services.get(SourceRegistry).state(source).fingerprint != params["fingerprint"]:
+            # Even if nothing has changed: the last job on the part may not have ended.
+            enqueue(ctx.services.jobs, ctx.services.get(SourceRegistry), ctx.enqueue, params, ctx.created)
+    if known.downloads == version and (kept := _unchanged_item(item, known, ctx)):
         return kept
     names = "\n".join(source.removeprefix(f"{item.source}/") for source in parts)
     return item.evolve(catalogue=facts.evolve(download=own.url, parts=names or None))
@@ -132,8 +138,8 @@ def _digest(texts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
-def _kept(item: Item, known: Facts, ctx: Context) -> Item | None:
-    """Return the item with the content that it had the last time; None: that is no longer there."""
+def _unchanged_item(item: Item, known: SourceState, ctx: Context) -> Item | None:
+    """Return the item with the content of the last look; None if the store no longer has it."""
     root = ctx.services.settings.store
     size = ctx.services.store(root).size(known.sha256) if known.sha256 else None
     if size is None:
@@ -144,35 +150,37 @@ def _kept(item: Item, known: Facts, ctx: Context) -> Item | None:
 
 
 def fetch(item: Item, ctx: Context) -> Item:
-    """Fetch a file into the store, unless it is the same as the last time."""
+    """Fetch a file into the store, unless it has not changed since the last look."""
     if item.url is None:
-        raise Fatal("an item without a URL cannot be fetched", code="missing_url", field="url")
-    # So that whoever waits for a turn there does not begin at the old address again, and with another turn.
+        raise Fatal("the item has no URL: a file cannot be fetched without one", code="missing_url", field="url")
+    # A job that waited for the rate limit of the new host must not start at the old URL again.
     item = item.evolve(url=ctx.memo.get("moved", item.url))
     facts = item.catalogue or CatalogueFacts()
     url = facts.download or str(item.url)
-    known = ctx.services.get(Sources).facts(item.source)
-    kept = _kept(item, known, ctx)
-    if kept is not None and known.address != address(url):
+    known = ctx.services.get(SourceRegistry).state(item.source)
+    kept = _unchanged_item(item, known, ctx)
+    if kept is not None and known.address != url_digest(url):
         kept = None
     if not facts.download:
-        _take_turn(url, ctx)
-    fetched = _asked(item, url, known if kept else Facts(), kept.size if kept else None, ctx)
+        _wait_for_rate_limit(url, ctx)
+    fetched = _request(item, url, known if kept else SourceState(), kept.size if kept else None, ctx)
     if kept is not None and fetched.refusal is not None and fetched.refusal.code == "http_304":
         return kept.evolve(catalogue=facts.evolve(etag=known.etag, modified=known.modified))
     if fetched.refusal is not None and facts.download:
-        # Such as a private address: that link-proxy is a neighbour does not make what it names one.
+        # E.g. a private address: link-proxy may be trusted, the URLs of its downloads are not.
         ctx.log.warning("fetched without link-proxy", reason=fetched.refusal.message)
         return fetch(item.evolve(catalogue=facts.evolve(download=None, downloads=None)), ctx)
     if fetched.sha256 is None:
-        moved = _moved(item, fetched, ctx)
+        moved = _relocate(item, fetched, ctx)
         if moved is not None:
             return fetch(moved, ctx)
         raise fetched.error(without_credentials(fetched.url), transient=("firewall",))
-    facts = facts.evolve(etag=_header(fetched, "etag"), modified=_header(fetched, "last-modified"))
+    facts = facts.evolve(
+        etag=_resendable_header(fetched, "etag"), modified=_resendable_header(fetched, "last-modified")
+    )
     status = Status.UNCHANGED if fetched.sha256 == known.sha256 else Status.OK
-    if ctx.params.get("again") and status is Status.OK and facts.modified:
-        # It has changed since the catalogue gave a date, or since its server gave the one that was noted.
+    if ctx.params.get(REVISIT_PARAM) and status is Status.OK and facts.modified:
+        # The file has changed since the catalogue, or its server, gave the recorded date.
         facts = facts.evolve(dated=None)
     return item.evolve(
         store=ctx.services.settings.store,
@@ -185,80 +193,82 @@ def fetch(item: Item, ctx: Context) -> Item:
     )
 
 
-def _take_turn(url: str, ctx: Context) -> None:
-    """Wait for this file's turn at its server; it has one for each host."""
-    turn = ctx.memo.get("turn")
-    if turn is None:
+def _wait_for_rate_limit(url: str, ctx: Context) -> None:
+    """Wait until the rate limit of the server allows this request."""
+    slot = ctx.memo.get("turn")
+    if slot is None:
         urgent = not ctx.params.get("priority", 0)
-        turn = ctx.memo["turn"] = ctx.services.clock.now() + ctx.services.get(Turns).take(url, urgent=urgent)
-    left = turn - ctx.services.clock.now()
+        slot = ctx.memo["turn"] = ctx.services.clock.now() + ctx.services.get(HostRateLimiter).reserve(
+            url, urgent=urgent
+        )
+    left = slot - ctx.services.clock.now()
     if left > 0:
-        raise Wait("its server has others to serve first", delay=left, looked=False, code="turn")
+        raise Wait("waiting for the rate limit of its server", delay=left, looked=False, code="turn")
 
 
-def _asked(item: Item, url: str, known: Facts, size: int | None, ctx: Context) -> FetchResult:
-    """Ask for a file, for what is known of it only if that has changed; let a server rest that asks for it."""
+def _request(item: Item, url: str, known: SourceState, size: int | None, ctx: Context) -> FetchResult:
+    """Fetch a file, conditionally if its state is known; pause requests to a server that asks for it."""
     conditions = {"If-None-Match": known.etag, "If-Modified-Since": known.modified}
     fetched = ctx.services.get(Fetcher).fetch(
         url,
         ctx.services.store(ctx.services.settings.store),
         accept_html=False,
         headers={name: value for name, value in conditions.items() if value},
-        is_known=lambda headers: same(known.etag, known.modified, size, headers),
-        max_bytes=_limit(item, ctx),
+        is_known=lambda headers: is_unchanged(known.etag, known.modified, size, headers),
+        max_bytes=_max_bytes(item, ctx),
     )
-    if fetched.status not in RESTS:
+    if fetched.status not in PAUSE_STATUSES:
         return fetched
     pause = retry_after(fetched.header("retry-after"), ctx.services.clock.utc())
     if pause is None and fetched.status != HTTPStatus.TOO_MANY_REQUESTS:
         return fetched
-    ctx.services.get(Turns).rest(url, PAUSE if pause is None else pause)
+    ctx.services.get(HostRateLimiter).pause(url, DEFAULT_PAUSE_SECONDS if pause is None else pause)
     refused = ctx.memo["refused"] = ctx.memo.get("refused", 0) + 1
     ctx.memo["turn"] = None
-    if fetched.status == HTTPStatus.TOO_MANY_REQUESTS and refused <= MAX_REFUSED:
-        delay = ctx.services.get(Turns).take(url, urgent=True)
+    if fetched.status == HTTPStatus.TOO_MANY_REQUESTS and refused <= MAX_REFUSALS:
+        delay = ctx.services.get(HostRateLimiter).reserve(url, urgent=True)
         raise Wait(
             f"{without_credentials(url)}: its server asks for a pause", delay=delay, looked=False, code="host_rests"
         )
     return fetched
 
 
-def _limit(item: Item, ctx: Context) -> int | None:
-    """Return how large a file of its format may be."""
+def _max_bytes(item: Item, ctx: Context) -> int | None:
+    """Return the maximum size of a file of this format; None if there is no limit of its own."""
     settings = ctx.services.settings
-    if item.source.removeprefix("datagouv:") in settings.catalogue_large:
+    if item.source.removeprefix(SOURCE_PREFIX) in settings.catalogue_large:
         return None
     suffix = PurePosixPath(url_parts(item.url).path).suffix.removeprefix(".")
     return settings.catalogue_largest.get(str(ctx.params.get("format") or suffix).lower())
 
 
-def _moved(item: Item, fetched: FetchResult, ctx: Context) -> Item | None:
-    """Return the item at the address that the catalogue has for it by now, where it is gone from its own.
+def _relocate(item: Item, fetched: FetchResult, ctx: Context) -> Item | None:
+    """Return the item with the catalogue's current URL, if the file is gone from its old one; else None.
 
     Raises:
-        Skippable: the catalogue has it no longer.
+        Skippable: the catalogue no longer has the resource.
     """
-    name = item.source.removeprefix("datagouv:")
-    if fetched.status not in GONE or name == item.source or (item.catalogue and item.catalogue.part):
+    name = item.source.removeprefix(SOURCE_PREFIX)
+    if fetched.status not in GONE_STATUSES or name == item.source or (item.catalogue and item.catalogue.part):
         return None
     try:
-        url = Datagouv.at(ctx.services, ctx.params.get("catalogue")).address(name)
+        url = Datagouv.at(ctx.services, ctx.params.get("catalogue")).file_url(name)
     except (Retriable, Fatal) as error:
-        ctx.log.warning("the catalogue does not say where it is now", reason=error.message)
+        ctx.log.warning("the catalogue does not give the current URL of the file", reason=error.message)
         return None
     if url is None:
         raise Skippable(
             f"{without_credentials(fetched.url)}: gone, and the catalogue has it no longer", code="withdrawn"
         )
-    if not fetchable(url) or url == item.url:
+    if not is_fetchable(url) or url == item.url:
         return None
     ctx.log.info("it has moved", to=without_credentials(url))
     ctx.memo["moved"], ctx.memo["turn"] = url, None
     return item.evolve(url=url)
 
 
-def _header(fetched: FetchResult, name: str) -> str | None:
-    """Return a header that can be sent back as it came; None: there is none."""
+def _resendable_header(fetched: FetchResult, name: str) -> str | None:
+    """Return a header that can be sent back unchanged; None if there is none."""
     value = fetched.header(name)
     return value if value and value.isascii() and value.isprintable() else None
 
@@ -266,7 +276,7 @@ def _header(fetched: FetchResult, name: str) -> str | None:
 STAGES = (
     Stage(
         name="check",
-        params=frozenset({"again", "catalogue", "format", "priority"}),
+        params=frozenset({REVISIT_PARAM, "catalogue", "format", "priority"}),
         queue="io",
         run=check,
         requires=frozenset({"url", "catalogue"}),
@@ -274,7 +284,7 @@ STAGES = (
     ),
     Stage(
         name="fetch",
-        params=frozenset({"again", "catalogue", "format", "priority"}),
+        params=frozenset({REVISIT_PARAM, "catalogue", "format", "priority"}),
         queue="io",
         run=fetch,
         requires=frozenset({"url"}),

@@ -1,4 +1,4 @@
-"""link-proxy's checks, downloads and webhooks: what they say, and what follows from it."""
+"""The checks, downloads and webhooks of link-proxy, and what to do after a check."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from datafab.catalogue.dataset import moment
+from datafab.catalogue.dataset import parse_moment
 
-#: What an id looks like; it becomes part of URLs and keys.
-LINK = r"[A-Za-z0-9_-]{1,64}"
-#: Links of one webhook: a page that lists many files has many parents.
+#: Pattern of an id. It becomes part of URLs and keys.
+LINK_ID = r"[A-Za-z0-9_-]{1,64}"
+#: Links in one webhook. A page that lists many files has many parents.
 MAX_LINKS = 10_000
-#: Of several files at one address the first by name of the first of these types is the source's own.
-TYPES = ("csv", "xls")
+#: Types of the download that becomes the content of a source, if a URL has several: the first type that occurs.
+PREFERRED_TYPES = ("csv", "xls")
 
-LinkId = Annotated[str, StringConstraints(pattern=f"^{LINK}$")]
+LinkId = Annotated[str, StringConstraints(pattern=f"^{LINK_ID}$")]
 
 
-class State(StrEnum):
-    """How far a check is; the last five are its end."""
+class CheckState(StrEnum):
+    """State of a check; the last five are final."""
 
     STARTED = "started"
     ANALYZING = "analyzing"
@@ -35,11 +35,11 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What is to be done after a check.
+    """What to do after a check.
 
-    ``wait``: look again. ``downloads``: fetch those downloads of the link that are new; none is: nothing changed.
-    ``fresh``: the same, but link-proxy did not look, for its last check is recent enough. ``direct``: fetch the URL
-    without link-proxy.
+    ``wait``: poll again. ``downloads``: fetch the new downloads of the link; if there are none, nothing has changed.
+    ``fresh``: the same, but link-proxy did not fetch the file, as its last check is recent enough. ``direct``: fetch
+    the URL without link-proxy.
     """
 
     WAIT = "wait"
@@ -49,13 +49,13 @@ class Outcome(StrEnum):
 
 
 _OUTCOMES = {
-    State.STARTED: (Outcome.WAIT, "link-proxy is fetching it"),
-    State.ANALYZING: (Outcome.WAIT, "link-proxy looks at what it fetched"),
-    State.FINISHED: (Outcome.DOWNLOADS, "link-proxy has checked it"),
-    State.ERRORED: (Outcome.DIRECT, "link-proxy could not fetch it"),
-    State.BLACKLISTED: (Outcome.DIRECT, "link-proxy does not fetch from this host"),
-    State.UNSUPPORTED: (Outcome.DIRECT, "link-proxy does not support this kind of file"),
-    State.SKIPPED: (Outcome.FRESH, "link-proxy has checked it not long ago"),
+    CheckState.STARTED: (Outcome.WAIT, "link-proxy is fetching it"),
+    CheckState.ANALYZING: (Outcome.WAIT, "link-proxy is analysing what it fetched"),
+    CheckState.FINISHED: (Outcome.DOWNLOADS, "link-proxy has checked it"),
+    CheckState.ERRORED: (Outcome.DIRECT, "link-proxy could not fetch it"),
+    CheckState.BLACKLISTED: (Outcome.DIRECT, "link-proxy does not fetch from this host"),
+    CheckState.UNSUPPORTED: (Outcome.DIRECT, "link-proxy does not support this kind of file"),
+    CheckState.SKIPPED: (Outcome.FRESH, "link-proxy has checked it not long ago"),
 }
 
 
@@ -64,11 +64,11 @@ class Check:
     """One check of a link.
 
     Attributes:
-        number: counts the checks of the link.
-        created: UTC.
-        state: in link-proxy's words; one that is not known is an end, for ``checks/latest`` shows only such.
+        number: number among the checks of the link.
+        created: time of creation, UTC.
+        state: link-proxy's name of the state. An unknown one is final, as ``checks/latest`` shows final ones only.
         status_code: HTTP status of the file's server.
-        error: why it failed.
+        error: reason of the failure.
     """
 
     number: int
@@ -78,35 +78,35 @@ class Check:
     error: str | None = None
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Self | None:
-        """Read a check; None: it has no number or no state."""
+    def parse(cls, document: Mapping[str, Any]) -> Self | None:
+        """Parse a check; return None if it has no number or no state."""
         number, state = _number(document.get("number")), document.get("state")
         if number is None or not isinstance(state, str):
             return None
         return cls(
             number=number,
-            created=moment(document.get("createdAt")),
+            created=parse_moment(document.get("createdAt")),
             state=state,
             status_code=_number(document.get("statusCode")),
-            error=_words(document.get("error")),
+            error=_text(document.get("error")),
         )
 
     @property
     def outcome(self) -> Outcome:
-        """What is to be done."""
-        return _OUTCOMES[State(self.state)][0] if self.state in _OUTCOMES else Outcome.DIRECT
+        """What to do after this check."""
+        return _OUTCOMES[CheckState(self.state)][0] if self.state in _OUTCOMES else Outcome.DIRECT
 
     @property
     def reason(self) -> str:
-        """Why, for people."""
+        """The reason for the outcome, for logs."""
         if self.state not in _OUTCOMES:
-            return f"link-proxy's check ended as {self.state!r}, which is not known here"
-        status = f"HTTP status {self.status_code}" if self.status_code and self.state == State.ERRORED else None
+            return f"link-proxy's check ended in the unknown state {self.state!r}"
+        status = f"HTTP status {self.status_code}" if self.status_code and self.state == CheckState.ERRORED else None
         detail = self.error or status
-        return _OUTCOMES[State(self.state)][1] + (f": {detail}" if detail else "")
+        return _OUTCOMES[CheckState(self.state)][1] + (f": {detail}" if detail else "")
 
-    def after(self, before: Check | None) -> bool:
-        """Tell whether this is a later check than one that was seen before."""
+    def is_later_than(self, before: Check | None) -> bool:
+        """Tell whether this check is later than another."""
         if before is None or self.number > before.number:
             return True
         return self.created is not None and before.created is not None and self.created > before.created
@@ -114,15 +114,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """A file that link-proxy keeps; several files of one bundle are one zip.
+    """A file that link-proxy keeps; the files of a bundle, such as a shapefile, are one zip.
 
     Attributes:
-        id: its own.
-        url: where it lies.
-        name: of the bundle.
-        type: ``csv``, ``xls``, ``shp``, … in link-proxy's words.
-        archive: whether it is a zip of several files.
-        version: changes with its content.
+        id: id of the download.
+        url: URL of the file.
+        name: name of the bundle.
+        type: link-proxy's name of the type: ``csv``, ``xls``, ``shp``, …
+        archive: whether the file is a zip of several files.
+        version: a text that changes with the content.
     """
 
     id: str
@@ -133,37 +133,38 @@ class Download:
     version: str
 
 
-def downloads(link: Mapping[str, Any]) -> tuple[Download, ...]:
-    """Return all downloads of a link, those of its sub-links included, each once; some without a URL are left out."""
+def parse_downloads(link: Mapping[str, Any]) -> tuple[Download, ...]:
+    """Return the distinct downloads of a link, including those of its sub-links; those without a URL are left out."""
     listed = link.get("downloads")
     found = [_download(each) for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
     return tuple({each.id: each for each in found if each is not None}.values())
 
 
 def _download(document: Mapping[str, Any]) -> Download | None:
-    url, name = _words(document.get("url")), _words(document.get("_id"))
+    url, name = _text(document.get("url")), _text(document.get("_id"))
     if url is None:
         return None
     files = document.get("files")
-    # Older answers have names there instead of objects.
+    # Older versions of link-proxy have names there instead of objects.
     digests = [str(file.get("digest")) for file in files or () if isinstance(file, Mapping) and file.get("digest")]
     return Download(
         id=name or url,
         url=url,
-        name=_words(document.get("name")),
-        type=_words(document.get("type")),
+        name=_text(document.get("name")),
+        type=_text(document.get("type")),
         archive=document.get("archive") is True,
-        version=" ".join(sorted(digests)) or _words(document.get("etag")) or name or url,
+        version=" ".join(sorted(digests)) or _text(document.get("etag")) or name or url,
     )
 
 
-def rank(one: Download) -> tuple[int, str]:
-    """Order files so that it is the same one each time that is the source's own."""
-    return TYPES.index(one.type) if one.type in TYPES else len(TYPES), one.name or ""
+def download_order(download: Download) -> tuple[int, str]:
+    """Return the sort key of a download; the first in this order becomes the content of the source."""
+    known = download.type in PREFERRED_TYPES
+    return PREFERRED_TYPES.index(str(download.type)) if known else len(PREFERRED_TYPES), download.name or ""
 
 
-def parts_of(source: str, found: Iterable[Download]) -> Iterator[tuple[str, Download]]:
-    """Yield files with sources of their own, named after them; where names repeat, the later ones are numbered."""
+def name_parts(source: str, found: Iterable[Download]) -> Iterator[tuple[str, Download]]:
+    """Yield downloads with the names of their sources; of equal names, the second and later ones get a number."""
     seen: dict[str, int] = {}
     for each in sorted(found, key=lambda one: (one.name or "", one.type or "")):
         name = " ".join((each.name or each.type or "file").split())
@@ -172,7 +173,7 @@ def parts_of(source: str, found: Iterable[Download]) -> Iterator[tuple[str, Down
 
 
 class WebhookCheck(BaseModel):
-    """The check of a webhook; what else it says is asked for, not believed."""
+    """The check in a webhook. Its other members are not trusted: link-proxy is asked for them."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -181,7 +182,7 @@ class WebhookCheck(BaseModel):
 
 
 class Webhook(BaseModel):
-    """The body of a webhook: a hint that links may have new downloads."""
+    """The body of a webhook, which only says that links may have new downloads."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -190,12 +191,12 @@ class Webhook(BaseModel):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All links that it is about, each once: the checked one and those that contain it."""
+        """The distinct links of the webhook: the checked one, and those that contain it."""
         return tuple(dict.fromkeys((self.check.link, *self.links)))
 
     @property
     def key(self) -> str:
-        """The same for each copy of it."""
+        """Dedupe key, equal for each delivery of the webhook."""
         return f"link-proxy:{self.check.link}:{self.check.number}"
 
 
@@ -203,5 +204,5 @@ def _number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _words(value: Any) -> str | None:
+def _text(value: Any) -> str | None:
     return (value.strip() or None) if isinstance(value, str) else None

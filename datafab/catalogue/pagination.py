@@ -1,4 +1,4 @@
-"""How a pass goes over the pages of a udata catalogue, which move while they are read."""
+"""Reading all pages of a udata catalogue while its datasets move from page to page."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from datafab.catalogue.dataset import moment
+from datafab.catalogue.dataset import parse_moment
 from datafab.errors import Retriable
 
-#: How often one pass reads all of it again because the catalogue moved under it.
+#: How often one pass reads all pages again because the catalogue changed meanwhile.
 MAX_RESTARTS = 3
 
 
@@ -19,9 +19,9 @@ class Page:
     """One page of the list of datasets.
 
     Attributes:
-        datasets: as the API has them.
-        next_page: URL of the next one; None on the last.
-        total: how many datasets there are, where it says so.
+        datasets: the datasets as the API describes them.
+        next_page: URL of the next page; None on the last.
+        total: number of datasets, if the API gives it.
     """
 
     datasets: list[dict[str, Any]]
@@ -29,89 +29,89 @@ class Page:
     total: int | None
 
 
-def until(cursor: datetime | None, overlap: timedelta) -> datetime | None:
-    """Return how far back a pass goes: beyond the last one, for dates arrive late. None: to the end."""
+def pass_horizon(cursor: datetime | None, overlap: timedelta) -> datetime | None:
+    """Return the date back to which a pass reads: before the last pass, as dates arrive late. None: all datasets."""
     return cursor and cursor - overlap
 
 
-class Walk:
-    """One pass over the pages, which are sorted by ``last_update``, newest first, while rows move under it.
+class CataloguePager:
+    """One pass over the pages, which are sorted by ``last_update``, newest first, and change while they are read.
 
-    A dataset that is changed goes to the top and shifts the others down: they come twice, and are told once. One that
-    is deleted shifts the others up: some might not be seen. So when the total or the first dataset is another at the
-    end than it was at the beginning, all is read again, and what is new is told. A large catalogue never rests, so
-    after ``MAX_RESTARTS`` times that is enough: to be missed, a dataset must have been hidden each time.
+    A dataset that is updated moves to the top and shifts the others down: they appear twice, and are returned once. A
+    dataset that is deleted shifts the others up: some might be missed. So if the total or the first dataset has changed
+    by the end, all pages are read again, and datasets that were not returned yet are. A large catalogue never stands
+    still, so this is repeated at most ``MAX_RESTARTS`` times: a dataset is only missed if it was missed each time.
 
     Attributes:
-        url: of the page to be read next; None: the first.
-        over: whether all has been read.
+        url: URL of the page to read next; None: the first page.
+        finished: whether all pages have been read.
     """
 
-    def __init__(self, until: datetime | None, state: Mapping[str, Any] | None = None) -> None:
-        """Begin, or go on where ``state()`` was taken (what was told since the beginning may be told again)."""
-        given = state or {}
-        self._until = until
-        self.url: str | None = given.get("url")
-        self.over: bool = given.get("over", False)
-        self._top: list[Any] | None = given.get("top")
-        self._restarts: int = given.get("restarts", 0)
-        self._ended: bool = given.get("ended", False)
-        self._moved: bool = given.get("moved", False)
-        self._read: set[str] = set()
-        self._told: set[str] = set()
+    def __init__(self, horizon: datetime | None, state: Mapping[str, Any] | None = None) -> None:
+        """Start a pass, or continue one from its ``state()`` (which may return datasets a second time)."""
+        saved = state or {}
+        self._horizon = horizon
+        self.url: str | None = saved.get("url")
+        self.finished: bool = saved.get("over", False)
+        self._top: list[Any] | None = saved.get("top")
+        self._restarts: int = saved.get("restarts", 0)
+        self._ended: bool = saved.get("ended", False)
+        self._moved: bool = saved.get("moved", False)
+        self._read_urls: set[str] = set()
+        self._returned_ids: set[str] = set()
 
     def state(self) -> dict[str, Any]:
-        """Return what another process needs to go on: a few bytes of JSON."""
-        known = {"url": self.url, "over": self.over, "ended": self._ended, "moved": self._moved}
-        return known | {"top": self._top, "restarts": self._restarts}
+        """Return what another process needs to continue: a few bytes of JSON."""
+        position = {"url": self.url, "over": self.finished, "ended": self._ended, "moved": self._moved}
+        return position | {"top": self._top, "restarts": self._restarts}
 
-    def take(self, page: Page) -> list[dict[str, Any]]:
-        """Take in the page of ``url``; return its datasets that are recent enough and were not told before.
+    def accept(self, page: Page) -> list[dict[str, Any]]:
+        """Process the page of ``url``; return its datasets that are recent enough and were not returned before.
 
         Raises:
-            Retriable: the pages lead round in a circle.
+            Retriable: a page links to one that was read already.
         """
         fresh = [dataset for dataset in page.datasets if self._is_fresh(dataset)]
         if self.url is None:
-            self._at_top(page)
+            self._accept_first(page)
         else:
             self._moved = self._moved or (self._top is not None and page.total != self._top[0])
-            self._onwards(page)
+            self._go_on(page)
         return fresh
 
     def _is_fresh(self, dataset: Mapping[str, Any]) -> bool:
         name = dataset.get("id")
-        if not isinstance(name, str) or not name.strip() or name in self._told or self._is_old(dataset):
+        if not isinstance(name, str) or not name.strip() or name in self._returned_ids or self._is_old(dataset):
             return False
-        self._told.add(name)
+        self._returned_ids.add(name)
         return True
 
     def _is_old(self, dataset: Mapping[str, Any]) -> bool:
-        updated = moment(dataset.get("last_update"))
-        return self._until is not None and updated is not None and updated < self._until
+        updated = parse_moment(dataset.get("last_update"))
+        return self._horizon is not None and updated is not None and updated < self._horizon
 
-    def _at_top(self, page: Page) -> None:
-        """Read the first page: at the beginning, and once more at the end."""
-        # With its date: that the same one is first again may be as it has changed after others had.
+    def _accept_first(self, page: Page) -> None:
+        """Process the first page, which is read at the start and once more at the end."""
+        # With its date: the same dataset may be first because it was updated after others.
         first = page.datasets[0] if page.datasets else {}
         top = [page.total, first.get("id"), first.get("last_update")]
         if self._ended:
             if (top == self._top and not self._moved) or self._restarts == MAX_RESTARTS:
-                self.over = True
+                self.finished = True
                 return
             self._restarts += 1
         self._top, self._ended, self._moved = top, False, False
-        self._read.clear()
-        self._onwards(page, first=True)
+        self._read_urls.clear()
+        self._go_on(page, first=True)
 
-    def _onwards(self, page: Page, *, first: bool = False) -> None:
-        dated = [dataset for dataset in page.datasets if moment(dataset.get("last_update")) is not None]
-        # By the last one with a date: a single old row among newer ones is no end.
+    def _go_on(self, page: Page, *, first: bool = False) -> None:
+        dated = [dataset for dataset in page.datasets if parse_moment(dataset.get("last_update")) is not None]
+        # The last dataset with a date decides: a single old one among newer ones is not the end.
         if page.next_page is None or not page.datasets or (dated and self._is_old(dated[-1])):
-            self.over, self._ended, self.url = first, True, None
+            self.finished, self._ended, self.url = first, True, None
             return
-        if page.next_page in self._read:
-            msg = f"{page.next_page}: the catalogue's pages lead round in a circle"
+        if page.next_page in self._read_urls:
+            msg = f"{page.next_page}: the catalogue's pages form a loop: this page was read already"
             raise Retriable(msg, code="catalogue_circle", field=page.next_page)
-        self._read.add(page.next_page)
+        self._read_urls.add(page.next_page)
         self.url = page.next_page

@@ -1,7 +1,7 @@
-"""Turns at the servers of others, shared by all workers: so many requests a minute, and none while a server rests.
+"""Rate limit for other people's servers, shared by all workers: requests per minute and host, and pauses they ask for.
 
-Each host has a hash ``host:<name>`` in Redis, below ``datafab:1:``: when its next turn is, and until when it rests.
-Whoever comes is given a turn of his own, so a crowd comes one after another, and nobody has to ask again and again.
+Each host has a hash ``host:<name>`` in Redis, below ``datafab:1:``. A caller reserves a slot and waits until then, so
+that callers do not have to ask again and again.
 """
 
 from __future__ import annotations
@@ -15,46 +15,53 @@ from datafab.core.services import Client, Services
 from datafab.settings import PREFIX, Settings
 from datafab.urls import url_parts
 
-#: Longest rest that a server is granted, in seconds.
-LONGEST = 24 * 3600.0
+#: Longest pause that a server is granted.
+MAX_PAUSE_SECONDS = 24 * 3600.0
 
-# ``t`` is when a crowd that came one by one since ever would be through; who comes up to a burst earlier may pass.
-_TURN = (
+# Fields of the hash: the theoretical arrival time of the next request (as in the generic cell rate algorithm; a request
+# may come earlier than that by a burst), and the end of the pause that the server has asked for.
+_FIELDS = "local ARRIVAL, PAUSE_END = 't', 'r'\n"
+
+_RESERVE = (
     PREAMBLE
+    + _FIELDS
     + """
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local known = redis.call('HMGET', KEYS[1], 't', 'r')
-local rest = tonumber(known[2]) or 0
-if interval == 0 then return tostring(math.max(0, rest - now)) end
-local through = math.max(tonumber(known[1]) or 0, now)
-if rest > now then through = math.max(through, rest + burst) end
-redis.call('HSET', KEYS[1], 't', through + interval)
-redis.call('EXPIRE', KEYS[1], math.ceil(through + interval - now) + 3600)
-return tostring(math.max(0, through - burst - now))
+local known = redis.call('HMGET', KEYS[1], ARRIVAL, PAUSE_END)
+local paused = tonumber(known[2]) or 0
+if interval == 0 then return tostring(math.max(0, paused - now)) end
+local arrival = math.max(tonumber(known[1]) or 0, now)
+if paused > now then arrival = math.max(arrival, paused + burst) end
+redis.call('HSET', KEYS[1], ARRIVAL, arrival + interval)
+redis.call('EXPIRE', KEYS[1], math.ceil(arrival + interval - now) + 3600)
+return tostring(math.max(0, arrival - burst - now))
 """
 )
 
-_REST = (
+_PAUSE = (
     PREAMBLE
+    + _FIELDS
     + """
-local till = now + tonumber(ARGV[1])
-if till > (tonumber(redis.call('HGET', KEYS[1], 'r')) or 0) then redis.call('HSET', KEYS[1], 'r', till) end
+local until_ = now + tonumber(ARGV[1])
+if until_ > (tonumber(redis.call('HGET', KEYS[1], PAUSE_END)) or 0) then
+  redis.call('HSET', KEYS[1], PAUSE_END, until_)
+end
 if redis.call('TTL', KEYS[1]) < ARGV[1] + 3600 then redis.call('EXPIRE', KEYS[1], math.ceil(ARGV[1]) + 3600) end
 """
 )
 
 
-class Turns(Client):
-    """The turns of one Redis."""
+class HostRateLimiter(Client):
+    """The rate limit of each host, in one Redis."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._redis = client
         rate = settings.catalogue_host_rate
         self._interval = 60 / rate if rate else 0.0
         self._burst = self._interval * (settings.catalogue_host_burst - 1)
-        self._free = frozenset(host.lower() for host in settings.catalogue_hosts_free)
-        self._turn: Any = client.register_script(_TURN)
-        self._rest: Any = client.register_script(_REST)
+        self._unlimited_hosts = frozenset(host.lower() for host in settings.catalogue_hosts_free)
+        self._reserve: Any = client.register_script(_RESERVE)
+        self._pause: Any = client.register_script(_PAUSE)
 
     @classmethod
     def connect(cls, services: Services) -> Self:
@@ -65,15 +72,18 @@ class Turns(Client):
         """Close the connections."""
         self._redis.close()
 
-    def take(self, url: str, *, urgent: bool = False) -> float:
-        """Take a turn at the server of a URL; return the seconds until it. The urgent wait only while it rests."""
-        host = _host(url)
-        interval = 0.0 if urgent or host in self._free else self._interval
-        return float(self._turn(keys=[_key(host)], args=[interval, self._burst]))
+    def reserve(self, url: str, *, urgent: bool = False) -> float:
+        """Reserve a request to the server of a URL; return the seconds until it may be sent.
 
-    def rest(self, url: str, seconds: float) -> None:
-        """Let the server of a URL rest."""
-        self._rest(keys=[_key(_host(url))], args=[min(seconds, LONGEST)])
+        An urgent request is not subject to the rate; it waits only until a pause of the server is over.
+        """
+        host = _host(url)
+        interval = 0.0 if urgent or host in self._unlimited_hosts else self._interval
+        return float(self._reserve(keys=[_key(host)], args=[interval, self._burst]))
+
+    def pause(self, url: str, seconds: float) -> None:
+        """Send nothing to the server of a URL for some seconds, at most ``MAX_PAUSE_SECONDS``."""
+        self._pause(keys=[_key(_host(url))], args=[min(seconds, MAX_PAUSE_SECONDS)])
 
 
 def _host(url: str) -> str:

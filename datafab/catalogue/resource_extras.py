@@ -1,4 +1,4 @@
-"""The extras of a resource that tell its catalogue how its file is: names and types are hydra's.
+"""The extras by which a resource's catalogue learns the state of its file, with hydra's names and types.
 
 Source of the names: datagouv/hydra, ``udata_hydra/utils/http.py`` (``UdataPayload``); of the values,
 ``crawl/preprocess_check_data.py``, ``analysis/resource.py`` and ``analysis/helpers.py`` there.
@@ -24,7 +24,7 @@ CORS_HEADERS = (
     "max-age",
     "allow-credentials",
 )
-#: All names. Every one is sent each time, null where it is not known: a null removes what an earlier look has told.
+#: Names of all extras. Each is sent every time; null, if the value is unknown, removes the value of an earlier look.
 NAMES = tuple(
     f"{category}:{name}"
     for category, names in {
@@ -56,22 +56,22 @@ NAMES = tuple(
     }.items()
     for name in names
 )
-#: Failures of files that their server has answered with 200.
-ANSWERED = frozenset({"too_large", "html", "empty", "bad_encoding"})
+#: Failures of files for which the server has answered 200.
+ANSWERED_FAILURES = frozenset({"too_large", "html", "empty", "bad_encoding"})
 _STATUS = re.compile(r"http_(\d{3})")
-_TOO_MANY = 429
+_TOO_MANY_REQUESTS = 429
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
-    """What a look at a file has found besides its item. Times are Unix seconds.
+class Observation:
+    """What a look at a file has found in addition to its item. Times are Unix seconds.
 
     Attributes:
-        at: when it was looked at.
-        changed: when its content was found to be another than before.
-        sha1: of its content.
-        parsed: when its analysis began and ended.
-        cors: what its server answers to a preflight, by the names of ``check:cors``.
+        at: time of the look.
+        changed: time at which the content was found to have changed.
+        sha1: digest of the content.
+        parsed: start and end of the analysis.
+        cors: the server's answer to a preflight, under the names of ``check:cors``.
     """
 
     at: float
@@ -81,53 +81,53 @@ class Seen:
     cors: Mapping[str, Any] = field(default_factory=dict)
 
 
-def extras(item: Item, seen: Seen) -> dict[str, Any]:
-    """Return all extras of an item's resource."""
-    found = dict.fromkeys(NAMES) | {"check:date": _iso(seen.at)} | _check(item)
-    found |= {f"check:cors:{name}": value for name, value in seen.cors.items()}
-    return found | (_analysis(item, seen) if item.sha256 is not None else {})
+def resource_extras(item: Item, observed: Observation) -> dict[str, Any]:
+    """Return all extras of the resource of an item."""
+    found = dict.fromkeys(NAMES) | {"check:date": _iso(observed.at)} | _check(item)
+    found |= {f"check:cors:{name}": value for name, value in observed.cors.items()}
+    return found | (_analysis(item, observed) if item.sha256 is not None else {})
 
 
 def _check(item: Item) -> dict[str, Any]:
-    """Return what became of the request for the file."""
+    """Return the extras that describe the request for the file."""
     code, message = (item.error.type, item.error.message) if item.error else ("", None)
     if item.sha256 is not None:
         headers = {"check:headers:content-type": item.media_type, "check:headers:content-length": item.size}
         return {"check:available": True, "check:status": 200, "check:timeout": False} | headers
-    if code in ANSWERED:
+    if code in ANSWERED_FAILURES:
         return {"check:available": True, "check:status": 200, "check:timeout": False, "analysis:error": message}
     refused = _STATUS.fullmatch(code)
     status = int(refused[1]) if refused else None
-    # That a server wants a pause says nothing of the file.
-    available = None if status == _TOO_MANY else False
+    # A server that asks for a pause tells nothing about the file.
+    available = None if status == _TOO_MANY_REQUESTS else False
     facts = {"check:available": available, "check:status": status, "check:timeout": code == "timeout"}
     return facts | {"check:error": message}
 
 
-def _analysis(item: Item, seen: Seen) -> dict[str, Any]:
-    """Return what the file's content is, and how its analysis went."""
-    began, ended = seen.parsed or (None, None)
+def _analysis(item: Item, observed: Observation) -> dict[str, Any]:
+    """Return the extras that describe the content of the file, and its analysis."""
+    started, ended = observed.parsed or (None, None)
     failed = item.error if item.status is Status.FAILED else None
     return {
-        "analysis:checksum": seen.sha1,
+        "analysis:checksum": observed.sha1,
         "analysis:content-length": item.size,
         "analysis:mime-type": item.media_type,
         "analysis:parsing:error": f"{failed.type}:{failed.message}" if failed else None,
-        "analysis:parsing:started_at": None if began is None else _iso(began),
+        "analysis:parsing:started_at": None if started is None else _iso(started),
         "analysis:parsing:finished_at": None if ended is None else _iso(ended),
-    } | _modified(item, seen)
+    } | _modified(item, observed)
 
 
-def _modified(item: Item, seen: Seen) -> dict[str, str]:
+def _modified(item: Item, observed: Observation) -> dict[str, str]:
     header = item.catalogue.modified if item.catalogue else None
     try:
         when = parsedate_to_datetime(header).astimezone(UTC).isoformat() if header else None
-    except (ValueError, OverflowError):  # servers write anything there
+    except (ValueError, OverflowError):  # some servers send malformed dates
         when = None
     how = "last-modified-header"
     if when is None:
-        when = _iso(seen.changed)
-        how = "computed-checksum" if seen.changed == seen.at else "previous-check-detection"
+        when = _iso(observed.changed)
+        how = "computed-checksum" if observed.changed == observed.at else "previous-check-detection"
     return {"analysis:last-modified-at": when, "analysis:last-modified-detection": how}
 
 

@@ -1,12 +1,14 @@
-"""When a file is to be looked at again, whatever its catalogue says: less often the longer it has not changed."""
+"""When a file is revisited although its catalogue reports no change: less often the longer it has not changed."""
 
 from __future__ import annotations
 
 from datafab.core.backoff import REVISIT_HOURS
 
-HOUR = 3600.0
+HOUR_SECONDS = 3600.0
+#: Parameter of a job of the flow ``source`` that revisits a file.
+REVISIT_PARAM = "again"
 
 
-def next_look(age: float) -> float:
-    """Return the seconds until the next look at what has not changed for ``age`` seconds."""
-    return HOUR * next((hours for hours in REVISIT_HOURS if hours * HOUR >= age), REVISIT_HOURS[-1])
+def revisit_delay(age: float) -> float:
+    """Return the seconds until the next revisit of a file that has not changed for ``age`` seconds."""
+    return HOUR_SECONDS * next((hours for hours in REVISIT_HOURS if hours * HOUR_SECONDS >= age), REVISIT_HOURS[-1])

@@ -1,15 +1,15 @@
-"""A pass over a udata catalogue such as data.gouv.fr: what may have changed is enqueued, one job a source.
+"""A pass over a udata catalogue such as data.gouv.fr, which enqueues a job for each source that may have changed.
 
 Parameters of a job of the flow ``catalogue``:
 
 | name | holds |
 | --- | --- |
 | ``url`` | root of the API of another catalogue than that of ``DATAFAB_CATALOGUE_URL`` |
-| ``since`` | a date, or a moment, to go back to; else where the last pass began, less ``DATAFAB_CATALOGUE_OVERLAP`` |
-| ``full`` | go back to the beginning, and withdraw from the index what the catalogue no longer has |
-| ``export`` | of a full pass: URL of the catalogue's list of resources, else ``DATAFAB_CATALOGUE_EXPORT``, else pages |
-| ``withdraw`` | of a full pass: largest share of the known sources that may have vanished, 0.2 unless it is said |
-| ``limit`` | stop after so many sources that may have changed; such a pass does not count as the last one |
+| ``since`` | date, or time, to go back to; default: start of the last pass, less ``DATAFAB_CATALOGUE_OVERLAP`` |
+| ``full`` | read the whole catalogue, and withdraw from the index what it no longer has |
+| ``export`` | in a full pass: URL of the catalogue's list of resources; default: ``DATAFAB_CATALOGUE_EXPORT`` |
+| ``withdraw`` | in a full pass: largest share of the known sources that may be missing; default: 0.2 |
+| ``limit`` | stop after this number of changed sources; such a pass does not count as the last one |
 """
 
 from __future__ import annotations
@@ -25,10 +25,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from datafab.catalogue import export
 from datafab.catalogue.datagouv import Datagouv
-from datafab.catalogue.dataset import MAX_TITLE, Raw, Resource, excluded, fetchable, fingerprint, listed, moment
-from datafab.catalogue.pagination import Walk, until
-from datafab.catalogue.sourcejobs import SOURCE, enqueue
-from datafab.catalogue.sources import Sources
+from datafab.catalogue.dataset import (
+    MAX_TITLE_CHARS,
+    SOURCE_PREFIX,
+    RawResource,
+    Resource,
+    fingerprint,
+    is_fetchable,
+    matching_pattern,
+    parse_moment,
+    usable_resources,
+)
+from datafab.catalogue.pagination import CataloguePager, pass_horizon
+from datafab.catalogue.sourcejobs import enqueue
+from datafab.catalogue.sources import SourceRegistry
 from datafab.catalogue.withdrawal import withdraw
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import CatalogueFacts, Item, Status
@@ -38,25 +48,25 @@ from datafab.errors import FlowError, Skippable, Wait
 from datafab.fetch.session import Fetcher
 from datafab.index.access import IndexAccess
 
-#: How far the first pass goes back, as the original's does.
-FIRST = timedelta(days=1)
-#: Bytes of a source's parameters, of the 4 KB that those of a job may have.
-MAX_PARAMS = 3000
-#: Seconds until a pass looks again whether there is room for more jobs.
-PAUSE = 30.0
-#: Resources of an exported list that are looked at together.
-CHUNK = 1000
-#: How urgent the jobs of sources are that were never looked at to an end, and those of the others (0 is the most).
-NEW, KNOWN = 6, 9
-#: So many may vanish from a catalogue, whatever share of it they are.
-FEW = 100
-#: Seconds by which an exported list may be older than the catalogue: what was seen since has not vanished, what was
-#: withdrawn since is not there, and what has changed since is for the next pass.
-LAG = 48 * 3600.0
+#: How far the first pass goes back; the same as in the original.
+FIRST_PASS_PERIOD = timedelta(days=1)
+#: Longest parameters of a source's job; those of any job are limited to 4 KB.
+MAX_PARAMS_BYTES = 3000
+#: Delay until a pass that waits for the backlog of jobs looks at it again.
+BACKLOG_POLL_SECONDS = 30.0
+#: Resources of an exported list that are processed together.
+CHUNK_ROWS = 1000
+#: Priorities of the jobs of new sources, which have no complete look yet, and of known ones (0 is the most urgent).
+NEW_PRIORITY, KNOWN_PRIORITY = 6, 9
+#: Number of sources that may always be missing, whatever their share.
+TOLERATED_MISSING = 100
+#: How much older than the catalogue an exported list may be. A source seen since then is not missing, one withdrawn
+#: since then is gone, and a change since then is left to the next pass.
+MAX_EXPORT_AGE_SECONDS = 48 * 3600.0
 
 
 class PassParams(BaseModel):
-    """What the flow ``catalogue`` may be given; other parameters are none of its business."""
+    """Parameters of the flow ``catalogue``; others are ignored."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -69,175 +79,183 @@ class PassParams(BaseModel):
 
 
 @dataclass(slots=True)
-class _Pass:
-    """A pass in the hands of one attempt. Where it is, is noted when what was read so far is enqueued."""
+class _CataloguePass:
+    """One attempt of a pass. Its position is saved whenever what was read so far is enqueued."""
 
     ctx: Context
     params: PassParams
     #: root of the catalogue's API
     root: str
-    #: of URLs that are left out
+    #: of URLs that are excluded
     patterns: tuple[str, ...]
-    #: where it begins again after an attempt that died, failed or waited
+    #: saved position, where the next attempt continues
     notes: dict[str, Any]
 
     def run(self) -> None:
-        """Read the catalogue, and enqueue what may have changed."""
-        export = self._export()
-        self._breathe()
-        for found, position in self._pages() if export is None else self._rows(export):
-            self._take(found)
+        """Read the catalogue, and enqueue the sources that may have changed."""
+        export = self._export_url()
+        self._wait_for_backlog()
+        for found, position in self._read_pages() if export is None else self._read_export(export):
+            self._enqueue_changed(found)
             self.notes |= position | {"pages": self.notes["pages"] + 1}
             self.ctx.memo["pass"] = self.notes
             self.ctx.progress(self.notes["pages"], None, "pages")
-            if self._full:
+            if self._limit_reached:
                 self.notes["whole"] = False
                 break
-            self._breathe()
-        said = ", ".join(f"{count} {why}" for why, count in sorted(self.notes["left_out"].items()))
-        self.ctx.log.info("read", pages=self.notes["pages"], changed=self.notes["found"], left_out=said or "nothing")
+            self._wait_for_backlog()
+        left_out = ", ".join(f"{count} {why}" for why, count in sorted(self.notes["left_out"].items()))
+        self.ctx.log.info(
+            "read", pages=self.notes["pages"], changed=self.notes["found"], left_out=left_out or "nothing"
+        )
 
-    def _export(self) -> str | None:
-        """Return the URL of the list that is to be read instead of the pages."""
+    def _export_url(self) -> str | None:
+        """Return the URL of the exported list to read; None: read the pages of the API."""
         if not self.params.full:
             return None
         return self.params.export or (None if self.params.url else self.ctx.services.settings.catalogue_export)
 
     @property
-    def _full(self) -> bool:
-        """Whether as much was found as was asked for."""
+    def _limit_reached(self) -> bool:
+        """Whether the limit of changed sources is reached."""
         return self.params.limit is not None and self.notes["found"] >= self.params.limit
 
-    def _breathe(self) -> None:
-        """Wait while there are more jobs than it is good to have in Redis."""
+    def _wait_for_backlog(self) -> None:
+        """Wait while there are too many jobs in Redis."""
         self.ctx.check()
         jobs = self.ctx.services.jobs
         waiting = jobs.count_unended() if isinstance(jobs, RedisJobs) else 0
         if waiting >= self.ctx.services.settings.catalogue_backlog:
-            raise Wait(f"{waiting} jobs have not ended (DATAFAB_CATALOGUE_BACKLOG)", delay=PAUSE, looked=False)
+            raise Wait(
+                f"waiting while {waiting} jobs have not ended (DATAFAB_CATALOGUE_BACKLOG)",
+                delay=BACKLOG_POLL_SECONDS,
+                looked=False,
+            )
 
-    def _pages(self) -> Iterator[tuple[list[Raw], dict[str, Any]]]:
-        """Yield what is on each page of the API, and where the next one is."""
-        back, catalogue = self.notes["until"], Datagouv.at(self.ctx.services, self.params.url)
-        walk = Walk(back and moment(back), self.notes.get("walk"))
-        while not walk.over:
-            found = [each for dataset in walk.take(catalogue.page(walk.url)) for each in listed(dataset)]
-            yield found, {"walk": walk.state()}
+    def _read_pages(self) -> Iterator[tuple[list[RawResource], dict[str, Any]]]:
+        """Yield the resources on each page of the API, with the position after it."""
+        horizon, catalogue = self.notes["until"], Datagouv.at(self.ctx.services, self.params.url)
+        pager = CataloguePager(horizon and parse_moment(horizon), self.notes.get("walk"))
+        while not pager.finished:
+            found = [each for dataset in pager.accept(catalogue.page(pager.url)) for each in usable_resources(dataset)]
+            yield found, {"walk": pager.state()}
 
-    def _rows(self, url: str) -> Iterator[tuple[list[Raw], dict[str, Any]]]:
-        """Yield chunks of the catalogue's list of resources, and how many rows that makes."""
+    def _read_export(self, url: str) -> Iterator[tuple[list[RawResource], dict[str, Any]]]:
+        """Yield chunks of the exported list of resources, with the position after each."""
         store = self.ctx.services.store(self.ctx.services.settings.store)
         if "list" not in self.notes:
-            fetched = self.ctx.services.get(Fetcher).fetch(url, store, transform=export.condensed, accept_html=False)
+            fetched = self.ctx.services.get(Fetcher).fetch(url, store, transform=export.condense, accept_html=False)
             if fetched.sha256 is None:
                 raise fetched.error("DATAFAB_CATALOGUE_EXPORT" if self.params.export is None else "export")
             self.notes["list"] = fetched.sha256
         done = self.notes.get("rows", 0)
         with store.open(self.notes["list"]) as lines:
-            rows = export.listed(islice(lines, done, None))
-            while chunk := list(islice(rows, CHUNK)):
+            rows = export.read_condensed(islice(lines, done, None))
+            while chunk := list(islice(rows, CHUNK_ROWS)):
                 done += len(chunk)
                 yield chunk, {"rows": done}
 
-    def _take(self, found: list[Raw]) -> None:
-        """Enqueue those that may have changed."""
-        wanted = {f"{SOURCE}{str(raw[1]['id']).strip()}": raw for raw in found if self._wanted(raw[1])}
+    def _enqueue_changed(self, found: list[RawResource]) -> None:
+        """Enqueue the resources that may have changed."""
+        wanted = {f"{SOURCE_PREFIX}{str(raw[1]['id']).strip()}": raw for raw in found if self._is_wanted(raw[1])}
         created = self.ctx.created
-        # A list may be older than what the pages have said since.
-        but = {"but": created - LAG} if "list" in self.notes else {}
-        known = self.ctx.services.get(Sources).saw(self.root, list(wanted), created, **but)
+        # An exported list may be older than what another pass has read from the pages.
+        unless = {"unless_since": created - MAX_EXPORT_AGE_SECONDS} if "list" in self.notes else {}
+        known = self.ctx.services.get(SourceRegistry).mark_seen(self.root, list(wanted), created, **unless)
         now = {name: fingerprint(resource) for name, (_, resource) in wanted.items()}
         changed = [name for name in wanted if name in known and now[name] != known[name]]
         if len(changed) < len(wanted):
-            self._leave("unchanged", len(wanted) - len(changed))
+            self._count_left_out("unchanged", len(wanted) - len(changed))
         for name in changed:
-            if self._full:
+            if self._limit_reached:
                 return
-            self._enqueue(name, Resource.of(*wanted[name]), now[name], NEW if known[name] is None else KNOWN)
+            self._enqueue(
+                name, Resource.parse(*wanted[name]), now[name], NEW_PRIORITY if known[name] is None else KNOWN_PRIORITY
+            )
 
-    def _wanted(self, resource: Mapping[str, Any]) -> bool:
+    def _is_wanted(self, resource: Mapping[str, Any]) -> bool:
         url = resource.get("url")
-        if not isinstance(url, str) or not fetchable(url.strip()):
-            self._leave("not http")
-        elif excluded(url, self.patterns):
-            self._leave("excluded")
+        if not isinstance(url, str) or not is_fetchable(url.strip()):
+            self._count_left_out("not http")
+        elif matching_pattern(url, self.patterns):
+            self._count_left_out("excluded")
         else:
             return True
         return False
 
-    def _leave(self, why: str, count: int = 1) -> None:
+    def _count_left_out(self, why: str, count: int = 1) -> None:
         self.notes["left_out"][why] = self.notes["left_out"].get(why, 0) + count
 
     def _enqueue(self, source: str, resource: Resource, fingerprint: str, priority: int) -> None:
         params: dict[str, Any] = {"url": resource.url, "source": source, "fingerprint": fingerprint}
         params |= {"dataset": resource.dataset.dump(), "priority": priority}
         dated = resource.last_modified and resource.last_modified.isoformat()
-        told = {"title": resource.title, "format": resource.format, "dated": dated, "catalogue": self.params.url}
-        params |= {name: value and value[:MAX_TITLE] for name, value in told.items() if value is not None}
-        if len(json.dumps(params, ensure_ascii=False).encode()) > MAX_PARAMS:
-            self._leave("too long an address")
+        optional = {"title": resource.title, "format": resource.format, "dated": dated, "catalogue": self.params.url}
+        params |= {name: value and value[:MAX_TITLE_CHARS] for name, value in optional.items() if value is not None}
+        if len(json.dumps(params, ensure_ascii=False).encode()) > MAX_PARAMS_BYTES:
+            self._count_left_out("too long an address")
             return
         services = self.ctx.services
-        enqueue(services.jobs, services.get(Sources), self.ctx.enqueue, params, self.ctx.created)
+        enqueue(services.jobs, services.get(SourceRegistry), self.ctx.enqueue, params, self.ctx.created)
         self.notes["found"] += 1
 
 
 def discover(ctx: Context) -> Iterator[Item]:
-    """Read a catalogue and enqueue a job for each file that may have changed; yield the pass."""
+    """Read a catalogue, and enqueue a job for each file that may have changed; yield one item for the pass."""
     params = ctx.read_params(PassParams)
     root = Datagouv.at(ctx.services, params.url).url
-    notes = ctx.memo.get("pass") or _beginning(ctx, params, root)
-    _Pass(ctx, params, root, ctx.services.settings.catalogue_exclude, notes).run()
-    as_of = ctx.created - (LAG if "list" in notes else 0)
+    notes = ctx.memo.get("pass") or _start_notes(ctx, params, root)
+    _CataloguePass(ctx, params, root, ctx.services.settings.catalogue_exclude, notes).run()
+    as_of = ctx.created - (MAX_EXPORT_AGE_SECONDS if "list" in notes else 0)
     if params.full and notes["whole"]:
         _withdraw(ctx, root, params.withdraw, as_of)
     facts = CatalogueFacts(dated=datetime.fromtimestamp(as_of, UTC))
-    this = Item(source=f"catalogue:{root}", url=root, catalogue=facts)
-    why = "it was not read as far as the last time: the next pass goes back as far"
-    yield this if notes["whole"] else this.failed(Skippable(why, code="not_whole"), Status.SKIPPED)
+    item = Item(source=f"catalogue:{root}", url=root, catalogue=facts)
+    why = "the pass did not read back to the start of the last one: the next pass goes back as far"
+    yield item if notes["whole"] else item.failed(Skippable(why, code="not_whole"), Status.SKIPPED)
 
 
-def _beginning(ctx: Context, params: PassParams, root: str) -> dict[str, Any]:
-    """Return the notes of a pass that begins: how far it goes back, and whether that is as far as the last one."""
-    since = moment(params.since)
+def _start_notes(ctx: Context, params: PassParams, root: str) -> dict[str, Any]:
+    """Return the notes of a new pass: its horizon, and whether that is at least the start of the last pass."""
+    since = parse_moment(params.since)
     if params.since is not None and since is None:
-        msg = f"since={params.since!r}: a date such as 2026-11-20 or 2026-11-20T08:00:00+01:00 is needed"
+        msg = f"since={params.since!r}: give a date such as 2026-11-20 or 2026-11-20T08:00:00+01:00"
         raise FlowError(msg, code="bad_request", field="since")
-    known = ctx.services.get(Sources).cursor(root)
+    known = ctx.services.get(SourceRegistry).cursor(root)
     cursor = None if known is None else datetime.fromtimestamp(known, UTC)
     overlap = timedelta(hours=ctx.services.settings.catalogue_overlap)
-    first = datetime.fromtimestamp(ctx.created, UTC) - FIRST
-    back = None if params.full else since or until(cursor, overlap) or first
-    whole = back is None or cursor is None or back <= cursor
-    return {"until": back and back.isoformat(), "whole": whole, "pages": 0, "found": 0, "left_out": {}}
+    first = datetime.fromtimestamp(ctx.created, UTC) - FIRST_PASS_PERIOD
+    horizon = None if params.full else since or pass_horizon(cursor, overlap) or first
+    whole = horizon is None or cursor is None or horizon <= cursor
+    return {"until": horizon and horizon.isoformat(), "whole": whole, "pages": 0, "found": 0, "left_out": {}}
 
 
 def _withdraw(ctx: Context, root: str, share: float, since: float) -> None:
-    """Take out of the index what a full pass has not seen, nor any other since."""
-    sources = ctx.services.get(Sources)
-    gone, all_of_them = sources.vanished(root, since), sources.seen(root)
-    if gone > max(FEW, share * all_of_them):
-        msg = f"{gone} of {all_of_them} sources are no longer in the catalogue: is that so? withdraw=1 lets them go"
+    """Withdraw the sources that neither this full pass nor a later one has seen."""
+    sources = ctx.services.get(SourceRegistry)
+    missing, total = sources.count_missing(root, since), sources.count(root)
+    if missing > max(TOLERATED_MISSING, share * total):
+        msg = f"{missing} of {total} sources are missing from the catalogue: if that is right, pass withdraw=1"
         raise FlowError(msg, code="many_vanished", field="withdraw")
-    # Jobs on them may have been made since this pass began; those that come later have been seen since.
-    while (at := ctx.services.clock.now()) and (some := sources.some_vanished(root, since)):
+    # As of now: jobs on them may have been created since the pass started. A source that comes back is seen again.
+    while (at := ctx.services.clock.now()) and (batch := sources.missing(root, since)):
         ctx.check()
-        withdraw(sources, ctx.services.get(IndexAccess).writing, root, some, at)
-    if gone:
-        ctx.log.info("withdrawn", sources=gone)
+        withdraw(sources, ctx.services.get(IndexAccess).writing, root, batch, at)
+    if missing:
+        ctx.log.info("withdrawn", sources=missing)
 
 
 def save_cursor(item: Item, ctx: Context) -> Item:
-    """Move the catalogue's cursor to where this pass began, or to when the list that it read may have been made."""
+    """Advance the catalogue's cursor to the start of this pass, or to the earliest date of the exported list."""
     assert item.url is not None
     assert item.catalogue is not None
     assert item.catalogue.dated is not None
-    ctx.services.get(Sources).move(item.url, item.catalogue.dated.timestamp())
+    ctx.services.get(SourceRegistry).advance_cursor(item.url, item.catalogue.dated.timestamp())
     return item
 
 
 STAGES = (
-    # Its tries are those of a whole pass, which may be hundreds of pages and of hours.
+    # Retries of a whole pass, which may read hundreds of pages and take hours.
     Stage(
         name="discover",
         params=frozenset(PassParams.model_fields),

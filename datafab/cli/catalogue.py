@@ -10,7 +10,7 @@ import click
 
 from datafab import api
 from datafab.catalogue.datagouv import Datagouv
-from datafab.catalogue.sources import Sources
+from datafab.catalogue.sources import SourceRegistry
 from datafab.cli import output as show
 from datafab.core.item import Counts
 from datafab.core.job import Job
@@ -69,7 +69,7 @@ def status(url: str | None, as_json: bool) -> None:
     api.connect()
     services = cluster_app.services()
     root = Datagouv.at(services, url).url
-    cursor, known = services.get(Sources).cursor(root), services.get(Sources).seen(root)
+    cursor, known = services.get(SourceRegistry).cursor(root), services.get(SourceRegistry).count(root)
     jobs = cluster_app.jobs()
     files = Counter(job.status.value for job in jobs.newest(flow="source", limit=LOOKED_AT))
     last = next((job for job in jobs.newest(flow="catalogue") if (job.params.get("url") or root) == root), None)
@@ -103,8 +103,8 @@ def status(url: str | None, as_json: bool) -> None:
 def history(source: str, as_json: bool) -> None:
     """Say how a file (datagouv:ID) was found by the last looks at it, and when the next one is."""
     api.connect()
-    sources = cluster_app.services().get(Sources)
-    looks, due = sources.looks(source), sources.due_at(source)
+    sources = cluster_app.services().get(SourceRegistry)
+    looks, due = sources.looks(source), sources.next_revisit(source)
     if not looks:
         msg = f"no source {source!r} has been looked at; `datafab search` names those that are indexed"
         raise NotFound(msg, field="source")
@@ -114,7 +114,7 @@ def history(source: str, as_json: bool) -> None:
     for look in looks:
         said = f"{_at(look.at)}  {look.status}  job {look.job}{f': {look.error}' if look.error else ''}"
         show.out.print(said, highlight=False, soft_wrap=True)
-    if sources.facts(source).untold:
+    if sources.state(source).untold:
         show.out.print("the last look has not reached the catalogue: see its job", highlight=False)
     show.out.print(f"next look: {_at(due) if due else 'when the catalogue says that it has changed'}", highlight=False)
 

@@ -101,7 +101,9 @@ def sync(mirror: str | None) -> None:
     try:
         Wis2Bundle(fetcher, mirror).sync(
             settings.home,
-            told=lambda url: show.screen.print(without_credentials(url), markup=False, highlight=False, soft_wrap=True),
+            on_progress=lambda url: show.screen.print(
+                without_credentials(url), markup=False, highlight=False, soft_wrap=True
+            ),
         )
     finally:
         fetcher.close()

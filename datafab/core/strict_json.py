@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it: what Python's parser takes beyond it is refused, as other parsers read it differently."""
+"""A strict parser of JSON (RFC 8259): it refuses extensions of Python's parser, which others parse differently."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def loads(data: bytes) -> Any:
     """Decode a JSON text.
 
     Raises:
-        ValueError: it is not UTF-8, names a member of an object twice, holds NaN, Infinity, a number beyond the range
-            of a double or half of a surrogate pair, is nested too deeply, or is no JSON at all.
+        ValueError: it is not UTF-8 or not JSON, has a member twice in an object, NaN, Infinity, a number beyond the
+            range of a double or half of a surrogate pair, or is nested too deeply.
     """
     text = data.decode()
     try:
@@ -26,7 +26,7 @@ def loads(data: bytes) -> Any:
         if _SURROGATE.search(text):
             json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        msg = f"half of a surrogate pair, {error.object[error.start]!a}, is no character"
+        msg = f"half of a surrogate pair, {error.object[error.start]!a}, is not a character"
         raise ValueError(msg) from error
     except RecursionError as error:
         raise _too_deep() from error
@@ -54,7 +54,7 @@ def _too_deep() -> ValueError:
 
 
 def _no_number(name: str) -> NoReturn:
-    msg = f"{name} is no number in JSON"
+    msg = f"{name} is not a number in JSON"
     raise ValueError(msg)
 
 

@@ -16,7 +16,7 @@ from datetime import UTC
 from itertools import islice
 
 from datafab.catalogue.source_stages import SourceParams
-from datafab.catalogue.sources import Sources
+from datafab.catalogue.sources import SourceRegistry
 from datafab.collect.fetchlog import FetchLog
 from datafab.core.backoff import RetryPolicy
 from datafab.core.document import Document, analysis_name, filename
@@ -131,22 +131,22 @@ def look_anew(services: Services) -> int:
     such a look costs little.
     """
     count = 0
-    for name in services.get(Sources).names():
-        parts = (services.get(Sources).facts(name).parts or "").splitlines()
+    for name in services.get(SourceRegistry).names():
+        parts = (services.get(SourceRegistry).state(name).parts or "").splitlines()
         missing = [
             each
             for each in (name, *(f"{name}/{part}" for part in parts))
             if services.get(IndexAccess).reading.get(each) is None
         ]
         # That of a part is enqueued by the job that looks at its address.
-        found = [services.get(Sources).look_anew(each) for each in {name, *missing}] if missing else []
+        found = [services.get(SourceRegistry).forget_fingerprint(each) for each in {name, *missing}] if missing else []
         count += any(found)
     return count
 
 
 def _of_catalogue(params: SourceParams, services: Services, jobs: RedisJobs) -> Item | None:
     """Return a file of a catalogue as it was last seen; None: it was not, or it was withdrawn."""
-    facts, looks = services.get(Sources).facts(params.source), services.get(Sources).looks(params.source)
+    facts, looks = services.get(SourceRegistry).state(params.source), services.get(SourceRegistry).looks(params.source)
     dated = CatalogueFacts(title=params.title, dated=params.dated)
     item = Item(source=params.source, url=params.url, dataset=params.dataset, catalogue=dated)
     whole: Item | None = None

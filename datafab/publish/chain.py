@@ -1,4 +1,4 @@
-"""The chain ``publish``: its flow and stages, and the system that it asks."""
+"""The chain ``publish``: its flow and stages, and the outside system it depends on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _pings(services: Services) -> ExternalSystems:
 
 
 def _ping(services: Services) -> None:
-    from datafab.publish.mqtt import Mqtt  # noqa: PLC0415 - a tenth of a second that only this needs
+    from datafab.publish.mqtt import Mqtt  # noqa: PLC0415 - takes a tenth of a second, and is only needed here
 
     services.get(Mqtt).ping()
 

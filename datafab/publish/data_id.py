@@ -10,11 +10,11 @@ from urllib.parse import quote, urlsplit
 
 from datafab.urls import url_parts
 
-#: characters of an address that its data_id shows; more of them go into the digest only
-MAX_SHOWN = 200
-#: hex digits of the digest of an address
-DIGITS = 16
-#: parts of a path that named a file before data_ids had the digest of the address
+#: longest part of an address that its data_id shows; the digest covers all of it
+MAX_SHOWN_CHARS = 200
+#: length of the digest of an address, in hex digits
+DIGEST_CHARS = 16
+#: segments of a path in the data_ids of earlier versions, which had no digest of the address
 FORMER_PARTS = 3
 
 _PORTS = {"http": 80, "https": 443, "ftp": 21, "sftp": 22}
@@ -23,12 +23,13 @@ _UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~")
 _ASCII = "".join(map(chr, range(128)))
 
 
-class Former(NamedTuple):
+class FormerId(NamedTuple):
     """The data_id that earlier versions gave to an address.
 
     Attributes:
-        data_id: the topic and the last three parts of the path.
-        whole: whether these three parts are all of the path and query, so that only another host can share it.
+        data_id: the topic and the last three segments of the path.
+        whole: whether the address has no more segments and no query, so that only an address of another host can have
+            the same data_id.
     """
 
     data_id: str
@@ -38,23 +39,23 @@ class Former(NamedTuple):
 def data_id(topic: str, href: str) -> str:
     """Return the data_id of an address: its topic without channel and version, a digest, and its path and query.
 
-    The digest tells addresses apart that look alike: other hosts, other spellings, what is too long to be shown.
+    The digest distinguishes addresses with the same path: of other hosts, in other spellings, or too long to be shown.
     """
     return "/".join([_scope(topic), address_digest(href), *_shown(href)])
 
 
 def address_digest(href: str) -> str:
     """Return a digest of an address; equal for spellings that RFC 3986 (6.2.2, 6.2.3) calls equivalent."""
-    return hashlib.sha256(_normal(href).encode()).hexdigest()[:DIGITS]
+    return hashlib.sha256(_normal(href).encode()).hexdigest()[:DIGEST_CHARS]
 
 
-def former(topic: str, href: str) -> Former:
+def former(topic: str, href: str) -> FormerId:
     """Return the data_id that earlier versions gave to an address."""
     parts = url_parts(href)
     names = _names(parts.path)
     plain = not parts.query and parts.path == f"/{'/'.join(names)}"
     named = "/".join([_scope(topic), *names[-FORMER_PARTS:]])
-    return Former(named, plain and len(names) <= FORMER_PARTS)
+    return FormerId(named, plain and len(names) <= FORMER_PARTS)
 
 
 def _scope(topic: str) -> str:
@@ -62,22 +63,22 @@ def _scope(topic: str) -> str:
 
 
 def _names(path: str) -> list[str]:
-    """Return the parts of a path; receivers may make a path of them, so nothing in them leads elsewhere."""
+    """Return the segments of a path without ``.`` and ``..``, as receivers may use a data_id as a path."""
     return [part for part in path.split("/") if part not in {"", ".", ".."}]
 
 
 def _shown(href: str) -> list[str]:
     parts = url_parts(href)
     names = _names(parts.path)
-    if parts.query and len("/".join(names)) + len(parts.query) < MAX_SHOWN:
+    if parts.query and len("/".join(names)) + len(parts.query) < MAX_SHOWN_CHARS:
         names = [*names[:-1], f"{names[-1] if names else ''}?{parts.query}"]
-    while len(names) > 1 and len("/".join(names)) > MAX_SHOWN:
+    while len(names) > 1 and len("/".join(names)) > MAX_SHOWN_CHARS:
         del names[0]
-    return [name[-MAX_SHOWN:] for name in names]
+    return [name[-MAX_SHOWN_CHARS:] for name in names]
 
 
 def _normal(href: str) -> str:
-    """Return an address in RFC 3986's normal form, without fragment and password."""
+    """Return an address in the normal form of RFC 3986, without fragment and password."""
     try:
         parts = urlsplit(href)
         port = parts.port
@@ -93,7 +94,7 @@ def _normal(href: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape what is not ASCII, and write all escapes alike."""
+    """Escape characters that are not ASCII, and normalise all escapes."""
     return _ESCAPE.sub(_one_escape, quote(text, safe=_ASCII, errors="surrogatepass"))
 
 

@@ -1,4 +1,4 @@
-"""Dead letters: what came in and was refused, before any job: the last ``MAX_LETTERS`` in the list ``deadletters``."""
+"""Dead letters: input that was refused before a job was created; the last ``MAX_LETTERS`` in ``deadletters``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import redis
 from datafab.settings import PREFIX
 
 MAX_LETTERS = 1000
-#: Bytes of a refused message that are kept.
-MAX_PAYLOAD = 4096
+#: Longest part of a refused message that is kept.
+MAX_PAYLOAD_BYTES = 4096
 
 _KEY = f"{PREFIX}deadletters"
 
 
 class DeadLetters:
-    """Refused input, with the reason."""
+    """The dead letters in one Redis."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client
 
     def put(self, where: str, payload: bytes, reason: str, field: str | None = None) -> None:
-        """Keep the beginning of what was refused.
+        """Keep the start of a refused message.
 
         Args:
-            where: that it came from, e.g. an MQTT topic.
-            payload: as it came.
-            reason: for people.
-            field: what is wrong in it, where one thing is.
+            where: origin of the message, e.g. an MQTT topic.
+            payload: the message as received.
+            reason: reason of the refusal.
+            field: path of the wrong member, if there is a single one.
         """
         letter = {
             "at": round(time.time(), 3),
@@ -38,7 +38,7 @@ class DeadLetters:
             "reason": reason,
             "field": field,
             "size": len(payload),
-            "payload": payload[:MAX_PAYLOAD].decode("utf-8", "replace"),
+            "payload": payload[:MAX_PAYLOAD_BYTES].decode("utf-8", "replace"),
         }
         with self._redis.pipeline() as pipe:
             pipe.lpush(_KEY, json.dumps(letter, ensure_ascii=False))
@@ -46,7 +46,7 @@ class DeadLetters:
             pipe.execute()
 
     def newest(self, limit: int = 50) -> list[dict[str, Any]]:
-        """Return refused input, the newest first."""
+        """Return the dead letters, the newest first."""
         return [json.loads(letter) for letter in self._redis.lrange(_KEY, 0, limit - 1)]
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The events that announce files: CloudEvents 1.0 that carry a STAC item with its assets."""
+"""Events that announce files: CloudEvents 1.0 with a STAC item and its assets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datafab.core.item import Value
 from datafab.errors import Fatal, FlowError
 from datafab.publish.rfc3339 import moment
 
-#: Codes of multihash -> names of the WNM. Digests that it does not know are not here.
+#: Codes of multihash -> names in WNM, of the digests that WNM allows.
 MULTIHASH = {
     0x12: "sha256",
     0x13: "sha512",
@@ -22,7 +22,7 @@ MULTIHASH = {
     0x16: "sha3-256",
     0x20: "sha384",
 }
-#: Names of the WNM -> names of hashlib.
+#: Names in WNM -> names in hashlib.
 HASHLIB = {
     "sha256": "sha256",
     "sha384": "sha384",
@@ -32,19 +32,19 @@ HASHLIB = {
     "sha3-512": "sha3_512",
 }
 TIMES = ("datetime", "start_datetime", "end_datetime")
-#: characters of a data_id that a sender gives
-MAX_DATA_ID = 1024
+#: longest data_id of a sender, in characters
+MAX_DATA_ID_CHARS = 1024
 
 
 class Checksum(NamedTuple):
-    """A digest with its method, in the WNM's words."""
+    """A digest and its method, under its name in WNM."""
 
     method: str
     digest: bytes
 
 
 class Asset(Value):
-    """One file of an event, as its sender describes it."""
+    """One file of an event, as the sender describes it."""
 
     name: str
     href: str
@@ -53,32 +53,32 @@ class Asset(Value):
     size: int | None = None
     #: multihash, hex
     checksum: str | None = None
-    #: what the sender calls the file, the same for all of its states
+    #: the sender's name of the file, equal for all of its versions
     data_id: str | None = None
 
 
 class Envelope(Value):
-    """What says that it is an event, and which one. Its data are looked at later."""
+    """The attributes that identify an event. Its data are checked later."""
 
     id: str
     source: str
-    #: sha256 of the whole event, however its members are ordered
+    #: sha256 of the whole event, independent of the order of its members
     digest: str
 
     @property
     def key(self) -> str:
-        """The same for each delivery of this event. A sender that uses an id again for another state is no copy."""
+        """Dedupe key, equal for each delivery of this event, and different for another event with the same id."""
         return f"event:{self.source}:{self.id}:{self.digest[:16]}"
 
 
 def envelope(event: Any) -> Envelope:
-    """Return an event's envelope.
+    """Return the envelope of an event.
 
     Raises:
-        FlowError: it is no CloudEvent 1.0 with data; names the member.
+        FlowError: it is not a CloudEvent 1.0 with data; names the member.
     """
     if not isinstance(event, dict):
-        raise _malformed("", "the event is no JSON object")
+        raise _malformed("", "the event is not a JSON object")
     for name in ("id", "source"):
         if not isinstance(event.get(name), str) or not event[name]:
             raise _malformed(name, f"the event has no {name}")
@@ -89,20 +89,20 @@ def envelope(event: Any) -> Envelope:
     try:
         text = json.dumps(event, sort_keys=True, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        msg = f"the event holds half of a surrogate pair, {error.object[error.start]!a}, which is no character"
+        msg = f"the event holds half of a surrogate pair, {error.object[error.start]!a}, which is not a character"
         raise _malformed("", msg) from error
     return Envelope(id=event["id"], source=event["source"], digest=hashlib.sha256(text).hexdigest())
 
 
 def announcement(url: str) -> dict[str, Any]:
-    """Return an event that announces the file at a URL, and says nothing else of it."""
+    """Return an event that announces the file at a URL, without a description."""
     data = {"type": "Feature", "geometry": None, "properties": {}, "assets": {"file": {"href": url}}}
     head = {"id": str(uuid.uuid4()), "source": "datafab", "specversion": "1.0", "type": "file"}
     return head | {"data": data}
 
 
 def assets(event: Mapping[str, Any]) -> list[Asset]:
-    """Return an event's files, all of them.
+    """Return all files of an event.
 
     Raises:
         FlowError: there are none, one has no address, or two have the same data_id.
@@ -121,12 +121,12 @@ def assets(event: Mapping[str, Any]) -> list[Asset]:
 
 
 def _data_id(facts: Any, field: str) -> str | None:
-    """Return the data_id that a sender gives."""
+    """Return the data_id that the sender gives; None if there is none."""
     value = facts.get("data_id") if isinstance(facts, dict) else None
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_DATA_ID or not value.isprintable() or " " in value:
-        msg = f"data_id is {value!r}: give a text of at most {MAX_DATA_ID} characters without blanks"
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_DATA_ID_CHARS or not value.isprintable() or " " in value:
+        msg = f"data_id is {value!r}: give a text of at most {MAX_DATA_ID_CHARS} characters without blanks"
         raise _malformed(f"{field}.data_id", msg)
     return value
 
@@ -151,7 +151,7 @@ def _asset(name: str, facts: Any) -> Asset:
 
 
 def geometry(event: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return where the data are from, as GeoJSON; None when the event does not say."""
+    """Return the location of the data, as GeoJSON; None if the event has none."""
     found = event["data"].get("geometry")
     if found is not None and not isinstance(found, dict):
         raise _malformed("data.geometry", f"the geometry is {found!r}, neither an object nor null")
@@ -159,10 +159,10 @@ def geometry(event: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def times(event: Mapping[str, Any]) -> dict[str, str]:
-    """Return when the data are from: ``datetime``, or ``start_datetime`` and ``end_datetime``; empty when unknown.
+    """Return the time of the data: ``datetime``, or ``start_datetime`` and ``end_datetime``; empty if unknown.
 
     Raises:
-        FlowError: one is no RFC 3339 time.
+        FlowError: a time is not in the format of RFC 3339.
     """
     properties = event["data"].get("properties") or {}
     found = {name: _utc(properties[name], f"data.properties.{name}") for name in TIMES if properties.get(name)}
@@ -172,29 +172,29 @@ def times(event: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _utc(value: Any, field: str) -> str:
-    """Return a time in UTC."""
+    """Convert a time to UTC."""
     read = moment(value)
     if read is None:
-        raise _malformed(field, f"{value!r} is no RFC 3339 time with its zone: write 2024-11-09T21:08:00Z")
+        raise _malformed(field, f"{value!r} is not an RFC 3339 time with its zone: write 2024-11-09T21:08:00Z")
     return str(read)
 
 
 def multihash(text: str) -> Checksum:
-    """Read a hex multihash: code of the method, length, digest.
+    """Parse a hex multihash: code of the method, length, digest.
 
     Raises:
-        Fatal: it is none, or of a method that the WNM does not know.
+        Fatal: it is malformed, or WNM does not allow its method.
     """
     try:
         raw = bytes.fromhex(text)
         code, length = raw[0], raw[1]
     except (ValueError, IndexError):
-        raise _checksum(f"file:checksum {text!r} is no hex multihash") from None
+        raise _checksum(f"file:checksum {text!r} is not a hex multihash") from None
     method = MULTIHASH.get(code)
     if method is None:
-        raise _checksum(f"file:checksum has the method 0x{code:02x}; known are {', '.join(sorted(HASHLIB))}")
+        raise _checksum(f"file:checksum has the method 0x{code:02x}, which is not one of {', '.join(sorted(HASHLIB))}")
     if len(raw) != length + 2 or length != hashlib.new(HASHLIB[method]).digest_size:
-        raise _checksum(f"file:checksum says {method} and {length} bytes, and has {len(raw) - 2}")
+        raise _checksum(f"file:checksum announces {method} with {length} bytes, and has {len(raw) - 2}")
     return Checksum(method, raw[2:])
 
 

@@ -1,4 +1,4 @@
-"""What a check found in a message, topic or record."""
+"""Findings: what is wrong with a message, topic or record."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from datafab.core.item import Value
 
 
 class Finding(Value):
-    """One fault: which rule, where, what is wrong there, and what to do.
+    """A violation of a rule: the rule, the member, the problem, and the fix.
 
     Attributes:
-        rule: its id in the checklist (``W1`` to ``W25``, ``T1`` to ``T7``), or the library's own id of its test.
+        rule: id of the rule in the checklist (``W1`` to ``W25``, ``T1`` to ``T7``), or a library's id of its test.
         field: path in the document, e.g. ``properties.pubtime``.
-        level: ``advice`` is a SHOULD: it does not keep a message back.
+        level: ``advice`` is a SHOULD, which does not prevent the publication.
     """
 
     rule: str
@@ -27,5 +27,5 @@ class Finding(Value):
 
 
 def errors(findings: list[Finding]) -> list[Finding]:
-    """Return those that keep a message back."""
+    """Return the findings that prevent a publication."""
     return [finding for finding in findings if finding.level == "error"]

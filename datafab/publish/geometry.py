@@ -1,4 +1,4 @@
-"""The geometry of a WIS2 notification message: a point or a polygon on Earth, or none."""
+"""Rules for the geometry of a WIS2 notification message: a point or a polygon on Earth, or null."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from datafab.publish.finding import Finding
 
 LONGITUDE, LATITUDE = 180.0, 90.0
-#: positions of a closed ring, at least
-RING = 4
+#: fewest positions of a closed ring
+MIN_RING_POSITIONS = 4
 
 
 def check_geometry(message: Mapping[str, Any]) -> Iterator[Finding]:
@@ -33,11 +33,11 @@ def check_geometry(message: Mapping[str, Any]) -> Iterator[Finding]:
 def _position(position: Any) -> str | None:
     """Return what is wrong with a position."""
     if not isinstance(position, list) or len(position) not in {2, 3}:
-        return f"{position!r} is no position of 2 or 3 numbers"
+        return f"{position!r} is not a position of 2 or 3 numbers"
     if not all(isinstance(number, int | float) and not isinstance(number, bool) for number in position):
         return f"{position!r} holds something other than numbers"
     if not all(math.isfinite(number) for number in position):
-        return f"{position!r} holds a number that is none"
+        return f"{position!r} holds a number that is not finite"
     for name, value, limit in zip(("longitude", "latitude"), position, (LONGITUDE, LATITUDE), strict=False):
         if abs(value) > limit:
             return f"the {name} {value} is beyond {limit:.0f}"
@@ -49,8 +49,8 @@ def _polygon(rings: Any) -> str | None:
     if not isinstance(rings, list) or not rings:
         return "the polygon has no ring"
     for number, ring in enumerate(rings, 1):
-        if not isinstance(ring, list) or len(ring) < RING:
-            return f"ring {number} has fewer than {RING} positions"
+        if not isinstance(ring, list) or len(ring) < MIN_RING_POSITIONS:
+            return f"ring {number} has fewer than {MIN_RING_POSITIONS} positions"
         problem = next(filter(None, map(_position, ring)), None)
         if problem:
             return f"ring {number}: {problem}"

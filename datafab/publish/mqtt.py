@@ -1,4 +1,4 @@
-"""An MQTT broker: messages are published at QoS 1, and counted as sent when the broker has acknowledged them."""
+"""Client of an MQTT broker: messages are published at QoS 1, and are sent once the broker has acknowledged them."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from datafab.errors import Fatal, Retriable, SettingError
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 VERSIONS: dict[str, Literal[3, 5]] = {"3": 3, "3.1.1": 3, "5": 5, "5.0": 5}
-KEEPALIVE = 30
-#: Seconds between two tries to connect, at least and at most.
-RECONNECT = (1, 30)
-#: Messages that a client that acknowledges by itself is sent before it has (MQTT 5; else the broker decides).
-UNACKNOWLEDGED = 20
-#: Seconds to wait for a broker's acknowledgement.
-ACKNOWLEDGE = 20.0
+KEEPALIVE_SECONDS = 30
+#: Shortest and longest delay between two attempts to connect.
+RECONNECT_SECONDS = (1, 30)
+#: Most unacknowledged messages sent to a client that acknowledges them itself (MQTT 5; else the broker decides).
+MAX_UNACKNOWLEDGED = 20
+#: Timeout for the acknowledgement of a message.
+ACKNOWLEDGE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
-    """Where a broker is, and how to talk to it."""
+    """Address, protocol version and credentials of a broker."""
 
     host: str
     port: int
     tls: bool
-    #: of the protocol: 5, or 3 for 3.1.1
+    #: version of the protocol: 5, or 3 for 3.1.1
     version: Literal[3, 5] = 5
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
@@ -44,24 +44,26 @@ class Broker:
 
     @classmethod
     def of(cls, url: str, ca_bundle: Path | None = None) -> Broker:
-        """Read a URL.
+        """Parse the URL of a broker.
 
         Raises:
-            SettingError: it is none of a broker; does not repeat it, as it may hold a password.
+            SettingError: it is invalid. The error does not quote the URL, which may hold a password.
         """
         try:
             parts = urlsplit(url)
             port = parts.port or PORTS.get(parts.scheme, 0)
         except ValueError as error:
-            raise _bad("its port or host is none") from error
+            raise _invalid_url("its host or port is invalid") from error
         if parts.scheme not in PORTS:
-            raise _bad(f"{parts.scheme!r} is not supported: use mqtt or mqtts (web sockets are not supported yet)")
+            raise _invalid_url(
+                f"{parts.scheme!r} is not supported: use mqtt or mqtts (web sockets are not supported yet)"
+            )
         if not parts.hostname or parts.path not in {"", "/"}:
-            raise _bad("it names no host, or a path after it")
+            raise _invalid_url("it has no host, or has a path")
         options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         version = VERSIONS.get(options.pop("version", "5"))
         if version is None or options:
-            raise _bad("after the ? only version=3 or version=5 may stand")
+            raise _invalid_url("after the ? only version=3 or version=5 is allowed")
         return cls(
             host=parts.hostname,
             port=port,
@@ -79,12 +81,12 @@ class Broker:
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
 
     def client(self, client_id: str, *, keep: int = 0, manual_ack: bool = False) -> PahoClient:
-        """Return a client that connects, and connects again, once its loop runs.
+        """Return a client that connects and reconnects once its loop runs.
 
         Args:
-            client_id: one at a time may use it.
-            keep: seconds for which the broker keeps the subscriptions and messages of a client that is away.
-            manual_ack: whether messages are acknowledged by ``PahoClient.ack`` only.
+            client_id: id of the client; only one client at a time may use it.
+            keep: seconds for which the broker keeps the subscriptions and messages of a disconnected client.
+            manual_ack: whether messages are only acknowledged by ``PahoClient.ack``.
         """
         five = self.version == 5  # noqa: PLR2004 - of the protocol
         client = PahoClient(
@@ -97,28 +99,28 @@ class Broker:
         client.username_pw_set(self.username, self.password)
         if self.tls:
             client.tls_set_context(ssl.create_default_context(cafile=self.ca_bundle))
-        client.reconnect_delay_set(*RECONNECT)
+        client.reconnect_delay_set(*RECONNECT_SECONDS)
         session: dict[str, Any] = {}
         if five:
             session["clean_start"] = not keep
             session["properties"] = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             session["properties"].SessionExpiryInterval = keep
             if manual_ack:
-                session["properties"].ReceiveMaximum = UNACKNOWLEDGED
-        client.connect_async(self.host, self.port, KEEPALIVE, **session)
+                session["properties"].ReceiveMaximum = MAX_UNACKNOWLEDGED
+        client.connect_async(self.host, self.port, KEEPALIVE_SECONDS, **session)
         return client
 
 
 class Mqtt(Client):
-    """One long-lived client of a process, for any number of its threads. It connects when it is first used.
+    """The publishing client of a process, shared by its threads. It connects when it is first used.
 
     Args:
-        broker: where to.
-        connect: seconds to wait for a connection.
-        acknowledge: seconds to wait for an acknowledgement.
+        broker: the broker.
+        timeout: timeout for the connection, in seconds.
+        acknowledge: timeout for an acknowledgement, in seconds.
     """
 
-    def __init__(self, broker: Broker, *, timeout: float = 10.0, acknowledge: float = ACKNOWLEDGE) -> None:
+    def __init__(self, broker: Broker, *, timeout: float = 10.0, acknowledge: float = ACKNOWLEDGE_SECONDS) -> None:
         self.broker = broker
         self._timeout = timeout
         self._acknowledge = acknowledge
@@ -127,36 +129,36 @@ class Mqtt(Client):
         self._connected = threading.Event()
         self._reason = "no answer"
         self._refused: dict[int, str] = {}
-        #: numbers of messages whose answer nobody waits for any more: they will be others' numbers
+        #: ids of messages that timed out; later messages get the same ids
         self._given_up: set[int] = set()
 
     @classmethod
     def connect(cls, services: Services) -> Self:
-        """Return the broker of the settings; it connects when it is first used.
+        """Return the client of the broker of the settings.
 
         Raises:
-            SettingError: none is set.
+            SettingError: no broker is set.
         """
         settings = services.settings
         if settings.mqtt_url is None:
-            msg = "DATAFAB_MQTT_URL is not set: no broker to publish to; e.g. mqtt://broker.example.org:1883"
+            msg = "DATAFAB_MQTT_URL is not set: set it to the URL of a broker, e.g. mqtt://broker.example.org:1883"
             raise SettingError(msg, field="DATAFAB_MQTT_URL")
         return cls(Broker.of(settings.mqtt_url, settings.ca_bundle), timeout=settings.connect_timeout)
 
     def publish(self, topic: str, payload: bytes) -> None:
-        """Publish a message, not retained, and wait until the broker has taken it.
+        """Publish a message, not retained, and wait for the acknowledgement.
 
         Raises:
-            Retriable: the broker is away, or has not answered: the message may have come or not.
-            Fatal: the broker refuses it (MQTT 5 only: a 3.1.1 broker drops it and says nothing).
+            Retriable: the broker is unavailable or has not answered; it may have received the message.
+            Fatal: the broker refuses the message (MQTT 5 only: a 3.1.1 broker drops it silently).
         """
-        info = self._ready().publish(topic, payload, qos=1, retain=False)
+        info = self._connected_client().publish(topic, payload, qos=1, retain=False)
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise self._away("the connection was lost")
+            raise self._unavailable("the connection was lost")
         info.wait_for_publish(self._acknowledge)
         if not info.is_published():
             self._given_up.add(info.mid)
-            raise self._away(f"no acknowledgement within {self._acknowledge:g} s")
+            raise self._unavailable(f"no acknowledgement within {self._acknowledge:g} s")
         refused = self._refused.pop(info.mid, None)
         if refused is not None:
             msg = f"{self.broker.url} refuses a message on {topic}: {refused}; check the broker's access rules"
@@ -164,10 +166,10 @@ class Mqtt(Client):
 
     def ping(self) -> None:
         """Raise Retriable unless the broker has accepted a connection."""
-        self._ready()
+        self._connected_client()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         with self._lock:
             client, self._client = self._client, None
         if client is not None:
@@ -175,15 +177,15 @@ class Mqtt(Client):
             client.loop_stop()
             self._connected.clear()
 
-    def _ready(self) -> PahoClient:
+    def _connected_client(self) -> PahoClient:
         with self._lock:
-            client = self._client = self._client or self._started()
+            client = self._client = self._client or self._start_client()
         if not self._connected.wait(self._timeout):
-            raise self._away(self._reason)
+            raise self._unavailable(self._reason)
         return client
 
-    def _started(self) -> PahoClient:
-        # At most 23 characters, which any broker takes.
+    def _start_client(self) -> PahoClient:
+        # At most 23 characters, which every broker accepts.
         client = self.broker.client(f"datafab{secrets.token_hex(8)}")
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -203,16 +205,16 @@ class Mqtt(Client):
             self._reason = f"the connection ended: {reason}"
 
     def _on_publish(self, _client: PahoClient, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
-        # Before the one who waits is told.
+        # Called before ``wait_for_publish`` returns.
         if mid in self._given_up:
             self._given_up.discard(mid)
         elif reason.is_failure:
             self._refused[mid] = str(reason)
 
-    def _away(self, why: str) -> Retriable:
+    def _unavailable(self, why: str) -> Retriable:
         msg = f"the MQTT broker {self.broker.url}: {why}; is DATAFAB_MQTT_URL right, and the broker up?"
         return Retriable(msg, code="mqtt", field="DATAFAB_MQTT_URL")
 
 
-def _bad(why: str) -> SettingError:
+def _invalid_url(why: str) -> SettingError:
     return SettingError(f"DATAFAB_MQTT_URL: {why}; e.g. mqtt://broker.example.org:1883", field="DATAFAB_MQTT_URL")

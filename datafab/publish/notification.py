@@ -1,4 +1,4 @@
-"""WIS2 notification messages (WNM 1): made here, checked in ``notification_rules``."""
+"""WIS2 notification messages (WNM 1). ``notification_rules`` checks them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from datafab.core.item import Value
 from datafab.publish.data_id import data_id
 from datafab.publish.topic import is_metadata
 
-__all__ = ["Frozen", "Rel", "Subject", "about_metadata", "content", "data_id", "encoded", "message", "pubtime"]
+__all__ = ["MessageIdentity", "Rel", "Subject", "about_metadata", "content", "data_id", "encoded", "message", "pubtime"]
 
 CONFORMS_TO = "http://wis.wmo.int/spec/wnm/1/conf/core"
-#: bytes of a whole message, as sent
+#: largest message
 MAX_MESSAGE_BYTES = 8192
-#: bytes of a file that may stand in its message, as it is and as it is encoded
-MAX_CONTENT = 4096
+#: largest file that may be inlined into its message, before and after encoding
+MAX_CONTENT_BYTES = 4096
 
 Rel = Literal["canonical", "update", "deletion"]
 
 
-class Frozen(Value):
-    """What is decided once per publication and never again, whoever sends it how often.
+class MessageIdentity(Value):
+    """The identity of a message: decided once, and equal each time that the message is sent.
 
     Attributes:
-        id: of the message, a UUID.
-        pubtime: RFC 3339, UTC.
-        rel: what the message says of its file.
+        id: id of the message, a UUID.
+        pubtime: time of publication, RFC 3339 in UTC.
+        rel: whether the message announces a new, an updated or a deleted file.
     """
 
     id: str
@@ -41,13 +41,13 @@ class Frozen(Value):
 
 
 class Subject(Value):
-    """What a message is about.
+    """The file that a message announces.
 
     Attributes:
-        sha256: of the file, hex.
-        size: bytes.
-        times: ``datetime``, or ``start_datetime`` and ``end_datetime``; empty when unknown.
-        security: an OpenAPI security scheme, where the file is not open.
+        sha256: digest of the file, hex.
+        size: size of the file in bytes.
+        times: ``datetime``, or ``start_datetime`` and ``end_datetime``; empty if unknown.
+        security: an OpenAPI security scheme, if the file is not open.
     """
 
     data_id: str
@@ -62,55 +62,55 @@ class Subject(Value):
 
 
 def pubtime(now: float) -> str:
-    """Return a Unix time as the message has it, to the millisecond."""
+    """Format a Unix time for a message, with milliseconds."""
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def message(frozen: Frozen, subject: Subject, data: bytes | None = None) -> dict[str, Any]:
-    """Make a message.
+def message(identity: MessageIdentity, subject: Subject, data: bytes | None = None) -> dict[str, Any]:
+    """Return a message.
 
     Args:
-        frozen: its identity: the same for each time it is sent.
-        subject: its file.
-        data: the file's bytes, if it may stand in the message; left out when it does not fit.
+        identity: identity of the message.
+        subject: the file that it announces.
+        data: content of the file, if it may be inlined; left out if it does not fit.
     """
     properties: dict[str, Any] = {"data_id": subject.data_id}
     if subject.metadata_id:
         properties["metadata_id"] = subject.metadata_id
-    properties["pubtime"] = frozen.pubtime
-    if frozen.rel != "deletion" and subject.sha256:
+    properties["pubtime"] = identity.pubtime
+    if identity.rel != "deletion" and subject.sha256:
         properties["integrity"] = {"method": "sha256", "value": _base64(bytes.fromhex(subject.sha256))}
     properties |= subject.times or {"datetime": None}
     made = {
-        "id": frozen.id,
+        "id": identity.id,
         "conformsTo": [CONFORMS_TO],
         "type": "Feature",
         "geometry": subject.geometry,
         "properties": properties,
-        "links": [_link(frozen.rel, subject)],
+        "links": [_link(identity.rel, subject)],
     }
-    return _with_content(made, data) if data is not None and frozen.rel != "deletion" else made
+    return _with_content(made, data) if data is not None and identity.rel != "deletion" else made
 
 
 def encoded(made: Mapping[str, Any]) -> bytes:
-    """Return a message as it is sent."""
+    """Encode a message for sending."""
     return json.dumps(made, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def content(data: bytes) -> dict[str, Any] | None:
-    """Return a file as it stands in a message; None when it is too large for that."""
-    if len(data) > MAX_CONTENT:  # the schema holds the original's size to it too
+    """Return the member ``content`` for a file; None if the file is too large."""
+    if len(data) > MAX_CONTENT_BYTES:  # the schema limits the size of the file as well
         return None
     encoding, value = _value(data)
-    if len(value.encode()) > MAX_CONTENT:
+    if len(value.encode()) > MAX_CONTENT_BYTES:
         encoding, value = "gzip", _base64(gzip.compress(data, mtime=0))
-    if len(value) > MAX_CONTENT:
+    if len(value) > MAX_CONTENT_BYTES:
         return None
     return {"encoding": encoding, "value": value, "size": len(data)}
 
 
 def about_metadata(made: Mapping[str, Any], topic: str | None) -> bool:
-    """Tell whether a message is about a metadata record: by its topic, else by the topic in its data_id."""
+    """Tell whether a message announces a metadata record, by its topic, else by the topic in its data_id."""
     if topic:
         return is_metadata(topic)
     properties = made.get("properties")

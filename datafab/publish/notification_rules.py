@@ -1,6 +1,6 @@
-"""Our own checks of WIS2 notification messages: those rules that WMO's test suite lets pass, and the plain ones too.
+"""Rules for WIS2 notification messages, including those that WMO's test suite does not check.
 
-Passing them needs no file and no network. ``check`` takes any JSON, so that a file of unknown origin can be judged.
+They need no files and no network. ``check`` accepts any JSON, so that messages of unknown origin can be checked.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import binascii
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -19,19 +19,24 @@ from uuid import UUID
 from datafab.publish.event import HASHLIB
 from datafab.publish.finding import Finding
 from datafab.publish.geometry import check_geometry
-from datafab.publish.notification import CONFORMS_TO, MAX_CONTENT, MAX_MESSAGE_BYTES, about_metadata, encoded
+from datafab.publish.notification import (
+    CONFORMS_TO,
+    MAX_CONTENT_BYTES,
+    MAX_MESSAGE_BYTES,
+    about_metadata,
+    encoded,
+)
 from datafab.publish.rfc3339 import moment
+from datafab.publish.rules import Findings, Rule, check_members, links_of, properties_of, run_rules
 from datafab.publish.topic import check_topic
 
 MEMBERS = ("id", "type", "geometry", "properties", "links")
 SCHEMES = ("http", "https", "ftp", "sftp")
 STATES = ("canonical", "update", "deletion")
-#: of zlib: with the header and the checksum of gzip
+#: window size for zlib, with the header and the checksum of gzip
 GZIP = 16 + zlib.MAX_WBITS
 ENCODINGS = ("utf-8", "base64", "gzip")
 TIMES = ("datetime", "start_datetime", "end_datetime")
-
-Found = Iterator[Finding]
 
 
 def check(message: Any, *, topic: str | None = None, size: int | None = None) -> list[Finding]:
@@ -39,41 +44,33 @@ def check(message: Any, *, topic: str | None = None, size: int | None = None) ->
 
     Args:
         message: the decoded JSON.
-        topic: where it is, or is to be, published; checked too.
-        size: bytes of the message as sent; None: as we would send it.
+        topic: topic on which it is published; checked as well.
+        size: size of the message as sent, in bytes; None: as datafab would send it.
     """
-    if not isinstance(message, dict):
-        return [Finding(rule="W2", field="", problem="it is no JSON object", fix="give a GeoJSON feature")]
-    found = chain.from_iterable(rule(message) for rule in RULES)
-    return [*_size(message, size), *found, *_about(message, topic), *(check_topic(topic) if topic else ())]
+    rules: tuple[Rule, ...] = (partial(_size, size=size), *RULES, partial(_about, topic=topic))
+    found = run_rules(message, rules, rule="W2", fix="give a GeoJSON feature")
+    return [*found, *(check_topic(topic) if topic and isinstance(message, dict) else ())]
 
 
-def _size(message: dict[str, Any], size: int | None) -> Found:
+def _size(message: dict[str, Any], size: int | None) -> Findings:
     try:
         size = len(encoded(message)) if size is None else size
-    except ValueError:  # NaN, which W7 names
+    except ValueError:  # NaN, which W7 reports
         return
     if size > MAX_MESSAGE_BYTES:
         fix = f"send at most {MAX_MESSAGE_BYTES}: leave out properties.content or simplify the geometry"
         yield Finding(rule="W1", field="", problem=f"the message has {size} bytes", fix=fix)
 
 
-def _members(message: dict[str, Any]) -> Found:
-    for name in MEMBERS:
-        if name not in message:
-            yield Finding(rule="W2", field=name, problem="it is missing", fix=f"give {', '.join(MEMBERS)}")
-    if message.get("type", "Feature") != "Feature":
-        yield Finding(rule="W2", field="type", problem=f"it is {message['type']!r}", fix="write 'Feature'")
-    for name, kind, word in (("properties", dict, "an object"), ("links", list, "a list")):
-        if name in message and not isinstance(message[name], kind):
-            yield Finding(rule="W2", field=name, problem=f"it is no {word.split()[1]}", fix=f"make it {word}")
-    data_id = _properties(message).get("data_id")
+def _members(message: dict[str, Any]) -> Findings:
+    yield from check_members(message, MEMBERS, rule="W2")
+    data_id = properties_of(message).get("data_id")
     if not isinstance(data_id, str) or not data_id.strip():
         fix = "name the file: topic without channel and version, and its path"
         yield Finding(rule="W11", field="properties.data_id", problem="there is none", fix=fix)
 
 
-def _identity(message: dict[str, Any]) -> Found:
+def _identity(message: dict[str, Any]) -> Findings:
     value = message.get("id")
     try:
         good = isinstance(value, str) and str(UUID(value)) == value.lower()
@@ -81,10 +78,10 @@ def _identity(message: dict[str, Any]) -> Found:
         good = False
     if "id" in message and not good:
         fix = "give each message a UUID of its own, and keep it when it is sent again"
-        yield Finding(rule="W3", field="id", problem=f"{value!r} is no UUID", fix=fix)
+        yield Finding(rule="W3", field="id", problem=f"{value!r} is not a UUID", fix=fix)
 
 
-def _conformance(message: dict[str, Any]) -> Found:
+def _conformance(message: dict[str, Any]) -> Findings:
     conforms, version = message.get("conformsTo"), message.get("version")
     if version is not None:
         problem = "both conformsTo and version" if conforms is not None else "version, which is deprecated"
@@ -95,17 +92,17 @@ def _conformance(message: dict[str, Any]) -> Found:
         yield Finding(rule="W4", field="conformsTo", problem=problem, fix=f"add {CONFORMS_TO!r} to the list")
 
 
-def _pubtime(message: dict[str, Any]) -> Found:
-    value = _properties(message).get("pubtime")
+def _pubtime(message: dict[str, Any]) -> Findings:
+    value = properties_of(message).get("pubtime")
     field, fix = "properties.pubtime", "write the time of publication in UTC, as 2025-03-28T14:31:00Z"
     if value is None:
         yield Finding(rule="W8", field=field, problem="there is none", fix=fix)
     elif not _is_time(value):
-        yield Finding(rule="W9", field=field, problem=f"{value!r} is no RFC 3339 time in UTC", fix=fix)
+        yield Finding(rule="W9", field=field, problem=f"{value!r} is not an RFC 3339 time in UTC", fix=fix)
 
 
-def _times(message: dict[str, Any]) -> Found:
-    properties = _properties(message)
+def _times(message: dict[str, Any]) -> Findings:
+    properties = properties_of(message)
     given = {name: properties[name] for name in TIMES if name in properties}
     if set(given) not in ({"datetime"}, {"start_datetime", "end_datetime"}):
         fix = "give datetime (null when unknown), or start_datetime and end_datetime"
@@ -114,7 +111,7 @@ def _times(message: dict[str, Any]) -> Found:
     for name, value in given.items():
         if not (_is_time(value) or (name == "datetime" and value is None)):
             fix = "write UTC, as 2025-03-28T14:31:00Z" + (", or null when unknown" if name == "datetime" else "")
-            problem = f"{value!r} is no RFC 3339 time in UTC"
+            problem = f"{value!r} is not an RFC 3339 time in UTC"
             yield Finding(rule="W15", field=f"properties.{name}", problem=problem, fix=fix)
     start, end = moment(given.get("start_datetime")), moment(given.get("end_datetime"))
     if start is not None and end is not None and start[:2] > end[:2]:
@@ -122,8 +119,8 @@ def _times(message: dict[str, Any]) -> Found:
         yield Finding(rule="W14", field="properties.start_datetime", problem=problem, fix="swap the two")
 
 
-def _integrity(message: dict[str, Any]) -> Found:
-    integrity = _properties(message).get("integrity")
+def _integrity(message: dict[str, Any]) -> Findings:
+    integrity = properties_of(message).get("integrity")
     if integrity is None:
         if "deletion" not in _states(message):
             fix = "give sha256 and the digest in base64, so that caches can check the file"
@@ -141,7 +138,7 @@ def _integrity(message: dict[str, Any]) -> Found:
 
 
 def _digest(value: Any, size: int) -> str | None:
-    """Return what is wrong with a digest in base64 that must have so many bytes."""
+    """Return what is wrong with a digest in base64 that must have ``size`` bytes."""
     raw = _decoded(value)
     if raw is None:
         return f"{value!r} is not base64"
@@ -151,8 +148,8 @@ def _digest(value: Any, size: int) -> str | None:
     return None
 
 
-def _content(message: dict[str, Any]) -> Found:
-    inline = _properties(message).get("content")
+def _content(message: dict[str, Any]) -> Findings:
+    inline = properties_of(message).get("content")
     if inline is None:
         return
     field = "properties.content"
@@ -161,8 +158,8 @@ def _content(message: dict[str, Any]) -> Found:
         fix = "give encoding (utf-8, base64 or gzip), value and size"
         yield Finding(rule="W18", field=field, problem=f"encoding {encoding!r} or no value", fix=fix)
         return
-    if len(value.encode(errors="replace")) > MAX_CONTENT:
-        fix = f"inline only what has at most {MAX_CONTENT} bytes when encoded; else leave it out"
+    if len(value.encode(errors="replace")) > MAX_CONTENT_BYTES:
+        fix = f"inline only what has at most {MAX_CONTENT_BYTES} bytes when encoded; else leave it out"
         problem = f"it has {len(value.encode(errors='replace'))} bytes"
         yield Finding(rule="W18", field=f"{field}.value", problem=problem, fix=fix)
         return
@@ -176,7 +173,7 @@ def _content(message: dict[str, Any]) -> Found:
 
 
 def _inlined(encoding: str, value: str) -> bytes | None:
-    """Return the file that stands in a message; None where it cannot be decoded. A little more than fits is enough."""
+    """Decode the inlined file, up to one byte more than is allowed; return None if it cannot be decoded."""
     if encoding == "utf-8":
         return value.encode(errors="replace")
     raw = b"" if value == "" else _decoded(value)
@@ -184,20 +181,20 @@ def _inlined(encoding: str, value: str) -> bytes | None:
         return raw
     stream = zlib.decompressobj(wbits=GZIP)
     try:
-        data = stream.decompress(raw, MAX_CONTENT + 1)
+        data = stream.decompress(raw, MAX_CONTENT_BYTES + 1)
     except zlib.error:
         return None
-    return data if len(data) > MAX_CONTENT or (stream.eof and not stream.unused_data) else None
+    return data if len(data) > MAX_CONTENT_BYTES or (stream.eof and not stream.unused_data) else None
 
 
-def _same_file(message: dict[str, Any], size: Any, data: bytes) -> Found:
-    """Check that size, integrity and link are those of the file in the message."""
-    field, count = "properties.content.size", "more than 4096" if len(data) > MAX_CONTENT else str(len(data))
+def _same_file(message: dict[str, Any], size: Any, data: bytes) -> Findings:
+    """Check that size, integrity and link describe the inlined file."""
+    field, count = "properties.content.size", "more than 4096" if len(data) > MAX_CONTENT_BYTES else str(len(data))
     if not _is_count(size) or str(size) != count:
-        fix = f"give the bytes of the file as it is, {MAX_CONTENT} at most"
+        fix = f"give the bytes of the file as it is, {MAX_CONTENT_BYTES} at most"
         yield Finding(rule="W18", field=field, problem=f"it is {size!r}, the content has {count} bytes", fix=fix)
         return
-    integrity = _properties(message).get("integrity")
+    integrity = properties_of(message).get("integrity")
     method, value = (integrity.get("method"), integrity.get("value")) if isinstance(integrity, dict) else (None, None)
     if isinstance(method, str) and method in HASHLIB:
         digest = hashlib.new(HASHLIB[method], data).digest()
@@ -212,7 +209,7 @@ def _same_file(message: dict[str, Any], size: Any, data: bytes) -> Found:
             yield Finding(rule="W18", field=f"links[{number}].length", problem=problem, fix=fix)
 
 
-def _hrefs(message: dict[str, Any]) -> Found:
+def _hrefs(message: dict[str, Any]) -> Findings:
     links = message.get("links")
     if isinstance(links, list) and not links:
         yield Finding(rule="W19", field="links", problem="it is empty", fix="link the file, with href and rel")
@@ -222,14 +219,14 @@ def _hrefs(message: dict[str, Any]) -> Found:
             yield Finding(rule="W19", field=field, problem="it lacks href or rel", fix="give both")
         elif not _downloadable(link["href"]):
             fix = f"give a whole URL with {', '.join(SCHEMES)}"
-            problem = f"{link['href']!r} is no address to download from"
+            problem = f"{link['href']!r} is not a URL to download from"
             yield Finding(rule="W20", field=f"{field}.href", problem=problem, fix=fix)
         if isinstance(link, dict) and not _is_count(link.get("length", 0)):
-            problem, fix = f"{link['length']!r} is no number of bytes", "give the size of the file, or leave it out"
+            problem, fix = f"{link['length']!r} is not a number of bytes", "give the size of the file, or leave it out"
             yield Finding(rule="W23", field=f"{field}.length", problem=problem, fix=fix)
 
 
-def _state(message: dict[str, Any]) -> Found:
+def _state(message: dict[str, Any]) -> Findings:
     states = _states(message)
     if len(states) != 1:
         problem = f"it has {len(states)}: {', '.join(states) or 'none of ' + ', '.join(STATES)}"
@@ -237,10 +234,10 @@ def _state(message: dict[str, Any]) -> Found:
         yield Finding(rule="W21", field="links", problem=problem, fix=fix)
 
 
-def _about(message: dict[str, Any], topic: str | None) -> Found:
-    """Check what depends on whether data or metadata is announced, and under which policy."""
+def _about(message: dict[str, Any], topic: str | None) -> Findings:
+    """Check the rules that depend on the topic: data or metadata, and the data policy."""
     metadata = about_metadata(message, topic)
-    if not _properties(message).get("metadata_id"):
+    if not properties_of(message).get("metadata_id"):
         field, fix = "properties.metadata_id", "give the id of the dataset's WCMP2 record, urn:wmo:md:…"
         if metadata and "deletion" in _states(message):
             problem = "a deletion of metadata must say which record"
@@ -248,25 +245,15 @@ def _about(message: dict[str, Any], topic: str | None) -> Found:
         else:
             yield Finding(rule="W12", field=field, problem="there is none", fix=fix, level="advice")
     policy = (topic or "").split("/")[5:6]
-    for number, link in enumerate(_links(message)):
+    for number, link in enumerate(links_of(message)):
         if policy == ["core"] and link.get("rel") in ("canonical", "update") and link.get("security"):
             fix = "open it to everybody, or publish it as recommended data"
             problem = "core data must be downloadable without further action"
             yield Finding(rule="W20", field=f"links[{number}].security", problem=problem, fix=fix)
 
 
-def _properties(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = message.get("properties")
-    return found if isinstance(found, dict) else {}
-
-
-def _links(message: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = message.get("links")
-    return [link for link in found if isinstance(link, dict)] if isinstance(found, list) else []
-
-
 def _states(message: Mapping[str, Any]) -> list[str]:
-    return [link["rel"] for link in _links(message) if link.get("rel") in STATES]
+    return [link["rel"] for link in links_of(message) if link.get("rel") in STATES]
 
 
 def _is_time(value: Any) -> bool:
@@ -293,8 +280,8 @@ def _downloadable(href: str) -> bool:
         return False
 
 
-#: Each yields what it finds in a message that is a JSON object.
-RULES: tuple[Callable[[dict[str, Any]], Found], ...] = (
+#: The rules that need the message only.
+RULES: tuple[Rule, ...] = (
     _members,
     _identity,
     _conformance,

@@ -1,4 +1,4 @@
-"""What was announced: the last message of each data_id, so that no file is announced twice, and none overlooked.
+"""The publications so far: the last message of each data_id, so that each state of a file is announced once.
 
 Key, below ``datafab:1:``: ``wis2:<sha256 of the data_id>``, a hash:
 
@@ -8,15 +8,15 @@ Key, below ``datafab:1:``: ``wis2:<sha256 of the data_id>``, a hash:
 | ``address`` | digest of its address |
 | ``id``, ``pubtime``, ``rel`` | of the message |
 | ``sent`` | Unix time, once the broker has acknowledged the message |
-| ``before`` | the record that this one took the place of, as JSON, until the broker has answered |
-| ``data_id`` | of the message, where an earlier version named the file |
+| ``before`` | the record that this one replaces, as JSON, until the broker has answered |
+| ``data_id`` | of the message, if an earlier version has named the file |
 
-It is kept for the retention of jobs after its last use; then the same file would be announced as new. Some 450 bytes
-of Redis per data_id.
+It is kept for the retention of jobs after its last use; afterwards the same file is announced as new. It takes some
+450 bytes of Redis per data_id.
 
-Earlier versions named a file by the end of its path, so that two addresses could share a record, and kept no address.
-Such a record goes to the address that the jobs of that version tell (``of``); where none does, to the first address
-that has the same bytes, or that only another host could share the name with.
+Earlier versions named a file by the end of its path, so that two addresses could share a record, and stored no address.
+Such a record is assigned to the address that the jobs of that version name (``of``). If none does, it is assigned to
+the first address with the same bytes, or with a name that only an address of another host could share.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ import redis
 from datafab.core.item import Status
 from datafab.core.redis import PREAMBLE, done_key
 from datafab.core.services import Client, Services
-from datafab.publish.data_id import Former, address_digest
-from datafab.publish.notification import Frozen
+from datafab.publish.data_id import FormerId, address_digest
+from datafab.publish.notification import MessageIdentity
 from datafab.settings import PREFIX, Settings
 
-#: Set once the records of earlier versions have been given their addresses.
+#: Set once the records of earlier versions have been assigned to their addresses.
 _ADDRESSED = f"{PREFIX}wis2-addressed"
 
 # KEYS: the record, the one of an earlier version. ARGV: 1 hash, 2 id, 3 pubtime, 4 retention, 5 address,
-# 6 data_id of an earlier version, 7 whether that was the whole path, 8 the message that this job froze before,
-# 9 whether the same file is to be announced again.
+# 6 data_id of an earlier version, 7 whether that is the whole path, 8 id of the message that this job tried before,
+# 9 whether an unchanged file is announced again.
 _CLAIM = (
     PREAMBLE
     + f"local ADDRESSED = '{_ADDRESSED}'"
@@ -114,15 +114,15 @@ if redis.call('HGET', KEYS[1], 'id') == ARGV[1] then redis.call('HSETNX', KEYS[1
 class Claim(NamedTuple):
     """The one message for a state of a file."""
 
-    frozen: Frozen
+    identity: MessageIdentity
     #: whether the broker has acknowledged it
     sent: bool
-    #: the name that the file keeps from an earlier version
+    #: the data_id that the file keeps from an earlier version
     data_id: str | None = None
 
 
 class Publications(Client):
-    """The announcements of a cluster."""
+    """The publications of a cluster."""
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self._redis: Any = client
@@ -145,27 +145,27 @@ class Publications(Client):
         pubtime: str,
         *,
         address: str = "",
-        former: Former | None = None,
-        frozen: str = "",
-        again: bool = False,
+        former: FormerId | None = None,
+        previous_id: str = "",
+        republish: bool = False,
     ) -> Claim | None:
-        """Return the message for a file with this content at this address: the known one, else a new one.
+        """Return the message for a file with this content at this address: the existing one, else a new one.
 
         Args:
-            data_id: of the file.
-            sha256: of its content.
-            message: id of the new message.
-            pubtime: of the new message.
+            data_id: data_id of the file.
+            sha256: digest of its content.
+            message: id of a new message.
+            pubtime: time of publication of a new message.
             address: digest of the file's address.
-            former: what an earlier version may have announced the file as.
-            frozen: id of the message that this job tried to send before.
-            again: whether what was sent before is announced once more.
+            former: data_id under which an earlier version may have announced the file.
+            previous_id: id of the message that an earlier attempt of this job tried to send.
+            republish: whether an unchanged file is announced again.
 
         Returns:
-            None where ``frozen`` is out of date: a later state of the file was announced meanwhile.
+            None if a later state of the file was announced since the attempt with ``previous_id``.
         """
         named, whole = former or ("", False)
-        args = [sha256, message, pubtime, self._seconds, address, named, int(whole), frozen, int(again)]
+        args = [sha256, message, pubtime, self._seconds, address, named, int(whole), previous_id, int(republish)]
         answer = self._claim(keys=[_key(data_id), _key(named)], args=args)
         if answer == ["unaddressed"]:
             self._address_former()
@@ -173,19 +173,19 @@ class Publications(Client):
         if answer == ["superseded"]:
             return None
         known, when, rel, sent, kept = answer
-        return Claim(Frozen(id=known, pubtime=when, rel=rel), bool(sent), kept or None)
+        return Claim(MessageIdentity(id=known, pubtime=when, rel=rel), bool(sent), kept or None)
 
     def last(self, data_id: str) -> Claim | None:
-        """Return the last message for a file, whatever its content was; None when there is none."""
+        """Return the last message for a file, whatever its content; None if there is none."""
         known, when, rel, sent = self._redis.hmget(_key(data_id), ["id", "pubtime", "rel", "sent"])
-        return Claim(Frozen(id=known, pubtime=when, rel=rel), bool(sent)) if known else None
+        return Claim(MessageIdentity(id=known, pubtime=when, rel=rel), bool(sent)) if known else None
 
     def sent(self, data_id: str, message: str) -> None:
-        """Say that a message was acknowledged; nothing is changed when a later one has taken its place."""
+        """Record that a message was acknowledged, unless a later one has replaced it."""
         self._sent(keys=[_key(data_id)], args=[message])
 
     def forget(self, data_id: str, message: str) -> None:
-        """Say that a message has certainly not gone out: the one before it is the last one again."""
+        """Restore the record before a message that was certainly not sent."""
         self._forget(keys=[_key(data_id)], args=[message])
 
     def close(self) -> None:
@@ -193,15 +193,15 @@ class Publications(Client):
         self._redis.close()
 
     def _address_former(self) -> None:
-        """Give the records of earlier versions their addresses, as far as jobs tell them. Done once in a cluster."""
-        for data_id, message, url in self._told_by_jobs():
+        """Assign the records of earlier versions to the addresses that jobs name, once per cluster."""
+        for data_id, message, url in self._sent_by_jobs():
             self._address(keys=[_key(data_id)], args=[message, address_digest(url)])
         self._redis.set(_ADDRESSED, 1, ex=self._seconds)
 
-    def _told_by_jobs(self) -> Iterator[tuple[str, str, str]]:
+    def _sent_by_jobs(self) -> Iterator[tuple[str, str, str]]:
         """Yield data_id, message and URL of the files that jobs have announced.
 
-        Those that a job found announced already come last: theirs may be the name of another file.
+        Files that a job found unchanged come last, as their data_id may belong to another file.
         """
         unchanged = []
         for key in self._redis.scan_iter(PREFIX + done_key("*", "publish", "*"), count=1000):
@@ -210,11 +210,11 @@ class Publications(Client):
                 facts = item.get("wis2", {})
                 if "message" not in facts or "url" not in item:
                     continue
-                told = (facts["data_id"], facts["message"], item["url"])
+                sent = (facts["data_id"], facts["message"], item["url"])
                 if item.get("status") == Status.UNCHANGED:
-                    unchanged.append(told)
+                    unchanged.append(sent)
                 else:
-                    yield told
+                    yield sent
         yield from unchanged
 
 

@@ -1,19 +1,20 @@
-"""Our own checks of WCMP2 discovery metadata records (wmo-im/wcmp2): what can be judged without WMO's tables.
+"""Rules for WCMP2 discovery metadata records (wmo-im/wcmp2) that need none of WMO's tables.
 
-``check_record`` takes any JSON, so that a file of unknown origin can be judged.
+``check_record`` accepts any JSON, so that files of unknown origin can be checked.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
-from itertools import chain
+from functools import partial
 from typing import Any
 
 from datafab.publish.finding import Finding
 from datafab.publish.geometry import LATITUDE, LONGITUDE
+from datafab.publish.rules import Findings, Rule, check_members, links_of, properties_of, run_rules
 from datafab.publish.topic import CHANNEL, POLICIES, centre_of, check_topic, is_centre
 
 CONFORMS_TO = "http://wis.wmo.int/spec/wcmp/2/conf/core"
@@ -30,29 +31,20 @@ _TIMES = re.compile(
 _CREATED = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 _DURATION = re.compile(r"-?P(?=\d|T\d)(\d+Y)?(\d+M)?(\d+[DW])?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?")
 
-Found = Iterator[Finding]
-
 
 def check_record(record: Any, *, topic: str | None = None) -> list[Finding]:
     """Return what is wrong with a record.
 
     Args:
         record: the decoded JSON.
-        topic: where it is to be announced: its centre must be the record's.
+        topic: topic on which it is announced; its centre must be the record's.
     """
-    if not isinstance(record, dict):
-        return [Finding(rule="C3", field="", problem="it is no JSON object", fix="give a WCMP2 record")]
-    found = [*chain.from_iterable(rule(record) for rule in RULES)]
-    centre = centre_of_record(record)
-    if topic is not None and centre is not None and centre != centre_of(topic):
-        fix = f"announce it on {CHANNEL}/a/wis2/{centre}/metadata, or correct its id"
-        problem = f"its centre {centre!r} is not that of the topic {topic}"
-        found.append(Finding(rule="C1", field="id", problem=problem, fix=fix))
-    return found
+    rules: tuple[Rule, ...] = (*RULES, partial(_centre, topic=topic))
+    return run_rules(record, rules, rule="C3", fix="give a WCMP2 record")
 
 
 def is_record(document: Any) -> bool:
-    """Tell a WCMP2 record from other JSON, by what it conforms to and by its id."""
+    """Tell whether a JSON document is a WCMP2 record, by its ``conformsTo`` and its id."""
     if not isinstance(document, dict):
         return False
     conforms = document.get("conformsTo")
@@ -66,29 +58,31 @@ def centre_of_record(record: Mapping[str, Any]) -> str | None:
     return matched[1] if matched else None
 
 
-def _members(record: dict[str, Any]) -> Found:
-    for name in MEMBERS:
-        if name not in record:
-            yield Finding(rule="C3", field=name, problem="it is missing", fix=f"give {', '.join(MEMBERS)}")
-    if record.get("type", "Feature") != "Feature":
-        yield Finding(rule="C3", field="type", problem=f"it is {record['type']!r}", fix="write 'Feature'")
-    for name, kind, word in (("properties", dict, "an object"), ("links", list, "a list")):
-        if name in record and not isinstance(record[name], kind):
-            yield Finding(rule="C3", field=name, problem=f"it is not {word}", fix=f"make it {word}")
+def _members(record: dict[str, Any]) -> Findings:
+    yield from check_members(record, MEMBERS, rule="C3")
 
 
-def _identity(record: dict[str, Any]) -> Found:
+def _identity(record: dict[str, Any]) -> Findings:
     value, centre = record.get("id"), centre_of_record(record)
     if "id" in record and (centre is None or not is_centre(centre)):
         fix = "write urn:wmo:md:<centre-id>:<name>, in ASCII without blanks and semicolons"
-        yield Finding(rule="C1", field="id", problem=f"{value!r} is no id of a record", fix=fix)
+        yield Finding(rule="C1", field="id", problem=f"{value!r} is not the id of a record", fix=fix)
     conforms = record.get("conformsTo")
     if "conformsTo" in record and not (isinstance(conforms, list) and CONFORMS_TO in conforms):
         fix = f"add {CONFORMS_TO!r} to the list"
         yield Finding(rule="C2", field="conformsTo", problem=f"it does not name {CONFORMS_TO}", fix=fix)
 
 
-def _geometry(record: dict[str, Any]) -> Found:
+def _centre(record: dict[str, Any], topic: str | None) -> Findings:
+    """Check that the centre of a record is the one of its topic."""
+    centre = centre_of_record(record)
+    if topic is not None and centre is not None and centre != centre_of(topic):
+        fix = f"announce it on {CHANNEL}/a/wis2/{centre}/metadata, or correct its id"
+        problem = f"its centre {centre!r} is not that of the topic {topic}"
+        yield Finding(rule="C1", field="id", problem=problem, fix=fix)
+
+
+def _geometry(record: dict[str, Any]) -> Findings:
     geometry = record.get("geometry")
     if geometry is None:
         return
@@ -106,16 +100,16 @@ def _geometry(record: dict[str, Any]) -> Found:
 
 
 def _outside(geometry: Any) -> str | None:
-    """Return which position of a geometry is not on Earth."""
+    """Return what is wrong with the positions of a geometry, which must be on Earth."""
     todo = [geometry.get("coordinates") if isinstance(geometry, dict) else None]
     while todo:
         one = todo.pop()
         if not isinstance(one, list) or not one:
-            return f"{one!r} is no list of positions"
+            return f"{one!r} is not a list of positions"
         if isinstance(one[0], list):
             todo += one
         elif not _is_position(one):
-            return f"{one!r} is no position on Earth"
+            return f"{one!r} is not a position on Earth"
     return None
 
 
@@ -124,7 +118,7 @@ def _is_position(position: list[Any]) -> bool:
     return numbers and len(position) in {2, 3} and abs(position[0]) <= LONGITUDE and abs(position[1]) <= LATITUDE
 
 
-def _time(record: dict[str, Any]) -> Found:
+def _time(record: dict[str, Any]) -> Findings:
     time = record.get("time")
     if time is None:
         return
@@ -137,15 +131,15 @@ def _time(record: dict[str, Any]) -> Found:
     values += interval if isinstance(interval, list) and len(interval) == 2 else [interval]  # noqa: PLR2004 - the ends
     for value in values:
         if not (isinstance(value, str) and _TIMES.fullmatch(value)):
-            yield Finding(rule="C3", field="time", problem=f"{value!r} is no time of ISO 8601 in UTC", fix=fix)
+            yield Finding(rule="C3", field="time", problem=f"{value!r} is not an ISO 8601 time in UTC", fix=fix)
     resolution = time.get("resolution", "P1D")
     if not (isinstance(resolution, str) and _DURATION.fullmatch(resolution)):
-        problem = f"{resolution!r} is no duration of ISO 8601"
+        problem = f"{resolution!r} is not an ISO 8601 duration"
         yield Finding(rule="C3", field="time.resolution", problem=problem, fix="write a duration as P1D or PT6H")
 
 
-def _texts(record: dict[str, Any]) -> Found:
-    properties = _properties(record)
+def _texts(record: dict[str, Any]) -> Findings:
+    properties = properties_of(record)
     if properties.get("type") not in TYPES:
         problem = f"it is {properties.get('type')!r}"
         yield Finding(rule="C4", field="properties.type", problem=problem, fix=f"use one of {', '.join(TYPES)}")
@@ -155,12 +149,12 @@ def _texts(record: dict[str, Any]) -> Found:
     created = properties.get("created")
     if not _is_moment(created):
         fix = "write when the record was made, as 2024-03-28T14:31:00Z"
-        yield Finding(rule="C4", field="properties.created", problem=f"{created!r} is no RFC 3339 time", fix=fix)
+        yield Finding(rule="C4", field="properties.created", problem=f"{created!r} is not an RFC 3339 time", fix=fix)
 
 
-def _contacts(record: dict[str, Any]) -> Found:
+def _contacts(record: dict[str, Any]) -> Findings:
     field, fix = "properties.contacts", "give a contact with its organization and roles"
-    contacts = _properties(record).get("contacts")
+    contacts = properties_of(record).get("contacts")
     if not isinstance(contacts, list) or not contacts:
         yield Finding(rule="C5", field=field, problem="there is none", fix=fix)
         return
@@ -173,9 +167,9 @@ def _contacts(record: dict[str, Any]) -> Found:
             yield Finding(rule="C5", field=f"{field}[{number}].roles", problem="there is none", fix=fix)
 
 
-def _themes(record: dict[str, Any]) -> Found:
+def _themes(record: dict[str, Any]) -> Findings:
     field, fix = "properties.themes", "give a theme with its scheme, and concepts with ids"
-    themes = _properties(record).get("themes")
+    themes = properties_of(record).get("themes")
     if not isinstance(themes, list) or not themes:
         yield Finding(rule="C6", field=field, problem="there is none", fix=fix)
         return
@@ -183,7 +177,7 @@ def _themes(record: dict[str, Any]) -> Found:
     for number, theme in enumerate(themes):
         if not _is_theme(theme):
             yield Finding(rule="C6", field=f"{field}[{number}]", problem="it lacks scheme or concepts", fix=fix)
-    if _properties(record).get("type") == "dataset" and not any("earth-system-discipline" in one for one in schemes):
+    if properties_of(record).get("type") == "dataset" and not any("earth-system-discipline" in one for one in schemes):
         fix = "add one whose scheme is https://codes.wmo.int/wis/topic-hierarchy/earth-system-discipline"
         yield Finding(rule="C6", field=field, problem="none names an Earth system discipline", fix=fix)
 
@@ -195,17 +189,17 @@ def _is_theme(theme: Any) -> bool:
     return all(isinstance(concept, dict) and _is_text(concept.get("id")) for concept in concepts)
 
 
-def _policy(record: dict[str, Any]) -> Found:
-    policy = _properties(record).get("wmo:dataPolicy")
-    if _properties(record).get("type") == "dataset" and policy not in POLICIES:
+def _policy(record: dict[str, Any]) -> Findings:
+    policy = properties_of(record).get("wmo:dataPolicy")
+    if properties_of(record).get("type") == "dataset" and policy not in POLICIES:
         fix = f"write one of {', '.join(POLICIES)}"
         yield Finding(rule="C7", field="properties.wmo:dataPolicy", problem=f"it is {policy!r}", fix=fix)
-    if policy == "recommended" and not any(link.get("rel") == "license" for link in _links(record)):
+    if policy == "recommended" and not any(link.get("rel") == "license" for link in links_of(record)):
         problem = "recommended data must say under which conditions they may be used"
         yield Finding(rule="C7", field="links", problem=problem, fix="add a link with the rel 'license'")
 
 
-def _link_list(record: dict[str, Any]) -> Found:
+def _link_list(record: dict[str, Any]) -> Findings:
     links = record.get("links")
     if isinstance(links, list) and not links:
         yield Finding(rule="C8", field="links", problem="it is empty", fix="link the data, with href and rel")
@@ -218,8 +212,8 @@ def _link_list(record: dict[str, Any]) -> Found:
             yield from _channel(link.get("channel"), record, f"{field}.channel", needed=needed)
 
 
-def _channel(channel: Any, record: dict[str, Any], field: str, *, needed: bool) -> Found:
-    """Check where a record says that its data are announced."""
+def _channel(channel: Any, record: dict[str, Any], field: str, *, needed: bool) -> Findings:
+    """Check the topic on which the data of a record are announced."""
     if channel is None and not needed:
         return
     if not _is_text(channel):
@@ -230,23 +224,13 @@ def _channel(channel: Any, record: dict[str, Any], field: str, *, needed: bool) 
         return
     for finding in check_topic("/".join([CHANNEL, *levels[1:]]), published=False):
         yield finding.evolve(rule="C8", field=field, problem=f"{channel}: {finding.problem}")
-    centre, policy = centre_of_record(record), _properties(record).get("wmo:dataPolicy")
+    centre, policy = centre_of_record(record), properties_of(record).get("wmo:dataPolicy")
     if centre is not None and centre_of(channel) != centre:
         problem = f"its centre {centre_of(channel)!r} is not that of the record's id"
         yield Finding(rule="C8", field=field, problem=problem, fix=f"name a topic of {centre}")
     if levels[4:5] == ["data"] and levels[5:6] != [policy]:
         problem = f"its data policy {''.join(levels[5:6])!r} is not the record's, {policy!r}"
         yield Finding(rule="C8", field=field, problem=problem, fix="make wmo:dataPolicy and the channel agree")
-
-
-def _properties(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = record.get("properties")
-    return found if isinstance(found, dict) else {}
-
-
-def _links(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = record.get("links")
-    return [link for link in found if isinstance(link, dict)] if isinstance(found, list) else []
 
 
 def _is_text(value: Any) -> bool:
@@ -263,8 +247,8 @@ def _is_moment(value: Any) -> bool:
     return True
 
 
-#: Each yields what it finds in a record that is a JSON object.
-RULES: tuple[Callable[[dict[str, Any]], Found], ...] = (
+#: The rules that need the record only.
+RULES: tuple[Rule, ...] = (
     _members,
     _identity,
     _geometry,

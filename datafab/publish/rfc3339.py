@@ -1,4 +1,4 @@
-"""Times as RFC 3339 writes them: with a zone, in either case, with any number of digits, and with leap seconds."""
+"""Times in the format of RFC 3339: with a zone, any number of decimals, and leap seconds."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Moment(NamedTuple):
     """A time, comparable with others.
 
     Attributes:
-        second: in UTC; that before a leap second.
-        fraction: of a second; a leap second is one more.
+        second: the second, in UTC; for a leap second, the one before it.
+        fraction: fraction of the second; a leap second adds 1.
         zulu: whether it is written in UTC.
     """
 
@@ -25,7 +25,7 @@ class Moment(NamedTuple):
     zulu: bool
 
     def __str__(self) -> str:
-        """Write it in UTC, with ``T`` and ``Z``."""
+        """Format it in UTC, with ``T`` and ``Z``."""
         text = f"{self.second:%Y-%m-%dT%H:%M:%S}".zfill(19)
         leap, rest = divmod(self.fraction, 1)
         digits = f"{rest:f}"[1:]  # as many as were written
@@ -33,7 +33,7 @@ class Moment(NamedTuple):
 
 
 def moment(text: object) -> Moment | None:
-    """Read a time; None: it is none of RFC 3339's."""
+    """Parse a time; return None if it is not in the format of RFC 3339."""
     matched = _TIME.fullmatch(text) if isinstance(text, str) else None
     if matched is None:
         return None

@@ -1,6 +1,6 @@
-"""WIS2 topics: channel/version/system/centre/notification type/data policy/discipline/…, in this order and no other.
+"""WIS2 topics: channel/version/system/centre/notification type/data policy/discipline/…, in this order.
 
-Whether the levels below the discipline exist is in WMO's tables only (``datafab/publish/wis2_suite.py``).
+Only WMO's tables say which levels below the discipline exist (``wis2_suite.py``).
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ TYPES = ("data", "metadata")
 POLICIES = ("core", "recommended")
 DISCIPLINES = ("atmospheric-composition", "climate", "cryosphere", "hydrology", "ocean", "space-weather", "weather")
 SHAPE = "origin/a/wis2/<centre-id>/data/<core|recommended>/<discipline>/…"
-#: Levels of a topic that data may be published on, at least.
-DATA_LEVELS = 8
+#: Fewest levels of a topic for data.
+MIN_DATA_LEVELS = 8
 
 _LEVEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _CENTRE = re.compile(r"[a-z]{2,}-[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 
 
 def data_topic(centre: str, policy: str, category: str) -> str:
-    """Return the topic of data; ``category`` is the discipline and what is below it, with slashes."""
+    """Return a topic for data; ``category`` is the discipline and the levels below it, with slashes."""
     return "/".join((CHANNEL, VERSION, SYSTEM, centre, "data", policy, *category.strip("/").split("/")))
 
 
 def metadata_topic(centre: str) -> str:
-    """Return the topic of a centre's discovery metadata."""
+    """Return the topic for the discovery metadata of a centre."""
     return f"{CHANNEL}/{VERSION}/{SYSTEM}/{centre}/metadata"
 
 
 def is_metadata(topic: str) -> bool:
-    """Tell whether metadata is announced there."""
+    """Tell whether a topic is one for metadata."""
     return topic.split("/")[4:5] == ["metadata"]
 
 
 def centre_of(topic: str) -> str:
-    """Return a topic's centre-id; empty where it has none."""
+    """Return the centre-id of a topic; empty if it has none."""
     return "".join(topic.split("/")[3:4])
 
 
 def is_centre(name: str) -> bool:
-    """Tell whether a centre-id is spelled as one; whether it is registered is in WMO's tables."""
+    """Tell whether a centre-id is well-formed; only WMO's tables say whether it is registered."""
     return _CENTRE.fullmatch(name) is not None
 
 
 def check_topic(topic: str, *, published: bool = True) -> list[Finding]:
-    """Return what keeps a topic from being published on: rules T1, T2, T3 and T5.
+    """Return what is wrong with a topic for publication: rules T1, T2, T3 and T5.
 
-    ``published``: False: it is a topic to subscribe to, which may end at the discipline.
+    With ``published=False`` it is a topic for subscription, which may end at the discipline.
     """
     levels = topic.split("/")
     found = [*_spelling(levels), *_fixed(levels)]
@@ -58,12 +58,12 @@ def check_topic(topic: str, *, published: bool = True) -> list[Finding]:
     if kind == "metadata":
         found += _metadata(levels)
     elif kind == "data":
-        found += _data(levels, DATA_LEVELS if published else DATA_LEVELS - 1)
+        found += _data(levels, MIN_DATA_LEVELS if published else MIN_DATA_LEVELS - 1)
     elif kind in POLICIES:
         fix = f"swap levels 5 and 6: {_swapped(levels)}"
         found.append(_finding("T1", f"level 5 is the data policy {kind!r}, but the notification type comes first", fix))
     else:
-        found.append(_finding("T1", f"level 5 is {kind!r}, no notification type", f"use data or metadata: {SHAPE}"))
+        found.append(_finding("T1", f"level 5 is {kind!r}, not a notification type", f"use data or metadata: {SHAPE}"))
     return found
 
 
@@ -79,7 +79,7 @@ def _fixed(levels: Sequence[str]) -> Iterator[Finding]:
         if level != allowed:
             yield _finding("T1", f"level {number} is {level!r}", f"a publisher's topic has {allowed!r} there: {SHAPE}")
     if len(levels) > 3 and not _CENTRE.fullmatch(levels[3]):  # noqa: PLR2004 - the fourth level
-        yield _finding("T1", f"{levels[3]!r} is no centre-id", "give the registered one, e.g. fr-ifremer-argo")
+        yield _finding("T1", f"{levels[3]!r} is not a centre-id", "give the registered one, e.g. fr-ifremer-argo")
 
 
 def _metadata(levels: Sequence[str]) -> Iterator[Finding]:
@@ -91,9 +91,9 @@ def _metadata(levels: Sequence[str]) -> Iterator[Finding]:
 def _data(levels: Sequence[str], least: int) -> Iterator[Finding]:
     policy, discipline = (*levels[5:7], "", "")[:2]
     if policy not in POLICIES:
-        yield _finding("T1", f"level 6 is {policy!r}, no data policy", f"use core or recommended: {SHAPE}")
+        yield _finding("T1", f"level 6 is {policy!r}, not a data policy", f"use core or recommended: {SHAPE}")
     if discipline not in DISCIPLINES:
-        yield _finding("T2", f"level 7 is {discipline!r}, no discipline", f"use one of {', '.join(DISCIPLINES)}")
+        yield _finding("T2", f"level 7 is {discipline!r}, not a discipline", f"use one of {', '.join(DISCIPLINES)}")
     if len(levels) < least:
         fix = f"data needs at least {least}: name the category below the discipline"
         yield _finding("T2", f"it has {len(levels)} levels", fix)

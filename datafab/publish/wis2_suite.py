@@ -1,9 +1,9 @@
-"""WMO's own checks: pywis-pubsub's and pywcmp's test suites and pywis-topics' tables.
+"""WMO's own checks: the test suites of pywis-pubsub and pywcmp, and the tables of pywis-topics.
 
-They look for schemas and tables in folders below HOME, and have no option for another place: here they are told of
-``.pywis-pubsub``, ``.pywcmp`` and ``.pywis-topics`` in DATAFAB_HOME, by the names of their pinned releases, and HOME
-is left alone. Nothing is ever fetched: where a folder is missing, its suite does not run, and the answer says so.
-They are imported where they are used: they cost half a second.
+The libraries look for schemas and tables in folders below HOME, without an option for another path. So their variables
+(those of the pinned releases) are set to ``.pywis-pubsub``, ``.pywcmp`` and ``.pywis-topics`` in DATAFAB_HOME; HOME is
+not used. Nothing is ever fetched: if a folder is missing, its suite does not run, and the verdict says so. The
+libraries are imported where they are used, as that takes half a second.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ TOPICS = ".pywis-topics/wis2-topic-hierarchy/earth-system-discipline.csv"
 
 
 class Verdict(NamedTuple):
-    """What a suite says.
+    """The verdict of a suite.
 
     Attributes:
-        findings: what it found.
-        missing: why it did not run; empty when it did.
+        findings: its findings.
+        missing: why the suite did not run; empty if it did.
     """
 
     findings: list[Finding]
@@ -35,7 +35,7 @@ class Verdict(NamedTuple):
 
 
 class Wis2Suite(Client):
-    """The suites, with the data of one DATAFAB_HOME; one of them in a process."""
+    """The suites with the files of one DATAFAB_HOME; there is one in a process."""
 
     def __init__(self, home: Path) -> None:
         self._home = home.absolute()
@@ -53,7 +53,7 @@ class Wis2Suite(Client):
         missing = self._missing(SCHEMA)
         if missing:
             return Verdict(found, missing)
-        ets: Any = import_module("pywis_pubsub.ets")  # by this name the package has a command too
+        ets: Any = import_module("pywis_pubsub.ets")  # the package has a command of the same name
         ets.MESSAGE_SCHEMA = self._home / SCHEMA
         return Verdict([*found, *_run(ets.WNMTestSuite(dict(message)), "WNM").findings])
 
@@ -69,11 +69,11 @@ class Wis2Suite(Client):
 
     @property
     def missing_records(self) -> str:
-        """Why records are not judged by WMO's suite; empty where they are."""
+        """Why WMO's suite does not check records; empty if it does."""
         return self._missing(RECORDS)
 
     def topic(self, topic: str) -> Verdict:
-        """Look a topic up in WMO's tables."""
+        """Look up a topic in WMO's tables."""
         missing = self._missing(TOPICS)
         if missing:
             return Verdict([], missing)
@@ -84,7 +84,7 @@ class Wis2Suite(Client):
         if self._hierarchy.validate(topic, strict=True, publication=True):
             return Verdict([])
         fix = "use a registered centre-id and a topic of https://codes.wmo.int/wis/topic-hierarchy"
-        return Verdict([Finding(rule="T2", field="topic", problem=f"WMO's tables do not have {topic}", fix=fix)])
+        return Verdict([Finding(rule="T2", field="topic", problem=f"{topic} is not in WMO's tables", fix=fix)])
 
     def _missing(self, name: str) -> str:
         if (self._home / name).is_file():
@@ -109,11 +109,11 @@ def validity(geometry: Any, rule: str) -> list[Finding]:
 
 def _run(suite: Any, kind: str) -> Verdict:
     schema = suite.test_requirement_validation()
-    if schema["code"] == "FAILED":  # the other tests take a valid document for granted
+    if schema["code"] == "FAILED":  # the other tests assume a valid document
         return Verdict([_of_schema(text, kind) for text in schema["errors"]])
     try:
         report = suite.run_tests(fail_on_schema_validation=False)
-    except (LookupError, TypeError, AttributeError, ValueError) as error:  # a member that its schema does not ask for
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # a member that its schema does not require
         problem = f"the suite cannot judge it: {type(error).__name__}: {error}"
         return Verdict([Finding(rule=f"{kind} suite", field="", problem=problem, fix=f"see the {kind} specification")])
     tests = report.get("ets-report", report)["tests"]

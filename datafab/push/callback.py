@@ -1,4 +1,4 @@
-"""Tell whoever submitted a push how it has ended: one POST to the address that was given with it."""
+"""Callbacks, which report the end of a push: one POST to the URL that was submitted with it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from requests.exceptions import RequestException
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.refusal import explain
-from datafab.push.ckan import allowed, sendable
+from datafab.push.ckan import require_allowed, sendable
 from datafab.settings import Settings
 from datafab.urls import without_credentials
 
-#: Statuses that pass by themselves.
-_LATER = frozenset({408, 425, 429})
+#: Statuses besides 5xx after which a callback is retried.
+_RETRIABLE_STATUSES = frozenset({408, 425, 429})
 
 
 def key_header(key: str, settings: Settings) -> dict[str, str]:
-    """Return the header that shows a key: ``Authorization``, or the one that the key names as ``Header:key``.
+    """Return the header that carries a key: ``Authorization``, or the one that a key of the form ``Header:key`` names.
 
     Raises:
-        Fatal: no header can carry the key; or the settings do not know that header: with any, a submit could set what
-            it likes in our requests.
+        Fatal: no header can carry the key, or the settings do not allow that header, by which a submitter could
+            otherwise set any header of our requests.
     """
     header, colon, value = sendable(key).partition(":")
     if not colon:
@@ -37,7 +37,7 @@ def key_header(key: str, settings: Settings) -> dict[str, str]:
 
 
 class Callback(Client):
-    """Sends callbacks, within the CKANs that ``DATAFAB_CKAN_URLS`` allows."""
+    """Client that sends callbacks to the CKANs that ``DATAFAB_CKAN_URLS`` allows."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -48,19 +48,19 @@ class Callback(Client):
         return cls(services.settings)
 
     def post(self, url: str, body: Mapping[str, Any], key: str) -> None:
-        """Send one.
+        """Send a callback.
 
         Args:
-            url: where to.
-            body: JSON.
-            key: sent as ``Authorization``, or as another header where it has the form ``Header:key``.
+            url: URL of the receiver.
+            body: object to send as JSON.
+            key: sent as ``Authorization``, or as another header if it has the form ``Header:key``.
 
         Raises:
-            Fatal: the address is not allowed, or it refused.
-            Retriable: it may be taken later.
+            Fatal: the URL is not allowed, or the receiver refuses.
+            Retriable: the receiver may accept it later.
         """
         settings = self._settings
-        allowed(url, settings)
+        require_allowed(url, settings)
         headers = key_header(key, settings)
         try:
             with requests.Session() as session:
@@ -80,13 +80,13 @@ class Callback(Client):
             why = explain(error, url)
             kind = Fatal if why.code in {"invalid_url", "not_http", "bad_answer"} else Retriable
             raise kind(why.message.replace(key, "***"), code=why.code, field="result_url") from error
-        _judge(status, url)
+        _raise_for_status(status, url)
 
 
-def _judge(status: int, url: str) -> None:
+def _raise_for_status(status: int, url: str) -> None:
     if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         return
-    kind = Retriable if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _LATER else Fatal
+    kind = Retriable if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRIABLE_STATUSES else Fatal
     raise kind(
         f"{without_credentials(url)}: the callback was answered with {status}",
         code=f"http_{status}",

@@ -1,6 +1,6 @@
-"""Callback: tell CKAN how a push has ended, in the words of its DataPusher, then forget the keys.
+"""The stages of the flow ``callback``: report the end of a push to CKAN in DataPusher's format, then erase the keys.
 
-A flow of its own, run whenever a push has ended, however: so its failures cannot be taken for the push's.
+It is a flow of its own, which runs after each push, whatever its outcome, so that its failures are not the push's.
 """
 
 from __future__ import annotations
@@ -14,52 +14,52 @@ from datafab.core.jobs import RedisJobs
 from datafab.core.stage import Context, Stage
 from datafab.errors import FlowError
 from datafab.push.callback import Callback
-from datafab.push.datapusher import job_dict, wanted
+from datafab.push.datapusher import job_dict, requested_resource
 
-#: CKAN is told even if the former table could not be put back.
-TOLD = frozenset({Status.OK, Status.FAILED})
-#: Log lines that a callback carries: the last ones.
-LINES = 1000
+#: CKAN gets a callback even if the former table could not be restored.
+CALLBACK_STATUSES = frozenset({Status.OK, Status.FAILED})
+#: A callback carries the last lines of the log, at most this number.
+MAX_LOG_LINES = 1000
 
 
 def ended_push(ctx: Context) -> Iterator[Item]:
-    """Find the push that has ended; yield it."""
+    """Yield the push that has ended."""
     of = str(ctx.params["of"])
     job = _jobs(ctx).get(of)
     if not job.final:
-        raise FlowError(f"job {of} has not ended: there is nothing to tell yet", code="not_ended", field="of")
+        raise FlowError(f"job {of} has not ended: there is no callback before its end", code="not_ended", field="of")
     yield Item(source=f"job:{of}", url=job.params.get("result_url") or None, ckan=_resource(job.params))
 
 
 def _resource(params: Mapping[str, Any]) -> CkanFacts | None:
-    """Return which resource a push was about; None: it did not say."""
+    """Return the resource of a push; None if its parameters do not name one."""
     try:
-        return wanted(params)
+        return requested_resource(params)
     except FlowError:
         return None
 
 
 def _jobs(ctx: Context) -> RedisJobs:
     jobs = ctx.services.jobs
-    assert isinstance(jobs, RedisJobs), "without a cluster nobody waits for a callback"
+    assert isinstance(jobs, RedisJobs), "callbacks exist in a cluster only"
     return jobs
 
 
 def callback(item: Item, ctx: Context) -> Item:
-    """Post the job to its result_url, where it has one."""
+    """Post the job to its ``result_url``, if it has one."""
     if item.url is None:
         return item
     of = str(ctx.params["of"])
     jobs, secrets = _jobs(ctx), ctx.services.secrets
     job = jobs.get(of)
     job_key = secrets.get(of, "job_key") if "authorization" in job.params else None
-    body = job_dict(job, jobs.failures(of), jobs.logs(of, LINES), job_key=job_key)
+    body = job_dict(job, jobs.failures(of), jobs.logs(of, MAX_LOG_LINES), job_key=job_key)
     ctx.services.get(Callback).post(item.url, body, secrets.get(of, "api_key"))
     return item
 
 
 def forget_key(item: Item, ctx: Context) -> Item:
-    """Erase the keys of a push: sent or not, nobody needs them any more."""
+    """Erase the keys of a push, whether the callback was sent or not."""
     ctx.services.secrets.erase(str(ctx.params["of"]))
     return item
 
@@ -68,9 +68,14 @@ STAGES = (
     Stage(
         name="ended_push", params=frozenset({"of"}), queue="io", expand=ended_push, provides=frozenset({"url", "ckan"})
     ),
-    # Ten tries in an hour: as long as it takes to bring a CKAN up again.
+    # Ten attempts within an hour, in which a CKAN can be restarted.
     Stage(
-        name="callback", params=frozenset({"of"}), queue="io", run=callback, wants=TOLD, retry=RetryPolicy(retries=9)
+        name="callback",
+        params=frozenset({"of"}),
+        queue="io",
+        run=callback,
+        wants=CALLBACK_STATUSES,
+        retry=RetryPolicy(retries=9),
     ),
     Stage(name="forget_key", params=frozenset({"of"}), queue="io", run=forget_key, wants=frozenset(Status)),
 )

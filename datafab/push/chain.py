@@ -1,4 +1,4 @@
-"""The chain ``push``: its flows and stages, and the systems that it asks."""
+"""The chain ``push``: its flows and stages, and the outside systems it depends on."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from datafab.push.ckan import Ckan
 
 PUSH = Flow(
     name="push",
-    title="Load a CKAN resource's file into its datastore, then call CKAN back",
+    title="Load the file of a CKAN resource into its datastore, then send CKAN a callback",
     producer="ckan_request",
     stages=("ckan_resource", "ckan_fetch", "analyse", "ckan_types", "datastore", "ckan_restore", "ckan_hash"),
     follow_up=FollowUp("callback"),
 )
 CALLBACK = Flow(
     name="callback",
-    title="Restore the table of a push that was cut short, tell CKAN how it ended, and forget its key",
+    title="Restore the table of an interrupted push, report its end to CKAN, and erase its keys",
     producer="ended_push",
     stages=("ckan_recover", "callback", "forget_key"),
     requires=frozenset({"of"}),

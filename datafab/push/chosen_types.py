@@ -1,7 +1,7 @@
-"""Columns whose types an editor has chosen in a data dictionary: what their values say of how to read them. Pure.
+"""Columns whose types an editor has chosen in the data dictionary: how all of their values are parsed. Pure.
 
-Guessing is strict, choosing is not: ``007`` is a number where a column is called one. All values are looked at before
-anything is deleted; what cannot be read is named with its line, and so is what could be read in two ways.
+A guessed type is strict, a chosen one is not: ``007`` is a number in a column that is declared numeric. All values are
+read before anything is deleted. A value that cannot be parsed, or can be parsed in two ways, is an error with its line.
 """
 
 from __future__ import annotations
@@ -14,58 +14,58 @@ from datafab.analysis.day_order import both_ways
 from datafab.analysis.moments import SURE, Moment, readings
 from datafab.analysis.numerals import POINT, Style, styles
 from datafab.errors import Fatal
-from datafab.push.store_types import MOMENTS, NUMBERS, Type, converted
+from datafab.push.store_types import MOMENT_TYPES, NUMBER_TYPES, StoreType, convert
 
 _DIGITS = re.compile(r"[+-]?[0-9]+")
-#: Characters of a value that a message shows.
-_SHOWN = 80
+#: Longest value that an error message quotes.
+_QUOTED_CHARS = 80
 
 
-class Undecided(ValueError):
-    """A value can be read in two ways: ``args`` are its line, itself and why."""
+class AmbiguousValueError(ValueError):
+    """A value can be parsed in two ways: ``args`` are its line, the value and the reason."""
 
 
 class _Evidence(Protocol):
-    """What the values of a column say of how all of them are to be read.
+    """What the values of a column show about the way in which all of them are written.
 
     Attributes:
-        notes: what a log should say of it.
+        notes: remarks for the log.
     """
 
     notes: list[str]
 
-    def see(self, value: str, line: int) -> None:
+    def observe(self, value: str, line: int) -> None:
         """Take a value into account.
 
         Raises:
-            ValueError: it cannot be read.
+            ValueError: it cannot be parsed as the chosen type.
         """
 
-    def settle(self, order: str | None) -> tuple[str | None, Style]:
-        """Return the order and the style in which all values are read.
+    def decide(self, order: str | None) -> tuple[str | None, Style]:
+        """Return the order and the style in which all values are parsed.
 
         Args:
-            order: of day and month, for a column whose values do not say.
+            order: order of day and month, for a column whose values do not show it.
 
         Raises:
-            Undecided: a value can be read in two ways.
+            AmbiguousValueError: a value can be parsed in two ways.
         """
 
 
-class _Numbers:
-    """Finds the style that reads all numbers of a column."""
+class _NumberEvidence:
+    """The styles in which all numbers of a column can be parsed."""
 
-    def __init__(self, kind: Type, separator: str | None) -> None:
+    def __init__(self, kind: StoreType, separator: str | None) -> None:
         self.notes: list[str] = []
         self._kind = kind
         self._styles = list(styles(separator))
         self._proved: set[Style] = set()
         self._doubtful: tuple[int, str] | None = None
 
-    def see(self, value: str, line: int) -> None:
+    def observe(self, value: str, line: int) -> None:
         if _DIGITS.fullmatch(value):
-            # Every style reads them.
-            converted(self._kind, value)
+            # Every style parses them.
+            convert(self._kind, value)
             return
         left = [style for style in self._styles if self._reads(value, style)]
         if not left:
@@ -77,45 +77,45 @@ class _Numbers:
 
     def _reads(self, value: str, style: Style) -> bool:
         try:
-            converted(self._kind, value, style=style)
+            convert(self._kind, value, style=style)
         except ValueError:
             return False
         return True
 
-    def settle(self, order: str | None) -> tuple[str | None, Style]:
+    def decide(self, order: str | None) -> tuple[str | None, Style]:
         for style in self._styles:
             if not style.wants_proof or style in self._proved:
                 return order, style
         assert self._doubtful is not None
-        raise Undecided(*self._doubtful, "which may be thousands or decimals")
+        raise AmbiguousValueError(*self._doubtful, ", which may be thousands or decimals")
 
 
 def _marked(value: str, style: Style) -> bool:
-    """Tell whether thousands are marked by what is never a decimal mark: blanks and apostrophes."""
+    """Tell whether thousands are separated by a character that is never a decimal mark: a blank or an apostrophe."""
     return style.group not in {",", "."} and any(mark in value for mark in style.group)
 
 
-class _Moments:
-    """Finds the order of day and month that reads all dates of a column."""
+class _MomentEvidence:
+    """The orders of day and month in which all dates of a column can be parsed."""
 
-    def __init__(self, kind: Type, by: str) -> None:
+    def __init__(self, kind: StoreType, by: str) -> None:
         self.notes: list[str] = []
         self._kind = kind
         self._by = by
         self._orders: set[str] | None = None
         self._ambiguous: tuple[int, str] | None = None
 
-    def see(self, value: str, line: int) -> None:
+    def observe(self, value: str, line: int) -> None:
         read = readings(value)
-        if not self.notes and self._kind is Type.TIMESTAMP and any(map(_zoned, read.values())):
-            self.notes.append("its moments with a zone are kept in UTC, for a timestamp has none")
+        if not self.notes and self._kind is StoreType.TIMESTAMP and any(map(_zoned, read.values())):
+            self.notes.append("its times with a zone are converted to UTC, as a timestamp has no zone")
         if SURE in read:
             return
         self._orders = read.keys() & (self._orders if self._orders is not None else read.keys())
         if self._ambiguous is None and len(set(map(str, read.values()))) > 1:
             self._ambiguous = (line, value)
 
-    def settle(self, order: str | None) -> tuple[str | None, Style]:
+    def decide(self, order: str | None) -> tuple[str | None, Style]:
         orders = self._orders or set()
         if len(orders) == 1:
             return next(iter(orders)), POINT
@@ -124,90 +124,97 @@ class _Moments:
         if order in orders:
             self.notes.append(both_ways(self._ambiguous[1], str(order), self._by))
             return order, POINT
-        why = "which can be read day first or month first"
+        why = ", which can be read day first or month first"
         if orders:
-            raise Undecided(*self._ambiguous, f"{why}: set date_order of the job, or DATAFAB_DATE_ORDER, to dmy or mdy")
-        raise Undecided(*self._ambiguous, f"{why}, and other dates of the column are of both kinds")
+            why += ": set date_order of the job, or DATAFAB_DATE_ORDER, to dmy or mdy"
+            raise AmbiguousValueError(*self._ambiguous, why)
+        raise AmbiguousValueError(*self._ambiguous, f"{why}, and other dates of the column are of both kinds")
 
 
 def _zoned(read: Moment) -> bool:
     return isinstance(read, datetime) and read.tzinfo is not None
 
 
-class _Others:
-    """Reads values that say nothing of each other."""
+class _IndependentValues:
+    """Values of a type that has one notation only."""
 
-    def __init__(self, kind: Type) -> None:
+    def __init__(self, kind: StoreType) -> None:
         self.notes: list[str] = []
         self._kind = kind
 
-    def see(self, value: str, line: int) -> None:  # noqa: ARG002 - of the protocol
-        converted(self._kind, value)
+    def observe(self, value: str, line: int) -> None:  # noqa: ARG002 - of the protocol
+        convert(self._kind, value)
 
-    def settle(self, order: str | None) -> tuple[str | None, Style]:
+    def decide(self, order: str | None) -> tuple[str | None, Style]:
         return order, POINT
 
 
-class Chosen:
-    """What is known of the values of a column whose type an editor has chosen.
+class ChosenColumn:
+    """A column whose type an editor has chosen, and what its values have shown so far.
 
     Attributes:
-        type: the chosen one.
-        filled: how many values there are.
-        order: of day and month in its dates.
-        style: of its numbers.
+        type: the chosen type.
+        filled: number of filled cells.
+        order: order of day and month in its dates.
+        style: style of its numbers.
     """
 
-    def __init__(self, name: str, kind: Type, *, separator: str | None, order: str | None = None, by: str = "") -> None:
-        """Begin.
+    def __init__(
+        self, name: str, kind: StoreType, *, separator: str | None, order: str | None = None, by: str = ""
+    ) -> None:
+        """Start without any values.
 
         Args:
-            name: of the column.
+            name: name of the column.
             kind: the chosen type.
-            separator: of the table's cells: where it is a comma, a quoted ``1,234`` may be a thousand.
-            order: of day and month, for a column whose values do not say.
-            by: what says so.
+            separator: separator of the table's cells. If it is a comma, a quoted ``1,234`` may be a thousand.
+            order: order of day and month, for a column whose values do not show it.
+            by: where this order was set, for messages.
         """
         self.type = kind
         self.filled = 0
         self.order = order
         self.style = POINT
         self._name = name
-        self._evidence: _Evidence = (
-            _Numbers(kind, separator) if kind in NUMBERS else _Moments(kind, by) if kind in MOMENTS else _Others(kind)
-        )
+        self._evidence: _Evidence = _IndependentValues(kind)
+        if kind in NUMBER_TYPES:
+            self._evidence = _NumberEvidence(kind, separator)
+        elif kind in MOMENT_TYPES:
+            self._evidence = _MomentEvidence(kind, by)
 
     @property
     def notes(self) -> list[str]:
-        """What a log should say of the column, a sentence each."""
+        """Remarks on the column for the log."""
         return [f"column {self._name!r}: {note}" for note in self._evidence.notes]
 
-    def see(self, cell: str, line: int) -> None:
+    def observe(self, cell: str, line: int) -> None:
         """Take a cell into account.
 
         Raises:
-            Fatal: ``type_override``, the type has no place for it.
+            Fatal: ``type_override``, the cell is not a value of the type.
         """
         value = cell.strip()
         if not value:
             return
         self.filled += 1
         try:
-            self._evidence.see(value, line)
+            self._evidence.observe(value, line)
         except ValueError as error:
-            raise self._refused(line, value, "change either") from error
+            raise self._refused(line, value, ": correct one of the two") from error
 
-    def settle(self) -> None:
-        """Decide, after the last cell, how all of them are read.
+    def decide(self) -> None:
+        """Decide, after the last cell, how all cells are parsed.
 
         Raises:
-            Fatal: ``type_override``, one of them can be read in two ways.
+            Fatal: ``type_override``, a cell can be parsed in two ways.
         """
         try:
-            self.order, self.style = self._evidence.settle(self.order)
-        except Undecided as error:
+            self.order, self.style = self._evidence.decide(self.order)
+        except AmbiguousValueError as error:
             raise self._refused(*error.args) from error
 
     def _refused(self, line: int, value: str, why: str) -> Fatal:
-        said = f"column {self._name!r}: its data dictionary says {self.type}, line {line} says {value[:_SHOWN]!r}"
-        return Fatal(f"{said}: {why}", code="type_override", field=self._name)
+        found = (
+            f"column {self._name!r}: its data dictionary says {self.type}, line {line} holds {value[:_QUOTED_CHARS]!r}"
+        )
+        return Fatal(f"{found}{why}", code="type_override", field=self._name)

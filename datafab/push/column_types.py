@@ -1,37 +1,33 @@
-"""What a table's columns become in a datastore: which fields they are and which types hold all of their values. Pure.
+"""The fields of a datastore for the columns of a table, with types that hold all of their values. Pure.
 
-A guessed type loses nothing: one value such as ``007``, ``+33``, ``1e5`` or ``N/A`` makes its column text. Dates are
-moments where an analysis has found the one way in which all of a column are written, the order of day and month
-included. A type that a data dictionary chooses takes more (``chosentypes``). An empty cell is null.
+A guessed type loses nothing: one value such as ``007``, ``+33``, ``1e5`` or ``N/A`` makes its column text. Dates become
+timestamps if an analysis has found the single notation of a column, including the order of day and month. A type that
+a data dictionary chooses accepts more notations (``chosen_types.py``). An empty cell is null.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any, Literal
 
 from datafab.analysis.day_order import order_of
 from datafab.analysis.moments import moment, stored
-from datafab.analysis.numerals import Style, styles
+from datafab.analysis.numerals import Style
 from datafab.core.item import Value
 from datafab.errors import Fatal
-from datafab.push.chosen_types import Chosen
-from datafab.push.store_types import MOMENTS, NUMBERS, Type, chosen, converted
+from datafab.push.chosen_types import ChosenColumn
+from datafab.push.guessed_types import GuessedColumn
+from datafab.push.store_types import MOMENT_TYPES, NUMBER_TYPES, StoreType, chosen_type, convert
 
-#: Bytes of a field's name: CKAN counts characters, PostgreSQL cuts after these many bytes.
-MAX_NAME = 63
-#: Columns of a PostgreSQL table, less CKAN's own ``_id`` and ``_full_text``.
+#: Longest name of a field. CKAN counts characters, but PostgreSQL truncates after this number of bytes.
+MAX_NAME_BYTES = 63
+#: Most columns of a PostgreSQL table, less CKAN's own ``_id`` and ``_full_text``.
 MAX_FIELDS = 1598
-#: An integer of so many digits fits into ``bigint`` for sure.
-_BIGINT = 18
-_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,99})")
-#: The format of dates that have words in them, in a Table Schema.
-ANY = "any"
+#: The format that a Table Schema gives to dates that contain words.
+ANY_FORMAT = "any"
 
 
 class Field(Value):
@@ -39,33 +35,33 @@ class Field(Value):
 
     #: position of its cell in a row, from 0
     position: int
-    #: its name in the datastore: valid there and unique
+    #: name in the datastore, valid and unique there
     id: str
-    type: Type
-    #: whether its numbers are written with a decimal comma
+    type: StoreType
+    #: whether its numbers have a decimal comma
     comma: bool = False
     #: characters that may stand between its thousands
     group: str = ""
-    #: how its moments are written, as ``strptime`` wants it, or ``any``
+    #: format of its dates, for ``strptime``, or ``any``
     way: str | None = None
-    #: whether a data dictionary has chosen its type, which then takes more than a guess gives it
+    #: whether a data dictionary has chosen its type
     chosen: bool = False
-    #: the order of day and month in dates whose column was chosen
+    #: order of day and month in the dates of a column with a chosen type
     order: str | None = None
-    #: what the data dictionary says of it: label, notes, type_override
+    #: its entry in the data dictionary: label, notes, type_override
     info: dict[str, Any]
 
     def value(self, cell: str) -> str | None:
-        """Return what is sent for a cell; the datastore makes numbers of texts without losing a digit."""
-        if self.type is Type.TEXT:
+        """Return the text to send for a cell; the datastore parses numbers without losing a digit."""
+        if self.type is StoreType.TEXT:
             return cell or None
         value = cell.strip()
         if not value:
             return None
         if self.chosen:
-            return converted(self.type, value, order=self.order, style=self._style)
+            return convert(self.type, value, order=self.order, style=self._style)
         if self.way is not None:
-            return _moment(value, self.way, zone=self.type is Type.TIMESTAMPTZ)
+            return _moment(value, self.way, zone=self.type is StoreType.TIMESTAMPTZ)
         return self._style.plain(value)
 
     @property
@@ -73,210 +69,126 @@ class Field(Value):
         return Style(self.group, "," if self.comma else ".")
 
     def defined(self) -> dict[str, Any]:
-        """Return it as ``datastore_create`` wants it."""
+        """Return the field as ``datastore_create`` expects it."""
         return {"id": self.id, "type": self.type.value, "info": self.info}
 
 
 @lru_cache(4096)
 def _moment(value: str, way: str, *, zone: bool) -> str:
-    """Return a moment as ISO 8601 has it; in UTC where it has a zone that its column has not."""
-    if way == ANY or "%p" in way:
+    """Return a date or time as ISO 8601, in UTC if it has a zone and its column has none."""
+    if way == ANY_FORMAT or "%p" in way:
         return stored(moment(value, order_of(way)), zone=zone)
     return stored(datetime.strptime(value, way), zone=zone)  # noqa: DTZ007 - the value may have no zone
 
 
-class Plan(Value):
-    """How a file is to be loaded: decided once, over all of it, before anything is deleted."""
+class LoadPlan(Value):
+    """How to load a file: decided once, from all of its rows, before anything is deleted."""
 
     v: Literal[1] = 1
-    #: rows below the header
+    #: number of rows below the header
     rows: int
     fields: tuple[Field, ...]
 
     def record(self, cells: Sequence[str]) -> dict[str, str | None]:
-        """Return a row as CKAN wants it."""
+        """Return a row as CKAN expects it."""
         return {field.id: field.value(cells[field.position]) for field in self.fields}
 
 
-class Guess:
-    """What is known of a column's values so far.
-
-    Attributes:
-        filled: how many there are.
-    """
-
-    #: moments are for an analysis to find
-    way: str | None = None
-
-    def __init__(self, *, separator: str) -> None:
-        """Begin; ``separator``: of the table's cells."""
-        self._styles = list(styles(separator))
-        self._proved: set[Style] = set()
-        self._whole = True
-        self._long = False
-        self.filled = 0
-
-    def see(self, cell: str, line: int) -> None:  # noqa: ARG002 - as a chosen column sees it
-        """Take a cell into account."""
-        value = cell.strip()
-        if not value:
-            return
-        self.filled += 1
-        if not self._styles:
-            return
-        if _INTEGER.fullmatch(value):
-            # Every style reads it.
-            self._long = self._long or len(value.lstrip("-")) > _BIGINT
-            return
-        self._whole = False
-        self._styles = [style for style in self._styles if style.reads(value)]
-        self._proved.update(style for style in self._styles if style.proves(value))
-
-    @property
-    def _style(self) -> Style | None:
-        """The style that reads them all, if they are numbers."""
-        return next((each for each in self._styles if not each.wants_proof or each in self._proved), None)
-
-    @property
-    def type(self) -> Type:
-        """The type that holds them all."""
-        if self._style is None or not self.filled:
-            return Type.TEXT
-        return Type.BIGINT if self._whole and not self._long else Type.NUMERIC
-
-    @property
-    def comma(self) -> bool:
-        """Whether they are numbers with a decimal comma."""
-        return self._style is not None and self._style.decimal == ","
-
-    @property
-    def group(self) -> str:
-        """Characters that may stand between thousands."""
-        return "" if self._style is None else self._style.group
-
-
-def guess(
-    rows: Iterable[tuple[int, Sequence[str]]],
-    width: int,
-    *,
-    separator: str,
-    chosen: Mapping[int, Chosen] = MappingProxyType({}),
-) -> tuple[int, list[Guess | Chosen]]:
-    """Look at every cell of a table; return how many rows it has and what is known of each column.
-
-    Args:
-        rows: (line, cells) of each row, ``width`` cells each.
-        width: columns.
-        separator: where it is the comma itself, a quoted ``1,234`` may be a thousand: no decimal comma there.
-        chosen: the columns whose types are chosen already, by position.
-
-    Raises:
-        Fatal: ``nul``, a cell holds a NUL character, which PostgreSQL cannot keep; ``type_override``, a chosen type
-            has no place for a value.
-    """
-    guesses = [chosen.get(position) or Guess(separator=separator) for position in range(width)]
-    count = 0
-    for line, cells in rows:
-        count += 1
-        for column, cell in zip(guesses, cells, strict=True):
-            if "\0" in cell:
-                msg = f"line {line}: a cell holds a NUL character, which no datastore keeps: remove it"
-                raise Fatal(msg, code="nul", field=f"line {line}")
-            column.see(cell, line)
-    for column in chosen.values():
-        column.settle()
-    return count, guesses
-
-
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What an analysis has found of a column.
+class AnalysedColumn:
+    """A column as an analysis describes it.
 
     Attributes:
-        type: holds all of its values; text where they are identifiers, though made of digits.
-        comma: whether they are written with a decimal comma.
-        filled: how many there are.
-        way: how they are written, where they are dates.
-        group: characters that may stand between thousands.
+        type: type that holds all of its values; text if they are identifiers, even if these consist of digits.
+        comma: whether its numbers have a decimal comma.
+        filled: number of filled cells.
+        way: format of its dates.
+        group: characters that may separate thousands.
     """
 
-    type: Type
+    type: StoreType
     comma: bool
     filled: int
     way: str | None = None
     group: str = ""
 
 
-#: What a Table Schema calls a type, in the datastore; a word for yes or no stays the word that was published.
-_NAMED = {"integer": Type.BIGINT, "number": Type.NUMERIC, "date": Type.TIMESTAMP, "datetime": Type.TIMESTAMP}
+#: Type in a Table Schema -> type of the datastore. A boolean stays the text that was published.
+_SCHEMA_TYPES = {
+    "integer": StoreType.BIGINT,
+    "number": StoreType.NUMERIC,
+    "date": StoreType.TIMESTAMP,
+    "datetime": StoreType.TIMESTAMP,
+}
 
 
-def known(analysis: Mapping[str, Any], width: int) -> list[Known] | None:
-    """Return what an analysis has found of each column of a table.
+def analysed_columns(analysis: Mapping[str, Any], width: int) -> list[AnalysedColumn] | None:
+    """Return the columns of a table as its analysis describes them.
 
-    None where it has not looked at all rows, or where some cell holds a NUL character: whoever looks tells the line.
+    Return None if the analysis has not read all rows, or if a cell holds a NUL character: the file must then be read,
+    which also finds the line of that cell.
 
     Args:
-        analysis: its document.
-        width: cells of the table's header.
+        analysis: document of the analysis.
+        width: number of cells in the table's header.
     """
     if analysis.get("sampled", True) or "schema" not in analysis or "nul" in analysis:
         return None
-    columns = [Known(Type.TEXT, comma=False, filled=0) for _ in range(width)]
+    columns = [AnalysedColumn(StoreType.TEXT, comma=False, filled=0) for _ in range(width)]
     for position, (name, field) in enumerate(zip(analysis["header"], analysis["schema"]["fields"], strict=True)):
         filled = analysis["total_lines"] - analysis["profile"][name]["nb_missing_values"]
-        kind, way = _NAMED.get(field["type"], Type.TEXT), field.get("format")
-        if kind is Type.TIMESTAMP and (field.get("zoned") or str(way).endswith("%z")):
-            kind = Type.TIMESTAMPTZ
+        kind, way = _SCHEMA_TYPES.get(field["type"], StoreType.TEXT), field.get("format")
+        if kind is StoreType.TIMESTAMP and (field.get("zoned") or str(way).endswith("%z")):
+            kind = StoreType.TIMESTAMPTZ
         comma, group = field.get("decimalChar") == ",", field.get("groupChar", "")
-        columns[position] = Known(kind, comma=comma, filled=filled, way=way, group=group)
+        columns[position] = AnalysedColumn(kind, comma=comma, filled=filled, way=way, group=group)
     return columns
 
 
-def choices(
+def chosen_columns(
     header: Sequence[str],
-    columns: Sequence[Known] | None,
+    columns: Sequence[AnalysedColumn] | None,
     dictionary: Mapping[str, Mapping[str, Any]],
     *,
     separator: str,
     order: str | None = None,
     by: str = "",
-) -> dict[int, Chosen]:
-    """Return the columns, by position, whose cells must be looked at: a data dictionary chooses another type for them.
+) -> dict[int, ChosenColumn]:
+    """Return the columns, by position, whose cells must be read as a data dictionary chooses another type for them.
 
     Args:
-        header: its cells.
-        columns: what an analysis has found of them; None: nothing.
-        dictionary: the ``info`` of the resource's fields, by name; those of columns that are gone do not matter.
-        separator: of the table's cells.
-        order: of day and month, for dates that do not say.
-        by: what says so.
+        header: cells of the header.
+        columns: the columns as an analysis describes them; None: there is no such analysis.
+        dictionary: ``info`` of the resource's fields, by name; fields without a column are ignored.
+        separator: separator of the table's cells.
+        order: order of day and month, for dates that do not show it.
+        by: where this order was set, for messages.
 
     Raises:
-        Fatal: ``unsupported``, a chosen type is none that a datastore has.
+        Fatal: ``unsupported``, a datastore does not have a chosen type.
     """
-    found: dict[int, Chosen] = {}
+    found: dict[int, ChosenColumn] = {}
     for position, name in enumerate(field_ids(header)):
-        kind = None if name is None else chosen(name, _wanted(dictionary.get(name, {})))
-        if name is None or kind in {None, Type.TEXT} or (columns and _holds(kind, columns[position])):
+        kind = None if name is None else chosen_type(name, _type_override(dictionary.get(name, {})))
+        if name is None or kind in {None, StoreType.TEXT} or (columns and _holds(kind, columns[position])):
             continue
-        found[position] = Chosen(name, kind, separator=separator, order=order, by=by)
+        found[position] = ChosenColumn(name, kind, separator=separator, order=order, by=by)
     return found
 
 
-def _wanted(info: Mapping[str, Any]) -> str:
+def _type_override(info: Mapping[str, Any]) -> str:
     return str(info.get("type_override") or "")
 
 
-def _holds(kind: Type, column: Known) -> bool:
-    """Tell whether a type holds for sure what an analysis has found of a column."""
-    if kind is Type.NUMERIC:
-        return column.type in NUMBERS
-    return kind is Type.TIMESTAMP and column.type is Type.TIMESTAMP
+def _holds(kind: StoreType, column: AnalysedColumn) -> bool:
+    """Tell whether a type certainly holds all values of a column."""
+    if kind is StoreType.NUMERIC:
+        return column.type in NUMBER_TYPES
+    return kind is StoreType.TIMESTAMP and column.type is StoreType.TIMESTAMP
 
 
 def field_ids(header: Sequence[str]) -> list[str | None]:
-    """Return a valid, unique field name for each cell of a header; None where it is blank: such a column is dropped."""
+    """Return a valid, unique field name for each cell of a header; None for a blank one, whose column is dropped."""
     taken: set[str] = set()
     ids: list[str | None] = []
     for position, cell in enumerate(header, 1):
@@ -285,9 +197,9 @@ def field_ids(header: Sequence[str]) -> list[str | None]:
 
 
 def _valid(cell: str) -> str:
-    """Return a name without what CKAN and PostgreSQL refuse, as short as they keep it."""
+    """Return a name without characters that CKAN and PostgreSQL refuse, cut to the length that they keep."""
     plain = "".join(char for char in cell if (char.isprintable() or char.isspace()) and char != '"')
-    return _cut(" ".join(plain.split()).lstrip("_ "), MAX_NAME)
+    return _cut(" ".join(plain.split()).lstrip("_ "), MAX_NAME_BYTES)
 
 
 def _cut(name: str, size: int) -> str:
@@ -295,53 +207,62 @@ def _cut(name: str, size: int) -> str:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    unique, again = name, 1
+    unique, number = name, 1
     while unique in taken:
-        again += 1
-        suffix = f"_{again}"
-        unique = _cut(name, MAX_NAME - len(suffix)) + suffix
+        number += 1
+        suffix = f"_{number}"
+        unique = _cut(name, MAX_NAME_BYTES - len(suffix)) + suffix
     taken.add(unique)
     return unique
 
 
-def plan(
+def make_plan(
     header: Sequence[str],
     rows: int,
-    guesses: Sequence[Guess | Known | Chosen],
+    guesses: Sequence[GuessedColumn | AnalysedColumn | ChosenColumn],
     dictionary: Mapping[str, Mapping[str, Any]],
-) -> Plan:
-    """Decide how a table is loaded.
+) -> LoadPlan:
+    """Decide how to load a table.
 
     Args:
-        header: its cells as they stand in the file.
-        rows: how many rows it has.
-        guesses: what is known of each column.
-        dictionary: the ``info`` of the resource's fields as they are now, by field name; it is kept.
+        header: cells of the header, as in the file.
+        rows: number of rows.
+        guesses: the columns.
+        dictionary: current ``info`` of the resource's fields, by field name; it is kept.
 
     Raises:
-        Fatal: no column has a name, or there are too many.
+        Fatal: no column has a name, or there are too many columns.
     """
     fields = [
-        _field(position, name, cell, known, dictionary.get(name, {}))
-        for position, (name, cell, known) in enumerate(zip(field_ids(header), header, guesses, strict=True))
+        _field(position, name, cell, column, dictionary.get(name, {}))
+        for position, (name, cell, column) in enumerate(zip(field_ids(header), header, guesses, strict=True))
         if name is not None
     ]
     if not fields:
         raise Fatal("no column has a name: the header is blank", code="header")
     if len(fields) > MAX_FIELDS:
-        raise Fatal(f"{len(fields)} columns, a datastore takes {MAX_FIELDS}: publish it in parts", code="columns")
-    return Plan(rows=rows, fields=tuple(fields))
+        raise Fatal(
+            f"{len(fields)} columns, of which a datastore takes {MAX_FIELDS}: publish the table in parts",
+            code="columns",
+        )
+    return LoadPlan(rows=rows, fields=tuple(fields))
 
 
-def _field(position: int, name: str, cell: str, known: Guess | Known | Chosen, info: Mapping[str, Any]) -> Field:
+def _field(
+    position: int,
+    name: str,
+    cell: str,
+    column: GuessedColumn | AnalysedColumn | ChosenColumn,
+    info: Mapping[str, Any],
+) -> Field:
     kept = {key: value for key, value in info.items() if value is not None and value != ""}
     described = {"label": cell.strip()} | kept
-    if isinstance(known, Chosen):
-        comma, group, order = known.style.decimal == ",", known.style.group, known.order
+    if isinstance(column, ChosenColumn):
+        comma, group, order = column.style.decimal == ",", column.style.group, column.order
         facts = {"comma": comma, "group": group, "order": order, "chosen": True}
-        return Field(position=position, id=name, type=known.type, info=described, **facts)
-    # What else is chosen holds all values as they are known.
-    kind = chosen(name, _wanted(info)) or known.type
-    comma, group = (known.comma, known.group) if kind in NUMBERS else (False, "")
-    way = known.way if kind in MOMENTS else None
+        return Field(position=position, id=name, type=column.type, info=described, **facts)
+    # Any other chosen type holds all values as they were analysed.
+    kind = chosen_type(name, _type_override(info)) or column.type
+    comma, group = (column.comma, column.group) if kind in NUMBER_TYPES else (False, "")
+    way = column.way if kind in MOMENT_TYPES else None
     return Field(position=position, id=name, type=kind, comma=comma, group=group, way=way, info=described)

@@ -1,6 +1,6 @@
-"""A job as CKAN's DataPusher shows it: the shapes that CKAN reads. Pure.
+"""Jobs in the format of CKAN's DataPusher. Pure.
 
-All times are naive, local, ISO and with microseconds: CKAN parses them with ``%Y-%m-%dT%H:%M:%S.%f`` and nothing else.
+All times are naive local times in ISO format with microseconds, as CKAN only parses ``%Y-%m-%dT%H:%M:%S.%f``.
 """
 
 from __future__ import annotations
@@ -15,46 +15,46 @@ from datafab.core.job import Job, JobStatus
 from datafab.errors import FlowError
 
 JOB_TYPE = "push_to_datastore"
-#: A push's dedupe key is this and the id that its submitter chose: an id in use is a key in use.
-KEY = "datapusher:"
-#: The kind of error of the flow that follows a push, where a former table could not be put back.
-UNRESTORED = "restore"
+#: Prefix of the dedupe key of a push; the id that its submitter chose follows.
+KEY_PREFIX = "datapusher:"
+#: Type of the error of the flow ``callback`` if the former table could not be restored.
+RESTORE_ERROR = "restore"
 LOST_CALLBACK = "Process completed but unable to post to result_url"
 
 
 def key(job_id: str) -> str:
     """Return the dedupe key of a DataPusher job."""
-    return KEY + job_id
+    return KEY_PREFIX + job_id
 
 
-def id_of(job: Job) -> str | None:
-    """Return a job's DataPusher id; None: it was not submitted that way, or was deleted there."""
-    return job.key.removeprefix(KEY) if job.key and job.key.startswith(KEY) else None
+def datapusher_id(job: Job) -> str | None:
+    """Return the DataPusher id of a job; None if it was not submitted to the DataPusher API, or was deleted there."""
+    return job.key.removeprefix(KEY_PREFIX) if job.key and job.key.startswith(KEY_PREFIX) else None
 
 
 def params(job_id: str, sent: Mapping[str, Any], authorization: str) -> dict[str, Any]:
-    """Return a push's parameters: what was sent, without its secrets.
+    """Return the parameters of a push: the submitted body without its secrets.
 
     Args:
         job_id: the DataPusher id.
-        sent: the body of the submit.
-        authorization: sha256 of the job_key, to know whoever shows it again.
+        sent: the submitted body.
+        authorization: sha256 of the job_key, to authorise later requests with it.
     """
     kept = {name: sent[name] for name in ("job_type", "data", "metadata", "result_url") if sent.get(name)}
     return kept | {"job_id": job_id, "authorization": authorization}
 
 
 def root(url: str) -> str:
-    """Return a CKAN's root URL in one spelling: with its scheme, without slashes at its end."""
+    """Return the root URL of a CKAN in one spelling: with a scheme, without slashes at the end."""
     url = url.strip().rstrip("/")
     return url if "://" in url else f"http://{url}"
 
 
-def wanted(params: Mapping[str, Any]) -> CkanFacts:
-    """Return which resource of which CKAN a job's parameters name.
+def requested_resource(params: Mapping[str, Any]) -> CkanFacts:
+    """Return the resource and the CKAN that the parameters of a job name.
 
     Raises:
-        FlowError: something is missing; the messages are those that CKAN's users know.
+        FlowError: a parameter is missing; the messages are those of the original.
     """
     metadata = params.get("metadata") if "job_type" in params or "metadata" in params else params
     if not isinstance(metadata, Mapping) or not metadata:
@@ -88,14 +88,14 @@ def job_dict(
     job_key: str | None = None,
     callback: ItemError | None = None,
 ) -> dict[str, Any]:
-    """Return a job as CKAN knows it.
+    """Return a job in the format of DataPusher.
 
     Args:
         job: the push.
         failures: its failed items.
-        lines: its log, the oldest first.
-        job_key: given only in the answer to the submit and in the callback.
-        callback: why the callback could not be sent, where that is so; beside the push's own error, never over it.
+        lines: its log, the oldest line first.
+        job_key: only given in the answer to the submission and in the callback.
+        callback: reason why the callback could not be sent; it is added to the push's own error.
     """
     sent = job.params
     shown: dict[str, Any] = {
@@ -116,13 +116,13 @@ def job_dict(
 
 
 def stamp(seconds: float) -> str:
-    """Return a Unix time as CKAN parses it: microseconds always, never a zone."""
+    """Format a Unix time as CKAN parses it: always with microseconds, never with a zone."""
     local = datetime.fromtimestamp(seconds, tz=UTC).astimezone().replace(tzinfo=None)
     return local.isoformat(timespec="microseconds")
 
 
 def _error(job: Job, failures: Mapping[str, ItemError], callback: ItemError | None) -> dict[str, Any] | None:
-    """Return why a job failed, with the original's keys where an HTTP status is the reason."""
+    """Return why a job failed, with the original's keys if an HTTP status is the reason."""
     error = next(iter(failures.values()), job.error)
     if error is None and job.final and job.status is not JobStatus.SUCCEEDED:
         error = ItemError(type=job.status.value, message=f"the job was {job.status.value}")

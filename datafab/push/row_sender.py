@@ -1,7 +1,7 @@
-"""Rows on their way into a table of CKAN's datastore: how many go in a request, and which of them CKAN refuses.
+"""Sending rows to a table of CKAN's datastore, and finding the row that CKAN refuses.
 
-What a request may hold is known to nobody beforehand: CKAN has no limit of its own, the server in front of it mostly
-has (nginx: 1 MB). A body that is refused with 413 is halved, and no later one is larger.
+The largest request is not known beforehand: CKAN has no limit, but the server in front of it mostly has one (nginx:
+1 MB). A body that is refused with 413 is halved, and no later one is larger.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any, NamedTuple, NoReturn
 from datafab.errors import Fatal
 from datafab.push.ckan import Ckan, encoded
 
-#: Rows of one request, and bytes of its body, keys included: CKAN's cost is by row, a server's limit by bytes.
-MAX_ROWS = 2000
-MAX_BYTES = 2_000_000
+#: Most rows and bytes of one request. CKAN's time depends on the rows, a server's limit on the bytes.
+MAX_REQUEST_ROWS = 2000
+MAX_REQUEST_BYTES = 2_000_000
 
-#: A row of so many bytes may be too long for the full text that PostgreSQL makes of it (1 MB of words and positions, of
-#: which a text can have six times its own length at worst).
-LONG = 170_000
-#: Rows that are tried before a table is deleted.
-MAX_TRIALS = 50
+#: From this size, a row may be too long for the full text index of PostgreSQL (1 MB of words and positions, which can
+#: take six times the length of the text).
+LONG_ROW_BYTES = 170_000
+#: Most rows that are tried before a table is deleted.
+MAX_TRIAL_ROWS = 50
 
 Record = Mapping[str, Any]
 
 
 class Row(NamedTuple):
-    """A record as it is sent."""
+    """A record in the form in which it is sent."""
 
-    #: where it comes from, for messages: ``line 12``
+    #: its origin, for messages: ``line 12``
     place: str
-    #: its JSON
+    #: the record as JSON
     text: bytes
 
     @property
@@ -41,35 +41,35 @@ class Row(NamedTuple):
         return found
 
 
-class Sender:
+class RowSender:
     """Appends rows to one table.
 
     Args:
-        ckan: the CKAN.
-        resource: id of the resource that has the table.
-        total: how many rows there will be.
-        sent: told after each request how many rows are there.
+        ckan: client of the CKAN.
+        resource: id of the resource of the table.
+        total: number of rows that will be sent.
+        on_progress: called after each request with the number of rows in the table.
     """
 
-    def __init__(self, ckan: Ckan, resource: str, total: int, sent: Callable[[int], None]) -> None:
+    def __init__(self, ckan: Ckan, resource: str, total: int, on_progress: Callable[[int], None]) -> None:
         self._ckan = ckan
         self._resource = resource
         self._total = total
-        self._told = sent
-        self._limit = MAX_BYTES
+        self._on_progress = on_progress
+        self._limit = MAX_REQUEST_BYTES
         self.done = 0
 
     def send(self, records: Iterable[tuple[str, Record]]) -> int:
-        """Append records, each with its place; return how many there were.
+        """Append records, each with its place; return their number.
 
         Raises:
-            Fatal: CKAN refuses one; the message names its place, and the field where that can be found out.
+            Fatal: CKAN refuses one; the message names its place, and the field if that can be found.
         """
         chunk: list[Row] = []
         size = 0
         for place, record in records:
             row = Row(place, encoded(record))
-            if chunk and (len(chunk) == MAX_ROWS or size + len(row.text) > self._limit):
+            if chunk and (len(chunk) == MAX_REQUEST_ROWS or size + len(row.text) > self._limit):
                 self._append(chunk)
                 chunk, size = [], 0
             chunk.append(row)
@@ -79,23 +79,23 @@ class Sender:
         return self.done
 
     def _append(self, rows: Sequence[Row]) -> None:
-        """Append rows in one request, or in several where one is too large."""
+        """Append rows in one request, or in several if one is too large."""
         while rows:
-            some = self._within(rows)
+            some = self._fitting(rows)
             try:
                 last = self.done + len(some) >= self._total
                 self._ckan.datastore_insert(self._resource, [row.text for row in some], last=last)
             except Fatal as error:
                 if error.code != "ckan_413" or len(some) == 1:
-                    self._refused(some, error)
+                    self._raise_refusal(some, error)
                 self._limit = sum(len(row.text) for row in some) // 2
                 continue
             rows = rows[len(some) :]
             self.done += len(some)
-            self._told(self.done)
+            self._on_progress(self.done)
 
-    def _within(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Return as many of the first rows as a request may hold, one at least."""
+    def _fitting(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the first rows that fit into one request, at least one row."""
         size = 0
         for count, row in enumerate(rows):
             size += len(row.text) + 1
@@ -103,43 +103,43 @@ class Sender:
                 return rows[:count]
         return rows
 
-    def _refused(self, rows: Sequence[Row], error: Fatal) -> NoReturn:
-        """Raise an error that names the row."""
+    def _raise_refusal(self, rows: Sequence[Row], error: Fatal) -> NoReturn:
+        """Raise an error that names the refused row."""
         if error.code == "ckan_413":
             raise too_large(rows[0].place, len(rows[0].text), error)
         if error.code != "ckan_409":
             raise error
-        bad, said = self._bad_row(rows, error)
-        if bad is None:
+        refused, refusal = self._bad_row(rows, error)
+        if refused is None:
             places = f"{rows[0].place} to {rows[-1].place}" if len(rows) > 1 else rows[0].place
             raise Fatal(f"{places}: {error.message}", code=error.code, field=error.field) from error
-        column = self._bad_column(bad)
-        where = f"{bad.place}, column {column!r}" if column else bad.place
-        raise Fatal(f"{where}: {said.message}", code=error.code, field=error.field) from error
+        column = self._bad_column(refused)
+        where = f"{refused.place}, column {column!r}" if column else refused.place
+        raise Fatal(f"{where}: {refusal.message}", code=error.code, field=error.field) from error
 
     def _bad_row(self, rows: Sequence[Row], error: Fatal) -> tuple[Row | None, Fatal]:
-        """Find the first row that is refused by itself: CKAN names the last one of the request whichever it was."""
-        said: Fatal | None = error
+        """Find the first row that is refused alone: CKAN always names the last row of the request."""
+        refusal: Fatal | None = error
         while len(rows) > 1:
             first = rows[: len(rows) // 2]
-            found = self._why_not([row.text for row in first])
-            rows, said = (first, found) if found else (rows[len(first) :], said)
-        said = self._why_not([rows[0].text])
-        return (rows[0], said) if said else (None, error)
+            found = self._refusal([row.text for row in first])
+            rows, refusal = (first, found) if found else (rows[len(first) :], refusal)
+        refusal = self._refusal([rows[0].text])
+        return (rows[0], refusal) if refusal else (None, error)
 
     def _bad_column(self, row: Row) -> str | None:
-        """Find the field with which a row begins to be refused."""
+        """Find the first field that causes the refusal of a row."""
         record = row.record
         names = list(record)
         low, high = 0, len(names)
         while high - low > 1:
             middle = (low + high) // 2
             part = dict.fromkeys(names) | {name: record[name] for name in names[:middle]}
-            low, high = (low, middle) if self._why_not([encoded(part)]) else (middle, high)
+            low, high = (low, middle) if self._refusal([encoded(part)]) else (middle, high)
         return names[low] if names else None
 
-    def _why_not(self, texts: Sequence[bytes]) -> Fatal | None:
-        """Return why CKAN does not take these records; None: it would. Nothing is kept."""
+    def _refusal(self, texts: Sequence[bytes]) -> Fatal | None:
+        """Return why CKAN refuses these records; None if it would accept them. Nothing is stored."""
         try:
             self._ckan.datastore_insert(self._resource, texts, dry_run=True)
         except Fatal as error:
@@ -148,7 +148,7 @@ class Sender:
 
 
 def too_large(place: str, size: int, error: Fatal) -> Fatal:
-    """Return the error for a row that is by itself more than CKAN's server takes."""
+    """Return the error for a row that alone exceeds the limit of CKAN's server."""
     msg = (
         f"{place}: this row alone is a request of {size} bytes, which the server of this CKAN refuses (413): "
         "raise its limit (nginx: client_max_body_size), or shorten the row"
@@ -156,15 +156,16 @@ def too_large(place: str, size: int, error: Fatal) -> Fatal:
     return Fatal(msg, code="ckan_413", field=error.field)
 
 
-class Trial:
-    """Tries on the table that is there whether the datastore would take a long row; nothing of it is kept.
+class LongRowTrial:
+    """A trial of long rows on the current table, before it is deleted; nothing is stored.
 
-    What a row is refused for is mostly its full text. That is made by the server, of all cells of a row, whichever
-    column they are in: so the old table tells as well as the new one would. Without one there is nothing to lose.
+    A long row is mostly refused for its full text index, which PostgreSQL builds from all cells of a row, whatever
+    their columns. So the current table shows whether the new one would accept the row. Without a table there is nothing
+    to lose, and nothing is tried.
 
     Args:
-        ckan: the CKAN.
-        resource: id of the resource that has the table.
+        ckan: client of the CKAN.
+        resource: id of the resource of the table.
     """
 
     def __init__(self, ckan: Ckan, resource: str) -> None:
@@ -174,14 +175,14 @@ class Trial:
         self._left: int | None = None
 
     def take(self, place: str, record: Record) -> None:
-        """Try a row.
+        """Try a row, if it is long.
 
         Raises:
-            Fatal: it is too large for a request, or for the full text.
+            Fatal: it is too large for a request, or for the full text index.
         """
         texts = {name: value for name, value in record.items() if value}
         joined = " ".join(texts.values())
-        if len(joined.encode("utf-8", "replace")) < LONG or not self._ready():
+        if len(joined.encode("utf-8", "replace")) < LONG_ROW_BYTES or not self._ready():
             return
         try:
             self._ckan.datastore_insert(self._resource, [{str(self._column): joined}], dry_run=True)
@@ -194,10 +195,10 @@ class Trial:
                 raise Fatal(msg, code=error.code, field=error.field) from error
 
     def _ready(self) -> bool:
-        """Find a column of texts in the table; False: there is none, or enough was tried."""
+        """Find a text column of the table; return False if there is none, or if enough rows were tried."""
         if self._left is None:
             info = self._ckan.datastore_info(self._resource) or {"fields": []}
             self._column = next((field["id"] for field in info["fields"] if field["type"] == "text"), None)
-            self._left = MAX_TRIALS if self._column else 0
+            self._left = MAX_TRIAL_ROWS if self._column else 0
         self._left -= 1
         return self._left >= 0

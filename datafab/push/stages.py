@@ -1,9 +1,9 @@
-"""Push: a tabular file into the datastore of a CKAN resource, as CKAN's DataPusher does it. Up to the file's bytes.
+"""The first stages of the flow ``push``, which find and fetch the file of a CKAN resource, as CKAN's DataPusher does.
 
-Parameters of a job: ``metadata`` with ``resource_id``, ``ckan_url``, ``ignore_hash`` and ``set_url_type`` (the words of
-CKAN's own submit) and ``date_order``, or these five by themselves; the secret ``api_key``. The stages ``ckan_types``,
-``datastore`` and ``ckan_hash`` (``datastore_stages.py``) follow. An item that comes from elsewhere with its bytes, such
-as a collected one, begins with ``ckan_resource``: ``then = ["analyse", "push"]``.
+Parameters of a job: ``metadata`` with ``resource_id``, ``ckan_url``, ``ignore_hash`` and ``set_url_type`` (the names in
+CKAN's own submission) and ``date_order``, or these five at the top level; the secret ``api_key``. The stages
+``ckan_types``, ``datastore`` and ``ckan_hash`` (``datastore_stages.py``) follow. An item of another flow that already
+has its bytes, such as a collected one, starts with ``ckan_resource``: ``then = ["analyse", "push"]``.
 """
 
 from __future__ import annotations
@@ -21,53 +21,53 @@ from datafab.errors import Fatal, FlowError, Skippable, Wait
 from datafab.fetch.answer import Transform
 from datafab.fetch.filename import filename, media_type
 from datafab.fetch.session import Fetcher
-from datafab.push.ckan import Ckan, allowed
-from datafab.push.datapusher import wanted
-from datafab.push.former_table import Former
+from datafab.push.ckan import Ckan, require_allowed
+from datafab.push.datapusher import requested_resource
+from datafab.push.former_table import FormerTable
 from datafab.urls import url_parts, without_credentials
 
-#: Seconds between two looks at a resource that another job is loading.
-BUSY = 2.0
-#: Seconds after which a resource that is not there is looked for once more: CKAN submits a job before it has stored it.
-SLOW = 5.0
-BLOCK = 1024**2
+#: Delay between two attempts to lock a resource that another job is loading.
+LOCK_POLL_SECONDS = 2.0
+#: Delay until a missing resource is looked up once more: CKAN submits a job before it has stored the resource.
+RECHECK_SECONDS = 5.0
+BLOCK_BYTES = 1024**2
 
 
 def ckan_request(ctx: Context) -> Iterator[Item]:
-    """Check what a push was asked for; yield its one item."""
-    facts = _asked(ctx)
+    """Check the parameters of a push; yield its only item."""
+    facts = _requested(ctx)
     yield Item(source=f"ckan:{urlsplit(facts.url).netloc}/{facts.resource}", ckan=facts)
 
 
-def _asked(ctx: Context) -> CkanFacts:
-    """Return which resource a job is to load, if it may."""
-    facts = wanted(ctx.params)
+def _requested(ctx: Context) -> CkanFacts:
+    """Return the resource that a job loads; raise unless that is allowed."""
+    facts = requested_resource(ctx.params)
     wish(ctx.params, ctx.services.settings.date_order)
     if not ctx.services.secrets.get(ctx.job, "api_key"):
         raise FlowError("No CKAN API key provided", code="bad_request", field="api_key")
-    allowed(facts.url, ctx.services.settings)
+    require_allowed(facts.url, ctx.services.settings)
     return facts
 
 
 def ckan_resource(item: Item, ctx: Context) -> Item:
-    """Ask CKAN for a resource, once this job is the only one that loads it."""
-    facts = item.ckan or _asked(ctx)
-    # From here to the job's end: what is fetched first must not be loaded last.
+    """Get a resource from CKAN, once no other job loads it."""
+    facts = item.ckan or _requested(ctx)
+    # The lock is held until the job ends: a file that is fetched first must not be loaded last.
     holder = ctx.services.locks.acquire(f"ckan:{facts.resource}", ctx.job)
     if holder is not None:
-        raise Wait(f"job {holder} is loading the resource {facts.resource}", delay=BUSY, looked=False)
-    resource = _shown(facts, ctx)
+        raise Wait(f"job {holder} is loading the resource {facts.resource}", delay=LOCK_POLL_SECONDS, looked=False)
+    resource = _show_resource(facts, ctx)
     if resource.get("url_type") == "datastore":
         raise Skippable("Dump files are managed with the Datastore API", code="datastore", field="url_type")
-    # Where a load was cut short the hash says nothing of what is in the table.
-    whole = Former(ctx.services.store(ctx.services.settings.store), facts.url, facts.resource).head() is None
+    # After an interrupted load, the hash does not describe the content of the table.
+    whole = FormerTable(ctx.services.store(ctx.services.settings.store), facts.url, facts.resource).snapshot() is None
     known = resource.get("hash") if whole and resource.get("datastore_active", True) else None
-    # What a stage before found unchanged need not be what CKAN has.
+    # An item that is unchanged for an earlier stage may still be new to CKAN.
     item = item.evolve(ckan=facts.evolve(hash=known or None), status=Status.OK)
-    return item if item.sha256 else _located(item, resource)
+    return item if item.sha256 else _with_url(item, resource)
 
 
-def _shown(facts: CkanFacts, ctx: Context) -> dict[str, Any]:
+def _show_resource(facts: CkanFacts, ctx: Context) -> dict[str, Any]:
     key = ctx.services.secrets.get(ctx.job, "api_key")
     with Ckan.at(ctx.services, facts.url, key) as ckan:
         try:
@@ -76,14 +76,14 @@ def _shown(facts: CkanFacts, ctx: Context) -> dict[str, Any]:
             if error.code != "ckan_404" or ctx.memo.get("looked"):
                 raise
             ctx.memo["looked"] = True
-            raise Wait(error.message, delay=SLOW, code=error.code) from error
-        # A public resource is shown whatever the key: better told now than after the download.
-        ckan.may_write(facts.resource)
+            raise Wait(error.message, delay=RECHECK_SECONDS, code=error.code) from error
+        # A public resource is shown with any key: check the key now, before the download.
+        ckan.require_write_access(facts.resource)
         return resource
 
 
-def _located(item: Item, resource: Mapping[str, Any]) -> Item:
-    """Return the item with the address of the resource's file."""
+def _with_url(item: Item, resource: Mapping[str, Any]) -> Item:
+    """Return the item with the URL of the resource's file."""
     assert item.ckan is not None
     url = str(resource.get("url") or "")
     scheme = url_parts(url).scheme.lower()
@@ -96,17 +96,17 @@ def _located(item: Item, resource: Mapping[str, Any]) -> Item:
         )
     facts = item.ckan
     if resource.get("url_type") == "upload" and "/dataset" in url:
-        # CKAN writes its public address there; the file is where CKAN is reached.
+        # The URL has CKAN's public root; the file is fetched from the root at which we reach CKAN.
         return item.evolve(url=facts.url + url[url.index("/dataset") :], ckan=facts.evolve(upload=True))
     return item.evolve(url=url)
 
 
 def ckan_fetch(item: Item, ctx: Context) -> Item:
-    """Fetch a resource's file into the store, with its md5, unless CKAN says that it is loaded already."""
+    """Fetch a resource's file into the store; the item is unchanged if CKAN has loaded this content already."""
     facts = item.ckan
     assert facts is not None
     if item.sha256 is None:
-        item, md5 = _fetched(item, facts, ctx)
+        item, md5 = _fetch(item, facts, ctx)
     else:
         md5 = _md5(item, ctx)
     item = item.evolve(ckan=facts.evolve(md5=md5))
@@ -117,7 +117,7 @@ def ckan_fetch(item: Item, ctx: Context) -> Item:
     return item
 
 
-def _fetched(item: Item, facts: CkanFacts, ctx: Context) -> tuple[Item, str]:
+def _fetch(item: Item, facts: CkanFacts, ctx: Context) -> tuple[Item, str]:
     if item.url is None:
         raise Fatal("an item without a URL or bytes cannot be pushed", code="missing_url", field="url")
     line = f"Fetching from: {without_credentials(item.url)}"
@@ -126,7 +126,7 @@ def _fetched(item: Item, facts: CkanFacts, ctx: Context) -> tuple[Item, str]:
     digest = hashlib.md5(usedforsecurity=False)
     headers = {"Authorization": ctx.services.secrets.get(ctx.job, "api_key")} if facts.upload else {}
     fetched = ctx.services.get(Fetcher).fetch(
-        item.url, ctx.services.store(root_url), transform=_hashing(digest), accept_html=False, headers=headers
+        item.url, ctx.services.store(root_url), transform=_hash_chunks(digest), accept_html=False, headers=headers
     )
     if fetched.sha256 is None:
         raise fetched.error(without_credentials(fetched.url))
@@ -140,8 +140,8 @@ def _fetched(item: Item, facts: CkanFacts, ctx: Context) -> tuple[Item, str]:
     return found, digest.hexdigest()
 
 
-def _hashing(digest: Any) -> Transform:
-    """Return a transform that changes nothing and hashes what passes."""
+def _hash_chunks(digest: Any) -> Transform:
+    """Return a transform that hashes the chunks and passes them on unchanged."""
 
     def hashed(_type: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
@@ -152,10 +152,10 @@ def _hashing(digest: Any) -> Transform:
 
 
 def _md5(item: Item, ctx: Context) -> str:
-    """Return the md5 of bytes that are in a store already."""
+    """Return the md5 of a file in a store."""
     digest = hashlib.md5(usedforsecurity=False)
     with ctx.services.store(str(item.store)).open(str(item.sha256)) as file:
-        while block := file.read(BLOCK):
+        while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
 

@@ -1,6 +1,6 @@
-"""Types of a datastore, and what a cell must be for each where an editor has chosen it. Pure.
+"""The types of a datastore, and the conversion of cells to a type that an editor has chosen. Pure.
 
-What is sent is read in one way by every PostgreSQL, whatever its version and its ``DateStyle``.
+Every PostgreSQL parses the converted values in the same way, whatever its version and its ``DateStyle``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from datafab.analysis.numerals import POINT, Style, numeric
 from datafab.errors import Fatal
 
 
-class Type(StrEnum):
-    """A type of the datastore; all but the first five are only ever chosen."""
+class StoreType(StrEnum):
+    """A type of the datastore. The first five can be guessed; the others can only be chosen."""
 
     TEXT = "text"
     BIGINT = "bigint"
@@ -38,60 +38,61 @@ class Type(StrEnum):
     UUID = "uuid"
 
 
-#: Further names that CKAN takes for them.
+#: Other names that CKAN accepts for them.
 _ALIASES = {
-    "int": Type.INTEGER, "int4": Type.INTEGER, "int2": Type.SMALLINT, "int8": Type.BIGINT, "float": Type.DOUBLE,
-    "float8": Type.DOUBLE, "float4": Type.REAL, "boolean": Type.BOOL, "decimal": Type.NUMERIC,
+    "int": StoreType.INTEGER, "int2": StoreType.SMALLINT, "int4": StoreType.INTEGER, "int8": StoreType.BIGINT,
+    "float": StoreType.DOUBLE, "float4": StoreType.REAL, "float8": StoreType.DOUBLE, "boolean": StoreType.BOOL,
+    "decimal": StoreType.NUMERIC,
 }  # fmt: skip
-_BITS = {Type.SMALLINT: 16, Type.INTEGER: 32, Type.BIGINT: 64}
-_LARGEST = {Type.REAL: 3.4028235e38, Type.DOUBLE: 1.7976931348623157e308}
-_SMALLEST = {Type.REAL: 1.4e-45, Type.DOUBLE: 5e-324}
-NUMBERS = frozenset({Type.NUMERIC, *_BITS, *_LARGEST})
-MOMENTS = frozenset({Type.TIMESTAMP, Type.TIMESTAMPTZ, Type.DATE})
-#: PostgreSQL takes each beginning of a word that is no beginning of another; the French words are an analysis's.
+_BITS = {StoreType.SMALLINT: 16, StoreType.INTEGER: 32, StoreType.BIGINT: 64}
+_LARGEST = {StoreType.REAL: 3.4028235e38, StoreType.DOUBLE: 1.7976931348623157e308}
+_SMALLEST = {StoreType.REAL: 1.4e-45, StoreType.DOUBLE: 5e-324}
+NUMBER_TYPES = frozenset({StoreType.NUMERIC, *_BITS, *_LARGEST})
+MOMENT_TYPES = frozenset({StoreType.TIMESTAMP, StoreType.TIMESTAMPTZ, StoreType.DATE})
+#: PostgreSQL accepts each unambiguous prefix of a word; the French words are those that an analysis recognises.
 _WORDS = {
     **dict.fromkeys(["t", "tr", "tru", "true", "y", "ye", "yes", "on", "1", "oui", "vrai"], "true"),
     **dict.fromkeys(["f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0", "non", "faux"], "false"),
 }
 
 
-def chosen(name: str, wanted: str) -> Type | None:
-    """Return the type that a data dictionary chooses for a column; None: it chooses none.
+def chosen_type(name: str, wanted: str) -> StoreType | None:
+    """Return the type that a data dictionary chooses for a column; None if it chooses none.
 
     Raises:
-        Fatal: ``unsupported``.
+        Fatal: ``unsupported``, no such type.
     """
     known = wanted.strip().lower()
     if not known:
         return None
     if known in _ALIASES:
         return _ALIASES[known]
-    if known in {each.value for each in Type}:
-        return Type(known)
-    msg = f"column {name!r}: its data dictionary says {wanted}: choose {', '.join(Type)}"
+    if known in {each.value for each in StoreType}:
+        return StoreType(known)
+    msg = f"column {name!r}: its data dictionary says {wanted}: choose one of {', '.join(StoreType)}"
     raise Fatal(msg, code="unsupported", field=name)
 
 
-def converted(kind: Type, value: str, *, order: str | None = None, style: Style = POINT) -> str:
-    """Return a filled cell without blanks around it as a datastore takes it for a type, whatever its settings.
+def convert(kind: StoreType, value: str, *, order: str | None = None, style: Style = POINT) -> str:
+    """Convert a filled, stripped cell to the notation of a type that any datastore accepts.
 
     Args:
         kind: the chosen type.
         value: the cell.
-        order: of day and month, where the column has one.
-        style: of its numbers.
+        order: order of day and month, if the column has one.
+        style: style of its numbers.
 
     Raises:
-        ValueError: it is no value of that type, or without an order it can be read in two ways.
+        ValueError: it is not a value of that type, or needs an order and has none.
     """
-    if kind in NUMBERS:
+    if kind in NUMBER_TYPES:
         return _number(kind, numeric(value, style))
-    if kind in MOMENTS:
+    if kind in MOMENT_TYPES:
         return _moment(kind, value, order)
     return _CONVERTED[kind](value)
 
 
-def _number(kind: Type, number: str) -> str:
+def _number(kind: StoreType, number: str) -> str:
     if kind in _BITS:
         whole = int(number)
         if not -(2 ** (_BITS[kind] - 1)) <= whole < 2 ** (_BITS[kind] - 1):
@@ -107,11 +108,11 @@ def _number(kind: Type, number: str) -> str:
     return number
 
 
-def _moment(kind: Type, value: str, order: str | None) -> str:
+def _moment(kind: StoreType, value: str, order: str | None) -> str:
     read = moment(value, order)
-    if kind is Type.DATE and isinstance(read, datetime):
+    if kind is StoreType.DATE and isinstance(read, datetime):
         return read.date().isoformat()
-    return stored(read, zone=kind is Type.TIMESTAMPTZ)
+    return stored(read, zone=kind is StoreType.TIMESTAMPTZ)
 
 
 def _bool(value: str) -> str:
@@ -121,13 +122,13 @@ def _bool(value: str) -> str:
 
 
 def _json(value: str) -> str:
-    # Digits of a number are not counted here: PostgreSQL keeps them all.
+    # Numbers are not parsed here, as PostgreSQL keeps all of their digits.
     json.loads(value, parse_constant=_refused, parse_int=str, parse_float=str)
     return value
 
 
 def _jsonb(value: str) -> str:
-    """Take what ``json`` takes, but for characters that no text of PostgreSQL holds."""
+    """Accept the values of ``json`` without characters that PostgreSQL cannot store."""
     json.dumps(json.loads(_json(value)), ensure_ascii=False).encode()
     if re.search(r"(?<!\\)(?:\\\\)*\\u0000", value):
         raise ValueError(value)
@@ -145,11 +146,11 @@ def _uuid(value: str) -> str:
     return value
 
 
-_CONVERTED: Mapping[Type, Callable[[str], str]] = {
-    Type.TEXT: str,
-    Type.BOOL: _bool,
-    Type.TIME: clock,
-    Type.JSON: _json,
-    Type.JSONB: _jsonb,
-    Type.UUID: _uuid,
+_CONVERTED: Mapping[StoreType, Callable[[str], str]] = {
+    StoreType.TEXT: str,
+    StoreType.BOOL: _bool,
+    StoreType.TIME: clock,
+    StoreType.JSON: _json,
+    StoreType.JSONB: _jsonb,
+    StoreType.UUID: _uuid,
 }

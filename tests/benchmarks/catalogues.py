@@ -22,9 +22,10 @@ import requests
 import structlog
 
 from datafab import log
-from datafab.catalogue.datagouv import MASK, PAGE_SIZE
+from datafab.catalogue.datagouv import MASK, PAGE_DATASETS
 from datafab.catalogue.dataset import fingerprint
-from datafab.catalogue.sources import Look, Sources
+from datafab.catalogue.source_state import Look
+from datafab.catalogue.sources import SourceRegistry
 from datafab.catalogue.stages import discover
 from datafab.core.jobs import RedisJobs
 from datafab.core.redis import connect
@@ -150,26 +151,28 @@ def _context(services: Services, heights: list[float]) -> Context:
 def _know(services: Services, url: str, datasets: int) -> int:
     """Let every source be known as it is, each with five looks, as in the long run; return how many there are."""
     count = 0
-    for first in range(0, datasets, PAGE_SIZE):
-        listed, _ = Many(count=datasets).some("-last_update", first, first + PAGE_SIZE)
+    for first in range(0, datasets, PAGE_DATASETS):
+        listed, _ = Many(count=datasets).some("-last_update", first, first + PAGE_DATASETS)
         for one in (each for dataset in listed for each in dataset["resources"]):
             source = f"datagouv:{one['id']}"
             facts = {"fingerprint": fingerprint(one), "address": "0" * 16, "sha256": "0" * 64}
             facts |= {"etag": '"5f1d7a84-4e20"', "modified": "Thu, 01 Jan 2026 05:12:00 GMT", "media_type": "text/csv"}
             for look in range(5 if count < 1000 else 1):
-                services.get(Sources).remember(
+                services.get(SourceRegistry).record_look(
                     source, Look(1.0 + look, "ok", uuid.uuid4().hex), **facts, changed="1795246247"
                 )
-            services.get(Sources).look_at(source, 1795246247.5)
+            services.get(SourceRegistry).schedule_revisit(source, 1795246247.5)
             count += 1
-        services.get(Sources).saw(url, [f"datagouv:{each['id']}" for one in listed for each in one["resources"]], 1.5)
+        services.get(SourceRegistry).mark_seen(
+            url, [f"datagouv:{each['id']}" for one in listed for each in one["resources"]], 1.5
+        )
     return count
 
 
 def _bare(url: str) -> float:
     """Return the CPU seconds for downloading and parsing all pages."""
     mask = {"X-Fields": f"data{{{MASK}}},next_page,total"}
-    page: str | None = f"{url}/datasets/?sort=-last_update&page=1&page_size={PAGE_SIZE}"
+    page: str | None = f"{url}/datasets/?sort=-last_update&page=1&page_size={PAGE_DATASETS}"
     cpu = time.process_time()
     with requests.Session() as session:
         while page:

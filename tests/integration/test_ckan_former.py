@@ -12,7 +12,7 @@ import pytest
 
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.push.ckan import Ckan
-from datafab.push.former_table import Former, Head
+from datafab.push.former_table import FormerTable, TableSnapshot
 from datafab.settings import load
 from datafab.store.store import Store
 from tests.integration.test_ckan import Push, Site, site
@@ -300,17 +300,18 @@ def test_a_restoration_that_is_cut_short_is_done_again(site: Site, front: Front,
     many = [{"code": f"{n:05d}", "n": n} for n in range(2500)]
     site.result("datastore_create", **given, fields=OLD, records=many)
     before = look(site, resource)
-    former = Former(Store(str(tmp_path)), front.url, resource)
+    former = FormerTable(Store(str(tmp_path)), front.url, resource)
     with Ckan(front.url, site.token, load({})) as ckan:
-        former.keep(ckan, Head(url=front.url, resource=resource, job="j", hash=before["hash"] or None), lambda: None)
+        snapshot = TableSnapshot(url=front.url, resource=resource, job="j", hash=before["hash"] or None)
+        former.save(ckan, snapshot, lambda: None)
         front.faults.append(Fault("datastore_upsert", 403, first=3, times=1))
         with pytest.raises(Exception, match="answered 403"):
-            former.restore(ckan, former.head(), lambda: None)
+            former.restore(ckan, former.snapshot(), lambda: None)
         assert 0 < site.result("datastore_search", resource_id=resource, limit=0)["total"] < 2500
-        assert former.debris(ckan, former.head())
-        former.restore(ckan, former.head(), lambda: None)
+        assert former.is_partial_load(ckan, former.snapshot())
+        former.restore(ckan, former.snapshot(), lambda: None)
     assert look(site, resource) == before
-    assert former.head() is None
+    assert former.snapshot() is None
 
 
 def test_a_wrong_key_is_told_before_anything_is_fetched(site: Site, push: Push, portal: http.Site):

@@ -113,7 +113,7 @@ def test_a_chosen_column_is_named_too_where_a_setting_or_a_zone_decides(table: T
     month, at = sorted(table.warnings, key=len, reverse=True)
     assert month.startswith("column 'month': ")
     assert month.endswith("they are read day first, as the job's date_order says")
-    assert at == "column 'at': its moments with a zone are kept in UTC, for a timestamp has none"
+    assert at == "column 'at': its times with a zone are converted to UTC, as a timestamp has no zone"
 
 
 def test_a_column_that_is_chosen_as_text_needs_no_warning(table: Table):
@@ -156,7 +156,7 @@ def test_dates_that_are_chosen_are_kept(table: Table):
     assert table.types(resource) == ["int8", "timestamp"]
     kept = dict(zip(cases, table.sql(resource), strict=True))
     assert kept == {name: value.replace("T", " ").replace(".250000", ".25") for name, (_, value) in cases.items()}
-    assert "column 'a': its moments with a zone are kept in UTC, for a timestamp has none" in table.warnings
+    assert "column 'a': its times with a zone are converted to UTC, as a timestamp has no zone" in table.warnings
 
 
 @pytest.mark.parametrize("datestyle", ["ISO, MDY", "ISO, DMY", "ISO, YMD", "German"])
@@ -237,9 +237,9 @@ def test_other_types_of_ckan_are_obeyed(table: Table):
 @pytest.mark.parametrize(
     ("kind", "value", "said"),
     [
-        ("numeric", "N/A", "line 3 says 'N/A'"),
-        ("timestamp", "01/02/2020", "line 3 says '01/02/2020': which can be read day first or month first"),
-        ("int", "1.5", "line 3 says '1.5'"),
+        ("numeric", "N/A", "line 3 holds 'N/A'"),
+        ("timestamp", "01/02/2020", "line 3 holds '01/02/2020', which can be read day first or month first"),
+        ("int", "1.5", "line 3 holds '1.5'"),
     ],
 )
 def test_what_cannot_be_read_is_named_before_anything_is_deleted(table: Table, kind: str, value: str, said: str):

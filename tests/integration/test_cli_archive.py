@@ -65,7 +65,7 @@ def test_what_fails_is_told_and_counts(settings: Settings, tmp_path: Path):
     changed["integrations"][0]["name"] = "twice"
     (tmp_path / "plan.json").write_text(json.dumps(changed), encoding="utf-8")
     done = run(settings, "run", str(tmp_path / "plan.json"), "--inline", code=3)
-    assert "stored data called 'once_archive' are there already" in done.stdout
+    assert "stored data called 'once_archive' exist already" in done.stdout
 
 
 def test_a_plan_that_is_no_good_says_where(settings: Settings, tmp_path: Path):

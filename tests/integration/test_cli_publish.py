@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from datafab.publish.notification import Frozen, Subject, message
-from datafab.publish.wis2_bundle import SOURCES
+from datafab.publish.notification import MessageIdentity, Subject, message
+from datafab.publish.wis2_bundle import BUNDLE_FILES
 from datafab.settings import child_environment, load
 from datafab.store.regularfile import MAX_FILE_BYTES
 from tests.records import METADATA, record
@@ -25,7 +25,7 @@ SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 BUNDLE, CORPUS = SHARED / "wis2-bundle", SHARED / "corpus" / "wis2"
 TOPIC = "origin/a/wis2/fr-ifremer-argo/data/core/ocean/surface-based-observations/drifting-ocean-profilers"
 RIGHT = message(
-    Frozen(id="31e9d66a-cd83-4174-9429-b932f1abe1be", pubtime="2025-03-28T14:31:00Z"),
+    MessageIdentity(id="31e9d66a-cd83-4174-9429-b932f1abe1be", pubtime="2025-03-28T14:31:00Z"),
     Subject(
         data_id="wis2/fr-ifremer-argo/data/core/ocean/a.nc",
         href="https://data-argo.ifremer.fr/a.nc",
@@ -71,7 +71,7 @@ def test_a_wrong_message_says_rule_field_and_fix(wis2: Wis2):
     said = wis2(
         "check", "-", "--topic", TOPIC.replace("data/core", "core/data"), code=1, stdin=json.dumps(wrong)
     ).stdout
-    assert "W9 properties.pubtime: 'yesterday' is no RFC 3339 time in UTC" in said
+    assert "W9 properties.pubtime: 'yesterday' is not an RFC 3339 time in UTC" in said
     assert f"swap levels 5 and 6: {TOPIC}" in said
     assert "2 rules broken" in said
     (finding,) = map(json.loads, wis2("check", "-", "--json", code=1, stdin=json.dumps(wrong)).stdout.splitlines())
@@ -106,7 +106,7 @@ def test_advice_is_no_fault(wis2: Wis2):
     [
         (["check", "-"], "id;nom", 1, "no JSON"),
         (["check", "-"], '{"id": 1, "id": 2}', 1, "has the member 'id' twice"),
-        (["check", "-"], '{"id": NaN}', 1, "NaN is no number in JSON"),
+        (["check", "-"], '{"id": NaN}', 1, "NaN is not a number in JSON"),
         (["check", "-"], '{"id": "\\udc00"}', 1, "half of a surrogate pair"),
         (["check", "absent.json"], "", 2, "No such file"),
         (["check", "-"], '{"id": "urn:wmo:md:fr-ifremer-argo:x"}', 1, "`datafab wis2 sync` fetches them"),
@@ -165,7 +165,7 @@ def test_the_suites_run_where_their_data_are(wis2: Wis2, home: Path):
     done = wis2("check", "-", "--topic", TOPIC, code=0, stdin=json.dumps(RIGHT))
     assert "did not run" not in done.stderr
     made_up = wis2("check", "-", "--topic", f"{TOPIC}/bouteilles", code=1, stdin=json.dumps(RIGHT)).stdout
-    assert "T2 topic: WMO's tables do not have" in made_up
+    assert f"T2 topic: {TOPIC}/bouteilles is not in WMO's tables" in made_up
     record = CORPUS / "ifremer-fr-ifremer-argo-core-metadata.json"
     assert "in order" in wis2("check", str(record), code=0).stdout
 
@@ -175,7 +175,7 @@ def test_sync_makes_the_suites_run(wis2: Wis2, monkeypatch: pytest.MonkeyPatch):
     """From a mirror that has WMO's own files, as `sync` expects them."""
     monkeypatch.setenv("DATAFAB_ALLOW_PRIVATE_HOSTS", "127.0.0.1/32")
     with Site() as site:
-        for source in SOURCES:
+        for source in BUNDLE_FILES:
             parts, place = urlsplit(source.url), BUNDLE / source.places[0].removeprefix(".")
             body = packed(place) if source.archive else place.read_bytes()
             site.answers[f"/{parts.netloc}{parts.path}"] = Answer(body, content_type="application/octet-stream")
@@ -183,7 +183,7 @@ def test_sync_makes_the_suites_run(wis2: Wis2, monkeypatch: pytest.MonkeyPatch):
     assert f"{site.url('/')}www.iana.org/assignments/link-relations" in done.stderr
     assert "WMO's own checks run now" in done.stdout
     said = wis2("check", "-", "--topic", f"{TOPIC}/bouteilles", code=1, stdin=json.dumps(RIGHT))
-    assert "T2 topic: WMO's tables do not have" in said.stdout
+    assert f"T2 topic: {TOPIC}/bouteilles is not in WMO's tables" in said.stdout
     assert "did not run" not in said.stderr
     record = CORPUS / "ifremer-fr-ifremer-argo-core-metadata.json"
     assert "in order" in wis2("check", str(record), code=0).stdout

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.catalogue.dataset import direct
+from datafab.catalogue.dataset import bypasses_linkproxy
 from datafab.collect.batching import by_host
 from datafab.collect.host_backoff import MAX_SILENCES, HostBackoff
 from datafab.collect.plugins.parameters import plugin_media_type
@@ -49,4 +49,4 @@ def test_nothing_raises(url):
     filename({}, url)
     plugin_media_type("wfs", url)
     plugins_for(url, b"")
-    direct(url)
+    bypasses_linkproxy(url)

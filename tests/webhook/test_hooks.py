@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from flask.testing import FlaskClient
 
-from datafab.catalogue.sources import Sources
+from datafab.catalogue.sources import SourceRegistry
 from datafab.core.jobs import RedisJobs
 from datafab.core.redis import connect
 from datafab.core.services import Services
@@ -66,15 +66,15 @@ def test_the_jobs_that_wait_for_any_of_its_links_look_now(hooks: Hooks, path: st
     waiting = {"aaa": ["one"], "bbb": ["two", "three"], "other": ["four"]}
     for link, jobs in waiting.items():
         for job in jobs:
-            hooks.services.get(Sources).await_link(link, job)
+            hooks.services.get(SourceRegistry).add_waiting_job(link, job)
     answer = hooks.post(message(links=["aaa", "bbb", "unknown"]), path)
     assert (answer.status_code, answer.json["jobs"]) == (202, 3)
     assert sorted(hooks.hastened) == ["one", "three", "two"]
 
 
 def test_one_that_nobody_waits_for_is_taken_and_does_nothing(hooks: Hooks):
-    hooks.services.get(Sources).await_link("aaa", "one")
-    hooks.services.get(Sources).leave_link("aaa", "one")
+    hooks.services.get(SourceRegistry).add_waiting_job("aaa", "one")
+    hooks.services.get(SourceRegistry).remove_waiting_job("aaa", "one")
     for _ in range(2):
         answer = hooks.post(message())
         assert (answer.status_code, answer.json["jobs"]) == (202, 0)
@@ -85,7 +85,7 @@ def test_one_that_nobody_waits_for_is_taken_and_does_nothing(hooks: Hooks):
     "sent", [None, "", "Basic wrong", TOKEN, f"Basic {TOKEN}x", f"Bearer {TOKEN}", f"basic {TOKEN}", "Basic é"]
 )
 def test_without_the_token_nothing_is_read(hooks: Hooks, sent: str | None):
-    hooks.services.get(Sources).await_link("aaa", "one")
+    hooks.services.get(SourceRegistry).add_waiting_job("aaa", "one")
     answer = hooks.post(message(), **({"X": ""} if sent is None else {"Authorization": sent}))
     assert (answer.status_code, answer.json["error"]["type"]) == (401, "unauthorized")
     assert TOKEN not in answer.text
@@ -93,7 +93,7 @@ def test_without_the_token_nothing_is_read(hooks: Hooks, sent: str | None):
 
 
 def test_where_no_token_is_set_anybody_may_send(server: RedisServer, hooks: Hooks):
-    hooks.services.get(Sources).await_link("aaa", "one")
+    hooks.services.get(SourceRegistry).add_waiting_job("aaa", "one")
     open_ = Hooks(server, None)
     assert open_.post(message(), X="").status_code == 202
     assert open_.hastened == ["one"]
@@ -129,7 +129,7 @@ def test_an_oversized_one_and_one_of_another_type_are_refused(hooks: Hooks):
 
 
 def test_what_is_new_in_a_later_link_proxy_does_no_harm(hooks: Hooks):
-    hooks.services.get(Sources).await_link("aaa", "one")
+    hooks.services.get(SourceRegistry).add_waiting_job("aaa", "one")
     told = message() | {"new": 1}
     told["check"] |= {"state": "something", "new": {}}
     assert hooks.post(told).status_code == 202

@@ -11,7 +11,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from datafab.catalogue.sources import Look, Sources
+from datafab.catalogue.source_state import Look
+from datafab.catalogue.sources import SourceRegistry
 from datafab.collect.check_url_stage import finding_name
 from datafab.collect.urlcheck import Finding, Table
 from datafab.core.document import Document
@@ -130,7 +131,7 @@ def filled(app):
     item = Item(source=source, status=Status.FAILED, error=error)
     site.jobs.record(job.id, "collect", None, [Record(0, item, touched=True)], [{"event": "e", "level": "info"}])
     site.jobs.end(job.id, JobStatus.SUCCEEDED)
-    site.services.get(Sources).remember(source, Look(job.created, "ok", job.id), etag="e", sha256="a" * 64)
+    site.services.get(SourceRegistry).record_look(source, Look(job.created, "ok", job.id), etag="e", sha256="a" * 64)
     site.services.get(IndexAccess).reading.put_many(
         [Document(source=source, version=1, status=Status.OK, title="a", header=("b",))]
     )

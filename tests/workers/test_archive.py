@@ -145,7 +145,7 @@ def test_an_archive_is_delivered_made_described_and_tidied_up(bench: Bench, sand
     assert [stage.stage for stage in job.progress] == ["deliver", "execute", "describe", "tidy"]
     assert made(sandbox) == ONCE
     lines = [line["event"] for line in jobs().logs(job.id)]
-    assert "passed over: the entrepôt ignores such names" in lines
+    assert "not delivered: the entrepôt ignores such names" in lines
 
 
 def test_a_file_at_a_url_is_fetched_and_an_upload_may_be_kept(bench: Bench, sandbox: Sandbox, tmp_path: Path):
@@ -361,7 +361,7 @@ def test_a_callback_is_a_hint_to_look_now(bench: Bench, sandbox: Sandbox, tmp_pa
 def test_a_status_that_nobody_knows_is_waited_for(bench: Bench, sandbox: Sandbox, tmp_path: Path):
     sandbox.ends = "REQUEUED"
     job = begun(planned(tmp_path))
-    until(lambda: any("not known" in line["event"] for line in jobs().logs(job)), 30)
+    until(lambda: any("unknown status" in line["event"] for line in jobs().logs(job)), 30)
     sandbox.ends = "SUCCESS"
     finished(sandbox, bench.end(job))
 
@@ -371,7 +371,7 @@ def test_an_output_of_that_name_is_not_overwritten(bench: Bench, sandbox: Sandbo
     sandbox.control.forget()
     code, said = failure(bench.end(begun(planned(tmp_path, name="CANTON_2027"))))
     (stored,) = sandbox.stored.values()
-    assert (code, stored["_id"] in said, "is that of another plan" in said) == ("entrepot_output", True, True), said
+    assert (code, stored["_id"] in said, "is the one of another plan" in said) == ("entrepot_output", True, True), said
     assert not made(sandbox)
 
 

@@ -14,8 +14,8 @@ from zipfile import ZipFile
 import pytest
 import requests
 
-from datafab.catalogue.dataset import moment
-from datafab.catalogue.sources import Sources
+from datafab.catalogue.dataset import parse_moment
+from datafab.catalogue.sources import SourceRegistry
 from datafab.core.job import Job, JobStatus
 from datafab.core.jobs import RedisJobs
 from datafab.core.redis import connect
@@ -118,7 +118,7 @@ def found(udata: Sandbox, dataset: str, number: int = 0):
 
 
 def cursor(udata: Sandbox) -> float | None:
-    return services().get(Sources).cursor(udata.url)
+    return services().get(SourceRegistry).cursor(udata.url)
 
 
 def statuses(ended: list[Job]) -> list[str]:
@@ -177,7 +177,7 @@ def test_a_changed_file_is_found_fetched_analysed_and_indexed(
     hit = found(udata, dataset)
     assert (hit.title, hit.dataset_title, hit.dataset_id) == ("a.csv", "Entreprises", dataset)
     assert hit.total_lines == 2
-    assert (hit.organisation, hit.modified) == ("Producteur", moment(resource["last_modified"]))
+    assert (hit.organisation, hit.modified) == ("Producteur", parse_moment(resource["last_modified"]))
     assert "siren" in hit.formats
     assert hit.sha256 == hashlib.sha256(TABLE).hexdigest()
     assert hit.resource_url == portal.url("/a.csv")
@@ -300,7 +300,7 @@ def test_a_file_stays_what_it_is_when_another_of_its_archive_changes(
     until(lambda: len(this.enqueued) == 2, 30)
     assert statuses(this.sources()) == ["ok", "ok"]
     own = found(udata, dataset).sha256
-    (part,) = services().get(Sources).facts(f"datagouv:{udata.resource_ids(dataset)[0]}").parts.splitlines()
+    (part,) = services().get(SourceRegistry).state(f"datagouv:{udata.resource_ids(dataset)[0]}").parts.splitlines()
     portal.answers["/two.zip"] = packed(**{"deux": OTHER, "un": TABLE, part: b"a;b\n1;2\n"})
     udata.change(udata.resource_ids(dataset)[0])
     this = Pass(bench, udata)
@@ -329,7 +329,7 @@ def test_a_file_that_leaves_its_archive_is_withdrawn(bench: Bench, udata: Sandbo
     this = Pass(bench, udata)
     until(lambda: len(this.enqueued) == 3, 30)
     assert statuses(this.sources()) == ["ok"] * 3
-    parts = services().get(Sources).facts(f"datagouv:{resource}").parts.splitlines()
+    parts = services().get(SourceRegistry).state(f"datagouv:{resource}").parts.splitlines()
     assert len(parts) == 2
     assert all(services().get(IndexAccess).reading.get(f"datagouv:{resource}/{part}") for part in parts)
     # link-proxy itself never lets go of a file: somebody has cleaned up there.
@@ -339,7 +339,7 @@ def test_a_file_that_leaves_its_archive_is_withdrawn(bench: Bench, udata: Sandbo
     portal.answers["/many.zip"] = packed(deux=TABLE)
     udata.change(resource)
     Pass(bench, udata).sources()
-    assert services().get(Sources).facts(f"datagouv:{resource}").parts is None
+    assert services().get(SourceRegistry).state(f"datagouv:{resource}").parts is None
     assert not any(services().get(IndexAccess).reading.get(f"datagouv:{resource}/{part}") for part in parts)
 
 
@@ -583,7 +583,7 @@ def test_a_full_pass_reads_everything_and_withdraws_what_has_vanished(
     assert [line["sources"] for line in jobs().logs(this.job.id) if line["event"] == "withdrawn"] == [2]
     # So what has changed since it was made is left for the pages, as far as the cursor is concerned.
     assert cursor(udata) == moved if listed else cursor(udata) > moved
-    assert services().get(Sources).seen(udata.url) == 3
+    assert services().get(SourceRegistry).count(udata.url) == 3
     if listed:
         bench.redis.hdel(f"datafab:1:catalogue:{hashlib.sha256(udata.url.encode()).hexdigest()[:32]}", "cursor")
         this = Pass(bench, udata, **full)
@@ -634,21 +634,21 @@ def test_a_look_that_began_during_a_pass_brings_nothing_back_that_it_withdraws(
     bench.mend()
     assert bench.end(looks[0], 60).counts.ok == 1
     assert services().get(IndexAccess).reading.get(name) is None
-    assert services().get(Sources).due_at(name) is None
+    assert services().get(SourceRegistry).next_revisit(name) is None
 
 
 def test_a_catalogue_that_has_lost_too_much_is_not_believed(
     bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy
 ):
-    sources = services().get(Sources)
-    sources.saw(udata.url, [f"datagouv:{number}" for number in range(501)], time.time() - 60)
+    sources = services().get(SourceRegistry)
+    sources.mark_seen(udata.url, [f"datagouv:{number}" for number in range(501)], time.time() - 60)
     this = Pass(bench, udata, full=True)
     assert this.job.status is JobStatus.FAILED
     assert this.job.error
     assert (this.job.error.type, this.job.error.field) == ("many_vanished", "withdraw")
-    assert (sources.seen(udata.url), cursor(udata)) == (501, None)
+    assert (sources.count(udata.url), cursor(udata)) == (501, None)
     assert Pass(bench, udata, full=True, withdraw=1).job.status is JobStatus.SUCCEEDED
-    assert (sources.seen(udata.url), cursor(udata) is None) == (0, False)
+    assert (sources.count(udata.url), cursor(udata) is None) == (0, False)
 
 
 def test_a_pass_waits_while_too_many_jobs_have_not_ended(bench: Bench, udata: Sandbox, portal: Site, proxy: LinkProxy):

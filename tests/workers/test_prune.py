@@ -7,7 +7,8 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from datafab.catalogue.sources import Look, Sources
+from datafab.catalogue.source_state import Look
+from datafab.catalogue.sources import SourceRegistry
 from datafab.cli.main import main
 from datafab.core.document import Document, analysis_name
 from datafab.core.item import Status
@@ -65,7 +66,7 @@ class Place:
         self.index.put_many([Document(source="s", version=1, status=Status.OK, title="t", sha256=digest)])
 
     def by_source(self, digest):
-        Sources(self.settings, self.redis).remember("s", Look(time.time(), "ok", "j"), sha256=digest)
+        SourceRegistry(self.settings, self.redis).record_look("s", Look(time.time(), "ok", "j"), sha256=digest)
 
     def by_job(self, digest):
         """Name it in a parameter; so do the job's first row and its message."""

@@ -155,7 +155,7 @@ def test_an_announcement_outlives_its_broker(node: Node):
     ("params", "field", "says"),
     [
         ({"event": {"id": "e", "source": "s", "specversion": "1.0", "data": {}}}, "data.assets", "announces no file"),
-        ({"event": 3}, None, "no JSON object"),
+        ({"event": 3}, None, "not a JSON object"),
         ({"topic": TOPIC.replace("data/core", "core/data")}, "topic", "swap levels 5 and 6"),
     ],
 )
@@ -220,7 +220,7 @@ def test_a_record_is_announced_daily_and_what_is_none_never(node: Node):
     assert first["id"] != second["id"]
     assert [one["links"][0]["rel"] for one in (first, second)] == ["canonical", "update"]
     assert jobs[1].error
-    assert "it is no JSON" in jobs[1].error.message
+    assert "it is not JSON" in jobs[1].error.message
 
 
 def test_two_addresses_are_two_files(node: Node):

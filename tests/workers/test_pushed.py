@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from datafab.catalogue.dataset import moment
-from datafab.catalogue.sources import Sources
+from datafab.catalogue.dataset import parse_moment
+from datafab.catalogue.sources import SourceRegistry
 from datafab.core.job import Job, JobStatus
 from datafab.core.jobs import RedisJobs
 from datafab.core.redis import connect
@@ -107,7 +107,7 @@ def test_a_pushed_resource_is_looked_at_and_withdrawn(bench: Bench, udata: Udata
     assert (again.status_code, again.json()["message"]) == (200, "updated")
     assert bench.end(again.json()["job"]).counts.unchanged == 1
     assert portal.hits["/a.csv"] == 2
-    assert services().get(Sources).seen(bench.settings.catalogue_url) == 1
+    assert services().get(SourceRegistry).count(bench.settings.catalogue_url) == 1
     told = requests.get(f"{udata.url}/api/sources", {"id": f"datagouv:{name}"}, timeout=20).json()
     assert [look["status"] for look in told["looks"]] == ["unchanged", "ok"]
     assert [look["job"] for look in told["looks"]] == [again.json()["job"], answer.json()["job"]]
@@ -168,7 +168,7 @@ def test_a_job_that_ends_after_its_source_was_withdrawn_leaves_nothing(bench: Be
     bench.mend()
     bench.end(late, 60)
     assert services().get(IndexAccess).reading.get(f"datagouv:{name}") is None
-    assert services().get(Sources).facts(f"datagouv:{name}").fingerprint is None
+    assert services().get(SourceRegistry).state(f"datagouv:{name}").fingerprint is None
     assert any("withdrawn meanwhile" in line["event"] for line in jobs().logs(late))
 
 
@@ -182,15 +182,15 @@ def test_a_withdrawal_that_comes_late_takes_nothing_from_a_later_push(
     bench.redis.delete("datafab:1:io")  # its message is lost, and for long not missed
     bench.redis.zadd("datafab:1:due", {row: time.time() + 3600}, xx=True)
     back = udata.push("POST", **pushed).json()["job"]
-    seen = services().get(Sources).seen(bench.settings.catalogue_url)
+    seen = services().get(SourceRegistry).count(bench.settings.catalogue_url)
     bench.mend()
     assert bench.end(back, 60).counts.ok == 1
     assert bench.job(gone).status == "queued"
     bench.redis.zadd("datafab:1:due", {row: time.time()}, xx=True)
     bench.end(gone, 60)
     assert services().get(IndexAccess).reading.get(f"datagouv:{name}")
-    assert services().get(Sources).facts(f"datagouv:{name}").fingerprint
-    assert services().get(Sources).seen(bench.settings.catalogue_url) == seen
+    assert services().get(SourceRegistry).state(f"datagouv:{name}").fingerprint
+    assert services().get(SourceRegistry).count(bench.settings.catalogue_url) == seen
 
 
 @pytest.mark.parametrize("key", ["", "wrong", KEY[:-1], KEY + "é".encode().decode("latin-1")])
@@ -294,10 +294,10 @@ def test_a_firewalls_page_is_no_verdict(bench: Bench, portal: Site):
     portal.answers["/a.csv"] = Answer(page, content_type="text/html; charset=utf-8")
     name = f"datagouv:{uuid.uuid4()}"
     assert look(bench, portal.url("/a.csv"), name, fingerprint="f" * 32)[1] == "firewall"
-    assert services().get(Sources).facts(name).fingerprint is None  # so that the next pass tries again
+    assert services().get(SourceRegistry).state(name).fingerprint is None  # so that the next pass tries again
     portal.answers["/a.csv"] = Answer(b"<html>Bonjour</html>", content_type="text/html")
     assert look(bench, portal.url("/a.csv"), name, fingerprint="f" * 32)[1] == "html"
-    assert services().get(Sources).facts(name).fingerprint == "f" * 32
+    assert services().get(SourceRegistry).state(name).fingerprint == "f" * 32
 
 
 def test_a_file_whose_turn_never_comes_is_for_the_next_pass(bench: Bench, portal: Site):
@@ -305,10 +305,10 @@ def test_a_file_whose_turn_never_comes_is_for_the_next_pass(bench: Bench, portal
     bench.redis.hset("datafab:1:host:localhost", "t", time.time() + 48 * 3600)  # longer than a stage has patience
     url = portal.url("/a.csv").replace("127.0.0.1", "localhost")
     assert look(bench, url, name, fingerprint="f" * 32, priority=9)[1] == "turn"
-    assert services().get(Sources).facts(name).fingerprint is None
+    assert services().get(SourceRegistry).state(name).fingerprint is None
     bench.redis.delete("datafab:1:host:localhost")
     assert look(bench, url, name, fingerprint="f" * 32, priority=9)[1] == "ok"
-    assert services().get(Sources).facts(name).fingerprint == "f" * 32
+    assert services().get(SourceRegistry).state(name).fingerprint == "f" * 32
 
 
 def test_a_file_may_be_too_large_for_its_format(bench: Bench, portal: Site):
@@ -369,12 +369,12 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(
     other.change(names[0].removeprefix("datagouv:"), url=portal.url("/a.csv"))
     other.datasets.pop(lost)
     del portal.answers["/moved.csv"]
-    sources = services().get(Sources)
-    assert all(12 * 3600 <= sources.due_at(name) - started < 12 * 3600 + 900 for name in names)
+    sources = services().get(SourceRegistry)
+    assert all(12 * 3600 <= sources.next_revisit(name) - started < 12 * 3600 + 900 for name in names)
     assert not bench.run("again").total
-    sources.look_at("datagouv:unknown", time.time() - 9)
+    sources.schedule_revisit("datagouv:unknown", time.time() - 9)
     for name in names:
-        sources.look_at(name, time.time() - 5)
+        sources.schedule_revisit(name, time.time() - 5)
     portal.answers["/a.csv"] = Answer(TABLE + b"1;x\n", headers={"Last-Modified": "Fri, 20 Nov 2026 05:12:00 GMT"})
     before = portal.hits.copy()
     both = [bench.start("again") for _ in range(2)]  # as two beats would
@@ -386,10 +386,10 @@ def test_a_file_is_looked_at_again_although_nobody_says_that_it_has_changed(
     assert (hit.sha256, hit.dataset_title) == (hashlib.sha256(TABLE + b"1;x\n").hexdigest(), "Jeu")
     modified = [services().get(IndexAccess).reading.get(name).modified.isoformat()[:10] for name in names[:2]]
     assert modified == ["2026-11-20", "2026-01-31"]  # as its server says, where that knows better
-    assert sources.due_at("datagouv:unknown") is None
+    assert sources.next_revisit("datagouv:unknown") is None
     # The next looks, but at what is gone, for the catalogue does not have it either.
-    assert all(sources.due_at(name) > time.time() + 11 * 3600 for name in names[:2])
-    assert (sources.due_at(names[2]), services().get(IndexAccess).reading.get(names[2])) == (None, None)
+    assert all(sources.next_revisit(name) > time.time() + 11 * 3600 for name in names[:2])
+    assert (sources.next_revisit(names[2]), services().get(IndexAccess).reading.get(names[2])) == (None, None)
     assert not bench.run("again").total
 
 
@@ -400,7 +400,7 @@ def test_what_has_long_been_the_same_is_looked_at_seldom(bench: Bench, portal: S
     for days, hours in ((0.4, 12), (0.9, 24), (3, 168), (20, 720), (900, 720)):
         bench.redis.hset(key, "c", time.time() - days * 24 * 3600)
         job, _ = look(bench, portal.url("/a.csv"), name)
-        assert services().get(Sources).due_at(name) == pytest.approx(job.created + hours * 3600, abs=2)
+        assert services().get(SourceRegistry).next_revisit(name) == pytest.approx(job.created + hours * 3600, abs=2)
 
 
 def written(udata: Catalogue) -> list[dict[str, object]]:
@@ -447,7 +447,9 @@ def test_extras_are_those_of_hydra(bench: Bench, portal: Site, told: Catalogue):
     for name, path in zip(told.resource_ids(dataset), ("/a.csv", "/bad.csv"), strict=True):
         look(bench, portal.url(path), f"datagouv:{name}", dataset={"id": dataset})
     good, bad = (each["extras"] for each in told.datasets[dataset]["resources"])
-    began, ended = (moment(good[f"analysis:parsing:{name}"]).timestamp() for name in ("started_at", "finished_at"))
+    began, ended = (
+        parse_moment(good[f"analysis:parsing:{name}"]).timestamp() for name in ("started_at", "finished_at")
+    )
     assert started - 1 < began <= ended < time.time() + 1
     assert "analysis:parsing:error" not in good
     assert (good["check:cors:status"], good["check:cors:allow-origin"]) == (204, "*")
@@ -470,11 +472,11 @@ def test_a_job_that_comes_after_a_look_says_nothing_of_its_own(bench: Bench, por
     extras = told.datasets[dataset]["resources"][0]["extras"].copy()
     assert extras["check:available"]
     told.control.forget()
-    before = services().get(Sources).looks(source)
+    before = services().get(SourceRegistry).looks(source)
     assert bench.run("source", url=portal.url("/ill.csv"), **given).counts.unchanged == 1
     assert written(told) == []
     assert told.datasets[dataset]["resources"][0]["extras"] == extras
-    assert services().get(Sources).looks(source) == before
+    assert services().get(SourceRegistry).looks(source) == before
 
 
 def untold(job: Job) -> str:
@@ -514,9 +516,9 @@ def test_a_catalogue_that_takes_no_extras_is_a_failure_that_shows(
         services().get(IndexAccess).reading.get(source).status,
         services().get(IndexAccess).reading.get(source).total_lines,
     ) == ("ok", 2)
-    assert services().get(Sources).looks(source)[0].status == "ok"
+    assert services().get(SourceRegistry).looks(source)[0].status == "ok"
     # It is not settled, so whoever looks next tells, although nothing is new by then; and nobody after that.
-    assert services().get(Sources).facts(source).fingerprint is None
+    assert services().get(SourceRegistry).state(source).fingerprint is None
     for _ in range(2):
         job = bench.run(
             "source", url=portal.url("/a.csv"), source=source, dataset={"id": dataset}, fingerprint="f" * 32
@@ -524,7 +526,7 @@ def test_a_catalogue_that_takes_no_extras_is_a_failure_that_shows(
         assert job.counts.unchanged == 1
     assert [each["status"] for each in told.control.asked("PUT")] == [status, 200]
     assert told.datasets[dataset]["resources"][0]["extras"]["check:available"]
-    assert services().get(Sources).facts(source).fingerprint == "f" * 32
+    assert services().get(SourceRegistry).state(source).fingerprint == "f" * 32
     assert portal.hits["/a.csv"] == 2
 
 
@@ -558,7 +560,7 @@ def test_a_file_that_failed_keeps_its_own_reason_when_the_catalogue_takes_no_ext
     job, said = look(bench, portal.url("/absent.csv"), f"datagouv:{name}", dataset={"id": dataset})
     assert said == "http_404"
     (error,) = jobs().failures(job.id).values()
-    assert "the catalogue was not told" in error.message
+    assert "the report to the catalogue failed" in error.message
 
 
 def test_what_failed_here_is_not_told_as_the_files_failure(bench: Bench, portal: Site, told: Catalogue):

@@ -12,7 +12,7 @@ import pytest
 from datafab.analysis.day_order import FREE, Wish, settled, warnings, wish
 from datafab.analysis.detective import Detective
 from datafab.errors import FlowError
-from datafab.push.column_types import known, plan
+from datafab.push.column_types import analysed_columns, make_plan
 
 MONTHLY = [f"{month:02}/01/2020" for month in range(1, 13)]
 DMY, MDY = Wish("dmy"), Wish("mdy")
@@ -29,7 +29,8 @@ def pushed(analysis: dict[str, Any], order: Wish = FREE) -> list[str]:
     """Return the types that a push gives the columns."""
     analysis = analysis | {"schema": {"fields": settled(analysis["schema"]["fields"], order)}}
     header = analysis["header"]
-    return [field.type.value for field in plan(header, 1, known(analysis, len(header)) or [], {}).fields]
+    columns = analysed_columns(analysis, len(header)) or []
+    return [field.type.value for field in make_plan(header, 1, columns, {}).fields]
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_dates_that_read_both_ways_are_texts_unless_somebody_says(tmp_path: Path
 def test_a_setting_decides(tmp_path: Path, order: Wish, first: str):
     found = analysed(tmp_path, {"month": ["02/01/2020", "03/01/2020"]}, order)
     assert found["schema"]["fields"][0]["type"] == "date"
-    (field,) = plan(["month"], 2, known(found, 1) or [], {}).fields
+    (field,) = make_plan(["month"], 2, analysed_columns(found, 1) or [], {}).fields
     assert (field.type, field.value("02/01/2020")) == ("timestamp", first)
     read = "day first" if order is DMY else "month first"
     (line,) = warnings(found["schema"]["fields"])
@@ -88,7 +89,7 @@ def test_a_setting_decides(tmp_path: Path, order: Wish, first: str):
 )
 def test_the_other_dates_of_the_file_decide(tmp_path: Path, other: list[str], kind: str | None):
     found = analysed(tmp_path, {"month": ["02/01/2020", "03/01/2020"], "day": other})
-    field = plan(found["header"], 2, known(found, 2) or [], {}).fields[0]
+    field = make_plan(found["header"], 2, analysed_columns(found, 2) or [], {}).fields[0]
     assert field.type == ("text" if kind is None else "timestamp")
     if kind is not None:
         assert field.value("02/01/2020") == kind

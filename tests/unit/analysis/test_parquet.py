@@ -19,7 +19,7 @@ from datafab.analysis.detective import Detective
 from datafab.analysis.parquet_chunks import ROWS, strides
 from datafab.analysis.tablefile import CellsFile
 from datafab.errors import Fatal
-from datafab.push.column_types import known, plan
+from datafab.push.column_types import analysed_columns, make_plan
 
 ZONED = pa.array([0, None], pa.timestamp("ms", "UTC"))
 
@@ -33,7 +33,7 @@ def pushed(path: Path, column: pa.Array) -> tuple[str, list[str | None]]:
     pq.write_table(pa.table({"a": column}), path)
     detective = Detective()
     file = CellsFile(partial(detective.rows, path), analysis := detective.analyse(path))
-    made = plan(file.header, len(column), known(analysis, 1) or [], {})
+    made = make_plan(file.header, len(column), analysed_columns(analysis, 1) or [], {})
     return made.fields[0].type, [made.record(cells)["a"] for _, cells in file.rows()]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from datafab.archive.claims import Claims
 from datafab.archive.entrepot import Datastore, Entrepot
-from datafab.archive.integration import COPY, Integration
+from datafab.archive.integration import COPY_PROCESSING, Integration
 from datafab.archive.mark import Mark
 from datafab.errors import Fatal, Retriable
 from datafab.sandbox.archives import Sandbox
@@ -61,7 +61,7 @@ def closed(claims: Claims, sandbox: Sandbox) -> dict:
     return claims.store.upload(name) or {}
 
 
-def executed(store: Datastore, upload: dict, name: str = "CANTON", processing: str = COPY) -> dict:
+def executed(store: Datastore, upload: dict, name: str = "CANTON", processing: str = COPY_PROCESSING) -> dict:
     output = {"stored_data": {"name": name}}
     return store.create_execution({"processing": processing, "inputs": {"upload": [upload["_id"]]}, "output": output})
 
@@ -150,19 +150,19 @@ def test_an_upload_that_a_version_without_tags_has_filled_is_known_by_its_list(c
 
 def test_an_execution_whose_answer_was_lost_is_ours_where_one_was_asked_for(claims: Claims, sandbox: Sandbox):
     upload = closed(claims, sandbox)
-    assert claims.execution(MINE, upload, asked=True) is None
+    assert claims.execution(MINE, upload, requested=True) is None
     made = executed(claims.store, upload)
     sandbox.control.forget()
     with pytest.raises(Fatal, match="left unchanged"):
-        claims.execution(MINE, upload, asked=False)
+        claims.execution(MINE, upload, requested=False)
     assert not journal(sandbox)
-    found = claims.execution(MINE, upload, asked=True)
+    found = claims.execution(MINE, upload, requested=True)
     assert found is not None
     assert found["_id"] == made["_id"]
     (stored,) = sandbox.stored.values()
     assert stored["tags"] == {"datafab": claims.mark.key, "datafab_content": "c0ffee"}
     # From here on it is ours, whoever asks.
-    assert claims.execution(MINE, upload, asked=False)
+    assert claims.execution(MINE, upload, requested=False)
 
 
 @pytest.mark.parametrize("what", ["launched", "tagged", "of another upload", "twice"])
@@ -182,7 +182,7 @@ def test_an_execution_of_somebody_else_is_never_adopted(claims: Claims, sandbox:
         twin["output"] = output
     sandbox.control.forget()
     with pytest.raises(Fatal, match="left unchanged") as raised:
-        claims.execution(MINE, upload, asked=True)
+        claims.execution(MINE, upload, requested=True)
     assert output in raised.value.message
     assert not journal(sandbox)
 

@@ -125,7 +125,7 @@ class TestLists:
         store.delete_upload(mine)
 
     def test_all_pages_are_read(self, store: Datastore, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("datafab.archive.entrepot.PAGE", 2)
+        monkeypatch.setattr("datafab.archive.entrepot.PAGE_ENTRIES", 2)
         names = {made(store, "same") for _ in range(5)}
         assert {each["_id"] for each in store._list("/uploads", {"name": "same"}, 2)} == names
 
@@ -142,7 +142,7 @@ class TestLists:
             assert sum(site.hits[each] for each in answers) == pages
 
     def test_the_end_of_a_log(self, sandbox: Sandbox, store: Datastore, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr("datafab.archive.entrepot.LINES", 3)
+        monkeypatch.setattr("datafab.archive.entrepot.LOG_LINES", 3)
         upload = made(store)
         store.push(upload, "data/a", lambda: io.BytesIO(b"a"), 1)
         store.push_md5(upload, ["0cc175b9c0f1b6a831c399e269772661  data/a"])

@@ -16,10 +16,10 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from datafab.catalogue.datagouv import Datagouv
-from datafab.catalogue.dataset import moment, resources
+from datafab.catalogue.dataset import parse_moment, parse_resources
 from datafab.catalogue.linkproxy import LinkProxy
-from datafab.catalogue.linkproxy_checks import Check, Outcome, downloads
-from datafab.catalogue.pagination import Walk
+from datafab.catalogue.linkproxy_checks import Check, Outcome, parse_downloads
+from datafab.catalogue.pagination import CataloguePager
 from datafab.core.backoff import retry_after
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
@@ -156,13 +156,13 @@ class TestAnyAnswer:
         ("page", of([]), "no JSON object"),
         ("page", of({"data": None}), "no list of datasets"),
         ("dataset", Answer(b"\xff\xfe"), "no JSON object"),
-        ("submit", of({}), "its _id is None"),
-        ("submit", of({"_id": "../admin"}), "its _id is '../admin'"),
-        ("find", redirect("/"), "sent to '/'"),
-        ("find", redirect("/a b"), "sent to"),
+        ("submit", of({}), "_id is None"),
+        ("submit", of({"_id": "../admin"}), "_id is '../admin'"),
+        ("find", redirect("/"), "redirects to '/'"),
+        ("find", redirect("/a b"), "redirects to"),
         ("link", of([1]), "no JSON object"),
-        ("latest", redirect("/b2/checks/1"), "sent to '/b2/checks/1'"),
-        ("latest", redirect("https://elsewhere.example/a1/checks/"), "sent to"),
+        ("latest", redirect("/b2/checks/1"), "redirects to '/b2/checks/1'"),
+        ("latest", redirect("https://elsewhere.example/a1/checks/"), "redirects to"),
     ],
 )
 def test_an_answer_without_sense_may_be_better_later(site: Site, call: str, answer: Answer, says: str):
@@ -228,9 +228,9 @@ class TestDatagouv:
         udata.add("https://example.org/a.csv", description="long " * 1000)
         (dataset,) = datagouv(udata.url).page().datasets
         assert dataset.keys() == {"id", "title", "last_update", "organization", "resources"}
-        (resource,) = resources(dataset)
+        (resource,) = parse_resources(dataset)
         assert (resource.url, resource.dataset.organisation) == ("https://example.org/a.csv", "Producteur")
-        assert resource.last_modified == moment(dataset["last_update"]) == NOON
+        assert resource.last_modified == parse_moment(dataset["last_update"]) == NOON
 
     def test_a_name_of_its_own_leads_nowhere_else(self, udata: Catalogue):
         for _ in range(101):
@@ -259,8 +259,8 @@ class TestDatagouv:
         with behind(prefix, udata) as root:
             found = datagouv(root + path, catalogue_key=udata.key)
             assert found.page().total == 1
-            found.tell(dataset, name, {"check:status": 200, "check:error": "x", "own": [1]})
-            found.tell(dataset, name, {"check:error": None, "check:available": True})
+            found.write_extras(dataset, name, {"check:status": 200, "check:error": "x", "own": [1]})
+            found.write_extras(dataset, name, {"check:error": None, "check:available": True})
         extras = udata.datasets[dataset]["resources"][0]["extras"]
         assert extras == {"check:status": 200, "own": [1], "check:available": True}
         assert {each["path"] for each in udata.control.asked("PUT")} == {
@@ -277,22 +277,22 @@ class TestDatagouv:
             ("catalogue_404", ("nobody", name, {})),
             ("catalogue_400", (dataset, name, {"check:status": "many"})),
         ):
-            error = raised(partial(found.tell, *given))
+            error = raised(partial(found.write_extras, *given))
             assert (type(error), error.code) == (Fatal, code)
             assert "DATAFAB_CATALOGUE_URL or DATAFAB_CATALOGUE_KEY" in error.message
-        error = raised(lambda: datagouv(udata.url, catalogue_key=TOKEN).tell(dataset, name, {}))
+        error = raised(lambda: datagouv(udata.url, catalogue_key=TOKEN).write_extras(dataset, name, {}))
         assert error.code == "catalogue_401"
         udata.remove(dataset)
-        assert raised(lambda: found.tell(dataset, name, {})).code == "catalogue_410"
-        assert raised(lambda: datagouv(udata.url).tell(dataset, name, {})).field == "DATAFAB_CATALOGUE_KEY"
-        elsewhere = raised(lambda: datagouv(site.url("/root"), catalogue_key=TOKEN).tell(dataset, name, {}))
+        assert raised(lambda: found.write_extras(dataset, name, {})).code == "catalogue_410"
+        assert raised(lambda: datagouv(udata.url).write_extras(dataset, name, {})).field == "DATAFAB_CATALOGUE_KEY"
+        elsewhere = raised(lambda: datagouv(site.url("/root"), catalogue_key=TOKEN).write_extras(dataset, name, {}))
         assert (elsewhere.code, elsewhere.field) == ("catalogue_root", site.url("/root"))
 
     @pytest.mark.parametrize("answer", [Answer(b"<html>Bonjour</html>"), of({}), of([]), of({"check:status": 200})])
     def test_an_answer_without_the_extras_is_none(self, site: Site, answer: Answer):
         site.route = lambda *_: answer
         found = datagouv(site.url("/api/1"), catalogue_key=TOKEN)
-        error = raised(lambda: found.tell("d", "r", {"check:status": 200, "check:available": True, "x": None}))
+        error = raised(lambda: found.write_extras("d", "r", {"check:status": 200, "check:available": True, "x": None}))
         assert (type(error), error.code) == (Retriable, "catalogue_answer")
 
     def test_half_a_character_is_replaced(self, site: Site):
@@ -323,8 +323,8 @@ class TestDatagouv:
         assert (found.resource(name, second) or {})["url"] == "https://example.org/b.csv"
         assert found.resource(name, "nobody") is None
         assert found.resource("nobody/../x", second) is None
-        assert found.address(second) == "https://example.org/b.csv"
-        assert found.address("nobody") is found.address("../x") is None
+        assert found.file_url(second) == "https://example.org/b.csv"
+        assert found.file_url("nobody") is found.file_url("../x") is None
         udata.remove(name)
         assert found.resource(name, second) is None
 
@@ -352,17 +352,17 @@ class TestDatagouv:
         names = [udata.add(f"https://example.org/{n}.csv") for n in range(250)]
         udata.meanwhile[1] = lambda: udata.remove(names[-1])
         udata.meanwhile[2] = lambda: udata.change(udata.resource_ids(names[0])[0])
-        found, walk, told = datagouv(udata.url), Walk(None), list[str]()
-        while not walk.over:
-            told += [dataset["id"] for dataset in walk.take(found.page(walk.url))]
+        found, pager, told = datagouv(udata.url), CataloguePager(None), list[str]()
+        while not pager.finished:
+            told += [dataset["id"] for dataset in pager.accept(found.page(pager.url))]
         assert sorted(told) == sorted(names)
 
     def test_a_pass_goes_no_further_than_it_must(self, udata: Catalogue):
         for hour in range(250):
             udata.add(last_update=(NOON - timedelta(hours=hour)).isoformat())
-        found, walk, told = datagouv(udata.url), Walk(NOON - timedelta(hours=99)), 0
-        while not walk.over:
-            told += len(walk.take(found.page(walk.url)))
+        found, pager, told = datagouv(udata.url), CataloguePager(NOON - timedelta(hours=99)), 0
+        while not pager.finished:
+            told += len(pager.accept(found.page(pager.url)))
         assert told == 100
         assert {each["query"]["page"] for each in udata.control.asked("GET")} == {"1", "2"}
 
@@ -385,10 +385,10 @@ class TestLinkProxy:
         link = found.submit(url)
         assert found.find(url) == link
         latest = celery.until(lambda: found.latest(link), 60, every=0.01)
-        check = Check.of(latest)
+        check = Check.parse(latest)
         assert check is not None
         assert (check.number, check.state, check.outcome) == (1, "finished", Outcome.DOWNLOADS)
-        (download,) = downloads(found.link(link) or {})
+        (download,) = parse_downloads(found.link(link) or {})
         assert (download.type, download.version[:7]) == ("csv", "sha384-")
         assert download.url.startswith(f"{proxy.url}/link-proxy-files/127.0.0.1/")
         found.submit(url)
@@ -398,13 +398,13 @@ class TestLinkProxy:
         last = celery.until(lambda: self.later(found, link, later), 60, every=0.01)
         assert (last.number, last.outcome, site.hits["/a.csv"]) == (3, Outcome.DOWNLOADS, 2)
         # It keeps the same once more.
-        (again,) = downloads(found.link(link) or {})
+        (again,) = parse_downloads(found.link(link) or {})
         assert (again.version, again.name) == (download.version, download.name)
         assert again.id != download.id
 
     def later(self, found: LinkProxy, link: str, before: Check) -> Check | None:
-        check = Check.of(found.latest(link) or {})
-        return check if check is not None and check.after(before) else None
+        check = Check.parse(found.latest(link) or {})
+        return check if check is not None and check.is_later_than(before) else None
 
     def test_nothing_there_yet(self, proxy: Proxy):
         found = client(proxy.url)
@@ -416,7 +416,7 @@ class TestLinkProxy:
         found = client(proxy.url)
         for url, state in {"https://www.data.gouv.fr/a": "blacklisted", "http://127.0.0.1:1/a": "errored"}.items():
             latest = partial(found.latest, found.submit(url))
-            check = Check.of(celery.until(latest, 60, every=0.01))
+            check = Check.parse(celery.until(latest, 60, every=0.01))
             assert check is not None
             assert (check.state, check.outcome) == (state, Outcome.DIRECT)
 

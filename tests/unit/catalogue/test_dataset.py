@@ -17,17 +17,17 @@ from pydantic import ValidationError
 from datafab.catalogue.dataset import (
     Resource,
     api_roots,
-    direct,
-    excluded,
-    fetchable,
+    bypasses_linkproxy,
     fingerprint,
-    listed,
-    moment,
-    resources,
-    same,
+    is_fetchable,
+    is_unchanged,
+    matching_pattern,
+    parse_moment,
+    parse_resources,
+    usable_resources,
 )
-from datafab.catalogue.linkproxy_checks import Check, Outcome, Webhook, downloads
-from datafab.catalogue.pagination import MAX_RESTARTS, Page, Walk, until
+from datafab.catalogue.linkproxy_checks import Check, Outcome, Webhook, parse_downloads
+from datafab.catalogue.pagination import MAX_RESTARTS, CataloguePager, Page, pass_horizon
 from datafab.core.item import Dataset
 from datafab.errors import Retriable
 from datafab.settings import load
@@ -52,7 +52,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def read(**fields: Any) -> Resource:
-    return Resource.of(DATASET, RESOURCE | fields)
+    return Resource.parse(DATASET, RESOURCE | fields)
 
 
 class TestResource:
@@ -105,7 +105,7 @@ class TestResource:
 
     @pytest.mark.parametrize("organisation", [None, [], "Insee", {"name": None}, {}])
     def test_no_organisation(self, organisation: Any):
-        assert Resource.of(DATASET | {"organization": organisation}, RESOURCE).dataset.organisation is None
+        assert Resource.parse(DATASET | {"organization": organisation}, RESOURCE).dataset.organisation is None
 
     @pytest.mark.parametrize(
         ("dataset", "ids"),
@@ -119,7 +119,7 @@ class TestResource:
         ],
     )
     def test_what_has_no_id_is_left_out(self, dataset: dict[str, Any], ids: list[str]):
-        assert [each.id for each in resources(dataset)] == ids
+        assert [each.id for each in parse_resources(dataset)] == ids
 
     @given(
         st.dictionaries(
@@ -131,9 +131,9 @@ class TestResource:
         )
     )
     def test_nothing_stops_it(self, fields: dict[str, Any]):
-        for dataset, resource in listed(DATASET | {"resources": [RESOURCE | fields]}):
+        for dataset, resource in usable_resources(DATASET | {"resources": [RESOURCE | fields]}):
             assert len(fingerprint(resource)) == 32
-            assert Resource.of(dataset, resource).id == resource["id"].strip()
+            assert Resource.parse(dataset, resource).id == resource["id"].strip()
 
     @needs_corpus
     def test_real_datasets(self):
@@ -141,14 +141,16 @@ class TestResource:
         prints: set[str] = set()
         for each in json.loads((CORPUS / "udata-fixtures-results.json").read_bytes())["datasets"]:
             dataset = each["dataset"] | {"resources": each["resources"], "organization": each["organization"]}
-            found += resources(dataset)
-            prints |= {fingerprint(resource) for _, resource in listed(dataset)}
+            found += parse_resources(dataset)
+            prints |= {fingerprint(resource) for _, resource in usable_resources(dataset)}
         assert len(found) == len(prints) == 99
         assert all(resource.last_modified and resource.last_modified.tzinfo is UTC for resource in found)
-        assert all(resource.dataset.organisation and resource.title and fetchable(resource.url) for resource in found)
+        assert all(
+            resource.dataset.organisation and resource.title and is_fetchable(resource.url) for resource in found
+        )
         assert sum(resource.filesize is None for resource in found) == 32
         assert sum(resource.harvest_modified is not None for resource in found) > 3
-        assert any(direct(resource.url or "") for resource in found)
+        assert any(bypasses_linkproxy(resource.url or "") for resource in found)
 
     @needs_corpus
     @pytest.mark.parametrize("name", ["hydra-catalog.csv", "hydra-catalog_harvested.csv"])
@@ -158,7 +160,7 @@ class TestResource:
         texts = [cell for cell in cells if re.match(r"\d{4}-\d\d-\d\dT", cell)]
         assert texts
         for text in texts:
-            found = moment(text)
+            found = parse_moment(text)
             assert found is not None
             assert found.tzinfo is UTC
 
@@ -181,7 +183,7 @@ class TestResource:
     ],
 )
 def test_dates_have_a_zone(text: Any, expected: datetime | None):
-    assert moment(text) == expected
+    assert parse_moment(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -261,7 +263,7 @@ DATE, LATER = "Fri, 20 Nov 2026 05:12:00 GMT", "Fri, 20 Nov 2026 05:13:00 GMT"
 def test_what_the_head_of_an_answer_tells(
     etag: str | None, modified: str | None, headers: dict[str, str], expected: bool
 ):
-    assert same(etag, modified, 7, headers) is expected
+    assert is_unchanged(etag, modified, 7, headers) is expected
 
 
 class TestAddresses:
@@ -277,7 +279,7 @@ class TestAddresses:
         ],
     )
     def test_fetchable(self, url: str | None, good: bool):
-        assert fetchable(url) is good
+        assert is_fetchable(url) is good
 
     @pytest.mark.parametrize(
         ("url", "without"),
@@ -299,7 +301,7 @@ class TestAddresses:
         ],
     )
     def test_direct(self, url: str, without: bool):
-        assert direct(url) is without
+        assert bypasses_linkproxy(url) is without
 
     @pytest.mark.parametrize(
         ("url", "by"),
@@ -312,15 +314,17 @@ class TestAddresses:
     )
     def test_excluded_as_the_original_does(self, url: str, by: int | None):
         patterns = load({}).catalogue_exclude
-        assert excluded(url, patterns) == (None if by is None else patterns[by])
+        assert matching_pattern(url, patterns) == (None if by is None else patterns[by])
 
     def test_nothing_excluded(self):
-        assert excluded("https://a.fr", load({"DATAFAB_CATALOGUE_EXCLUDE": ","}).catalogue_exclude) is None
-        assert excluded("https://a.fr/bc", load({"DATAFAB_CATALOGUE_EXCLUDE": "x,/b"}).catalogue_exclude) == "/b"
+        assert matching_pattern("https://a.fr", load({"DATAFAB_CATALOGUE_EXCLUDE": ","}).catalogue_exclude) is None
+        assert (
+            matching_pattern("https://a.fr/bc", load({"DATAFAB_CATALOGUE_EXCLUDE": "x,/b"}).catalogue_exclude) == "/b"
+        )
 
 
 class Shelf:
-    """A list of datasets, newest first, read in pages of two by a walk."""
+    """A list of datasets, newest first, read in pages of two."""
 
     def __init__(self, count: int = 6) -> None:
         self.rows = [(f"d{n}", NOON - timedelta(days=n)) for n in range(count)]
@@ -335,10 +339,10 @@ class Shelf:
         following = str(number + 1) if 2 * number < len(self.rows) else None
         return Page(datasets=datasets, next_page=following, total=self.total)
 
-    def walk(self, walk: Walk, *, between: dict[int, Any] | None = None) -> list[str]:
+    def walk(self, pager: CataloguePager, *, between: dict[int, Any] | None = None) -> list[str]:
         told: list[str] = []
-        while not walk.over:
-            told += [dataset["id"] for dataset in walk.take(self.page(walk.url))]
+        while not pager.finished:
+            told += [dataset["id"] for dataset in pager.accept(self.page(pager.url))]
             (between or {}).get(self.reads, lambda: None)()
             assert self.reads < 100
         return told
@@ -353,14 +357,14 @@ class Shelf:
 
 class TestWalk:
     def test_all_of_it_in_its_order(self):
-        shelf, walk = Shelf(), Walk(None)
-        assert shelf.walk(walk) == ["d0", "d1", "d2", "d3", "d4", "d5"]
+        shelf, pager = Shelf(), CataloguePager(None)
+        assert shelf.walk(pager) == ["d0", "d1", "d2", "d3", "d4", "d5"]
         assert shelf.reads == 4  # the top is read once more at the end
 
     @pytest.mark.parametrize(("count", "reads"), [(0, 1), (1, 1), (2, 1), (3, 3)])
     def test_a_short_list(self, count: int, reads: int):
         shelf = Shelf(count)
-        assert shelf.walk(Walk(None)) == [f"d{n}" for n in range(count)]
+        assert shelf.walk(CataloguePager(None)) == [f"d{n}" for n in range(count)]
         assert shelf.reads == reads
 
     @pytest.mark.parametrize(
@@ -369,42 +373,42 @@ class TestWalk:
     )
     def test_as_far_back_as_asked(self, hours: int, told: list[str] | int):
         expected = [f"d{n}" for n in range(told)] if isinstance(told, int) else told
-        assert Shelf().walk(Walk(NOON - timedelta(hours=hours))) == expected
+        assert Shelf().walk(CataloguePager(NOON - timedelta(hours=hours))) == expected
 
     def test_the_overlap_is_read_again(self):
-        assert until(NOON, timedelta(hours=24)) == NOON - timedelta(days=1)
-        assert until(None, timedelta(hours=24)) is None
+        assert pass_horizon(NOON, timedelta(hours=24)) == NOON - timedelta(days=1)
+        assert pass_horizon(None, timedelta(hours=24)) is None
 
     def test_stops_reading_when_it_is_old_enough(self):
         shelf = Shelf(40)
-        shelf.walk(Walk(NOON - timedelta(days=1)))
+        shelf.walk(CataloguePager(NOON - timedelta(days=1)))
         assert shelf.reads == 3  # two pages and the top again
 
     def test_dates_that_are_not_there_end_nothing(self):
         page = Page([{"id": "a", "last_update": None}, {"id": "b"}, {"id": "c", "last_update": "x"}], "2", 3)
-        walk = Walk(NOON)
-        assert [each["id"] for each in walk.take(page)] == ["a", "b", "c"]
-        assert (walk.over, walk.url) == (False, "2")
+        pager = CataloguePager(NOON)
+        assert [each["id"] for each in pager.accept(page)] == ["a", "b", "c"]
+        assert (pager.finished, pager.url) == (False, "2")
 
     def test_one_old_row_among_newer_ones_ends_nothing(self):
         old, new = (NOON - timedelta(days=9)).isoformat(), NOON.isoformat()
-        walk = Walk(NOON)
+        pager = CataloguePager(NOON)
         page = Page([{"id": "a", "last_update": old}, {"id": "b", "last_update": new}], "2", 3)
-        assert [each["id"] for each in walk.take(page)] == ["b"]
-        assert walk.url == "2"
+        assert [each["id"] for each in pager.accept(page)] == ["b"]
+        assert pager.url == "2"
 
     def test_what_shifts_down_is_told_once(self):
-        shelf, walk = Shelf(), Walk(None)
-        told = shelf.walk(walk, between={1: lambda: shelf.change("d4")})
+        shelf, pager = Shelf(), CataloguePager(None)
+        told = shelf.walk(pager, between={1: lambda: shelf.change("d4")})
         assert sorted(told) == ["d0", "d1", "d2", "d3", "d4", "d5"]
 
     def test_what_shifts_up_is_not_missed(self):
-        shelf, walk = Shelf(), Walk(None)
-        told = shelf.walk(walk, between={1: lambda: shelf.remove("d0")})
+        shelf, pager = Shelf(), CataloguePager(None)
+        told = shelf.walk(pager, between={1: lambda: shelf.remove("d0")})
         assert sorted(told) == ["d0", "d1", "d2", "d3", "d4", "d5"]
 
     def test_a_change_that_the_total_hides_is_seen_at_the_top(self):
-        shelf, walk = Shelf(), Walk(None)
+        shelf, pager = Shelf(), CataloguePager(None)
 
         def swap() -> None:
             shelf.remove("d0")
@@ -412,73 +416,73 @@ class TestWalk:
             shelf.rows[1:3] = shelf.rows[2:0:-1]
             shelf.total = 6
 
-        told = shelf.walk(walk, between={1: swap})
+        told = shelf.walk(pager, between={1: swap})
         assert sorted(told) == ["d0", "d1", "d2", "d3", "d4", "d5", "new"]
 
     def test_a_list_that_never_rests_is_read_to_its_end_nevertheless(self):
-        shelf, walk = Shelf(8), Walk(None)
+        shelf, pager = Shelf(8), CataloguePager(None)
 
         def shrink() -> None:
             shelf.total = 100 + shelf.reads
 
-        told = shelf.walk(walk, between=dict.fromkeys(range(100), shrink))
+        told = shelf.walk(pager, between=dict.fromkeys(range(100), shrink))
         assert sorted(told) == [f"d{n}" for n in range(8)]
         assert shelf.reads <= (MAX_RESTARTS + 1) * 5
 
     def test_a_list_that_changes_with_each_page_comes_to_its_end(self):
-        shelf, walk = Shelf(40), Walk(NOON - timedelta(days=30))
+        shelf, pager = Shelf(40), CataloguePager(NOON - timedelta(days=30))
         changes = {read: lambda read=read: shelf.change(f"d{20 + read % 5}") for read in range(99)}
-        told = shelf.walk(walk, between=changes)
+        told = shelf.walk(pager, between=changes)
         assert set(told) >= {f"d{n}" for n in range(20)}
-        assert walk.over
+        assert pager.finished
         assert shelf.reads <= (MAX_RESTARTS + 1) * 20 + 1
 
     def test_goes_on_in_another_process(self):
-        shelf, walk = Shelf(), Walk(None)
-        told = [each["id"] for each in walk.take(shelf.page(walk.url))]
-        told += [each["id"] for each in walk.take(shelf.page(walk.url))]
-        state = json.loads(json.dumps(walk.state()))
-        told += shelf.walk(Walk(None, state))
+        shelf, pager = Shelf(), CataloguePager(None)
+        told = [each["id"] for each in pager.accept(shelf.page(pager.url))]
+        told += [each["id"] for each in pager.accept(shelf.page(pager.url))]
+        state = json.loads(json.dumps(pager.state()))
+        told += shelf.walk(CataloguePager(None, state))
         assert list(dict.fromkeys(told)) == ["d0", "d1", "d2", "d3", "d4", "d5"]
         assert len(json.dumps(state)) < 200
-        assert Walk(None, Walk(None, state).state()).state() == state
+        assert CataloguePager(None, CataloguePager(None, state).state()).state() == state
 
     def test_what_is_over_stays_over(self):
-        walk = Walk(None)
-        Shelf().walk(walk)
-        assert Walk(None, walk.state()).over
+        pager = CataloguePager(None)
+        Shelf().walk(pager)
+        assert CataloguePager(None, pager.state()).finished
 
     @pytest.mark.parametrize("leads", ["2", "3"])
-    def test_a_circle_is_no_endless_walk(self, leads: str):
-        walk = Walk(None)
-        walk.take(Page([{"id": "a"}], "2", 9))
+    def test_a_loop_of_pages_is_refused(self, leads: str):
+        pager = CataloguePager(None)
+        pager.accept(Page([{"id": "a"}], "2", 9))
         if leads == "3":
-            walk.take(Page([{"id": "b"}], leads, 9))
-        with pytest.raises(Retriable, match="circle") as error:
-            walk.take(Page([{"id": "c"}], leads, 9))
+            pager.accept(Page([{"id": "b"}], leads, 9))
+        with pytest.raises(Retriable, match="form a loop") as error:
+            pager.accept(Page([{"id": "c"}], leads, 9))
         assert error.value.field == leads
 
     def test_an_empty_page_is_the_end(self):
-        walk = Walk(None)
-        walk.take(Page([{"id": "a"}], "2", 9))
-        walk.take(Page([], "3", 9))
-        assert walk.url is None
-        walk.take(Page([{"id": "a"}], "2", 9))
-        assert walk.over
+        pager = CataloguePager(None)
+        pager.accept(Page([{"id": "a"}], "2", 9))
+        pager.accept(Page([], "3", 9))
+        assert pager.url is None
+        pager.accept(Page([{"id": "a"}], "2", 9))
+        assert pager.finished
 
     @example(moves=[("change", 2), ("change", 1), ("change", 0)], every=1)  # the same one is first again
     @given(
         st.lists(st.tuples(st.sampled_from(["remove", "change"]), st.integers(0, 11)), max_size=6), st.integers(1, 7)
     )
     def test_nothing_that_stays_is_missed_by_a_list_that_comes_to_rest(self, moves, every: int):
-        shelf, walk = Shelf(12), Walk(None)
+        shelf, pager = Shelf(12), CataloguePager(None)
         planned = {
             n * every: (
                 lambda kind=kind, row=row: getattr(shelf, kind)(f"d{row}") if f"d{row}" in dict(shelf.rows) else 0
             )
             for n, (kind, row) in enumerate(moves[:MAX_RESTARTS], 1)
         }
-        told = shelf.walk(walk, between=planned)
+        told = shelf.walk(pager, between=planned)
         assert len(told) == len(set(told))
         assert set(dict(shelf.rows)) <= set(told)
 
@@ -488,29 +492,29 @@ class TestLinkProxy:
         ("state", "outcome", "says"),
         [
             ("started", Outcome.WAIT, "is fetching"),
-            ("analyzing", Outcome.WAIT, "looks at"),
+            ("analyzing", Outcome.WAIT, "is analysing"),
             ("finished", Outcome.DOWNLOADS, "has checked it"),
             ("errored", Outcome.DIRECT, "could not fetch it: boom"),
             ("blacklisted", Outcome.DIRECT, "does not fetch from this host"),
             ("unsupported", Outcome.DIRECT, "does not support"),
             ("skipped", Outcome.FRESH, "not long ago"),
-            ("archived", Outcome.DIRECT, "'archived', which is not known here"),
+            ("archived", Outcome.DIRECT, "unknown state 'archived'"),
         ],
     )
     def test_every_state_has_its_outcome(self, state: str, outcome: Outcome, says: str):
-        check = Check.of({"number": 3, "state": state, "error": "boom" if state == "errored" else None})
+        check = Check.parse({"number": 3, "state": state, "error": "boom" if state == "errored" else None})
         assert check is not None
         assert check.outcome is outcome
         assert says in check.reason
 
     def test_an_error_without_words_has_its_status(self):
-        check = Check.of({"number": 3, "state": "errored", "statusCode": 404})
+        check = Check.parse({"number": 3, "state": "errored", "statusCode": 404})
         assert check is not None
         assert check.reason.endswith(": HTTP status 404")
 
     @pytest.mark.parametrize("document", [{}, {"number": "3", "state": "finished"}, {"number": 3, "state": None}])
     def test_no_check(self, document: dict[str, Any]):
-        assert Check.of(document) is None
+        assert Check.parse(document) is None
 
     @pytest.mark.parametrize(
         ("number", "created", "later"),
@@ -519,12 +523,12 @@ class TestLinkProxy:
     def test_a_check_of_before_is_told_from_ours(self, number: int, created: int | None, later: bool):
         def check(number: int, created: int | None) -> Check:
             at = None if created is None else (NOON + timedelta(seconds=created)).isoformat()
-            found = Check.of({"number": number, "state": "finished", "createdAt": at})
+            found = Check.parse({"number": number, "state": "finished", "createdAt": at})
             assert found is not None
             return found
 
-        assert check(number, created).after(check(2, 0)) is later
-        assert check(number, created).after(None)
+        assert check(number, created).is_later_than(check(2, 0)) is later
+        assert check(number, created).is_later_than(None)
 
     def test_all_downloads(self):
         files = [{"name": "a.csv", "size": 3, "digest": "sha384-A"}]
@@ -552,7 +556,7 @@ class TestLinkProxy:
             {"_id": "1", "url": "http://s/1", "files": files},
             {"url": "http://s/4", "files": None},
         ]
-        found = downloads({"downloads": listed})
+        found = parse_downloads({"downloads": listed})
         assert [(each.id, each.url, each.type, each.archive, each.version) for each in found] == [
             ("1", "http://s/1", None, False, "sha384-A"),
             ("2", "http://s/2", "shp", True, "f"),
@@ -561,7 +565,7 @@ class TestLinkProxy:
 
     @pytest.mark.parametrize("link", [{}, {"downloads": None}, {"downloads": "x"}])
     def test_no_downloads(self, link: dict[str, Any]):
-        assert downloads(link) == ()
+        assert parse_downloads(link) == ()
 
     @pytest.mark.parametrize(
         ("body", "ids"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.catalogue.fetch_stages import _delay
-from datafab.catalogue.linkproxy_checks import Download, parts_of
+from datafab.catalogue.fetch_stages import _poll_delay
+from datafab.catalogue.linkproxy_checks import Download, name_parts
 from datafab.core.stage import refuse_to_enqueue
 from datafab.errors import FlowError
 
@@ -16,7 +16,7 @@ def download(name: str | None, kind: str | None = "csv", number: int = 0) -> Dow
 
 
 def test_looks_grow_apart():
-    assert [_delay(looks) for looks in (0, 1, 2, 3, 8, 9, 10**6)] == [2, 4, 8, 16, 512, 600, 600]
+    assert [_poll_delay(looks) for looks in (0, 1, 2, 3, 8, 9, 10**6)] == [2, 4, 8, 16, 512, 600, 600]
 
 
 @pytest.mark.parametrize(
@@ -30,9 +30,9 @@ def test_looks_grow_apart():
     ],
 )
 def test_files_at_one_address_have_names_of_their_own(found: list[Download], names: list[str]):
-    parts = list(parts_of("datagouv:1", found))
+    parts = list(name_parts("datagouv:1", found))
     assert [source for source, _ in parts] == [f"datagouv:1/{name}" for name in names]
-    again = list(parts_of("datagouv:1", found[::-1]))
+    again = list(name_parts("datagouv:1", found[::-1]))
     assert {(source, each.id) for source, each in parts} == {(source, each.id) for source, each in again}
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from datafab.catalogue.resource_extras import NAMES, Seen, extras
-from datafab.catalogue.revisit import next_look
+from datafab.catalogue.resource_extras import NAMES, Observation, resource_extras
+from datafab.catalogue.revisit import revisit_delay
 from datafab.core.item import CatalogueFacts, Item, ItemError, Status
 
 AT = 1_795_246_247.0
@@ -32,7 +32,7 @@ def told(code: str | None = None, modified: str | None = None, seen: dict[str, A
     status = Status.FAILED if error else Status.OK
     facts = CatalogueFacts(modified=modified)
     item = Item(source="datagouv:1", status=status, error=error, catalogue=facts, **fields)
-    return extras(item, Seen(**{"at": AT, "changed": AT} | (seen or {})))
+    return resource_extras(item, Observation(**{"at": AT, "changed": AT} | (seen or {})))
 
 
 def test_names_are_hydras():
@@ -111,4 +111,4 @@ def test_what_is_told(given: dict[str, Any], expected: dict[str, Any]):
     ("days", "hours"), [(0, 12), (0.5, 12), (0.51, 24), (1, 24), (1.01, 168), (7, 168), (7.01, 720), (5000, 720)]
 )
 def test_looks_grow_apart(days: float, hours: float):
-    assert next_look(days * 24 * 3600) == hours * 3600
+    assert revisit_delay(days * 24 * 3600) == hours * 3600

@@ -7,7 +7,8 @@ from datetime import datetime
 
 import pytest
 
-from datafab.catalogue.sources import Facts, Look, Sources
+from datafab.catalogue.source_state import Look, SourceState
+from datafab.catalogue.sources import SourceRegistry
 from datafab.collect.fetchlog import FetchLog, log_name
 from datafab.core.document import Document, analysis_name
 from datafab.core.item import ItemError
@@ -80,8 +81,8 @@ class Known:
         first = 0 if after is None else ids.index(after) + 1
         return self.jobs[first : first + 1]
 
-    def facts(self, source: str) -> Facts:
-        return Facts(sha256=SHA, media_type="text/csv") if source == "datagouv:1" else Facts()
+    def state(self, source: str) -> SourceState:
+        return SourceState(sha256=SHA, media_type="text/csv") if source == "datagouv:1" else SourceState()
 
     def looks(self, source: str) -> list[Look]:
         error = None if source == "datagouv:1" else "http_404"
@@ -111,7 +112,7 @@ def test_jobs_name_files_of_catalogues_and_collections(services, tmp_path):
         job(4, "collect", collection=str(elsewhere)),
         job(3, "analyse", file="a.csv"),
     )
-    services.put(Sources, known)
+    services.put(SourceRegistry, known)
     assert put(services, rebuild.from_jobs(services, known)) == rebuild.Rebuilt(ok=3)
     found = services.get(IndexAccess).reading.get("datagouv:1")
     assert (found.version, found.resource_url, found.formats) == (9000, "https://example.fr/1", ("siret",))
@@ -146,7 +147,7 @@ class Last(Known):
 def test_what_failed_the_last_time_has_its_reason(services, error, told, expected, content):
     analysis = {"status": "failed", "error": {"type": "no_table", "message": "no rows"}}
     Store(services.settings.store).write(analysis_name(SHA), json.dumps(analysis).encode())
-    known = services.put(Sources, Last(error, told))
+    known = services.put(SourceRegistry, Last(error, told))
     assert put(services, rebuild.from_jobs(services, known)) == rebuild.Rebuilt(ok=1)
     found = services.get(IndexAccess).reading.get("datagouv:1")
     assert (found.status, (found.error.type, found.error.message), found.sha256) == ("failed", expected, content)

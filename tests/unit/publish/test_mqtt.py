@@ -105,10 +105,10 @@ def test_a_client_finds_its_broker_again(tmp_path: Path):
     client = mqtt(broker.url, timeout=15, acknowledge=2)
     client.publish("a", b"1")
     broker.kill()
-    client._connect = 0.5
+    client._timeout = 0.5
     with pytest.raises(Retriable):
         client.publish("a", b"2")
-    client._connect = 15
+    client._timeout = 15
     broker.start()
     with Subscriber(broker.url, "a") as subscriber:
         client.publish("a", b"3")
@@ -150,7 +150,7 @@ def test_amqtt_serves_where_there_is_no_mosquitto(tmp_path: Path):
     [
         ("http://h", "'http' is not supported"),
         ("wss://h", "web sockets are not supported yet"),
-        ("mqtt://", "names no host"),
+        ("mqtt://", "has no host"),
         ("mqtt://h/path", "a path"),
         ("mqtt://h:99999", "port"),
         ("mqtt://h?version=4", "version=3 or version=5"),

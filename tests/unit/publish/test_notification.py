@@ -18,7 +18,7 @@ from datafab.errors import Fatal, FlowError
 from datafab.publish.data_id import address_digest, data_id, former
 from datafab.publish.event import assets, envelope, geometry, multihash, times
 from datafab.publish.finding import errors
-from datafab.publish.notification import Frozen, Subject, content, encoded, message, pubtime
+from datafab.publish.notification import MessageIdentity, Subject, content, encoded, message, pubtime
 from datafab.publish.notification_rules import check
 from datafab.publish.topic import check_topic, data_topic, metadata_topic
 
@@ -27,7 +27,7 @@ CATEGORY = "ocean/surface-based-observations/drifting-ocean-profilers"
 TOPIC = f"origin/a/wis2/fr-ifremer-argo/data/core/{CATEGORY}"
 URL = "https://data-argo.ifremer.fr/dac/coriolis/7901113/profiles/R7901113_022.nc"
 DATA = "données;12,5\n".encode()
-FROZEN = Frozen(id="31e9d66a-cd83-4174-9429-b932f1abe1be", pubtime="2025-03-28T14:31:00.250Z")
+FROZEN = MessageIdentity(id="31e9d66a-cd83-4174-9429-b932f1abe1be", pubtime="2025-03-28T14:31:00.250Z")
 SUBJECT = Subject(
     data_id=data_id(TOPIC, URL),
     href=URL,
@@ -70,7 +70,9 @@ def test_a_message_says_what_its_file_is():
 
 def test_an_update_differs_in_id_pubtime_and_rel_only():
     before = message(FROZEN, SUBJECT)
-    after = message(Frozen(id="5f0c6a2e-0000-4000-8000-b932f1abe1be", pubtime=pubtime(1.75e9), rel="update"), SUBJECT)
+    after = message(
+        MessageIdentity(id="5f0c6a2e-0000-4000-8000-b932f1abe1be", pubtime=pubtime(1.75e9), rel="update"), SUBJECT
+    )
     assert check(after, topic=TOPIC) == []
     assert [link["rel"] for link in after["links"]] == ["update"]
     assert {name for name in before if before[name] != after[name]} == {"id", "properties", "links"}
@@ -208,7 +210,7 @@ def test_times_of_rfc_3339_are_written_in_utc(given: str, read: str):
     "given", ["2024-11-09T21:08:60Z", "2024-11-09", "20241109T210800Z", "2024-02-30T00:00:00Z", "2024-11-09T21:08:00"]
 )
 def test_what_is_no_time_of_rfc_3339_is_refused(given: str):
-    with pytest.raises(FlowError, match="is no RFC 3339 time"):
+    with pytest.raises(FlowError, match="is not an RFC 3339 time"):
         times({"data": {"properties": {"datetime": given}}})
 
 

@@ -108,9 +108,9 @@ def test_a_record_is_a_feature():
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"id;nom\n1;a\n", "it is no JSON: "),
-        (b"[]", "it is no JSON object"),
-        (b'{"id": NaN}', "NaN is no number"),
+        (b"id;nom\n1;a\n", "it is not JSON: "),
+        (b"[]", "it is not a JSON object"),
+        (b'{"id": NaN}', "NaN is not a number"),
         (b'{"id": 1, "id": 2}', "has the member 'id' twice"),
         (b'{"id": "\\ud800"}', "half of a surrogate pair"),
         (b"[" * 100_000, "nested too deeply"),

@@ -25,7 +25,7 @@ from datafab.flows.chains import STAGES
 from datafab.publish.data_id import address_digest, data_id, former
 from datafab.publish.finding import errors
 from datafab.publish.mqtt import Broker, Mqtt
-from datafab.publish.notification import Frozen, pubtime
+from datafab.publish.notification import MessageIdentity, pubtime
 from datafab.publish.notification_rules import check
 from datafab.publish.publications import Publications
 from datafab.publish.wis2_suite import Wis2Suite
@@ -200,13 +200,13 @@ def test_an_unknown_outcome_is_tried_again_with_the_same_message(
 def test_a_job_that_comes_after_a_later_state_keeps_still(services: Services, site: Site):
     (item,) = run(services, event(site), "late", stages=("receive",))
     name = data_id(TOPIC, site.url(NAME))
-    mine = Frozen(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
+    mine = MessageIdentity(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
     services.get(Publications).claim(name, str(item.sha256), mine.id, mine.pubtime)
     services.get(Publications).claim(name, "0" * 64, "31e9d66a-cd83-4174-9429-b932f1abe1be", "2025-01-01T00:00:01Z")
     services.get(Publications).sent(name, mine.id)  # too late: not the last one any more
     last = services.get(Publications).last(name)
     assert last
-    assert (last.frozen.rel, last.sent) == ("update", False)
+    assert (last.identity.rel, last.sent) == ("update", False)
     services.jobs.save_notes("late", "publish", None, 0, {"frozen": mine.dump()})
     batch = Batch(job="late", flow="publish", params={}, items=(item,))
     (skipped,) = run_stage(STAGES["publish"], batch, services, Attempt(Lease(attempt=1)))
@@ -238,7 +238,7 @@ def test_an_event_may_lie_in_the_store(services: Services, settings: Settings, s
     name = store.write_list(json.dumps(event(site)).encode())
     (item,) = run(services, f"list:{name}#event.json", "stored", stages=("receive",))
     assert item.filename == "R7901113_022.nc"
-    with pytest.raises(FlowError, match="no JSON"):
+    with pytest.raises(FlowError, match="not JSON"):
         run(services, f"list:{store.write_list(b'id;nom')}", "table")
 
 
@@ -247,7 +247,7 @@ def test_an_event_may_lie_in_the_store(services: Services, settings: Settings, s
     [
         ({"file:checksum": "1620" + "0" * 64}, "checksum", "its event says 0000"),
         ({"file:size": 7}, "size", "its event says 7"),
-        ({"file:checksum": "00"}, "bad_checksum", "no hex multihash"),
+        ({"file:checksum": "00"}, "bad_checksum", "not a hex multihash"),
         ({"href": "http://127.0.0.1:9/a.nc"}, "connection_refused", "nothing listens"),
         ({"href": "file:///etc/passwd"}, "not_http", "http://"),
         ({"type": None, "href": "/page"}, "html", "web page"),
@@ -711,7 +711,7 @@ def test_an_unknown_outcome_keeps_its_message_for_another_job(services: Services
 def test_a_job_whose_message_was_refused_to_another_begins_anew(services: Services, broker: Mosquitto, site: Site):
     (item,) = run(services, event(site), "begun", stages=("receive",))
     name, address = data_id(TOPIC, site.url(NAME)), address_digest(site.url(NAME))
-    mine = Frozen(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
+    mine = MessageIdentity(id="e686f5cf-bacf-4703-9f94-217e2b5d5ebb", pubtime="2025-01-01T00:00:00Z")
     services.get(Publications).claim(name, str(item.sha256), mine.id, mine.pubtime, address=address)
     services.jobs.save_notes("begun", "publish", None, 0, {"frozen": mine.dump()})
     services.get(Publications).forget(name, mine.id)

@@ -12,7 +12,7 @@ import pytest
 
 from datafab.errors import Fatal, FlowError
 from datafab.fetch.session import Fetcher
-from datafab.publish.wis2_bundle import SOURCES, Wis2Bundle
+from datafab.publish.wis2_bundle import BUNDLE_FILES, Wis2Bundle
 from datafab.settings import load
 from tests.servers.http import Answer, Site
 
@@ -31,7 +31,7 @@ def archive(**members: str) -> bytes:
 @pytest.fixture
 def mirror() -> Iterator[Site]:
     with Site() as site:
-        for source in SOURCES:
+        for source in BUNDLE_FILES:
             parts = urlsplit(source.url)
             body = b'{"title": "a schema"}' if source.url.endswith(".json") else f"of {parts.path}".encode()
             site.answers[f"/{parts.netloc}{parts.path}"] = Answer(body, content_type="text/plain")
@@ -43,13 +43,13 @@ def mirror() -> Iterator[Site]:
 
 
 def sync(mirror: Site, home: Path) -> list[str]:
-    told: list[str] = []
+    urls: list[str] = []
     fetcher = Fetcher(load({}, home=home, allow_private_hosts="127.0.0.1/32"))
     try:
-        Wis2Bundle(fetcher, mirror.url("/")).sync(home, told=told.append)
+        Wis2Bundle(fetcher, mirror.url("/")).sync(home, on_progress=urls.append)
     finally:
         fetcher.close()
-    return told
+    return urls
 
 
 def files(home: Path) -> set[str]:
@@ -58,7 +58,7 @@ def files(home: Path) -> set[str]:
 
 def test_everything_comes_into_its_place(mirror: Site, tmp_path: Path):
     home = tmp_path / "home"
-    assert len(sync(mirror, home)) == len(SOURCES)
+    assert len(sync(mirror, home)) == len(BUNDLE_FILES)
     assert files(home) == {
         ".pywis-pubsub/wis2-notification-message/wis2-notification-message-bundled.json",
         ".pywcmp/wcmp-2/wcmp2-bundled.json",
@@ -90,8 +90,8 @@ def test_what_was_there_is_replaced_link_or_folder(mirror: Site, tmp_path: Path)
     [
         (SCHEMA, Answer(b"no", status=404), "the server answered 404"),
         (SCHEMA, Answer(b"<!DOCTYPE html><html><body>Proxy</body></html>", content_type="text/html"), "a web page"),
-        (SCHEMA, Answer(b'{"title": ', content_type="text/plain"), "no JSON object"),
-        (TOPICS, Answer(b"PK no zip", content_type="application/zip"), "no zip archive"),
+        (SCHEMA, Answer(b'{"title": ', content_type="text/plain"), "not a JSON object"),
+        (TOPICS, Answer(b"PK no zip", content_type="application/zip"), "not a readable zip archive"),
         (TOPICS, Answer(archive(**{"README.md": "x"}), content_type="application/zip"), "holds no table"),
         (TOPICS, Answer(archive(**{"a.csv": "x"}), content_type="application/zip"), "no earth-system-discipline.csv"),
     ],

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from datafab.errors import Fatal
-from datafab.push.column_types import Field, choices, guess, plan
+from datafab.push.column_types import Field, chosen_columns, make_plan
+from datafab.push.guessed_types import guess_columns
 
 
 def chosen(kind: str, *cells: str, separator: str = ";", order: str | None = None, by: str = "") -> Field:
     dictionary = {"a": {"type_override": kind}, "gone": {"type_override": "money"}}
-    looked_at = choices(["a"], None, dictionary, separator=separator, order=order, by=by)
+    looked_at = chosen_columns(["a"], None, dictionary, separator=separator, order=order, by=by)
     rows = [(line, [cell]) for line, cell in enumerate(cells, 2)]
-    count, guesses = guess(rows, 1, separator=separator, chosen=looked_at)
-    return plan(["a"], count, guesses, dictionary).fields[0]
+    count, guesses = guess_columns(rows, 1, separator=separator, chosen=looked_at)
+    return make_plan(["a"], count, guesses, dictionary).fields[0]
 
 
 def sent(kind: str, *cells: str, separator: str = ";", order: str | None = None) -> list[str | None]:
@@ -94,9 +95,9 @@ def test_dates_of_both_orders_are_read_where_each_says_for_itself():
 def test_an_order_decides_for_dates_that_do_not_say_and_a_log_tells(order: str, day: str):
     assert sent("date", "02/01/2020", order=order) == [day]
     dictionary = {"a": {"type_override": "timestamp"}}
-    (column,) = choices(["a"], None, dictionary, separator=";", order=order, by="DATAFAB_DATE_ORDER").values()
-    column.see("02/01/2020", 2)
-    column.settle()
+    (column,) = chosen_columns(["a"], None, dictionary, separator=";", order=order, by="DATAFAB_DATE_ORDER").values()
+    column.observe("02/01/2020", 2)
+    column.decide()
     assert column.notes[0].startswith("column 'a': dates such as '02/01/2020' can be read day first or month first")
     assert column.notes[0].endswith("first, as DATAFAB_DATE_ORDER says")
 
@@ -124,7 +125,7 @@ def test_the_column_outweighs_an_order():
 )
 def test_what_other_types_take(kind: str, cells: list[str], values: list[str | None] | None):
     if values is None:
-        with pytest.raises(Fatal, match="line 4 says '1,5'"):
+        with pytest.raises(Fatal, match="line 4 holds '1,5'"):
             sent(kind, *cells)
     else:
         assert sent(kind, *cells) == values
@@ -169,7 +170,7 @@ def test_a_value_that_cannot_be_read_is_named_with_its_line_and_column(
         chosen(kind, *cells)
     assert (raised.value.code, raised.value.field) == ("type_override", "a")
     assert raised.value.message.startswith("column 'a': its data dictionary says ")
-    assert f"line {line} says {value!r}: change either" in raised.value.message
+    assert f"line {line} holds {value!r}: correct one of the two" in raised.value.message
 
 
 @pytest.mark.parametrize(
@@ -182,13 +183,15 @@ def test_a_value_that_cannot_be_read_is_named_with_its_line_and_column(
     ],
 )
 def test_a_value_that_reads_in_two_ways_is_named_too(kind: str, cells: list[str], line: int, why: str):
-    with pytest.raises(Fatal, match=f"line {line} says '.*{why}") as raised:
+    with pytest.raises(Fatal, match=f"line {line} holds '.*{why}") as raised:
         chosen(kind, *cells, separator=",")
     assert raised.value.code == "type_override"
 
 
 @pytest.mark.parametrize("kind", ["money", "numeric(10,2)", "nothing"])
 def test_a_type_that_no_datastore_has_is_named_with_those_that_it_has(kind: str):
-    with pytest.raises(Fatal, match=r"column 'a': its data dictionary says .*: choose text, bigint, numeric") as raised:
+    with pytest.raises(
+        Fatal, match=r"column 'a': its data dictionary says .*: choose one of text, bigint, numeric"
+    ) as raised:
         chosen(kind, "1")
     assert (raised.value.code, raised.value.field) == ("unsupported", "a")

@@ -14,7 +14,7 @@ from datafab.core.item import MAX_MESSAGE_BYTES, Batch, CkanFacts, Item
 from datafab.errors import DatafabError, Fatal, Retriable
 from datafab.fetch.session import Fetcher
 from datafab.push.callback import Callback
-from datafab.push.ckan import Ckan, allowed
+from datafab.push.ckan import Ckan, require_allowed
 from datafab.push.datapusher import root
 from datafab.push.former_table import Former, Head, name_of
 from datafab.sandbox.ckan import Sandbox, ckan
@@ -22,7 +22,7 @@ from datafab.settings import load
 from datafab.store.store import Store
 from tests.servers.http import Answer, Site, redirect
 
-KEY = "planted-key"
+KEY_PREFIX = "planted-key"
 
 
 @pytest.fixture
@@ -40,12 +40,12 @@ def closed() -> str:
 def raised(call: Callable[[], object]) -> DatafabError:
     with pytest.raises(DatafabError) as error:
         call()
-    assert KEY not in error.value.message
+    assert KEY_PREFIX not in error.value.message
     return error.value
 
 
 def show(url: str, **settings: object) -> DatafabError:
-    with Ckan(url, KEY, load({}, **settings)) as client:
+    with Ckan(url, KEY_PREFIX, load({}, **settings)) as client:
         return raised(lambda: client.resource_show("r"))
 
 
@@ -85,7 +85,7 @@ def test_a_ckan_that_is_elsewhere_gets_no_key_there():
         error = show(site.url(""))
         assert not other.requests
     assert isinstance(error, Fatal)
-    assert f"CKAN is elsewhere, at {other.url('/new')}" in error.message
+    assert f"CKAN redirects to {other.url('/new')}" in error.message
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_a_root_has_one_spelling(url, same):
 )
 def test_only_listed_ckans_are_allowed(url, good):
     settings = load({"DATAFAB_CKAN_URLS": "https://data.fr/, in.fr:5000"})
-    allowed(url, load({}))
+    require_allowed(url, load({}))
     if good:
-        allowed(url, settings)
+        require_allowed(url, settings)
         return
-    assert raised(lambda: allowed(url, settings)).field == "DATAFAB_CKAN_URLS"
-    assert raised(lambda: Callback(settings).post(url, {}, KEY)).code == "ckan_not_allowed"
+    assert raised(lambda: require_allowed(url, settings)).field == "DATAFAB_CKAN_URLS"
+    assert raised(lambda: Callback(settings).post(url, {}, KEY_PREFIX)).code == "ckan_not_allowed"
 
 
 @pytest.mark.parametrize(
@@ -130,9 +130,9 @@ def test_only_listed_ckans_are_allowed(url, good):
 )
 def test_a_callback_that_is_not_taken(answer, kind, code):
     with Site({"/hook": answer}) as site:
-        error = raised(lambda: Callback(load({})).post(site.url("/hook"), {"status": "complete"}, KEY))
+        error = raised(lambda: Callback(load({})).post(site.url("/hook"), {"status": "complete"}, KEY_PREFIX))
         assert (type(error), error.code, error.field) == (kind, code, "result_url")
-        assert [headers["Authorization"] for _, headers in site.requests] == [KEY]
+        assert [headers["Authorization"] for _, headers in site.requests] == [KEY_PREFIX]
 
 
 @pytest.mark.parametrize("code", [301, 302, 307])
@@ -143,11 +143,11 @@ def test_a_key_for_a_download_goes_to_no_other_host(tmp_path, code):
         site.answers["/a.csv"] = Answer(b"a\n1\n")
         fetcher = Fetcher(load({}, allow_private_hosts="127.0.0.1/32"))
         for path in ("/away", "/near"):
-            fetched = fetcher.fetch(site.url(path), Store(str(tmp_path)), headers={"Authorization": KEY})
+            fetched = fetcher.fetch(site.url(path), Store(str(tmp_path)), headers={"Authorization": KEY_PREFIX})
             assert fetched.sha256
-            assert KEY not in str(fetched)
+            assert KEY_PREFIX not in str(fetched)
         fetcher.close()
-        assert [headers.get("Authorization") for _, headers in site.requests] == [KEY, KEY, KEY]
+        assert [headers.get("Authorization") for _, headers in site.requests] == [KEY_PREFIX, KEY_PREFIX, KEY_PREFIX]
         assert [headers.get("Authorization") for _, headers in other.requests] == [None]
 
 

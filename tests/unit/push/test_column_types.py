@@ -21,17 +21,18 @@ from datafab.analysis import dialect as table
 from datafab.analysis.detective import Detective
 from datafab.analysis.tablefile import CellsFile, TableFile
 from datafab.errors import Fatal
-from datafab.push.column_types import MAX_FIELDS, MAX_NAME, choices, field_ids, guess, known, plan
-from datafab.push.store_types import Type
+from datafab.push.column_types import MAX_FIELDS, MAX_NAME_BYTES, analysed_columns, chosen_columns, field_ids, make_plan
+from datafab.push.guessed_types import guess_columns
+from datafab.push.store_types import StoreType
 
 
 def decided(*cells: str, separator: str = ";", dictionary: dict | None = None):
     """Return the one field of a column with these cells."""
     described = {"a": dictionary} if dictionary else {}
-    chosen = choices(["a"], None, described, separator=separator)
+    chosen = chosen_columns(["a"], None, described, separator=separator)
     rows = [(line, [cell]) for line, cell in enumerate(cells, 2)]
-    count, guesses = guess(rows, 1, separator=separator, chosen=chosen)
-    (field,) = plan(["a"], count, guesses, described).fields
+    count, guesses = guess_columns(rows, 1, separator=separator, chosen=chosen)
+    (field,) = make_plan(["a"], count, guesses, described).fields
     return field
 
 
@@ -78,21 +79,21 @@ def test_a_column_has_the_type_that_holds_all_of_its_values(cells, kind, sent):
 
 
 def test_thousands_of_a_quoted_cell_are_numbers():
-    assert decided("6,200.00", "828.00", separator=",").type is Type.NUMERIC
+    assert decided("6,200.00", "828.00", separator=",").type is StoreType.NUMERIC
     assert decided("6 200,00", separator=",").value("6 200,00") == "6200.00"
 
 
 def test_a_comma_is_no_decimal_one_where_it_separates_the_cells():
-    assert decided("1,234", separator=",").type is Type.TEXT
-    assert decided("1,234", separator=";").type is Type.NUMERIC
+    assert decided("1,234", separator=",").type is StoreType.TEXT
+    assert decided("1,234", separator=";").type is StoreType.NUMERIC
 
 
 @pytest.mark.parametrize("separator", ["\t", "|", "", table.NOTHING])
 def test_what_may_be_thousands_or_decimals_is_text_unless_a_value_decides(separator):
-    assert decided("1,234", "5,678", "-12", separator=separator).type is Type.TEXT
+    assert decided("1,234", "5,678", "-12", separator=separator).type is StoreType.TEXT
     for sure in ("1,5", "0,125", "1234,567", "1,2345"):
         field = decided("1,234", sure, separator=separator)
-        assert (field.type, field.comma) == (Type.NUMERIC, True)
+        assert (field.type, field.comma) == (StoreType.NUMERIC, True)
 
 
 @pytest.mark.parametrize(
@@ -119,23 +120,23 @@ def test_any_header_gives_names_that_ckan_and_postgresql_keep(header):
     ids = [name for name in field_ids(header) if name is not None]
     assert len(ids) == len(set(ids)) == sum(1 for cell in header if cell.strip())
     for name in ids:
-        assert 0 < len(name.encode(errors="surrogatepass")) <= MAX_NAME
+        assert 0 < len(name.encode(errors="surrogatepass")) <= MAX_NAME_BYTES
         assert name == name.strip()
         assert not name.startswith("_")
         assert '"' not in name
 
 
 def test_a_blank_header_goes_with_its_own_column():
-    rows, guesses = guess([(2, ["1", "x", "2024-01-02"])], 3, separator=";")
-    made = plan(["n", "", "date"], rows, guesses, {})
+    rows, guesses = guess_columns([(2, ["1", "x", "2024-01-02"])], 3, separator=";")
+    made = make_plan(["n", "", "date"], rows, guesses, {})
     assert made.record(["1", "x", "2024-01-02"]) == {"n": "1", "date": "2024-01-02"}
     assert [(field.id, field.type) for field in made.fields] == [("n", "bigint"), ("date", "text")]
 
 
 def test_the_data_dictionary_is_kept_and_the_original_name_is_the_label():
-    rows, guesses = guess([(2, ["1", "2"])], 2, separator=";")
+    rows, guesses = guess_columns([(2, ["1", "2"])], 2, separator=";")
     known = {"x": {"label": "", "notes": "à revoir", "type_override": ""}, "b": {"label": "Beau", "tags": ["t"]}}
-    made = plan(["_x ", "b"], rows, guesses, known)
+    made = make_plan(["_x ", "b"], rows, guesses, known)
     assert [field.info for field in made.fields] == [
         {"label": "_x", "notes": "à revoir"},
         {"label": "Beau", "tags": ["t"]},
@@ -145,9 +146,9 @@ def test_the_data_dictionary_is_kept_and_the_original_name_is_the_label():
 @pytest.mark.parametrize(("width", "code"), [(0, "header"), (MAX_FIELDS + 1, "columns")])
 def test_a_table_without_columns_or_with_too_many_is_refused(width, code):
     header = [f"c{n}" for n in range(width)] or [" "]
-    _, guesses = guess([], len(header), separator=";")
+    _, guesses = guess_columns([], len(header), separator=";")
     with pytest.raises(Fatal) as raised:
-        plan(header, 0, guesses, {})
+        make_plan(header, 0, guesses, {})
     assert raised.value.code == code
 
 
@@ -196,10 +197,10 @@ def test_an_analysis_knows_the_types_that_all_cells_have(tmp_path_factory, rows,
     analysis = Detective().analyse(path)
     if analysis.get("separator") != separator:
         return
-    columns = known(analysis, 4)
-    _, guesses = guess(((2, ["k", *row]) for row in rows), 4, separator=separator)
-    fields = plan(["k", "a", "b", "c"], len(rows), columns, {}).fields
-    others = plan(["k", "a", "b", "c"], len(rows), guesses, {}).fields
+    columns = analysed_columns(analysis, 4)
+    _, guesses = guess_columns(((2, ["k", *row]) for row in rows), 4, separator=separator)
+    fields = make_plan(["k", "a", "b", "c"], len(rows), columns, {}).fields
+    others = make_plan(["k", "a", "b", "c"], len(rows), guesses, {}).fields
     assert [field.type for field in fields] == [field.type for field in others]
     for row in rows:
         cells = ["k", *row]
@@ -212,16 +213,16 @@ def test_identifiers_are_texts_though_made_of_digits(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("siren;code postal;telephone;nombre\n732829320;75001;0612345678;12\n", encoding="utf-8")
     analysis = Detective().analyse(path)
-    assert [column.type for column in known(analysis, 4)] == ["text", "text", "text", "bigint"]
+    assert [column.type for column in analysed_columns(analysis, 4)] == ["text", "text", "text", "bigint"]
     # Unless the data dictionary says otherwise: then each cell is looked at.
     header = ["siren", "code postal", "telephone", "nombre"]
-    columns = known(analysis, 4)
-    assert [*choices(header, columns, {"siren": {"type_override": "numeric"}}, separator=";")] == [0]
+    columns = analysed_columns(analysis, 4)
+    assert [*chosen_columns(header, columns, {"siren": {"type_override": "numeric"}}, separator=";")] == [0]
     unchanged = {"siren": {"type_override": "text"}, "nombre": {"type_override": "numeric"}}
-    assert choices(header, columns, unchanged | {"gone": {"type_override": "money"}}, separator=";") == {}
+    assert chosen_columns(header, columns, unchanged | {"gone": {"type_override": "money"}}, separator=";") == {}
 
 
-MOMENTS = {
+MOMENT_TYPES = {
     "day first": (["13/02/2020", "01/02/2020"], "timestamp", ["2020-02-13T00:00:00", "2020-02-01T00:00:00"]),
     "month first": (["02/13/2020", "02/01/2020"], "timestamp", ["2020-02-13T00:00:00", "2020-02-01T00:00:00"]),
     "ISO 8601": (["2020-02-13", "", "1850-01-31"], "timestamp", ["2020-02-13T00:00:00", None, "1850-01-31T00:00:00"]),
@@ -270,18 +271,18 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("case", MOMENTS)
+@pytest.mark.parametrize("case", MOMENT_TYPES)
 def test_dates_of_one_way_of_writing_are_moments(tmp_path, case):
-    cells, kind, sent = MOMENTS[case]
+    cells, kind, sent = MOMENT_TYPES[case]
     path = tmp_path / "table.csv"
     path.write_text("jour;n\n" + "".join(f"{cell};{n}\n" for n, cell in enumerate(cells)), encoding="utf-8")
-    columns = known(Detective().analyse(path), 2)
-    made = plan(["jour", "n"], len(cells), columns, {}).fields[0]
+    columns = analysed_columns(Detective().analyse(path), 2)
+    made = make_plan(["jour", "n"], len(cells), columns, {}).fields[0]
     assert (made.type, [made.value(cell) for cell in cells]) == (kind, sent)
-    as_text = plan(["jour", "n"], len(cells), columns, {"jour": {"type_override": "text"}}).fields[0]
+    as_text = make_plan(["jour", "n"], len(cells), columns, {"jour": {"type_override": "text"}}).fields[0]
     assert (as_text.type, as_text.value(cells[0])) == ("text", cells[0])
     if kind.startswith("timestamp"):
-        as_moment = plan(["jour", "n"], len(cells), columns, {"jour": {"type_override": "timestamp"}}).fields[0]
+        as_moment = make_plan(["jour", "n"], len(cells), columns, {"jour": {"type_override": "timestamp"}}).fields[0]
         utc = "2020-02-13T06:30:00" if kind == "timestamptz" else sent[0]
         assert (as_moment.type, as_moment.value(cells[0])) == ("timestamp", utc)
 
@@ -291,34 +292,34 @@ def test_small_numbers_of_json_are_numbers(tmp_path):
     path.write_text('[{"a": 0.00005, "b": 1e300}, {"a": 1, "b": 2}]', encoding="utf-8")
     detective = Detective()
     analysis = detective.analyse(path)
-    assert [column.type for column in known(analysis, 2)] == ["numeric", "text"]
+    assert [column.type for column in analysed_columns(analysis, 2)] == ["numeric", "text"]
     assert next(CellsFile(partial(detective.rows, path), analysis).rows())[1][0] == "0.00005"
 
 
 def test_digits_are_numbers_unless_the_column_is_called_a_date(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("ref;n\n20001212121212;1\n20011112111212;2\n", encoding="utf-8")
-    assert [column.type for column in known(Detective().analyse(path), 2)] == ["bigint", "bigint"]
+    assert [column.type for column in analysed_columns(Detective().analyse(path), 2)] == ["bigint", "bigint"]
 
 
 def test_a_column_of_words_for_nothing_is_no_column_of_moments(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("jour;n\nNA;1\nNA;2\n", encoding="utf-8")
-    columns, wanted = known(Detective().analyse(path), 2), {"jour": {"type_override": "timestamp"}}
-    assert [*choices(["jour", "n"], columns, wanted, separator=";")] == [0]
-    assert decided("", dictionary={"type_override": "timestamp"}).type is Type.TIMESTAMP
+    columns, wanted = analysed_columns(Detective().analyse(path), 2), {"jour": {"type_override": "timestamp"}}
+    assert [*chosen_columns(["jour", "n"], columns, wanted, separator=";")] == [0]
+    assert decided("", dictionary={"type_override": "timestamp"}).type is StoreType.TIMESTAMP
 
 
 def test_where_a_cell_holds_a_nul_each_is_looked_at_so_that_the_line_is_told(tmp_path):
     path = tmp_path / "table.csv"
     path.write_bytes(b"a;b\n1;x\0y\n" + b"2;z\n" * 20)
     analysis = Detective().analyse(path)
-    assert (analysis["nul"], known(analysis, 2)) == (["b"], None)
+    assert (analysis["nul"], analysed_columns(analysis, 2)) == (["b"], None)
 
 
 def test_a_sample_knows_no_types():
-    assert known({"sampled": True}, 3) is None
-    assert known({}, 3) is None
+    assert analysed_columns({"sampled": True}, 3) is None
+    assert analysed_columns({}, 3) is None
 
 
 @pytest.mark.parametrize(("name", "pack"), [("table.csv", bytes), ("table.csv.gz", gzip.compress)])
@@ -376,7 +377,7 @@ def test_a_table_that_is_no_text_is_read_as_its_analysis_says(tmp_path, content)
     detective = Detective()
     analysis = json.loads(json.dumps(detective.analyse(path)))
     file = CellsFile(partial(detective.rows, path), analysis)
-    made = plan(file.header, 2, known(analysis, len(file.header)), {})
+    made = make_plan(file.header, 2, analysed_columns(analysis, len(file.header)), {})
     assert [(field.id, field.type) for field in made.fields] == [
         ("siren", "text"), ("jour", "timestamp"), ("n", "numeric")
     ]  # fmt: skip

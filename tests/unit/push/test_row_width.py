@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.push.row_width import MAX_ROW, SURE, row_bytes
+from datafab.push.row_width import ALWAYS_FITTING_FIELDS, MAX_ROW_BYTES, row_bytes
 
 
 @pytest.mark.parametrize(
@@ -29,10 +29,10 @@ from datafab.push.row_width import MAX_ROW, SURE, row_bytes
     ],
 )
 def test_a_row_fits_into_a_page_or_not(kind: str, value: str | None, columns: int, fits: bool):
-    assert (row_bytes([(kind, value)] * columns) <= MAX_ROW) is fits
+    assert (row_bytes([(kind, value)] * columns) <= MAX_ROW_BYTES) is fits
 
 
 @pytest.mark.parametrize("value", ["x" * 24, "é" * 12, "x" * 23, "x" * 10_000, "9" * 99])
 @pytest.mark.parametrize("kind", ["text", "numeric", "bigint"])
 def test_with_few_columns_every_row_fits(kind: str, value: str):
-    assert row_bytes([(kind, value)] * SURE) <= MAX_ROW
+    assert row_bytes([(kind, value)] * ALWAYS_FITTING_FIELDS) <= MAX_ROW_BYTES
