@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -21,6 +20,7 @@ from datafab.analysis.columns import Columns
 from datafab.analysis.day_order import FREE, Wish
 from datafab.analysis.dialect import Kind, Layout
 from datafab.analysis.distinct import Distinct, Rows
+from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.analysis.parquet import parquet_table
 from datafab.analysis.parquet_writer import write
 from datafab.analysis.refusals import READING, refusals, refuse
@@ -227,7 +227,7 @@ class Detective(Client):
             self._fits(size)
         whole = b"".join(blocks)
         blocks.clear()
-        text = whole.decode(table.encoding([whole]))
+        text = whole.decode(*codec_and_errors(table.encoding([whole])))
         del whole
         return others.records(text, file.check)
 
@@ -300,7 +300,7 @@ def _text(file: TextFile) -> Text:
 
 def _height(head: Sequence[str], layout: Layout) -> int:
     """Return on how many physical lines the header stands."""
-    reader = csv.reader(head[layout.skip :], delimiter=table.delimiter(layout.separator, len(layout.header)))
+    reader = table.csv_reader(head[layout.skip :], table.delimiter(layout.separator, len(layout.header)))
     for _ in range(layout.depth):
         next(reader)
     return reader.line_num

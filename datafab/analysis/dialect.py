@@ -9,12 +9,16 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, islice
+from typing import TYPE_CHECKING
 
-from datafab.analysis import mixed_encoding as mixture
 from datafab.analysis.cell_kind import is_value
 from datafab.analysis.header import Header, header, header_warnings, raw_width, supported_title
 from datafab.analysis.header_candidate import Candidate, Record
+from datafab.analysis.mixed_encoding import MIXED_ENCODING
 from datafab.errors import Fatal
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 #: Bytes that ``kind`` wants to see.
 HEAD = 8192
@@ -30,9 +34,6 @@ RARE = {":": 2, " ": 3}
 NOTHING = "\x1f"
 #: Records that must have the same number of cells by such a one.
 RARE_RECORDS = 3
-
-# The csv module has one limit for the whole process; its own of 128 KiB refuses ordinary GeoJSON cells.
-csv.field_size_limit(MAX_CELL)
 
 
 class Kind(StrEnum):
@@ -173,13 +174,20 @@ def _unmarked(blocks: Iterable[bytes]) -> str:
     if not bad:
         return "utf-8"
     if good > bad + _CHANCE:
-        return mixture.NAME
+        return MIXED_ENCODING
     return "latin-1" if undefined else "cp1252"
 
 
 def delimiter(separator: str, width: int) -> str:
     """Return what separates the cells of a table of so many columns."""
     return separator if width > 1 else NOTHING
+
+
+def csv_reader(lines: Iterable[str], separator: str) -> Reader:
+    """Return a reader of records whose cells may have up to ``MAX_CELL`` characters."""
+    # The csv module has one limit for the whole process; its default of 128 KiB refuses ordinary GeoJSON cells.
+    csv.field_size_limit(MAX_CELL)
+    return csv.reader(lines, delimiter=separator)
 
 
 def records(
@@ -203,7 +211,7 @@ def records(
         yield from lines
         ended = True
 
-    reader = csv.reader(feed(), delimiter=separator)
+    reader = csv_reader(feed(), separator)
     line = first
     try:
         for cells in reader:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from datafab.analysis.dialect import HEAD, MAX_CELL
+from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.errors import Fatal
 
 BLOCK = 1024**2
@@ -83,7 +84,8 @@ class TextFile:
             Fatal: ``too_large``, a line has ``MAX_CELL`` characters.
         """
         held = ""
-        with self._open() as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
+        codec, errors = codec_and_errors(encoding)
+        with self._open() as file, io.TextIOWrapper(file, encoding=codec, errors=errors, newline="") as text:
             while line := text.readline(MAX_CELL):
                 if len(line) == MAX_CELL:
                     msg = f"has a line of {MAX_CELL:,} characters or more: is it a table, with one row a line?"

@@ -43,9 +43,6 @@ ANSWERED = ("items.*.status", "items.*.error")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,100}")
 _PORTS = {"http": 9200, "https": 443}
 
-# It tells of every request, and of every failure what our errors say.
-logging.getLogger("elastic_transport").setLevel(logging.ERROR)
-
 
 class ElasticIndex:
     """An index of Elasticsearch. Safe for threads and forks; connects when it is first used.
@@ -90,6 +87,8 @@ class ElasticIndex:
             return known[1]
         if known is not None:
             self._foreign.append(known[1])
+        # The client logs every request, and of every failure what our errors say.
+        logging.getLogger("elastic_transport").setLevel(logging.ERROR)
         made = Elasticsearch(**self._options)
         self._client = (os.getpid(), made)
         return made

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from datafab.analysis import dialect as table
 from datafab.analysis.dialect import Kind, Layout
+from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.errors import Fatal
 
 FRENCH = "département;région\nArdèche;Rhône-Alpes\nÎle-d'Yeu;œuvre à 3 €\n"
@@ -91,7 +92,7 @@ def test_the_encoding_is_that_of_the_whole_text(content, encoding, size):
     blocks = [content[at : at + size] for at in range(0, len(content), size)]
     found = table.encoding(blocks if size > 1 or not encoding.startswith("utf-") else [content])
     assert found == encoding
-    content.decode(found)
+    content.decode(*codec_and_errors(found))
 
 
 @given(text=st.text(st.sampled_from("éèêëàâùûüçôöîïœæÉÀÇŒ€«» aeiou;\n")))
@@ -106,7 +107,7 @@ def test_whatever_the_bytes_the_encoding_reads_them(content):
     except Fatal as error:
         assert error.code == "encoding"  # noqa: PT017 - a broken mark is the one way out
     else:
-        content.decode(found)
+        content.decode(*codec_and_errors(found))
 
 
 @pytest.mark.parametrize("content", [codecs.BOM_UTF8 + b"caf\xe9;b", codecs.BOM_UTF16_LE + b"a\0;"])
