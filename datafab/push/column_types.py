@@ -15,9 +15,9 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal
 
-from datafab.analysis.day_order import order_of
-from datafab.analysis.moments import moment, stored
-from datafab.analysis.numerals import Style, styles
+from datafab.analysis.day_order import order_of_format
+from datafab.analysis.moments import format_moment, parse_moment
+from datafab.analysis.numerals import Style, possible_styles
 from datafab.core.item import Value
 from datafab.errors import Fatal
 from datafab.push.chosen_types import Chosen
@@ -81,8 +81,8 @@ class Field(Value):
 def _moment(value: str, way: str, *, zone: bool) -> str:
     """Return a moment as ISO 8601 has it; in UTC where it has a zone that its column has not."""
     if way == ANY or "%p" in way:
-        return stored(moment(value, order_of(way)), zone=zone)
-    return stored(datetime.strptime(value, way), zone=zone)  # noqa: DTZ007 - the value may have no zone
+        return format_moment(parse_moment(value, order_of_format(way)), zone=zone)
+    return format_moment(datetime.strptime(value, way), zone=zone)  # noqa: DTZ007 - the value may have no zone
 
 
 class Plan(Value):
@@ -110,7 +110,7 @@ class Guess:
 
     def __init__(self, *, separator: str) -> None:
         """Begin; ``separator``: of the table's cells."""
-        self._styles = list(styles(separator))
+        self._styles = list(possible_styles(separator))
         self._proved: set[Style] = set()
         self._whole = True
         self._long = False

@@ -13,8 +13,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NoReturn
 
-from datafab.analysis.moments import clock, moment, stored
-from datafab.analysis.numerals import POINT, Style, numeric
+from datafab.analysis.moments import format_moment, format_time, parse_moment
+from datafab.analysis.numerals import POINT, Style, to_numeric
 from datafab.errors import Fatal
 
 
@@ -85,7 +85,7 @@ def converted(kind: Type, value: str, *, order: str | None = None, style: Style 
         ValueError: it is no value of that type, or without an order it can be read in two ways.
     """
     if kind in NUMBERS:
-        return _number(kind, numeric(value, style))
+        return _number(kind, to_numeric(value, style))
     if kind in MOMENTS:
         return _moment(kind, value, order)
     return _CONVERTED[kind](value)
@@ -108,10 +108,10 @@ def _number(kind: Type, number: str) -> str:
 
 
 def _moment(kind: Type, value: str, order: str | None) -> str:
-    read = moment(value, order)
+    read = parse_moment(value, order)
     if kind is Type.DATE and isinstance(read, datetime):
         return read.date().isoformat()
-    return stored(read, zone=kind is Type.TIMESTAMPTZ)
+    return format_moment(read, zone=kind is Type.TIMESTAMPTZ)
 
 
 def _bool(value: str) -> str:
@@ -148,7 +148,7 @@ def _uuid(value: str) -> str:
 _CONVERTED: Mapping[Type, Callable[[str], str]] = {
     Type.TEXT: str,
     Type.BOOL: _bool,
-    Type.TIME: clock,
+    Type.TIME: format_time,
     Type.JSON: _json,
     Type.JSONB: _jsonb,
     Type.UUID: _uuid,

@@ -10,7 +10,7 @@ import pytest
 from datafab.core.jobs import connect
 from datafab.core.services import Services
 from datafab.errors import FlowError
-from datafab.index.owner import Host, Owner
+from datafab.index.owner import Host, IndexFileOwner
 from datafab.settings import load
 
 
@@ -25,7 +25,7 @@ def redis(redis_server):
 
 def test_the_host_that_writes_first_has_the_index(redis):
     file = Path("/srv/index.db")
-    one, other = (Owner(redis, file, Host(name, f"kernel-{name}")) for name in ("one", "other"))
+    one, other = (IndexFileOwner(redis, file, Host(name, f"kernel-{name}")) for name in ("one", "other"))
     other.check()  # whoever reads only does not make it theirs
     one.claim()
     one.claim()
@@ -33,8 +33,8 @@ def test_the_host_that_writes_first_has_the_index(redis):
         with pytest.raises(FlowError, match=r"a file of the host one, and this is other: .*DATAFAB_INDEX_URL") as told:
             act()
         assert told.value.field == "DATAFAB_INDEX_URL"
-    Owner(redis, file, Host("container", "kernel-one")).claim()
-    Owner(redis, file, Host("container", "started again")).claim()
+    IndexFileOwner(redis, file, Host("container", "kernel-one")).claim()
+    IndexFileOwner(redis, file, Host("container", "started again")).claim()
     with pytest.raises(FlowError, match="of the host container"):
         other.claim()
     other.claim(move=True)
@@ -43,7 +43,9 @@ def test_the_host_that_writes_first_has_the_index(redis):
 
 def test_two_folders_of_a_host_are_two_indexes(redis, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
-    one, same, other = (Owner(redis, tmp_path / name) for name in ("index.db", "link/index.db", "other/index.db"))
+    one, same, other = (
+        IndexFileOwner(redis, tmp_path / name) for name in ("index.db", "link/index.db", "other/index.db")
+    )
     one.claim()
     same.claim()
     for act in (other.claim, other.check):
@@ -57,7 +59,7 @@ def test_two_folders_of_a_host_are_two_indexes(redis, tmp_path):
 
 
 def test_a_file_is_asked_for_its_host_and_a_server_is_not(redis, redis_server, tmp_path):
-    Owner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim()
+    IndexFileOwner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim()
     with closing(Services(load(redis_url=redis_server.url, home=tmp_path))) as here:
         for name in ("index", "written_index"):
             with pytest.raises(FlowError, match="of the host elsewhere"):
@@ -66,7 +68,7 @@ def test_a_file_is_asked_for_its_host_and_a_server_is_not(redis, redis_server, t
         assert here.written_index is here.index
         assert redis.get("datafab:1:index-file")
         # Moved away, by a rebuild on another host.
-        Owner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim(move=True)
+        IndexFileOwner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim(move=True)
         with pytest.raises(FlowError, match="of the host elsewhere"):
             _ = here.written_index
     with closing(Services(load(redis_url=redis_server.url, home=tmp_path, index_url="http://127.0.0.1:1/x"))) as there:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datafab.analysis.detective import Detective
-from datafab.analysis.dialect import MAX_CELL
+from datafab.analysis.dialect import MAX_CELL_CHARS
 from datafab.analysis.tablefile import TableFile
 from datafab.core.document import VERSION
 from datafab.errors import Fatal, Lost
@@ -514,7 +514,7 @@ def test_cells_may_be_as_long_as_the_outline_of_a_country(analyse):
     outline = "1.5 47.5 " * 100_000
     found = analyse(f"name;outline\nCher;{outline}\nIndre;x\n".encode())
     assert found["total_lines"] == 2
-    assert csv.field_size_limit() == MAX_CELL
+    assert csv.field_size_limit() == MAX_CELL_CHARS
 
 
 def test_importing_the_analysis_changes_no_registry_of_the_process():
