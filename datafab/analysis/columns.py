@@ -20,7 +20,7 @@ from datafab.errors import Fatal
 _MISSING = pa.array(MISSING_VALUES, pa.string())
 #: csv-detective reads tables in chunks of this many rows; in a table with fewer rows it also tests the formats that a
 #: column's name rules out.
-CHUNK = 10_000
+CSV_DETECTIVE_CHUNK_ROWS = 10_000
 #: Converts texts to what csv-detective's functions expect, for a column whose type the file declares.
 _CONVERT: Mapping[str, Callable[[str], Any]] = {"int": int, "float": float, "json": json.loads}
 
@@ -63,11 +63,11 @@ class Columns:
             named: whether the name comes from the table's header.
             declared_type: the type that the file declares for the column.
         """
-        texts = [part.select(_not(table_schema.is_blank(part.values))) for part in parts]
+        texts = [part.select(_inverted(table_schema.is_blank(part.values))) for part in parts]
         self._used.append(named or any(len(part.values) for part in texts))
         if not self._used[-1]:
             return
-        filled = [part.select(_not(pc.is_in(part.values, value_set=_MISSING))) for part in parts]
+        filled = [part.select(_inverted(pc.is_in(part.values, value_set=_MISSING))) for part in parts]
         self._names.append(name)
         if any(pc.any(pc.match_substring(part.values, "\0")).as_py() for part in texts):
             self._nul_columns.append(name)
@@ -90,7 +90,11 @@ class Columns:
             each.name
             for each in FORMATS.values()
             if (declared_type is None or (each.python_type == declared_type and each.name != declared_type))
-            and (not each.mandatory_label or labels[each.name] or (self.rows < CHUNK and declared_type is None))
+            and (
+                not each.mandatory_label
+                or labels[each.name]
+                or (self.rows < CSV_DETECTIVE_CHUNK_ROWS and declared_type is None)
+            )
         ]
         convert = _CONVERT.get(declared_type or "", str)
         scorer = (
@@ -126,9 +130,9 @@ class Columns:
     def result(self) -> dict[str, Any]:
         """Return csv-detective's results for all columns, the counts and the schema."""
         names = self._names
-        judged = min(len(names), len(self._scores))
-        final = [_weigh_by_label(*pair) for pair in zip(self._scores[:judged], self._labels[:judged], strict=True)]
-        columns = choose_formats(names[:judged], final)
+        scored = min(len(names), len(self._scores))
+        final = [_weigh_by_label(*pair) for pair in zip(self._scores[:scored], self._labels[:scored], strict=True)]
+        columns = choose_formats(names[:scored], final)
         for name, date_formats in zip(names, self._date_formats, strict=False):
             if name in columns and columns[name]["format"] in date_formats:
                 columns[name]["date_format"] = date_formats[columns[name]["format"]]
@@ -136,8 +140,8 @@ class Columns:
         for name, each in columns.items():
             formats.setdefault(each["format"], []).append(name)
         return {
-            "columns_fields": choose_formats(names[:judged], self._scores[:judged]),
-            "columns_labels": choose_formats(names[:judged], self._labels[:judged]),
+            "columns_fields": choose_formats(names[:scored], self._scores[:scored]),
+            "columns_labels": choose_formats(names[:scored], self._labels[:scored]),
             "columns": columns,
             "formats": formats,
             **(self._counts(names) if self.whole else {}),
@@ -154,7 +158,7 @@ class Columns:
         }
 
 
-def _not(mask: pa.Array) -> Any:
+def _inverted(mask: pa.Array) -> Any:
     return ~mask.to_numpy(zero_copy_only=False)
 
 

@@ -106,15 +106,15 @@ def label_scores(name: str) -> dict[str, float]:
     """
     label_text = _process_text(name)
     scores = {}
-    for known in FORMATS.values():
-        exact = known.labels.get(label_text, 0.0)
+    for tested in FORMATS.values():
+        exact = tested.labels.get(label_text, 0.0)
         contained = (
             worth
-            for label, worth in known.labels.items()
+            for label, worth in tested.labels.items()
             if len(label) > 2 and label in label_text  # noqa: PLR2004 - csv-detective's
         )
         within = max(contained, default=0.0)
-        scores[known.name] = max(exact, 0.5 * within)
+        scores[tested.name] = max(exact, 0.5 * within)
     return scores
 
 
@@ -151,8 +151,8 @@ def choose_formats(names: Sequence[str], scores: Sequence[Scores]) -> dict[str, 
 
 
 def _with_python_type(detection: Mapping[str, Any]) -> dict[str, Any]:
-    known = FORMATS.get(detection["format"])
-    python_type = known.python_type if known else "string"
+    tested = FORMATS.get(detection["format"])
+    python_type = tested.python_type if tested else "string"
     return {"python_type": python_type, "format": detection["format"], "score": float(detection["score"])}
 
 

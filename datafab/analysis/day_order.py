@@ -111,10 +111,10 @@ def _apply_order(field: Field, order: str | None, by: str) -> Field:
     if "type" not in field.get("dayOrder", {}):
         return field
     readings = {key: value for key, value in field["dayOrder"].items() if key != "by"}
-    kept = {key: value for key, value in field.items() if key not in {"type", "format", "dayOrder"}}
+    rest = {key: value for key, value in field.items() if key not in {"type", "format", "dayOrder"}}
     if order is None:
-        return kept | {"type": "string", "dayOrder": readings}
-    return kept | {"type": readings["type"], "format": readings[order], "dayOrder": readings | {"by": by}}
+        return rest | {"type": "string", "dayOrder": readings}
+    return rest | {"type": readings["type"], "format": readings[order], "dayOrder": readings | {"by": by}}
 
 
 def order_warnings(fields: Iterable[Mapping[str, Any]]) -> list[str]:

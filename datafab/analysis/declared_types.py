@@ -26,15 +26,15 @@ _INFINITE = pa.array(["inf", "-inf"])
 _YEARS = r"\A(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-"
 
 
-def declared_field(name: str, known: str, parts: Sequence[ValueCounts]) -> Field:
+def declared_field(name: str, declared_type: str, parts: Sequence[ValueCounts]) -> Field:
     """Return the Table Schema field of a column with a declared type.
 
     Args:
         name: of the column.
-        known: the type that the file declares.
+        declared_type: the type that the file declares.
         parts: its values without the empty ones.
     """
-    found = _FIELDS.get(known, _TEXT)
+    found = _FIELDS.get(declared_type, _TEXT)
     fits, otherwise = _CHECKS.get(found["type"], (None, _TEXT))
     if fits is not None and not all(fits(part.values) for part in parts):
         found = otherwise

@@ -210,11 +210,11 @@ class Detective(Client):
             request.check()
             request.progress(min(done, total or done), total, "bytes")
 
-        of = text_schema(len(text.layout.header))
+        schema = text_schema(len(text.layout.header))
         try:
-            table = _spool(text.read_with_pyarrow(on_bytes), of, request)
+            table = _spool(text.read_with_pyarrow(on_bytes), schema, request)
         except NotReadByPyarrow:
-            table = _spool(text.read_with_csv(on_bytes), of, request)
+            table = _spool(text.read_with_csv(on_bytes), schema, request)
         with table:
             if not table.total:
                 raise Fatal("has a header but no rows", code="empty")
@@ -290,8 +290,8 @@ class Detective(Client):
         }
 
 
-def _spool(batches: Iterable[pa.RecordBatch], of: pa.Schema, request: _Request) -> SpooledTable:
-    return spool_table(batches, of) if request.mode == "exact" else spool_sample(batches, of, SAMPLE_ROWS)
+def _spool(batches: Iterable[pa.RecordBatch], schema: pa.Schema, request: _Request) -> SpooledTable:
+    return spool_table(batches, schema) if request.mode == "exact" else spool_sample(batches, schema, SAMPLE_ROWS)
 
 
 def _find_table(file: TextFile) -> TextTable:

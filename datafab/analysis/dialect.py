@@ -153,29 +153,29 @@ def _check_decodes(blocks: Iterable[bytes], marked: str) -> None:
 
 def _detect_unmarked(blocks: Iterable[bytes]) -> str:
     decoder = codecs.getincrementaldecoder("utf-8")()
-    good = bad = 0
-    held, undefined = b"", False
+    valid = invalid = 0
+    incomplete, undefined = b"", False
     for block in chain(blocks, (b"",)):
         undefined = undefined or any(byte in block for byte in _NOT_CP1252)
         # In French text in cp1252, invalid sequences soon outnumber those that are valid by chance.
-        if bad > _MAX_INVALID_BYTES and bad > good:
+        if invalid > _MAX_INVALID_BYTES and invalid > valid:
             continue
         try:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError:
             decoder.reset()
-            text = (held + block).decode("utf-8", "replace")
+            text = (incomplete + block).decode("utf-8", "replace")
             # Some replacement characters stand for invalid bytes, some are in the text itself.
-            wrong, held = text.count("\N{REPLACEMENT CHARACTER}"), b""
-            bad += max(1, wrong - block.count("\N{REPLACEMENT CHARACTER}".encode()))
+            wrong, incomplete = text.count("\N{REPLACEMENT CHARACTER}"), b""
+            invalid += max(1, wrong - block.count("\N{REPLACEMENT CHARACTER}".encode()))
             # Bytes beyond one per character, without those of the replacement characters (three each).
-            good += len(text.encode()) - len(text) - 2 * wrong
+            valid += len(text.encode()) - len(text) - 2 * wrong
         else:
-            before, held = held, decoder.getstate()[0]
-            good += len(before) + len(block) - len(held) - len(text)
-    if not bad:
+            before, incomplete = incomplete, decoder.getstate()[0]
+            valid += len(before) + len(block) - len(incomplete) - len(text)
+    if not invalid:
         return "utf-8"
-    if good > bad + _MAX_CHANCE_BYTES:
+    if valid > invalid + _MAX_CHANCE_BYTES:
         return MIXED_ENCODING
     return "latin-1" if undefined else "cp1252"
 

@@ -152,16 +152,16 @@ class DistinctValues:
         codes = np.zeros(self._table.rows, dtype=np.int32) if hashes is not None else None
         base, missing = 0, []
         for part in range(number):
-            mine = part_of_row == part
+            in_part = part_of_row == part
             chosen, start = [], 0
             for group in self._table.row_groups(self._position):
-                chosen += group.filter(pa.array(mine[start : start + len(group)])).chunks
+                chosen += group.filter(pa.array(in_part[start : start + len(group)])).chunks
                 start += len(group)
             encoded = _encode(pa.chunked_array(chosen, pa.string()))
             del chosen
             indices = encoded.indices.to_numpy()
             if codes is not None:
-                codes[mine] = indices + base
+                codes[in_part] = indices + base
                 missing.append(_missing_codes(encoded.dictionary) + base)
             base += len(encoded.dictionary)
             counts = np.bincount(indices, minlength=len(encoded.dictionary)).astype(np.int64)

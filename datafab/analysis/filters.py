@@ -41,11 +41,11 @@ def _matches_range(pattern: str, limits: tuple[float, float]) -> Filter:
     """Return a filter of numbers that match a pattern and lie within limits."""
 
     def within(values: pa.Array) -> FilterResult:
-        spelled = pc.match_substring_regex(values, pattern)
-        texts = pc.if_else(spelled, values, "nan")
+        matching = pc.match_substring_regex(values, pattern)
+        texts = pc.if_else(matching, values, "nan")
         numbers = pc.cast(pc.replace_substring(texts, ",", "."), pa.float64())
         inside = pc.and_(pc.greater_equal(numbers, limits[0]), pc.less_equal(numbers, limits[1]))
-        return pc.and_(spelled, inside), None
+        return pc.and_(matching, inside), None
 
     return within
 
@@ -102,7 +102,7 @@ _MAX_ADDRESS_CHARS = 150
 
 def _address_filter() -> Filter:
     """Return a filter of the street types that csv-detective looks for in addresses."""
-    pattern = "(?i)" + "|".join(_street_type_pattern(way) for way in sorted(STREET_TYPES))
+    pattern = "(?i)" + "|".join(_street_type_pattern(street_type) for street_type in sorted(STREET_TYPES))
 
     def addresses(values: pa.Array) -> FilterResult:
         found = pc.match_substring_regex(values, pattern)
@@ -114,13 +114,13 @@ def _address_filter() -> Filter:
     return addresses
 
 
-def _street_type_pattern(way: str) -> str:
+def _street_type_pattern(street_type: str) -> str:
     """Return a pattern of a street type with and without accents; a blank at its end must be followed by a word."""
     letters = "".join(
         f"[{_LETTERS[letter]}]" if letter in _LETTERS else f"{_BLANK}{{1,2}}" if letter == " " else letter
-        for letter in way.rstrip()
+        for letter in street_type.rstrip()
     )
-    return letters + (rf"{_BLANK}+[^ \-_',]" if way.endswith(" ") else "")
+    return letters + (rf"{_BLANK}+[^ \-_',]" if street_type.endswith(" ") else "")
 
 
 _URL = (

@@ -32,10 +32,10 @@ MIN_FILTER_VALUES, MIN_DATE_FILTER_VALUES = 1000, 100
 Test = Callable[[Any], bool]
 
 
-def passes_format(known: Format, value: Any) -> bool:
+def passes_format(tested: Format, value: Any) -> bool:
     """Tell whether csv-detective accepts a value; one that makes its function raise is not accepted."""
     try:
-        return bool(known.is_value(value))
+        return bool(tested.is_value(value))
     except (ValueError, TypeError, OverflowError, RecursionError, ArithmeticError, LookupError):
         return False
 
@@ -84,49 +84,49 @@ class FormatScorer:
 
     def _passing_share(self, name: str, parts: Sequence[ValueCounts], filled: int) -> float:
         """Return the share of rows of a format, 0 if it is too low."""
-        known = FORMATS[name]
-        allowed = filled * (1 - known.proportion)
-        valid = lost = 0
+        tested = FORMATS[name]
+        allowed = filled * (1 - tested.proportion)
+        valid = failing = 0
         for part in parts:
-            passed, failed = self._count_rows(known, part, allowed - lost)
-            valid, lost = valid + passed, lost + failed
-            if lost > allowed + 1:
+            passed, failed = self._count_rows(tested, part, allowed - failing)
+            valid, failing = valid + passed, failing + failed
+            if failing > allowed + 1:
                 return 0.0
         share = valid / filled
-        return share if share >= known.proportion else 0.0
+        return share if share >= tested.proportion else 0.0
 
-    def _count_rows(self, known: Format, part: ValueCounts, allowed: float) -> tuple[int, int]:
+    def _count_rows(self, tested: Format, part: ValueCounts, allowed: float) -> tuple[int, int]:
         """Count rows that pass and rows that fail; stop when more fail than are allowed."""
-        valid, lost = 0, 0
+        valid, failing = 0, 0
         rest = part
-        filtered = self._apply_filter(known, part.values)
+        filtered = self._apply_filter(tested, part.values)
         if filtered is not None:
             yes = filtered[0].to_numpy(zero_copy_only=False)
             sure = yes if filtered[1] is None else filtered[1].to_numpy(zero_copy_only=False)
             valid = int(part.counts[yes].sum())
-            lost = int(part.counts[sure].sum()) - valid
+            failing = int(part.counts[sure].sum()) - valid
             rest = part.select(~sure)
         for value, count in zip(rest.values.to_pylist(), rest.counts.tolist(), strict=True):
-            if passes_format(known, self.convert(value)):
+            if passes_format(tested, self.convert(value)):
                 valid += count
             else:
-                lost += count
-                if lost > allowed + 1:
+                failing += count
+                if failing > allowed + 1:
                     break
-        return valid, lost
+        return valid, failing
 
-    def _apply_filter(self, known: Format, values: pa.Array) -> FilterResult | None:
+    def _apply_filter(self, tested: Format, values: pa.Array) -> FilterResult | None:
         """Return the result of a filter, if there is one and the column is large enough."""
         if self.convert is not str:
             return None
-        if self._uses_date_shapes(known, values):
-            return dates.match_dates(known.name, values).mask, None
-        if known.name in self.filters and len(values) >= MIN_FILTER_VALUES:
-            return self.filters[known.name](values)
+        if self._uses_date_shapes(tested, values):
+            return dates.match_dates(tested.name, values).mask, None
+        if tested.name in self.filters and len(values) >= MIN_FILTER_VALUES:
+            return self.filters[tested.name](values)
         return None
 
-    def _uses_date_shapes(self, known: Format, values: pa.Array) -> bool:
-        return self.use_date_shapes and known.infer is not None and len(values) >= MIN_DATE_FILTER_VALUES
+    def _uses_date_shapes(self, tested: Format, values: pa.Array) -> bool:
+        return self.use_date_shapes and tested.infer is not None and len(values) >= MIN_DATE_FILTER_VALUES
 
     def _find_date_formats(self, scores: dict[str, float], parts: Sequence[ValueCounts]) -> dict[str, str]:
         """Find the date format that reads all values, for each format of dates; score 0 if there is none."""
@@ -135,20 +135,20 @@ class FormatScorer:
             infer = FORMATS[name].infer
             if infer is None or not score or self.convert is not str:
                 continue
-            way = infer(value for part in parts for value in self._representative_values(name, part))
-            if way is None:
+            date_format = infer(value for part in parts for value in self._representative_values(name, part))
+            if date_format is None:
                 scores[name] = 0.0
             else:
-                date_formats[name] = way
+                date_formats[name] = date_format
         return date_formats
 
     def _representative_values(self, name: str, part: ValueCounts) -> Iterable[str]:
         """Return values that determine which date format reads all of a part."""
         if not self._uses_date_shapes(FORMATS[name], part.values):
             return part.values.to_pylist()  # type: ignore[no-any-return]
-        known = dates.match_dates(name, part.values)
-        rest = part.values.filter(pc.invert(known.mask))
-        return [*known.representatives, *rest.to_pylist()]
+        tested = dates.match_dates(name, part.values)
+        rest = part.values.filter(pc.invert(tested.mask))
+        return [*tested.representatives, *rest.to_pylist()]
 
 
 def _draw_sample(parts: Sequence[ValueCounts]) -> list[str]:
@@ -157,19 +157,19 @@ def _draw_sample(parts: Sequence[ValueCounts]) -> list[str]:
     drawn = np.random.default_rng(0).integers(0, first[-1], SAMPLE_ROWS)
     values = np.empty(SAMPLE_ROWS, dtype=object)
     for part, begin, end in zip(parts, first[:-1], first[1:], strict=True):
-        mine = np.flatnonzero((drawn >= begin) & (drawn < end))
-        places = np.searchsorted(np.cumsum(part.counts), drawn[mine] - begin, side="right")
-        values[mine] = part.values.take(pa.array(places)).to_pylist()
+        in_part = np.flatnonzero((drawn >= begin) & (drawn < end))
+        places = np.searchsorted(np.cumsum(part.counts), drawn[in_part] - begin, side="right")
+        values[in_part] = part.values.take(pa.array(places)).to_pylist()
     return values.tolist()
 
 
-def _is_ruled_out(known: Format, sample: Sequence[Any]) -> bool:
+def _is_ruled_out(tested: Format, sample: Sequence[Any]) -> bool:
     """Tell whether a sample rules out that enough rows are of a format."""
-    if known.proportion == 1:
-        return not all(passes_format(known, value) for value in sample)
+    if tested.proportion == 1:
+        return not all(passes_format(tested, value) for value in sample)
     valid = 0
     for number, value in enumerate(sample, 1):
-        valid += passes_format(known, value)
-        if number in CHECKPOINT_ROWS and valid / number < known.proportion - (HOEFFDING_EXPONENT / number) ** 0.5:
+        valid += passes_format(tested, value)
+        if number in CHECKPOINT_ROWS and valid / number < tested.proportion - (HOEFFDING_EXPONENT / number) ** 0.5:
             return True
     return False

@@ -20,14 +20,14 @@ def check_cells(rows: int, columns: int) -> None:
         raise _too_large(f"has {rows:,} rows by {columns:,} columns, more than {MAX_CELLS:,} cells")
 
 
-def check_count(number: int, of: str, limit: int) -> None:
+def check_count(count: int, unit: str, limit: int) -> None:
     """Refuse a workbook that has too many of something.
 
     Raises:
         Fatal: ``too_large``.
     """
-    if number > limit:
-        raise _too_large(f"has more than {limit:,} {of}")
+    if count > limit:
+        raise _too_large(f"has more than {limit:,} {unit}")
 
 
 def _too_large(what: str) -> Fatal:

@@ -82,5 +82,5 @@ def _local_name(name: str) -> str:
 
 
 def _repetitions(attributes: dict[str, str], name: str) -> int:
-    said = next((value for each, value in attributes.items() if _local_name(each) == name), "1")
-    return int(said[:_MAX_COUNT_DIGITS]) if said.isdecimal() else 1
+    count = next((value for each, value in attributes.items() if _local_name(each) == name), "1")
+    return int(count[:_MAX_COUNT_DIGITS]) if count.isdecimal() else 1

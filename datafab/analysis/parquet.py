@@ -35,9 +35,13 @@ _DECLARED_TYPES = (
 def read_parquet(path: Path, limit: int) -> NonTextTable:
     """Read a parquet file, whose texts may have up to ``limit`` bytes in total."""
     with translate_failures(PARSE_FAILURES):
-        of = pq.read_schema(path)
-    declared_types = {at: found for at, column in enumerate(of) if (found := _declared_type(column.type)) != "string"}
-    return NonTextTable({"engine": "parquet"}, of.names, _read_batches(path, len(of.names), limit), declared_types)
+        file_schema = pq.read_schema(path)
+    declared_types = {
+        at: found for at, column in enumerate(file_schema) if (found := _declared_type(column.type)) != "string"
+    }
+    return NonTextTable(
+        {"engine": "parquet"}, file_schema.names, _read_batches(path, len(file_schema.names), limit), declared_types
+    )
 
 
 def _read_batches(path: Path, width: int, limit: int) -> Iterator[pa.RecordBatch]:

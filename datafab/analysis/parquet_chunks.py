@@ -58,8 +58,8 @@ def _memory_bytes(leaf: Any, chunk: Any, coded: pq.ParquetFile, group: int) -> i
     """Return an upper bound of the bytes that the values of a leaf column of a row group take in memory."""
     if leaf.physical_type == "BYTE_ARRAY":
         times = _TEXT_COPIES if leaf.path == leaf.name and leaf.converted_type in _TEXT_TYPES else _CONVERTED_COPIES
-        said = _longest_dictionary_text(coded, group, leaf.path)
-        longest = chunk.total_uncompressed_size if said is None else said
+        longest_text = _longest_dictionary_text(coded, group, leaf.path)
+        longest = chunk.total_uncompressed_size if longest_text is None else longest_text
         return int(
             chunk.num_values * (_VALUE_OVERHEAD_BYTES + times * longest)
             + times * _MAX_TO_MEAN_RATIO * chunk.total_uncompressed_size
@@ -75,10 +75,10 @@ def _longest_dictionary_text(coded: pq.ParquetFile, group: int, path: str) -> in
     """
     longest = None
     for batch in coded.iter_batches(_PROBE_ROWS, row_groups=[group], columns=[path], use_threads=False):
-        said = [_find_dictionaries(column) for column in batch.columns]
-        if any(each is None for each in said):
+        longest_text = [_find_dictionaries(column) for column in batch.columns]
+        if any(each is None for each in longest_text):
             return None
-        found = [values for each in said for values in each or ()]
+        found = [values for each in longest_text for values in each or ()]
         longest = max((pc.max(pc.binary_length(values)).as_py() or 0 for values in found), default=0)
         if longest:
             break

@@ -118,8 +118,8 @@ def _cast(column: pa.Array, field: dict[str, Any], kind: pa.DataType) -> pa.Arra
         return texts
     trimmed = pc.utf8_trim_whitespace(texts)
     if pa.types.is_boolean(kind):
-        said = pc.is_in(trimmed, value_set=pa.array(field["trueValues"], pa.string()))
-        return pc.if_else(pc.is_valid(texts), said, None)
+        is_true = pc.is_in(trimmed, value_set=pa.array(field["trueValues"], pa.string()))
+        return pc.if_else(pc.is_valid(texts), is_true, None)
     if pa.types.is_temporal(kind):
         return _cast_moments(trimmed, field["format"], kind) if "format" in field else pc.cast(trimmed, kind)
     return pc.cast(_plain_numbers(trimmed, field), kind)

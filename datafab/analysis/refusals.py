@@ -54,8 +54,8 @@ WORKBOOK_FAILURES: Failures = (
 def refuse_kind(kind: FileKind) -> None:
     """Raise Fatal for a kind of file that holds no table."""
     if kind in _REFUSED_KINDS:
-        code, say = _REFUSED_KINDS[kind]
-        raise Fatal(say, code=code)
+        code, message = _REFUSED_KINDS[kind]
+        raise Fatal(message, code=code)
 
 
 @contextmanager
@@ -72,5 +72,5 @@ def translate_failures(failures: Failures) -> Iterator[None]:
         found = next(fitting, None)
         if found is None:
             raise
-        _, _, code, say = found
-        raise Fatal(f"{say} ({type(error).__name__}: {text[:200]})", code=code) from error
+        _, _, code, message = found
+        raise Fatal(f"{message} ({type(error).__name__}: {text[:200]})", code=code) from error

@@ -96,25 +96,25 @@ def text_schema(width: int) -> pa.Schema:
     return pa.schema([(str(position), pa.string()) for position in range(width)])
 
 
-def batch_rows(rows: Iterable[Sequence[str]], of: pa.Schema) -> Iterator[pa.RecordBatch]:
+def batch_rows(rows: Iterable[Sequence[str]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """Yield rows of texts in batches of limited size.
 
     Raises:
         Fatal: ``too_large``, a single row is: many of its cells may refer to one long text.
     """
-    held: list[Sequence[str]] = []
+    pending: list[Sequence[str]] = []
     size = 0
     for row in rows:
         length = sum(map(len, row))
         if length > MAX_ROW_CHARS:
             raise Fatal(f"has a row of more than {MAX_ROW_CHARS:,} characters: publish it in parts", code="too_large")
-        held.append(row)
+        pending.append(row)
         size += length + len(row)
-        if len(held) == MAX_BATCH_ROWS or size > MAX_BATCH_CHARS:
-            yield _make_batch(held, of)
-            held, size = [], 0
-    if held:
-        yield _make_batch(held, of)
+        if len(pending) == MAX_BATCH_ROWS or size > MAX_BATCH_CHARS:
+            yield _make_batch(pending, schema)
+            pending, size = [], 0
+    if pending:
+        yield _make_batch(pending, schema)
 
 
 def limit_bytes(batches: Batches, limit: int) -> Iterator[pa.RecordBatch]:
@@ -131,14 +131,14 @@ def limit_bytes(batches: Batches, limit: int) -> Iterator[pa.RecordBatch]:
         yield batch
 
 
-def _make_batch(rows: Sequence[Sequence[str]], of: pa.Schema) -> pa.RecordBatch:
+def _make_batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
     columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=of)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def spool_table(batches: Batches, of: pa.Schema) -> SpooledTable:
+def spool_table(batches: Batches, schema: pa.Schema) -> SpooledTable:
     """Spool all rows of a table. The result is a context manager that removes its file."""
-    table = SpooledTable(of, sizes=_no_sizes(of))
+    table = SpooledTable(schema, sizes=_no_sizes(schema))
     try:
         _write_batches(table, batches)
     except BaseException:
@@ -148,42 +148,42 @@ def spool_table(batches: Batches, of: pa.Schema) -> SpooledTable:
     return table
 
 
-def spool_sample(batches: Batches, of: pa.Schema, size: int) -> SpooledTable:
+def spool_sample(batches: Batches, schema: pa.Schema, size: int) -> SpooledTable:
     """Spool a uniform random sample of a table's rows, and count all rows. The sample of a table is always the same."""
     # The sample consists of the rows with the smallest random numbers.
     chances = np.random.default_rng(0)
-    held: list[pa.RecordBatch] = []
-    numbers = np.zeros(0)
+    pending: list[pa.RecordBatch] = []
+    draws = np.zeros(0)
     limit, total = 1.0, 0
     for batch in batches:
         total += batch.num_rows
         drawn = chances.random(batch.num_rows)
-        if (good := drawn < limit).any():
-            held.append(batch.filter(pa.array(good)))
-            numbers = np.concatenate([numbers, drawn[good]])
-        if len(numbers) > 2 * size:
-            held, numbers, limit = _keep_smallest(held, numbers, size)
-    held, numbers, _ = _keep_smallest(held, numbers, size)
-    return SpooledTable(of, len(numbers), total, sum((_sizes(each) for each in held), _no_sizes(of)), held)
+        if (selected := drawn < limit).any():
+            pending.append(batch.filter(pa.array(selected)))
+            draws = np.concatenate([draws, drawn[selected]])
+        if len(draws) > 2 * size:
+            pending, draws, limit = _keep_smallest(pending, draws, size)
+    pending, draws, _ = _keep_smallest(pending, draws, size)
+    return SpooledTable(schema, len(draws), total, sum((_sizes(each) for each in pending), _no_sizes(schema)), pending)
 
 
 def _keep_smallest(
-    held: list[pa.RecordBatch], numbers: np.ndarray, size: int
+    pending: list[pa.RecordBatch], draws: np.ndarray, size: int
 ) -> tuple[list[pa.RecordBatch], np.ndarray, float]:
-    if len(numbers) <= size:
-        return held, numbers, 1.0
-    limit = float(np.partition(numbers, size)[size])
-    good = numbers < limit
-    rows = pa.Table.from_batches(held).filter(pa.array(good)).combine_chunks()
-    return rows.to_batches(), numbers[good], limit
+    if len(draws) <= size:
+        return pending, draws, 1.0
+    limit = float(np.partition(draws, size)[size])
+    selected = draws < limit
+    rows = pa.Table.from_batches(pending).filter(pa.array(selected)).combine_chunks()
+    return rows.to_batches(), draws[selected], limit
 
 
 def _sizes(batch: pa.RecordBatch) -> np.ndarray:
     return np.array([column.nbytes for column in batch.columns], dtype=np.int64)
 
 
-def _no_sizes(of: pa.Schema) -> np.ndarray:
-    return np.zeros(len(of), dtype=np.int64)
+def _no_sizes(schema: pa.Schema) -> np.ndarray:
+    return np.zeros(len(schema), dtype=np.int64)
 
 
 def _write_batches(table: SpooledTable, batches: Batches) -> None:
@@ -213,6 +213,6 @@ def _write_batches(table: SpooledTable, batches: Batches) -> None:
         table._file = table._cleanup.enter_context(pq.ParquetFile(path))  # noqa: SLF001 - its maker
 
 
-def _open_writer(path: Path, of: pa.Schema) -> pq.ParquetWriter:
+def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     # Dictionaries and statistics cost more than they save, as each column is read only once or twice.
-    return pq.ParquetWriter(path, of, compression="lz4", use_dictionary=False, write_statistics=False)
+    return pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False, write_statistics=False)

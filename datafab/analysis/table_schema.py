@@ -70,9 +70,9 @@ def _find_date_format(parts: Sequence[ValueCounts], chosen: Mapping[str, Any]) -
     """Return the date format of a column with blanks around its values."""
     for name in _DATE_TYPES:
         infer = FORMATS[name].infer
-        way = infer(_iterate_values(parts)) if infer is not None else None
-        if way is not None:
-            return {"format": name, "date_format": way, "named": name in chosen.get("labelled", ())}
+        date_format = infer(_iterate_values(parts)) if infer is not None else None
+        if date_format is not None:
+            return {"format": name, "date_format": date_format, "named": name in chosen.get("labelled", ())}
     return {}
 
 
@@ -111,23 +111,23 @@ def _date_field(chosen: Mapping[str, Any], parts: Sequence[ValueCounts]) -> Fiel
     date only if the column's name suggests it and no digit is missing: some read ``202411`` as the first of January,
     and ``20001212121212`` may be any number.
     """
-    way = str(chosen.get("date_format") or "").removeprefix(_CUSTOM)
-    if not way or any(part in way for part in _UNREADABLE):
+    date_format = str(chosen.get("date_format") or "").removeprefix(_CUSTOM)
+    if not date_format or any(part in date_format for part in _UNREADABLE):
         return None
     kind = _DATE_TYPES[chosen["format"]]
-    if way.startswith("%d") and _SEPARATED.match(way) and _all(parts, _DAY_OR_MONTH_FIRST):
-        return ambiguous_field(kind, way, str(parts[0].values[0].as_py()))
-    if "%Y" not in way:
+    if date_format.startswith("%d") and _SEPARATED.match(date_format) and _all(parts, _DAY_OR_MONTH_FIRST):
+        return ambiguous_field(kind, date_format, str(parts[0].values[0].as_py()))
+    if "%Y" not in date_format:
         return None
-    digits = _PACKED.fullmatch(way) is not None
-    if digits and not (chosen.get("named") and _all(parts, rf"\A[0-9]{{{_packed_digits(way)}}}\z")):
+    digits = _PACKED.fullmatch(date_format) is not None
+    if digits and not (chosen.get("named") and _all(parts, rf"\A[0-9]{{{_packed_digits(date_format)}}}\z")):
         return None
-    return {"type": kind, "format": way} if digits or _SEPARATED.match(way) else None
+    return {"type": kind, "format": date_format} if digits or _SEPARATED.match(date_format) else None
 
 
-def _packed_digits(way: str) -> int:
+def _packed_digits(date_format: str) -> int:
     """Return the number of digits of a packed date format: four for the year, two for each other part."""
-    return len(way) + 2
+    return len(date_format) + 2
 
 
 def _boolean_field(parts: Sequence[ValueCounts]) -> Field | None:

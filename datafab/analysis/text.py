@@ -52,11 +52,11 @@ class TextTable:
         # An odd number means a literal quotation mark or a quote that is never closed; a single column may be blank.
         if self.quotes % 2 or width == 1:
             raise NotReadByPyarrow
-        of = text_schema(width)
-        reading = pacsv.ReadOptions(column_names=of.names, block_size=BLOCK_BYTES, use_threads=False)
+        schema = text_schema(width)
+        reading = pacsv.ReadOptions(column_names=schema.names, block_size=BLOCK_BYTES, use_threads=False)
         parsing = pacsv.ParseOptions(delimiter=self.layout.separator, newlines_in_values=self.quotes > 0)
         # The encoding has been checked, and no text is a null.
-        converting = pacsv.ConvertOptions(column_types=of, strings_can_be_null=False, check_utf8=False)
+        converting = pacsv.ConvertOptions(column_types=schema, strings_can_be_null=False, check_utf8=False)
         try:
             with closing(_RowBytes(self)) as rest, pacsv.open_csv(rest, reading, parsing, converting) as reader:
                 last = None
@@ -161,15 +161,15 @@ def _encode_rows(text: TextTable) -> Generator[bytes, None, None]:
     with closing(text.file.lines(text.encoding)) as lines:
         for _ in islice(lines, text.skipped_lines):
             pass
-        held: list[str] = []
+        pending: list[str] = []
         size = 0
         for line in lines:
-            held.append(line)
+            pending.append(line)
             size += len(line)
             if size > BLOCK_BYTES:
-                yield "".join(held).encode()
-                held, size = [], 0
-        yield "".join(held).encode()
+                yield "".join(pending).encode()
+                pending, size = [], 0
+        yield "".join(pending).encode()
 
 
 def _count_header_bytes(text: TextTable) -> int:

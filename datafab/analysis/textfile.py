@@ -41,13 +41,13 @@ class TextFile:
     @contextmanager
     def _open(self) -> Iterator[BinaryIO]:
         """Open the text; a member of a zip may be a gzip itself."""
-        with ExitStack() as left:
+        with ExitStack() as cleanup:
             if self.member is None:
-                file: BinaryIO = left.enter_context(self.path.open("rb"))
+                file: BinaryIO = cleanup.enter_context(self.path.open("rb"))
             else:
-                archive = left.enter_context(zipfile.ZipFile(self.path))
-                file = cast("BinaryIO", left.enter_context(archive.open(self.member)))
-            yield cast("BinaryIO", left.enter_context(gzip.GzipFile(fileobj=file))) if self.gzipped else file
+                archive = cleanup.enter_context(zipfile.ZipFile(self.path))
+                file = cast("BinaryIO", cleanup.enter_context(archive.open(self.member)))
+            yield cast("BinaryIO", cleanup.enter_context(gzip.GzipFile(fileobj=file))) if self.gzipped else file
 
     def head(self) -> bytes:
         """Return the first ``HEAD_BYTES`` bytes."""
@@ -60,7 +60,7 @@ class TextFile:
         Raises:
             Fatal: ``too_large``, the text unpacks to more than ``max_unpacked`` bytes.
         """
-        size, held = 0, b""
+        size, pending = 0, b""
         with self._open() as file:
             while block := file.read(BLOCK_BYTES):
                 self.check()
@@ -68,14 +68,14 @@ class TextFile:
                 if self.packed and size > self.max_unpacked:
                     msg = f"unpacks to more than {self.max_unpacked:,} bytes: publish it in parts"
                     raise Fatal(msg, code="too_large")
-                if held:
-                    yield held
-                held = block
+                if pending:
+                    yield pending
+                pending = block
         # In UTF-16, the byte is part of a character.
-        if held and not (held[-1:] == _DOS_END and held[-2:-1] == b"\0"):
-            held = held.rstrip(_DOS_END)
-        if held:
-            yield held
+        if pending and not (pending[-1:] == _DOS_END and pending[-2:-1] == b"\0"):
+            pending = pending.rstrip(_DOS_END)
+        if pending:
+            yield pending
 
     def lines(self, encoding: str) -> Generator[str, None, None]:
         r"""Yield all physical lines with their ends: ``\n``, ``\r\n`` or ``\r``; the last without ``\x1a`` at its end.
@@ -83,15 +83,15 @@ class TextFile:
         Raises:
             Fatal: ``too_large``, a line has ``MAX_CELL_CHARS`` characters or more.
         """
-        held = ""
+        pending = ""
         codec, errors = codec_and_errors(encoding)
         with self._open() as file, io.TextIOWrapper(file, encoding=codec, errors=errors, newline="") as text:
             while line := text.readline(MAX_CELL_CHARS):
                 if len(line) == MAX_CELL_CHARS:
                     msg = f"has a line of {MAX_CELL_CHARS:,} characters or more: is it a table, with one row a line?"
                     raise Fatal(msg, code="too_large")
-                if held:
-                    yield held
-                held = line
-            if held := held.rstrip(_DOS_END.decode()):
-                yield held
+                if pending:
+                    yield pending
+                pending = line
+            if pending := pending.rstrip(_DOS_END.decode()):
+                yield pending

@@ -80,10 +80,10 @@ class XlsxSize:
         check_count(max(self._most, self._held), "elements in one part", MAX_XML_ELEMENTS)
 
 
-def _row_number(said: str) -> int:
+def _row_number(reference: str) -> int:
     """Return the number of a row as openpyxl reads it; 0 if it is missing or not readable."""
     try:
-        return int(float(said)) if said else 0
+        return int(float(reference)) if reference else 0
     except (ValueError, OverflowError):
         return 0
 

@@ -109,15 +109,14 @@ class ElasticIndex:
             Retriable: the index is unavailable, and the result of every document is unknown.
             FlowError: the index refuses the login or cannot be used.
         """
-        wanted = list(documents)
+        batch = list(documents)
         if not self._ensured:
             self.ensure_index()
-        found = self._put(wanted)
-        if any(
-            isinstance(one, Retriable) and one.code == INDEX_MISSING for one in found
-        ):  # the index was deleted meanwhile
+        found = self._put(batch)
+        if any(isinstance(one, Retriable) and one.code == INDEX_MISSING for one in found):
+            # The index was deleted since it was ensured.
             self.ensure_index()
-            found = self._put(wanted)
+            found = self._put(batch)
         return found
 
     def _put(self, documents: list[Document]) -> list[PutResult]:
@@ -127,7 +126,7 @@ class ElasticIndex:
         legacy_results = self._bulk(partial(elastic_legacy.legacy_bulk_action, self.legacy), documents)
         return [two if isinstance(one, PutOutcome) else one for one, two in zip(found, legacy_results, strict=True)]
 
-    def _bulk(self, made: Callable[[Document], dict[str, Any]], documents: list[Document]) -> list[PutResult]:
+    def _bulk(self, to_action: Callable[[Document], dict[str, Any]], documents: list[Document]) -> list[PutResult]:
         found: list[PutResult] = []
         size = min(500, -(-len(documents) // 2))
         put = (
@@ -140,7 +139,7 @@ class ElasticIndex:
         try:
             for _, answer in put(
                 client,
-                map(made, documents),
+                map(to_action, documents),
                 max_chunk_bytes=MAX_REQUEST_BYTES,
                 raise_on_error=False,
                 raise_on_exception=False,
@@ -245,18 +244,18 @@ class ElasticIndex:
         Raises:
             FlowError: they were created by an older datafab.
         """
-        aliases_by_index = [index for index, names in self.aliases().items() if self.write_alias in names]
+        written = [index for index, names in self.aliases().items() if self.write_alias in names]
         with self.translating_errors():
             if self.legacy:
                 elastic_indices.ensure_legacy_index(self, self.legacy)
-            if not aliases_by_index:
+            if not written:
                 elastic_indices.log_missing_analyzer(self, elastic_indices.put_template(self))
                 elastic_indices.create_index(
                     self,
                     elastic_indices.index_name(self.name, 1),
                     {self.name: {}, self.write_alias: {"is_write_index": True}},
                 )
-            elif elastic_indices.read_index_meta(self, aliases_by_index[0]).get("schema_version", 0) < SCHEMA_VERSION:
+            elif elastic_indices.read_index_meta(self, written[0]).get("schema_version", 0) < SCHEMA_VERSION:
                 msg = f"{self.display_url} is of an older datafab: run `datafab index migrate`; searches go on"
                 raise FlowError(msg, code="index", field=SETTING)
         self._ensured = True

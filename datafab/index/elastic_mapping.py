@@ -39,9 +39,25 @@ def _text(analyzer: str) -> _Field:
     return {"type": "text", "analyzer": analyzer, "fields": {"keyword": _keyword(512)}}
 
 
+def _folded_properties() -> _Field:
+    folded: _Field = {"type": "text", "analyzer": "whitespace", "position_increment_gap": 100}
+    keyword = _keyword()
+    return {
+        "title": folded,
+        "dataset": folded,
+        "organisation": folded,
+        "column": folded,
+        "formats": folded,
+        "format": keyword,
+        "type": keyword,
+        "domain": keyword,
+        "status": keyword,
+        "title_key": _keyword(512),
+    }
+
+
 def _properties(analyzer: str, normalizer: str) -> _Field:
     keyword, text, integer, long = _keyword(), _text(analyzer), {"type": "integer"}, {"type": "long"}
-    folded: _Field = {"type": "text", "analyzer": "whitespace", "position_increment_gap": 100}
     column = {
         "name": keyword,
         "position": integer,
@@ -79,20 +95,7 @@ def _properties(analyzer: str, normalizer: str) -> _Field:
         "cols": {"type": "nested", "dynamic": "strict", "properties": column},
         "columns": {"type": "flattened", "ignore_above": _MAX_KEYWORD_CHARS},
         "detected_at": {"type": "date", "format": "epoch_millis"},
-        "folded": {
-            "properties": {
-                "title": folded,
-                "dataset": folded,
-                "organisation": folded,
-                "column": folded,
-                "formats": folded,
-                "format": keyword,
-                "type": keyword,
-                "domain": keyword,
-                "status": keyword,
-                "title_key": _keyword(512),
-            }
-        },
+        "folded": {"properties": _folded_properties()},
     }
 
 

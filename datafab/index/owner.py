@@ -59,19 +59,19 @@ class IndexFileOwner:
         Raises:
             FlowError: the recorded file is another.
         """
-        held = self._redis.get(_KEY)
-        if held is None:
+        recorded = self._redis.get(_KEY)
+        if recorded is None:
             return
-        known = json.loads(held)
-        host = Host(known["host"], known["kernel"])
+        owner = json.loads(recorded)
+        host = Host(owner["host"], owner["kernel"])
         if not self._here.is_also(host):
             self._refuse(
                 f"a file of the host {host.name}, and this is {self._here.name}: give all hosts an Elasticsearch in"
                 " DATAFAB_INDEX_URL, or run what indexes and searches on one host only"
             )
-        if known["file"] != self._file:
+        if owner["file"] != self._file:
             self._refuse(
-                f"the file {known['file']}, and here it is {self._file}: give all processes the same DATAFAB_INDEX_URL"
+                f"the file {owner['file']}, and here it is {self._file}: give all processes the same DATAFAB_INDEX_URL"
                 " (or DATAFAB_HOME, where that is unset)"
             )
 

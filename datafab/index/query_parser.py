@@ -40,7 +40,7 @@ from datafab.index.query_values import QueryPartError
 MAX_QUERY_CHARS, MAX_TERMS, MAX_DEPTH = 1000, 50, 20
 #: Characters of the query that an error shows before and after the position.
 ERROR_CONTEXT_CHARS = 40
-_WILDCARD_ERROR = "`*` stands alone, for everything; words are found whole"
+_WILDCARD_ERROR = "`*` must stand alone, and matches everything; words are matched as a whole"
 FIELD_ALIASES = {"organization": "organisation"}
 
 # Punctuation that stands alone or before a word is ignored, as within a text, unless it has a meaning.
@@ -181,7 +181,7 @@ class _Builder(Transformer[Token, Node | None]):
 def _check_limits(node: Node) -> Node:
     # Checked for each node, so that a deep or long tree is refused while it is still small enough to traverse.
     if depth(node) > MAX_DEPTH:
-        raise QueryPartError(0, f"brackets stand in each other too deep: {MAX_DEPTH} are read")
+        raise QueryPartError(0, f"brackets are nested too deeply: {MAX_DEPTH} levels are allowed")
     if sum(1 for _ in leaves(node)) > MAX_TERMS:
         raise QueryPartError(0, f"there are more than {MAX_TERMS} words and fields: ask for less at once")
     return node

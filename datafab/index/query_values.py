@@ -59,7 +59,7 @@ def read_bounds(kind: FieldKind, operator: str | None, text: str, position: int)
         low = _read_span(kind, first, position)[0] if first else None
         high = _read_span(kind, last, position + len(first) + 2)[1] if last else None
         if low is None and high is None:
-            raise QueryPartError(position, f"`..` stands between two bounds, or beside one: {_EXAMPLES[kind]}")
+            raise QueryPartError(position, f"`..` needs a bound before it, after it or both: {_EXAMPLES[kind]}")
         if low is not None and high is not None and low > high:
             raise QueryPartError(position, "the range ends before it begins")
         return low, high

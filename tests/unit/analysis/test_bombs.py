@@ -1,4 +1,4 @@
-"""Files of a few bytes that name, or hold, more than a memory does."""
+"""Small files that would take more memory than there is are refused."""
 
 from __future__ import annotations
 

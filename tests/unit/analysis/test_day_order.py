@@ -1,4 +1,4 @@
-"""Dates that read day first and month first: kept as text with a warning, unless something decides."""
+"""Ambiguous dates are kept as text with a warning, unless a job, a setting or another column decides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each quick way of the analysis against csv-detective's own function, for the csv-detective that is installed."""
+"""Compare each vectorised filter with the function of the installed csv-detective."""
 
 from __future__ import annotations
 

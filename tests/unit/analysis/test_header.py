@@ -1,4 +1,4 @@
-"""Where a header stands: one-column texts, titles and remarks above, names that are missing or on two rows."""
+"""Headers are found below titles and remarks, with missing names, on two rows and in one-column texts."""
 
 from __future__ import annotations
 

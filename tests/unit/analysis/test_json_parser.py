@@ -1,4 +1,4 @@
-"""Records of JSON, one by one, against json.loads of the whole."""
+"""Records are parsed one by one with the same result as json.loads of the whole document."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is found of a parquet file's columns, and what the datastore is told of them."""
+"""Analyses of parquet files, and the types that a datastore gets for their columns."""
 
 from __future__ import annotations
 

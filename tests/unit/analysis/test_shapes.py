@@ -1,4 +1,4 @@
-"""One set of rules for the shape of a table: workbooks are read as the same CSV is."""
+"""The shape of a table is found by the same rules in a workbook and in the same CSV."""
 
 from __future__ import annotations
 

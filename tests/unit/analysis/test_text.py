@@ -1,4 +1,4 @@
-"""Texts as the analysis reads them, against Python's csv; columns in parts against columns as a whole."""
+"""Texts are read as Python's csv reads them, and columns in parts give the same counts as whole ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CELL = st.text(st.sampled_from("ab1é;,\"'\t|: \n\r-"), max_size=6)
 
 
 def nothing(_done: int = 0) -> None:
-    """Hear nothing."""
+    """Ignore the number of bytes read."""
 
 
 def cells(table: SpooledTable) -> list[tuple[str, ...]]:
@@ -41,17 +41,17 @@ def cells(table: SpooledTable) -> list[tuple[str, ...]]:
 
 
 def read(path: Path, encoding: str | None = None) -> tuple[list[tuple[str, ...]] | None, list[tuple[str, ...]] | str]:
-    """Return what both readers make of a text; None: the quick one leaves it to the other; a code: it is refused."""
+    """Return the results of both readers; None if pyarrow declines the text; an error code if it is refused."""
     text = _find_table(TextFile(path=path, max_unpacked=10**9, check=nothing))
     assert encoding in {None, text.encoding}
-    of = text_schema(len(text.layout.header))
+    schema = text_schema(len(text.layout.header))
     try:
-        with spool_table(text.read_with_pyarrow(nothing), of) as table:
+        with spool_table(text.read_with_pyarrow(nothing), schema) as table:
             quick = cells(table)
     except NotReadByPyarrow:
         quick = None
     try:
-        with spool_table(text.read_with_csv(nothing), of) as table:
+        with spool_table(text.read_with_csv(nothing), schema) as table:
             return quick, cells(table)
     except Fatal as error:
         return quick, error.code
@@ -119,12 +119,12 @@ def test_a_table_larger_than_the_memory_that_it_may_have_lies_on_disk(
 
 
 def column(values: list[str], rows: int = 100) -> SpooledTable:
-    of = text_schema(1)
+    schema = text_schema(1)
     batches = [
-        pa.RecordBatch.from_arrays([pa.array(values[at : at + rows], pa.string())], schema=of)
+        pa.RecordBatch.from_arrays([pa.array(values[at : at + rows], pa.string())], schema=schema)
         for at in range(0, len(values), rows)
     ]
-    return spool_table(batches, of)
+    return spool_table(batches, schema)
 
 
 @given(values=st.lists(st.one_of(st.text(max_size=4), st.integers(0, 50).map(str)), min_size=1, max_size=400))
@@ -156,13 +156,13 @@ def test_values_that_differ_in_the_middle_only_are_dealt_out_evenly():
 
 
 def test_a_sample_is_fair_and_the_same_each_time():
-    of = text_schema(1)
+    schema = text_schema(1)
 
     def batches():
         for start in range(0, 50_000, 1000):
-            yield pa.RecordBatch.from_arrays([pa.array([str(n) for n in range(start, start + 1000)])], schema=of)
+            yield pa.RecordBatch.from_arrays([pa.array([str(n) for n in range(start, start + 1000)])], schema=schema)
 
-    first, again = spool_sample(batches(), of, 2000), spool_sample(batches(), of, 2000)
+    first, again = spool_sample(batches(), schema, 2000), spool_sample(batches(), schema, 2000)
     chosen = [int(value) for (value,) in cells(first)]
     assert (first.rows, first.total, len(chosen), chosen) == (2000, 50_000, 2000, sorted(set(chosen)))
     assert cells(again) == cells(first)

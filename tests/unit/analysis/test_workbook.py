@@ -1,4 +1,4 @@
-"""Workbooks: those that name more than a memory holds, those that only look so, broken ones, and what cells become."""
+"""Workbooks: too large for the memory, disguised or damaged ones, and the texts of their cells."""
 
 from __future__ import annotations
 

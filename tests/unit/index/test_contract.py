@@ -1,4 +1,4 @@
-"""What every index does, on SQLite and on a real Elasticsearch."""
+"""The contract of all indexes, on SQLite and on a real Elasticsearch."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def test_a_document_of_a_later_version_is_not_forgotten(index):
     assert index.delete("file:a", version=5)
     assert index.delete("file:b", version=6)
     assert not index.delete("file:b", version=6)
+    index.refresh()
     assert index.count() == 0
     index.put_many([doc(version=7)])
     assert sources(index, "titre") == ["a"]

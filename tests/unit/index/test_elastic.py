@@ -1,4 +1,4 @@
-"""What Elasticsearch alone does: its template, its refusals, its absence."""
+"""The index in Elasticsearch: its template, its refusals and its unavailability."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def refused(kind: str, reason: str, cause: dict[str, object] | None = None) -> d
             Retriable,
             "is blocked for writing: x. Free",
         ),
-        (api_error(429, {"error": refused("cluster_block_exception", "x")}), Retriable, "lift the block"),
-        (api_error(404, {"error": refused("index_not_found_exception", "no such")}), Retriable, "is not there"),
+        (api_error(429, {"error": refused("cluster_block_exception", "x")}), Retriable, "remove the block"),
+        (api_error(404, {"error": refused("index_not_found_exception", "no such")}), Retriable, "does not exist"),
         (api_error(400, {"error": refused("media_type_header_exception", "7")}), FlowError, "too old"),
         (api_error(413, "too large"), Fatal, "refuses the request (413): too large"),
     ],
@@ -205,7 +205,7 @@ def test_a_block_passes_when_somebody_has_lifted_it(elastic_index):
         elastic_index.client.indices.put_settings(index=elastic_index.name, settings={setting: True})
         (became,) = elastic_index.put_many([doc(version=2)])
         assert isinstance(became, Retriable)
-        assert "Free space on its disks, or lift the block" in became.message
+        assert "Free space on its disks, or remove the block" in became.message
         elastic_index.client.indices.put_settings(index=elastic_index.name, settings={setting: None})
         assert elastic_index.put_many([doc(version=2)]) == [PutOutcome.OK]
 
@@ -409,7 +409,7 @@ def test_an_index_that_is_half_read_is_not_taken_for_all_of_it(elastic_index):
     found = elastic_index.documents()
     next(found)
     elastic_index.client.clear_scroll(scroll_id="_all")  # as when it is started again, or ten minutes have passed
-    with pytest.raises(Retriable, match="begin again"):
+    with pytest.raises(Retriable, match="start again"):
         list(found)
     assert len(list(elastic_index.documents())) == SCROLL_DOCUMENTS + 1
 

@@ -1,4 +1,4 @@
-"""Another index of a real Elasticsearch behind the same aliases, while others read and write."""
+"""Migrate a real Elasticsearch index behind the same aliases, while others read and write."""
 
 from __future__ import annotations
 

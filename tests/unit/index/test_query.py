@@ -159,7 +159,7 @@ def test_a_query_is_read(text, node):
         ("rows:1.5", 6, "1.5 where a whole number"),
         ("rows:²", 6, "² where a whole number"),
         ("rows:>1..2", 7, "1..2 where a whole number"),
-        ("rows:..", 6, "`..` stands between two bounds"),
+        ("rows:..", 6, "`..` needs a bound"),
         ("rows:20..10", 6, "the range ends before it begins"),
         ("rows:10..x", 10, "x where a whole number"),
         ("rows:<0", 7, "nothing is less than 0"),
@@ -178,7 +178,7 @@ def test_a_query_is_read(text, node):
         ("a " * (MAX_TERMS + 1), 1, "there are more than 50 words and fields"),
         ("(a OR b) " * (MAX_TERMS // 2 + 1), 1, "there are more than 50 words and fields"),
         ("column:" + "-".join("a" * 51), 8, "there are more than 50 words in it"),
-        ("(a -" * MAX_DEPTH + "a" + ")" * MAX_DEPTH, 1, "too deep: 20"),
+        ("(a -" * MAX_DEPTH + "a" + ")" * MAX_DEPTH, 1, "too deeply: 20"),
     ],
 )
 def test_an_error_points_at_the_character(text, at, why):

@@ -1,4 +1,4 @@
-"""What docs/search.md says is so."""
+"""The statements of docs/search.md are true."""
 
 from __future__ import annotations
 
