@@ -26,7 +26,7 @@ from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.flows.registry import find, localised
 from datafab.index.access import IndexAccess
-from datafab.index.query import facets_named, sort_named
+from datafab.index.query import parse_facets, parse_sort
 from datafab.settings import Settings, load
 from workers import app as cluster
 from workers.canvas import start
@@ -228,7 +228,7 @@ def search(
     Raises:
         FlowError: the query cannot be read, with the ``position`` at which it cannot; or another argument is wrong.
     """
-    order, counted = sort_named(sort), facets_named(facets)
+    order, counted = parse_sort(sort), parse_facets(facets)
     services = Services(cluster.settings())
     try:
         return services.get(IndexAccess).reading.search(query, limit, offset, sort=order, facets=counted)

@@ -15,7 +15,7 @@ from datafab.core.item import Status
 from datafab.errors import FlowError
 from datafab.index import Index
 from datafab.index.query import And, Everything, Exact, Facet, Node, Not, Or, Range, Sort, Words, depth
-from datafab.index.query_parser import MAX_DEPTH, MAX_TERMS, QueryError, parse, write
+from datafab.index.query_parser import MAX_DEPTH, MAX_TERMS, QueryError, parse_query, write_query
 from datafab.index.searchable import Searchable
 
 
@@ -279,7 +279,7 @@ class SearchContract:
         @given(QUERIES)
         @settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=150)
         def agree(node: Node) -> None:
-            results = index.search(write(node), limit=100)
+            results = index.search(write_query(node), limit=100)
             wanted = {document.source for document in documents if true_of(node, document)}
             assert {hit.source for hit in results.hits} == wanted
             assert results.total == len(wanted)
@@ -290,7 +290,7 @@ class SearchContract:
         levels = "ecole"
         for level in range(MAX_DEPTH - 1):
             levels = f"({levels} {'OR' if level % 2 else 'AND'} rows:>=0)"
-        assert depth(parse(levels)) == MAX_DEPTH
+        assert depth(parse_query(levels)) == MAX_DEPTH
         assert towns.search(levels).total == 4
         longest = " OR ".join(f'"ecole {word}"' for word in range(MAX_TERMS - 1)) + " OR sante"
         assert sources(towns.search(longest).hits) == ["1"]

@@ -19,7 +19,7 @@ from datafab.errors import NotFound
 from datafab.flows.chains import STAGES
 from datafab.flows.registry import flows
 from datafab.index.access import IndexAccess
-from datafab.index.query import MAX_REACH, Sort, facets_named
+from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
 from webhook.body import M, body, refusal
 from webhook.paths import confined, uploaded
 from webhook.site import site
@@ -90,7 +90,7 @@ class SearchQuery(_Input):
     #: in the language of ``docs/search.md``; empty: everything
     q: str = ""
     limit: int = Field(default=20, ge=1, le=100)
-    offset: int = Field(default=0, ge=0, le=MAX_REACH)
+    offset: int = Field(default=0, ge=0, le=MAX_RESULT_POSITION)
     sort: Sort = Sort.RELEVANCE
     #: names with commas between them, or ``all``
     facets: str = ""
@@ -203,7 +203,7 @@ def all_flows() -> dict[str, Any]:
 def search() -> dict[str, Any]:
     """Documents of the index that are what is asked for, with what matched in them and the counts asked for."""
     query = _query(SearchQuery)
-    facets = facets_named(name.strip() for name in query.facets.split(",") if name.strip())
+    facets = parse_facets(name.strip() for name in query.facets.split(",") if name.strip())
     index = site().services.get(IndexAccess).reading
     return index.search(query.q, query.limit, query.offset, sort=query.sort, facets=facets).dump()
 

@@ -1,4 +1,4 @@
-"""Classify single cells: what tells a header from the values below it and from the remarks above it. Pure."""
+"""Classify single cells, to tell a header from the values below it and from the remarks above it. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class CellKind(StrEnum):
-    """What a cell looks like."""
+    """The kind of a cell, by what it looks like."""
 
     BLANK = "blank"
     TEXT = "text"
@@ -19,8 +19,8 @@ class CellKind(StrEnum):
     LINK = "link"
 
 
-#: Share of the filled cells of a column that must be of one kind for the column to be of that kind.
-MOST = 0.8
+#: Share of a column's filled cells that must be of one kind for the column to be of that kind.
+MIN_KIND_SHARE = 0.8
 _YEAR = re.compile(r"(?:1[89]|20)[0-9]{2}")
 _NUMBER = re.compile(r"\(?[-+]?(?:[€$£]\s?)?(?:[0-9][0-9\s.,']*|[.,][0-9]+)(?:[eE][-+]?[0-9]+)?\s?[%‰€$£]?\)?")
 _DAY = r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}"
@@ -29,23 +29,23 @@ _MOMENT = re.compile(
     rf"{_DAY}(?:[T\s]+{_TIME}(?:Z|\s?[-+][0-9:]+)?)?|{_TIME}|(?:0?[1-9]|1[0-2])[-/][0-9]{{4}}|[0-9]{{4}}-[0-9]{{2}}"
 )
 _LINK = re.compile(r"(?:https?://|www\.)\S+|[^@\s]+@[^@\s]+\.[a-z]+", re.IGNORECASE)
-#: What a number may begin with, besides a digit.
+#: Characters, besides digits, that can begin a number.
 _SIGNS = frozenset("(-+€$£.,")
-#: Longer cells are texts.
-_LONG = 80
-#: Words for a missing value, which say nothing about the kind of a column.
+#: A longer cell is a text.
+_MAX_VALUE_CHARS = 80
+#: Words for a missing value; they do not count towards the kind of a column.
 _MISSING = frozenset(
     {"na", "n/a", "nan", "nd", "n.d.", "nc", "null", "none", "inf", "-inf", "-", "--", ".", "..", "...", "/", "?"}
 )
 _VALUES = frozenset({CellKind.NUMBER, CellKind.YEAR, CellKind.MOMENT, CellKind.LINK})
 
 
-def kind_of(cell: str) -> CellKind:
-    """Classify a cell; a word for a missing value is blank."""
+def classify_cell(cell: str) -> CellKind:
+    """Classify a cell; a word for a missing value counts as blank."""
     text = cell.strip()
     if not text or text.lower() in _MISSING:
         return CellKind.BLANK
-    if len(text) > _LONG:
+    if len(text) > _MAX_VALUE_CHARS:
         return CellKind.TEXT
     if text[0].isdecimal():
         if _YEAR.fullmatch(text):
@@ -57,27 +57,27 @@ def kind_of(cell: str) -> CellKind:
     return CellKind.LINK if _LINK.fullmatch(text) else CellKind.TEXT
 
 
-def kind_of_column(cells: Iterable[str]) -> CellKind:
-    """Classify a column by the kind that most of its filled cells have; text where no kind prevails."""
-    counts = Counter(map(kind_of, cells))
+def classify_column(cells: Iterable[str]) -> CellKind:
+    """Classify a column by the kind of most of its filled cells; it is text if no kind prevails."""
+    counts = Counter(map(classify_cell, cells))
     del counts[CellKind.BLANK]
     total = counts.total()
     if not total:
         return CellKind.BLANK
     years = counts[CellKind.YEAR]
-    if years < MOST * total:
-        # Among other numbers, 1900 is one of them.
+    if years < MIN_KIND_SHARE * total:
+        # Among other numbers, 1900 is a number and not a year.
         counts[CellKind.NUMBER] += years
         del counts[CellKind.YEAR]
     kind, count = counts.most_common(1)[0]
-    return kind if count >= MOST * total else CellKind.TEXT
+    return kind if count >= MIN_KIND_SHARE * total else CellKind.TEXT
 
 
 def is_value(kind: CellKind) -> bool:
-    """Tell whether a kind is that of values: such cells are seldom names of columns."""
+    """Tell whether cells of this kind are values, and so rarely the names of columns."""
     return kind in _VALUES
 
 
 def agrees(cell: CellKind, column: CellKind) -> bool:
-    """Tell whether a cell is a value like those of its column. A year above other numbers is a name."""
+    """Tell whether a cell is a value like those of its column. A year above other numbers counts as a name."""
     return is_value(cell) and (cell is column or (cell is CellKind.NUMBER and column is CellKind.YEAR))

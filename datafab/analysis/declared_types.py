@@ -1,4 +1,4 @@
-"""What a file itself tells of a column's type, as a field of a Table Schema, where the values let it stand."""
+"""Table Schema fields of the column types that a file declares, as far as the values fit them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 
-from datafab.analysis.distinct import Part
+from datafab.analysis.distinct import ValueCounts
 from datafab.analysis.table_schema import Field
 
-#: Moments are written as ISO 8601 has them, those with a zone in UTC.
+#: Timestamps are written in ISO 8601, those with a time zone in UTC.
 _FIELDS: Mapping[str, Field] = {
     "int": {"type": "integer"},
     "float": {"type": "number"},
@@ -22,27 +22,27 @@ _FIELDS: Mapping[str, Field] = {
 }
 _TEXT: Field = {"type": "string"}
 _INFINITE = pa.array(["inf", "-inf"])
-#: Years that ISO 8601, Python and every datastore know.
+#: Years that ISO 8601, Python and every datastore accept.
 _YEARS = r"\A(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])-"
 
 
-def field(name: str, known: str, parts: Sequence[Part]) -> Field:
-    """Return a column as a field of a Table Schema.
+def declared_field(name: str, declared_type: str, parts: Sequence[ValueCounts]) -> Field:
+    """Return the Table Schema field of a column with a declared type.
 
     Args:
         name: of the column.
-        known: the format that the file tells.
-        parts: its values, but for the empty ones.
+        declared_type: the type that the file declares.
+        parts: its values without the empty ones.
     """
-    found = _FIELDS.get(known, _TEXT)
-    fits, otherwise = _FITS.get(found["type"], (None, _TEXT))
+    found = _FIELDS.get(declared_type, _TEXT)
+    fits, otherwise = _CHECKS.get(found["type"], (None, _TEXT))
     if fits is not None and not all(fits(part.values) for part in parts):
         found = otherwise
     return {"name": name, **found}
 
 
-def _long(values: pa.Array) -> bool:
-    """Tell whether integers have 64 bits at most."""
+def _fit_64_bits(values: pa.Array) -> bool:
+    """Tell whether all integers fit in 64 bits."""
     try:
         pc.cast(values, pa.int64())
     except pa.ArrowInvalid:
@@ -50,19 +50,19 @@ def _long(values: pa.Array) -> bool:
     return True
 
 
-def _finite(values: pa.Array) -> bool:
-    """Tell whether no number is infinite, which PostgreSQL knows since its version 14 only; ``nan`` it always knew."""
+def _are_finite(values: pa.Array) -> bool:
+    """Tell whether no number is infinite: PostgreSQL before version 14 takes ``nan``, but no ``inf``."""
     return not pc.any(pc.is_in(values, value_set=_INFINITE)).as_py()
 
 
-def _year(values: pa.Array) -> bool:
+def _have_common_years(values: pa.Array) -> bool:
     return pc.all(pc.match_substring_regex(values, _YEARS), min_count=0).as_py() is True
 
 
-#: Which values a type holds, and what their column is otherwise.
-_FITS: Mapping[str, tuple[Callable[[pa.Array], bool], Field]] = {
-    "integer": (_long, _FIELDS["float"]),
-    "number": (_finite, _TEXT),
-    "date": (_year, _TEXT),
-    "datetime": (_year, _TEXT),
+#: By type: the check that values fit it, and the field to use if they do not.
+_CHECKS: Mapping[str, tuple[Callable[[pa.Array], bool], Field]] = {
+    "integer": (_fit_64_bits, _FIELDS["float"]),
+    "number": (_are_finite, _TEXT),
+    "date": (_have_common_years, _TEXT),
+    "datetime": (_have_common_years, _TEXT),
 }

@@ -1,8 +1,8 @@
 """Find the header of a table among its first records: below titles and remarks, on one row or two.
 
-The rules are the same for texts and for workbooks. They go by what the cells are: names stand above values of another
-kind, a title fills few cells, a remark such as ``Extracted on;12/03/2024`` fills fewer than the header below it. Where
-the cells do not decide, the first record is the header.
+The rules are the same for texts and for workbooks, and go by the kinds of the cells: names stand above values of
+another kind, a title fills few cells, a remark such as ``Extracted on;12/03/2024`` fills fewer cells than the header
+below it. If the cells do not decide, the first record is the header.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from datafab.analysis.cell_kind import CellKind, is_value, kind_of
-from datafab.analysis.header_candidate import Candidate, Record, filled_cells
+from datafab.analysis.cell_kind import CellKind, classify_cell, is_value
+from datafab.analysis.header_candidate import Candidate, Record, count_filled_cells
 
-#: Records among which a header is looked for.
-ABOVE = 30
-#: Share of the records in which a column is filled that belongs to the table, and not to a remark beside it.
-_REGULAR = 0.25
-#: Words of a title. Names of columns have seldom as many.
-_TITLE_WORDS = 3
-#: Cells of a remark: its name and what it says.
-_PAIR = 2
+#: Maximum number of records among which a header is searched.
+MAX_SEARCHED_RECORDS = 30
+#: Share of the records in which a column of the table is filled; one filled in fewer belongs to a remark.
+_MIN_FILLED_SHARE = 0.25
+#: Minimum number of words of a title; column names rarely have as many.
+_MIN_TITLE_WORDS = 3
+#: Cells of a remark: its name and its value.
+_REMARK_CELLS = 2
 _TITLE_MARK = re.compile(r"(#|//|--)|:(\s|$)")
 _NUMBER = re.compile(r"-?[0-9]+([.,][0-9]+)?")
 _YEAR = re.compile(r"(1[89]|20)[0-9]{2}")
@@ -30,27 +30,27 @@ _YEAR = re.compile(r"(1[89]|20)[0-9]{2}")
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Where the header of a table stands.
+    """The header of a table and its place.
 
     Attributes:
         position: of its first record.
-        cells: the names, ``""`` where there is none; those of a header on two rows are joined.
-        depth: records that it takes.
-        passed: filled records above it.
-        doubled: whether the first row may be a second header: names in another language, units.
+        cells: the names, ``""`` if there is none; those of a header on two rows are joined.
+        depth: number of its records.
+        skipped: number of filled records above it.
+        maybe_doubled: whether the first row may be a second header, such as names in another language or units.
     """
 
     position: int
     cells: tuple[str, ...]
     depth: int = 1
-    passed: int = 0
-    doubled: bool = False
+    skipped: int = 0
+    maybe_doubled: bool = False
 
 
-def header(rows: Sequence[Record]) -> Header:
-    """Find the header among the first records of a table, of which there must be one at least."""
-    position = _position(rows)
-    pair = _grouped(rows, position)
+def find_header(rows: Sequence[Record]) -> Header:
+    """Find the header among the first records of a table; there must be at least one."""
+    position = _header_position(rows)
+    pair = _find_double_header(rows, position)
     if pair is not None:
         first, cells = pair
         return Header(first, cells, 2, _filled_above(rows, first))
@@ -58,7 +58,7 @@ def header(rows: Sequence[Record]) -> Header:
 
 
 def _is_doubled(rows: Sequence[Record], position: int) -> bool:
-    """Tell whether the row below the header holds texts where all others hold values."""
+    """Tell whether the row below the header holds texts in columns that hold values in all other rows."""
     if position + 2 >= len(rows):
         return False
     candidate = Candidate(rows, position + 1)
@@ -67,26 +67,26 @@ def _is_doubled(rows: Sequence[Record], position: int) -> bool:
 
 
 def header_warnings(head: Header, unit: str) -> tuple[str, ...]:
-    """Say what was passed over above a header, and whether it was made of two records.
+    """Return warnings on what was skipped above a header, and on a header of two records.
 
     Args:
         head: the header.
-        unit: what a record is called: a line, a row.
+        unit: the word for a record: ``line`` or ``row``.
     """
     warnings = []
-    if head.passed:
-        plural = "s" * (head.passed > 1)
-        warnings.append(f"{head.passed} {unit}{plural} above the header passed over")
+    if head.skipped:
+        plural = "s" * (head.skipped > 1)
+        warnings.append(f"{head.skipped} {unit}{plural} above the header passed over")
     if head.depth > 1:
         warnings.append(f"the header stands on {head.depth} {unit}s: their names are joined")
-    if head.doubled:
+    if head.maybe_doubled:
         warnings.append(f"the first {unit} below the header may be a second one: it holds texts above values")
     return tuple(warnings)
 
 
-def supported_title(rows: Sequence[Record], separator: str) -> bool:
-    """Tell whether a first record of one cell is a title above a table, and not the name of a single column."""
-    position = _position(rows)
+def starts_with_title(rows: Sequence[Record], separator: str) -> bool:
+    """Tell whether a first record of one cell is a title above a table and not the name of a single column."""
+    position = _header_position(rows)
     candidate = Candidate(rows, position)
     width = len(rows[position][1])
     if not position or width == 1 or not candidate.columns or not candidate.is_header(distinct=True):
@@ -94,7 +94,7 @@ def supported_title(rows: Sequence[Record], separator: str) -> bool:
     if rows[0][1][0].lstrip().startswith("#"):
         return True
     if _is_prose(rows[position:]):
-        return candidate.contrasts >= _PAIR
+        return candidate.contrasts >= _REMARK_CELLS
     if candidate.contrasts or candidate.below_gap or separator == "\t":
         return True
     # A list such as ``red;green`` has the same words in other rows, a header's names are no values.
@@ -106,46 +106,46 @@ def supported_title(rows: Sequence[Record], separator: str) -> bool:
 
 
 def _is_above_texts(rows: Sequence[Record], position: int, separator: str) -> bool:
-    """Tell whether a first record of one cell is a title above texts; a comma is in texts more often than others."""
+    """Tell whether a first record of one cell is a title above texts, in which commas are frequent."""
     titles = sum(len(cells) == 1 for _, cells in rows[:position])
-    wide, comma = len(rows[position][1]) > _PAIR, separator == ","
+    wide, comma = len(rows[position][1]) > _REMARK_CELLS, separator == ","
     if _is_title_text(rows[0][1]):
         return wide or titles > 1 or not comma
     return wide and titles == 1 and not (comma and len(rows[0][1][0].split()) == 1)
 
 
 def _is_prose(rows: Sequence[Record]) -> bool:
-    """Tell whether separators are followed by a blank as in a sentence: ``1 rue de la Paix, Lyon``."""
+    """Tell whether most separators are followed by a blank, as in a sentence: ``1 rue de la Paix, Lyon``."""
     cells = [cell for _, row in rows for cell in row[1:] if cell.strip()]
     return sum(cell[0] == " " for cell in cells) * 2 > len(cells)
 
 
 def _filled_above(rows: Sequence[Record], position: int) -> int:
-    return sum(1 for _, cells in rows[:position] if filled_cells(cells))
+    return sum(1 for _, cells in rows[:position] if count_filled_cells(cells))
 
 
-def raw_width(rows: Sequence[Record]) -> tuple[int, int]:
-    """Return how many cells most records have, and how many records these are."""
+def most_common_width(rows: Sequence[Record]) -> tuple[int, int]:
+    """Return the most common number of cells of a record, and the number of records that have it."""
     counts = Counter(len(cells) for _, cells in rows)
     return max(counts.items(), key=lambda pair: (pair[1], pair[0]))
 
 
 def _regular_width(rows: Sequence[Record]) -> int:
-    """Return how many columns are filled regularly: a remark beside the table makes it no wider."""
+    """Return the number of regularly filled columns; a remark next to the table does not count."""
     counts: Counter[int] = Counter()
     for _, cells in rows:
         counts.update(at for at, cell in enumerate(cells) if cell and not cell.isspace())
-    least = max(_PAIR, _REGULAR * len(rows))
+    least = max(_REMARK_CELLS, _MIN_FILLED_SHARE * len(rows))
     return sum(1 for count in counts.values() if count >= least)
 
 
-def _position(rows: Sequence[Record]) -> int:
-    """Return the position of the header: the first record that is no title or remark, its last repetition."""
+def _header_position(rows: Sequence[Record]) -> int:
+    """Return the position of the first record that is no title or remark; if it is repeated, of the last repetition."""
     position = _below_titles(rows)
-    while (fuller := _fuller(rows, position)) is not None:
+    while (fuller := _header_below_remarks(rows, position)) is not None:
         position = fuller
-    if position and not filled_cells(rows[position - 1][1]) and Candidate(rows, position).is_data(position):
-        # A header of blanks only.
+    if position and not count_filled_cells(rows[position - 1][1]) and Candidate(rows, position).is_data(position):
+        # The header consists of blank cells only.
         position -= 1
     while position + 1 < len(rows) and _same(rows[position][1], rows[position + 1][1]):
         position += 1
@@ -154,7 +154,7 @@ def _position(rows: Sequence[Record]) -> int:
 
 def _below_titles(rows: Sequence[Record]) -> int:
     """Return the position of the first record that fills half of the table's columns."""
-    narrow, wide = _regular_width(rows), raw_width(rows)[0]
+    narrow, wide = _regular_width(rows), most_common_width(rows)[0]
     titles = [_is_title(cells, narrow, wide) for _, cells in rows]
     position = titles.index(False) if False in titles else 0
     if position and len(rows[position - 1][1]) == wide and _is_row_below(rows[position - 1][1], rows[position][1]):
@@ -163,13 +163,13 @@ def _below_titles(rows: Sequence[Record]) -> int:
 
 
 def _is_title(cells: Sequence[str], narrow: int, wide: int) -> bool:
-    return filled_cells(cells) * 2 < narrow or len(cells) == 1 < wide
+    return count_filled_cells(cells) * 2 < narrow or len(cells) == 1 < wide
 
 
 def _is_row_below(title: Sequence[str], row: Sequence[str]) -> bool:
-    """Tell whether what looks like a title is a header with blanks: a number below its first name is no header's.
+    """Tell whether an apparent title is a header with blank cells, because the record below begins with a number.
 
-    Unless all are years.
+    A record of years only may be a header itself.
     """
     number = _NUMBER.fullmatch(row[0].strip()) is not None
     return number and bool(title[0].strip()) and not all(_YEAR.fullmatch(cell.strip()) for cell in row)
@@ -179,12 +179,12 @@ def _same(one: Sequence[str], other: Sequence[str]) -> bool:
     return [cell.strip() for cell in one] == [cell.strip() for cell in other]
 
 
-def _fuller(rows: Sequence[Record], start: int) -> int | None:
-    """Return the position of the header that stands below remarks; None: the record at ``start`` is the header."""
-    most, named = filled_cells(rows[start][1]), _may_name(rows[start][1])
-    for position in range(start + 1, min(len(rows), start + ABOVE)):
-        filled = filled_cells(rows[position][1])
-        if filled > most or (filled == most == _PAIR):
+def _header_below_remarks(rows: Sequence[Record], start: int) -> int | None:
+    """Return the position of the header below remarks; None if the record at ``start`` is the header."""
+    most, named = count_filled_cells(rows[start][1]), _may_name(rows[start][1])
+    for position in range(start + 1, min(len(rows), start + MAX_SEARCHED_RECORDS)):
+        filled = count_filled_cells(rows[position][1])
+        if filled > most or (filled == most == _REMARK_CELLS):
             candidate = Candidate(rows, position)
             if named and any(candidate.is_data(above) for above in range(start, position)):
                 return None
@@ -195,18 +195,21 @@ def _fuller(rows: Sequence[Record], start: int) -> int | None:
 
 
 def _may_name(cells: Sequence[str]) -> bool:
-    """Tell whether cells may be names: no number is one, and a date only among others."""
-    kinds = [kind_of(cell) for cell in cells]
+    """Tell whether cells may be names: none is a number, and none is the only date."""
+    kinds = [classify_cell(cell) for cell in cells]
     return CellKind.NUMBER not in kinds and kinds.count(CellKind.MOMENT) != 1
 
 
 def _is_below_remarks(candidate: Candidate, start: int, filled: int) -> bool:
-    """Tell whether something speaks for all records from ``start`` up to a fuller one being remarks above a header."""
+    """Tell whether there is evidence that all records from ``start`` up to a fuller one are remarks above a header."""
     above = [cells for _, cells in candidate.rows[start : candidate.position]]
-    most = max(map(filled_cells, above))
+    most = max(map(count_filled_cells, above))
     odd = any(candidate.is_odd_value(cells) for cells in above)
     if filled == most:
-        pairs = all(filled_cells(cells) in {0, _PAIR} and not is_value(kind_of(_first(cells))) for cells in above)
+        pairs = all(
+            count_filled_cells(cells) in {0, _REMARK_CELLS} and not is_value(classify_cell(_first(cells)))
+            for cells in above
+        )
         return pairs and odd and bool(candidate.contrasts or candidate.below_gap)
     return bool(
         (most * 2 < filled)
@@ -223,28 +226,28 @@ def _first(cells: Sequence[str]) -> str:
 
 
 def _is_title_text(cells: Sequence[str]) -> bool:
-    """Tell whether the first cell is filled, and by more than the name of a column."""
+    """Tell whether the first cell holds more than the name of a column."""
     first = cells[0].strip() if cells else ""
-    return len(first.split()) >= _TITLE_WORDS or _TITLE_MARK.search(first) is not None
+    return len(first.split()) >= _MIN_TITLE_WORDS or _TITLE_MARK.search(first) is not None
 
 
-def _grouped(rows: Sequence[Record], position: int) -> tuple[int, tuple[str, ...]] | None:
-    """Return where a header on two rows begins and its joined names; None: it stands on one.
+def _find_double_header(rows: Sequence[Record], position: int) -> tuple[int, tuple[str, ...]] | None:
+    """Return the position of a header on two rows and its joined names; None if it is on one.
 
-    Merged cells are such a header: ``commune;2019;;2020;`` above ``;H;F;H;F``.
+    Merged cells yield such a header: ``commune;2019;;2020;`` above ``;H;F;H;F``.
     """
     for first in (position, position - 1):
         if first >= 0 and first + 2 < len(rows):
             upper, lower = rows[first][1], rows[first + 1][1]
             candidate = Candidate(rows, first + 1)
             if _complete_each_other(candidate, upper, lower):
-                return first, _joined(upper, lower)
+                return first, _join_names(upper, lower)
     return None
 
 
 def _complete_each_other(candidate: Candidate, upper: Sequence[str], lower: Sequence[str]) -> bool:
-    """Tell whether two rows make names only together, and the lower one holds no values."""
-    if len(upper) != len(lower) or filled_cells(upper) == len(upper) or not candidate.is_header():
+    """Tell whether two rows form names only together, and the lower one holds no values."""
+    if len(upper) != len(lower) or count_filled_cells(upper) == len(upper) or not candidate.is_header():
         return False
     if not candidate.contrasts or candidate.is_odd_value(upper):
         return False
@@ -254,9 +257,9 @@ def _complete_each_other(candidate: Candidate, upper: Sequence[str], lower: Sequ
     if only_upper:
         named = all(upper[at].strip() or lower[at].strip() for at in used)
         return bool(named and only_lower and used[0] == only_upper[0])
-    # Groups above names that come again in each.
-    joined = _joined(upper, lower)
-    groups = not candidate.below_gap and filled_cells(upper) >= _PAIR and used[:1] == only_lower[:1]
+    # Groups above names that are repeated in each group.
+    joined = _join_names(upper, lower)
+    groups = not candidate.below_gap and count_filled_cells(upper) >= _REMARK_CELLS and used[:1] == only_lower[:1]
     return groups and _repeats(lower) and not _repeats(joined)
 
 
@@ -265,8 +268,8 @@ def _repeats(names: Sequence[str]) -> bool:
     return len(set(filled)) < len(filled)
 
 
-def _joined(upper: Sequence[str], lower: Sequence[str]) -> tuple[str, ...]:
-    """Join the names of two rows: a group's name goes for the blanks to its right, too."""
+def _join_names(upper: Sequence[str], lower: Sequence[str]) -> tuple[str, ...]:
+    """Join the names of two rows; the name of a group also applies to the blank cells to its right."""
     names, group = [], ""
     for above, below in zip(upper, lower, strict=True):
         group = above.strip() or group

@@ -1,4 +1,4 @@
-"""Tables that are no texts, made to batches of texts: records of JSON. ``parquet`` and ``workbooks`` do the rest."""
+"""Read JSON records in batches of texts; ``parquet`` and ``workbook`` read the other non-text tables."""
 
 from __future__ import annotations
 
@@ -10,62 +10,62 @@ from typing import Any
 
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from datafab.analysis import json_parser as jsonrows
-from datafab.analysis.limits import bounded
-from datafab.analysis.spool import batched, schema
+from datafab.analysis import json_parser
+from datafab.analysis.limits import check_cells
+from datafab.analysis.spool import batch_rows, text_schema
 from datafab.errors import Fatal
 
 
 @dataclass(frozen=True, slots=True)
-class Other:
-    """A table that is no text.
+class NonTextTable:
+    """A table in a file that is not CSV: a workbook, a parquet file or JSON.
 
     Attributes:
-        facts: what the analysis says of it.
+        facts: members of the analysis document that describe the file.
         header: the columns' names.
-        batches: its rows; missing cells are empty.
-        known: the format that the file itself tells of a column, by position.
-        warnings: what a reader should know of how the table was found.
+        batches: the rows as texts; missing cells are empty.
+        declared_types: the types that the file declares for its columns, by position.
+        warnings: what a reader should know about how the table was found.
     """
 
     facts: Mapping[str, Any]
     header: Sequence[str]
     batches: Iterator[pa.RecordBatch]
-    known: Mapping[int, str]
+    declared_types: Mapping[int, str]
     warnings: Sequence[str] = ()
 
 
-def records(text: str, check: Callable[[], None]) -> Other:
+def read_json_records(text: str, check: Callable[[], None]) -> NonTextTable:
     """Read a list of JSON objects, or the features of a GeoJSON collection with their geometries.
 
     Raises:
-        Fatal: it is neither.
+        Fatal: the document is neither.
     """
     keys: dict[str, None] = {}
-    for number, row in enumerate(jsonrows.rows(text), 1):
+    for number, row in enumerate(json_parser.parse_records(text), 1):
         check()
         keys.update(dict.fromkeys(row))
-        bounded(number, len(keys))
+        check_cells(number, len(keys))
     if not keys:
         raise Fatal("is a list without records: nothing was published here", code="empty")
-    header = [_whole(key) for key in keys]
-    return Other({"engine": "json", "encoding": "utf-8"}, header, _records(text, list(keys)), {})
+    header = [_without_surrogates(key) for key in keys]
+    return NonTextTable({"engine": "json", "encoding": "utf-8"}, header, _record_batches(text, list(keys)), {})
 
 
-def _records(text: str, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    cells = ([_cell(record.get(key)) for key in keys] for record in jsonrows.rows(text))
-    yield from batched(cells, schema(len(keys)))
+def _record_batches(text: str, keys: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    cells = ([_cell_text(record.get(key)) for key in keys] for record in json_parser.parse_records(text))
+    yield from batch_rows(cells, text_schema(len(keys)))
 
 
-def _cell(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, float) and "e" in (said := repr(value)):
-        # 5e-05 would be no number for a datastore.
-        return format(Decimal(said), "f")
-    return _whole(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    if isinstance(value, float) and "e" in (text := repr(value)):
+        # A datastore would not read 5e-05 as a number.
+        return format(Decimal(text), "f")
+    return _without_surrogates(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _whole(text: str) -> str:
-    """Return a text without halves of characters, which JSON may name, but no UTF-8 holds."""
+def _without_surrogates(text: str) -> str:
+    """Return a text without lone surrogates, which JSON can escape, but UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()

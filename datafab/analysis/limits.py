@@ -1,34 +1,34 @@
-"""How much of a table that is no text may be held in memory."""
+"""Limits on what is held in memory of a non-text table."""
 
 from __future__ import annotations
 
 from datafab.errors import Fatal
 
-#: Cells that a table may have which is held in memory as a whole: 40 bytes each, be they empty.
-CELLS = 20_000_000
-#: Elements of XML that a library holds at once: some hundred bytes each.
-ELEMENTS = 2_000_000
+#: Maximum number of cells of a table that is held in memory as a whole: each takes 40 bytes, even if empty.
+MAX_CELLS = 20_000_000
+#: Maximum number of XML elements that a library holds at once: each takes some hundred bytes.
+MAX_XML_ELEMENTS = 2_000_000
 
 
-def bounded(rows: int, columns: int) -> None:
-    """Refuse a table that is too large for the memory.
-
-    Raises:
-        Fatal: ``too_large``.
-    """
-    if rows * columns > CELLS:
-        raise _large(f"has {rows:,} rows by {columns:,} columns, more than {CELLS:,} cells")
-
-
-def few(number: int, of: str, limit: int) -> None:
-    """Refuse a workbook that has more of something than it may.
+def check_cells(rows: int, columns: int) -> None:
+    """Refuse a table that has too many cells for the memory.
 
     Raises:
         Fatal: ``too_large``.
     """
-    if number > limit:
-        raise _large(f"has more than {limit:,} {of}")
+    if rows * columns > MAX_CELLS:
+        raise _too_large(f"has {rows:,} rows by {columns:,} columns, more than {MAX_CELLS:,} cells")
 
 
-def _large(what: str) -> Fatal:
+def check_count(count: int, unit: str, limit: int) -> None:
+    """Refuse a workbook that has too many of something.
+
+    Raises:
+        Fatal: ``too_large``.
+    """
+    if count > limit:
+        raise _too_large(f"has more than {limit:,} {unit}")
+
+
+def _too_large(what: str) -> Fatal:
     return Fatal(f"{what}: publish it as CSV", code="too_large")

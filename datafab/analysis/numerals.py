@@ -1,7 +1,7 @@
-"""How the numbers of a column are written: with which decimal mark, and with which mark between thousands. Pure.
+"""Detect how the numbers of a column are written: their decimal mark and their thousands separator. Pure.
 
-A guess takes a way of writing only where it reads all of a column and nothing else does. A column that a data
-dictionary calls a number may also hold what PostgreSQL takes for one: ``007``, ``+1``, ``1.5E-03``, ``NaN``.
+A style is guessed only if it reads all of a column and no other does. A column that a data dictionary declares as
+numeric may also hold what PostgreSQL reads as a number: ``007``, ``+1``, ``1.5E-03``, ``NaN``.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cached_property, lru_cache
 
-#: No-break spaces stand between thousands as ordinary ones do.
+#: Thousands may be separated by no-break spaces as well as ordinary ones.
 _SPACES, _APOSTROPHES = " \u00a0\u202f", "'\u2019"
-#: Digits before and behind the decimal mark of a number that is guessed.
-_LONGEST = 100
-#: Those of PostgreSQL's ``numeric``.
-_BEFORE, _BEHIND = 131_072, 16_383
+#: Maximum digits before, and after, the decimal mark of a guessed number.
+_MAX_GUESSED_DIGITS = 100
+#: Maximum digits before and after the decimal point of PostgreSQL's ``numeric``.
+_MAX_INTEGER_DIGITS, _MAX_FRACTION_DIGITS = 131_072, 16_383
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Style:
     """A way of writing numbers.
 
     Attributes:
-        group: characters of which each may stand between thousands; empty: none may.
+        group: characters that may separate thousands; empty: none may.
         decimal: the decimal mark.
         doubtful: whether what it reads may be thousands of another style, as ``1,234`` is where cells are not
             separated by semicolons.
@@ -42,22 +42,22 @@ class Style:
 
     @property
     def pattern(self) -> str:
-        """What a guess takes for a number of this style: a regular expression of Python and of RE2."""
-        rest = rf"(?:{re.escape(self.decimal)}[0-9]{{1,{_LONGEST}}})?"
-        plain = rf"[1-9][0-9]{{0,{_LONGEST - 1}}}"
+        """A regular expression, for Python and RE2, of the numbers that a guess accepts in this style."""
+        rest = rf"(?:{re.escape(self.decimal)}[0-9]{{1,{_MAX_GUESSED_DIGITS}}})?"
+        plain = rf"[1-9][0-9]{{0,{_MAX_GUESSED_DIGITS - 1}}}"
         if not self.group:
             return rf"-?(?:0|{plain}){rest}"
         return rf"-?(?:0|[1-9][0-9]{{0,2}}(?:[{self.group}][0-9]{{3}})+|{plain}){rest}"
 
     @property
     def proof(self) -> str:
-        """What a number looks like that no other style reads: one that holds both marks, or thousands twice."""
+        """A regular expression of numbers that no other style reads, with both marks or two thousands separators."""
         mark, decimal = f"[{self.group}]", re.escape(self.decimal)
         if not self.group:
             # Not three digits behind one to three others.
             return rf"[+-]?(?:0|[0-9]{{4,}}){decimal}[0-9]+|[+-]?[0-9]+{decimal}(?:[0-9]{{1,2}}|[0-9]{{4,}})"
         proof = rf"-?[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+{decimal}[0-9]+"
-        # Two full stops may be a version, and digits in groups an identifier.
+        # Two full stops may be a version, and groups of digits an identifier.
         return rf"{proof}|-?[0-9]{{1,3}}(?:,[0-9]{{3}}){{2,}}" if self.group == "," else proof
 
     @cached_property
@@ -69,7 +69,7 @@ class Style:
         return re.compile(self.proof)
 
     def reads(self, value: str) -> bool:
-        """Tell whether a guess takes a value for a number of this style."""
+        """Tell whether a guess accepts a value as a number of this style."""
         return self._guessed.fullmatch(value) is not None
 
     def proves(self, value: str) -> bool:
@@ -77,7 +77,7 @@ class Style:
         return not self.wants_proof or self._proved.fullmatch(value) is not None
 
     def plain(self, value: str) -> str:
-        """Return a number without marks between thousands, and with a decimal point."""
+        """Return a number without thousands separators, and with a decimal point."""
         for mark in self.group:
             value = value.replace(mark, "")
         return value.replace(",", ".") if self.decimal == "," else value
@@ -89,7 +89,7 @@ GROUPED: Sequence[Style] = (
 )  # fmt: skip
 
 
-def styles(separator: str | None) -> tuple[Style, ...]:
+def possible_styles(separator: str | None) -> tuple[Style, ...]:
     """Return the styles that a table's numbers may have, most likely first.
 
     Args:
@@ -106,37 +106,41 @@ _SPECIAL = re.compile(r"nan|[+-]?inf(?:inity)?", re.IGNORECASE)
 
 
 @lru_cache
-def _chosen(style: Style) -> re.Pattern[str]:
-    """Return what a column that is called a number takes for one of a style."""
+def _declared_pattern(style: Style) -> re.Pattern[str]:
+    """Return the pattern of the numbers that a column declared as numeric accepts in a style."""
     decimal = re.escape(style.decimal)
     whole = rf"{_DIGITS}|[0-9]{{1,3}}(?:[{style.group}][0-9]{{3}})+" if style.group else _DIGITS
     return re.compile(rf"[+-]?(?:(?:{whole})(?:{decimal}(?:{_DIGITS})?)?|{decimal}{_DIGITS})(?:[eE][+-]?{_DIGITS})?")
 
 
-def numeric(value: str, style: Style = POINT) -> str:
-    """Return a number as every PostgreSQL takes it for ``numeric``.
+def to_numeric(value: str, style: Style = POINT) -> str:
+    """Return a number as every version of PostgreSQL reads it as ``numeric``.
 
-    Underscores and other bases, which PostgreSQL takes since its version 16, are written out for earlier ones.
+    Underscores and other bases, which PostgreSQL reads since version 16, are converted for earlier versions.
 
     Raises:
-        ValueError: it is none, or has more digits than that type keeps.
+        ValueError: the value is no number, or has more digits than ``numeric`` keeps.
     """
     if _SPECIAL.fullmatch(value):
         return value
     if found := _OTHER_BASE.fullmatch(value):
         return f"{found[1]}{int(found[2], 0)}"
     plain = style.plain(value).replace("_", "")
-    if not _chosen(style).fullmatch(value) or not _kept(plain):
+    if not _declared_pattern(style).fullmatch(value) or not _fits_numeric(plain):
         msg = f"{value!r} is no number"
         raise ValueError(msg)
     return plain
 
 
-def _kept(plain: str) -> bool:
-    """Tell whether ``numeric`` has room for all digits."""
+def _fits_numeric(plain: str) -> bool:
+    """Tell whether ``numeric`` keeps all digits of a number."""
     try:
         number = Decimal(plain)
     except InvalidOperation:
         return False
     exponent = number.as_tuple().exponent
-    return isinstance(exponent, int) and -exponent <= _BEHIND and (not number or number.adjusted() < _BEFORE)
+    return (
+        isinstance(exponent, int)
+        and -exponent <= _MAX_FRACTION_DIGITS
+        and (not number or number.adjusted() < _MAX_INTEGER_DIGITS)
+    )

@@ -1,19 +1,19 @@
-"""How much memory an ODS takes, as odfpy and pandas read it: all its parts at once, its sheets one by one."""
+"""Measure how much memory an ODS takes when odfpy and pandas read it: all parts at once, its sheets one by one."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datafab.analysis.limits import CELLS, ELEMENTS, bounded, few
+from datafab.analysis.limits import MAX_CELLS, MAX_XML_ELEMENTS, check_cells, check_count
 
-#: A longer number is too large anyway, and slow to read.
-_DIGITS = 18
-_CELL = ("table-cell", "covered-table-cell")
+#: A longer number exceeds every limit anyway, and is slow to parse.
+_MAX_COUNT_DIGITS = 18
+_CELL_ELEMENTS = ("table-cell", "covered-table-cell")
 
 
 @dataclass(slots=True)
-class Ods:
-    """Counts rows and cells, the repeated ones as often; those behind the last filled one do not count."""
+class OdsSize:
+    """Counts the rows and cells of an ODS, repeated ones as often as they are repeated, up to the last filled one."""
 
     _rows: int = 0
     _columns: int = 0
@@ -27,60 +27,60 @@ class Ods:
     _all: int = 0
 
     def start(self, element: str, attributes: dict[str, str]) -> None:
-        """See an element begin."""
+        """Process the start of an element."""
         self._elements += 1
-        name = _local(element)
+        name = _local_name(element)
         if name == "table":
-            # Each sheet by itself.
+            # Sheets are counted separately.
             self._rows = self._columns = self._blank_rows = 0
         elif name == "table-row":
-            self._repeat = _count(attributes, "number-rows-repeated")
+            self._repeat = _repetitions(attributes, "number-rows-repeated")
             self._cells = self._blank_cells = 0
-        elif name in _CELL:
-            self._cell = _count(attributes, "number-columns-repeated")
-            if any(_local(each) == "value-type" for each in attributes):
+        elif name in _CELL_ELEMENTS:
+            self._cell = _repetitions(attributes, "number-columns-repeated")
+            if any(_local_name(each) == "value-type" for each in attributes):
                 self._filled()
         elif name == "p":
             self._filled()
         elif name == "s":
-            self._spaces += _count(attributes, "c")
+            self._spaces += _repetitions(attributes, "c")
 
     def _filled(self) -> None:
         self._cells += self._blank_cells + self._cell
         self._blank_cells = self._cell = 0
 
     def end(self, element: str) -> None:
-        """See an element end."""
-        name = _local(element)
-        if name in _CELL:
+        """Process the end of an element."""
+        name = _local_name(element)
+        if name in _CELL_ELEMENTS:
             self._blank_cells += self._cell
             self._cell = 0
         elif name == "table-row" and self._cells:
             self._rows += self._blank_rows + self._repeat
             self._blank_rows = 0
             self._columns = max(self._columns, self._cells)
-            bounded(self._rows, self._columns)
+            check_cells(self._rows, self._columns)
         elif name == "table-row":
             self._blank_rows += self._repeat
         elif name == "table":
             self._all += self._rows * self._columns
 
-    def bounded(self) -> None:
-        """Refuse what is too large.
+    def check_limits(self) -> None:
+        """Refuse a workbook that exceeds a limit.
 
         Raises:
             Fatal: ``too_large``.
         """
-        bounded(self._rows, self._columns)
-        few(self._all, "cells", CELLS)
-        few(self._spaces, "spaces", CELLS)
-        few(self._elements, "elements of XML", ELEMENTS)
+        check_cells(self._rows, self._columns)
+        check_count(self._all, "cells", MAX_CELLS)
+        check_count(self._spaces, "spaces", MAX_CELLS)
+        check_count(self._elements, "elements of XML", MAX_XML_ELEMENTS)
 
 
-def _local(name: str) -> str:
+def _local_name(name: str) -> str:
     return name.rpartition(" ")[2]
 
 
-def _count(attributes: dict[str, str], name: str) -> int:
-    said = next((value for each, value in attributes.items() if _local(each) == name), "1")
-    return int(said[:_DIGITS]) if said.isdecimal() else 1
+def _repetitions(attributes: dict[str, str], name: str) -> int:
+    count = next((value for each, value in attributes.items() if _local_name(each) == name), "1")
+    return int(count[:_MAX_COUNT_DIGITS]) if count.isdecimal() else 1

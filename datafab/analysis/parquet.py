@@ -1,4 +1,4 @@
-"""The columns of a parquet file, made to batches of texts."""
+"""Read the columns of a parquet file in batches of texts."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.compute as pc  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from datafab.analysis.json_records import Other
-from datafab.analysis.parquet_chunks import BUFFER, strides
-from datafab.analysis.refusals import LOOKING, refusals
-from datafab.analysis.spool import schema
+from datafab.analysis.json_records import NonTextTable
+from datafab.analysis.parquet_chunks import BUFFER_BYTES, rows_per_read
+from datafab.analysis.refusals import PARSE_FAILURES, translate_failures
+from datafab.analysis.spool import text_schema
 from datafab.errors import Fatal
 
-#: Python types of csv-detective by what parquet says of a column; the first that fits.
-_KNOWN = (
+#: csv-detective's types of the parquet types; the first match counts.
+_DECLARED_TYPES = (
     (pa.types.is_boolean, "bool"),
     (pa.types.is_integer, "int"),
     (pa.types.is_floating, "float"),
@@ -32,36 +32,42 @@ _KNOWN = (
 )
 
 
-def parquet_table(path: Path, limit: int) -> Other:
-    """Read a parquet file, whose texts may have ``limit`` bytes in all."""
-    with refusals(LOOKING):
-        of = pq.read_schema(path)
-    known = {at: found for at, column in enumerate(of) if (found := _known(column.type)) != "string"}
-    return Other({"engine": "parquet"}, of.names, _batches(path, len(of.names), limit), known)
+def read_parquet(path: Path, limit: int) -> NonTextTable:
+    """Read a parquet file, whose texts may have up to ``limit`` bytes in total."""
+    with translate_failures(PARSE_FAILURES):
+        file_schema = pq.read_schema(path)
+    declared_types = {
+        at: found for at, column in enumerate(file_schema) if (found := _declared_type(column.type)) != "string"
+    }
+    return NonTextTable(
+        {"engine": "parquet"}, file_schema.names, _read_batches(path, len(file_schema.names), limit), declared_types
+    )
 
 
-def _batches(path: Path, width: int, limit: int) -> Iterator[pa.RecordBatch]:
+def _read_batches(path: Path, width: int, limit: int) -> Iterator[pa.RecordBatch]:
     size = 0
-    with refusals(LOOKING), pq.ParquetFile(path, buffer_size=BUFFER) as file:
-        for group, rows in enumerate(strides(path, file, limit)):
+    with translate_failures(PARSE_FAILURES), pq.ParquetFile(path, buffer_size=BUFFER_BYTES) as file:
+        for group, rows in enumerate(rows_per_read(path, file, limit)):
             for each in file.iter_batches(rows, row_groups=[group], use_threads=False):
-                batch = pa.RecordBatch.from_arrays([_text(column) for column in each.columns], schema=schema(width))
+                batch = pa.RecordBatch.from_arrays(
+                    [_to_text(column) for column in each.columns], schema=text_schema(width)
+                )
                 size += batch.nbytes
                 if size > limit:
                     raise Fatal(f"unpacks to more than {limit:,} bytes: publish it in parts", code="too_large")
                 yield batch
 
 
-def _known(kind: pa.DataType) -> str:
+def _declared_type(kind: pa.DataType) -> str:
     if pa.types.is_dictionary(kind):
-        return _known(kind.value_type)
+        return _declared_type(kind.value_type)
     if pa.types.is_timestamp(kind):
         return "datetime_aware" if kind.tz else "datetime_naive"
-    return next((name for fits, name in _KNOWN if fits(kind)), "string")
+    return next((name for fits, name in _DECLARED_TYPES if fits(kind)), "string")
 
 
-def _text(column: pa.Array) -> pa.Array:
-    """Return a column as texts; what has no text of its own, as JSON."""
+def _to_text(column: pa.Array) -> pa.Array:
+    """Return a column as texts; values that have no plain text are converted to JSON."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_timestamp(column.type) and column.type.tz:
@@ -69,17 +75,17 @@ def _text(column: pa.Array) -> pa.Array:
     try:
         texts = pc.cast(column, pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
-        texts = pa.array([None if each is None else _said(each) for each in column.to_pylist()], pa.string())
+        texts = pa.array([None if each is None else _value_text(each) for each in column.to_pylist()], pa.string())
     return pc.fill_null(texts, "") if texts.null_count else texts
 
 
-def _said(value: Any) -> str:
-    """Return the text of a value, which is JSON where it has parts; bytes are a text where they can be."""
+def _value_text(value: Any) -> str:
+    """Return the text of a value: JSON if it is nested; bytes are decoded if they are UTF-8."""
     if isinstance(value, bytes):
         try:
             return value.decode()
         except UnicodeDecodeError:
             return repr(value)
     if isinstance(value, dict | list | tuple):
-        return json.dumps(value, ensure_ascii=False, default=_said)
+        return json.dumps(value, ensure_ascii=False, default=_value_text)
     return str(value)

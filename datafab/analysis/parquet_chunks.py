@@ -1,7 +1,7 @@
-"""How many rows of a parquet file may be read in one go, by what its footer and its dictionaries say.
+"""Compute how many rows of a parquet file may be read at once, from its footer and its dictionaries.
 
-A long text may be said once and meant in each row, a list may have a million items of a few bits: what is read in one
-go is as many rows as are some megabytes in memory, and those of one row at least.
+A long text may be stored once and referenced in each row, and a list may have a million items of a few bits. So the
+memory of a row is estimated, and only so many rows are read at once as take some megabytes, but at least one.
 """
 
 from __future__ import annotations
@@ -15,75 +15,78 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from datafab.errors import Fatal
 
-#: Rows that are read in one go at most, and bytes that they may have in memory.
-ROWS, AT_ONCE = 65_536, 64 * 1024**2
-#: Bytes of each column of a file that are read in one go.
-BUFFER = 256 * 1024
-#: Bytes of a value beside those of a text: as it is read, as a text, as a Python object on its way.
-_VALUE = 64
-#: How often a text is in memory: as it is read and made whole; where Python makes the text, as objects too.
-_FLAT, _MADE = 2, 8
-#: What texts are called that need no making.
-_PLAIN = frozenset({"UTF8", "ENUM", "JSON"})
-#: How much longer than the mean the plain texts of some rows may be.
-_UNEVEN = 4
-#: Rows in which a dictionary is looked for.
-_LOOK = 256
+#: Maximum rows that are read at once, and the bytes that they may take in memory.
+MAX_READ_ROWS, MAX_READ_BYTES = 65_536, 64 * 1024**2
+#: Bytes of each column that are read from the file at once.
+BUFFER_BYTES = 256 * 1024
+#: Bytes of a value beyond those of its text, while it is read and converted to text.
+_VALUE_OVERHEAD_BYTES = 64
+#: Number of copies of a text in memory: as it is read and merged; if Python converts it, as objects, too.
+_TEXT_COPIES, _CONVERTED_COPIES = 2, 8
+#: Types of texts that need no conversion.
+_TEXT_TYPES = frozenset({"UTF8", "ENUM", "JSON"})
+#: Assumed ratio of the longest to the mean plain text of a batch.
+_MAX_TO_MEAN_RATIO = 4
+#: Rows that are read at once to find a dictionary.
+_PROBE_ROWS = 256
 
 
-def strides(path: Path, file: pq.ParquetFile, limit: int) -> list[int]:
-    """Return how many rows of each row group may be read in one go.
+def rows_per_read(path: Path, file: pq.ParquetFile, limit: int) -> list[int]:
+    """Return for each row group how many rows may be read at once.
 
     Raises:
-        Fatal: ``too_large``, a row alone has more than ``limit`` bytes.
+        Fatal: ``too_large``, a single row has more than ``limit`` bytes.
     """
     leaves = [file.schema.column(at) for at in range(len(file.schema))]
     texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
     found = []
-    # Closed before any row is read: until then it holds the pages that it has seen.
-    with pq.ParquetFile(path, read_dictionary=texts, buffer_size=BUFFER) as coded:
+    # Closed before any row is read, as it holds the pages that it has read until then.
+    with pq.ParquetFile(path, read_dictionary=texts, buffer_size=BUFFER_BYTES) as coded:
         for number in range(file.num_row_groups):
-            # Whoever asks the metadata of a damaged group is killed; whoever reads it is told.
+            # Read first: the metadata of a damaged row group crashes the process, but reading its rows raises an error.
             next(coded.iter_batches(1, row_groups=[number], use_threads=False), None)
             group = file.metadata.row_group(number)
-            whole = sum(_bytes(leaf, group.column(at), coded, number) for at, leaf in enumerate(leaves))
+            whole = sum(_memory_bytes(leaf, group.column(at), coded, number) for at, leaf in enumerate(leaves))
             row = whole / max(1, group.num_rows)
             if row > limit:
                 raise Fatal(f"has rows of more than {limit:,} bytes: publish it in parts", code="too_large")
-            found.append(max(1, min(ROWS, int(AT_ONCE // max(1, row)))))
+            found.append(max(1, min(MAX_READ_ROWS, int(MAX_READ_BYTES // max(1, row)))))
     return found
 
 
-def _bytes(leaf: Any, chunk: Any, coded: pq.ParquetFile, group: int) -> int:
-    """Return the bytes that a leaf's values of a row group have in memory, each being as long as the longest."""
+def _memory_bytes(leaf: Any, chunk: Any, coded: pq.ParquetFile, group: int) -> int:
+    """Return an upper bound of the bytes that the values of a leaf column of a row group take in memory."""
     if leaf.physical_type == "BYTE_ARRAY":
-        times = _FLAT if leaf.path == leaf.name and leaf.converted_type in _PLAIN else _MADE
-        said = _said(coded, group, leaf.path)
-        longest = chunk.total_uncompressed_size if said is None else said
-        return int(chunk.num_values * (_VALUE + times * longest) + times * _UNEVEN * chunk.total_uncompressed_size)
+        times = _TEXT_COPIES if leaf.path == leaf.name and leaf.converted_type in _TEXT_TYPES else _CONVERTED_COPIES
+        longest_text = _longest_dictionary_text(coded, group, leaf.path)
+        longest = chunk.total_uncompressed_size if longest_text is None else longest_text
+        return int(
+            chunk.num_values * (_VALUE_OVERHEAD_BYTES + times * longest)
+            + times * _MAX_TO_MEAN_RATIO * chunk.total_uncompressed_size
+        )
     fixed = leaf.length if leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" else 0
-    return int(chunk.num_values * (_VALUE + _MADE * fixed))
+    return int(chunk.num_values * (_VALUE_OVERHEAD_BYTES + _CONVERTED_COPIES * fixed))
 
 
-def _said(coded: pq.ParquetFile, group: int, path: str) -> int | None:
-    """Return the bytes of the longest text in a dictionary; None: it cannot be told apart.
+def _longest_dictionary_text(coded: pq.ParquetFile, group: int, path: str) -> int | None:
+    """Return the bytes of the longest text in the dictionaries of a column; None if it has texts without one.
 
-    A dictionary is there with the first value of a group, be it none; in lists, with the first item.
+    A dictionary is available with the first value of a row group, even a null; in lists, with the first item.
     """
     longest = None
-    for batch in coded.iter_batches(_LOOK, row_groups=[group], columns=[path], use_threads=False):
-        said = [_dictionaries(column) for column in batch.columns]
-        if any(each is None for each in said):
+    for batch in coded.iter_batches(_PROBE_ROWS, row_groups=[group], columns=[path], use_threads=False):
+        longest_text = [_find_dictionaries(column) for column in batch.columns]
+        if any(each is None for each in longest_text):
             return None
-        found = [values for each in said for values in each or ()]
+        found = [values for each in longest_text for values in each or ()]
         longest = max((pc.max(pc.binary_length(values)).as_py() or 0 for values in found), default=0)
         if longest:
             break
     return longest
 
 
-def _dictionaries(column: pa.Array) -> list[pa.Array] | None:
-    """Return the dictionaries of a column's texts; None: it has texts without one."""
+def _find_dictionaries(column: pa.Array) -> list[pa.Array] | None:
+    """Return the dictionaries of a column's texts; None if it has texts without one."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return [column.dictionary]
@@ -95,5 +98,5 @@ def _dictionaries(column: pa.Array) -> list[pa.Array] | None:
         inner = [column.values]
     else:
         return None
-    found = [_dictionaries(each) for each in inner]
+    found = [_find_dictionaries(each) for each in inner]
     return None if any(each is None for each in found) else [one for each in found for one in each or ()]

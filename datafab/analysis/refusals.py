@@ -1,4 +1,4 @@
-"""What is said of files that cannot be analysed, and which failures of the libraries mean which."""
+"""Refuse files that cannot be analysed, and translate the exceptions that libraries raise for them."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ from xml.sax import SAXException
 from pyarrow import ArrowException  # type: ignore[import-untyped]
 
 from datafab.analysis.csv_detective import CompDocError, XLRDError
-from datafab.analysis.dialect import Kind
+from datafab.analysis.dialect import FileKind
 from datafab.errors import Fatal
 
-_REFUSED = {
-    Kind.EMPTY: ("empty", "is empty: nothing was published here, or the download broke off"),
-    Kind.HTML: ("html", "is a web page, not a table: the link leads to a page about the data or to an error page"),
-    Kind.XML: ("not_tabular", "is XML, not a table: publish a CSV beside it to have it analysed"),
-    Kind.PDF: ("not_tabular", "is a PDF document, not a table: publish its tables as CSV"),
-    Kind.BINARY: ("not_tabular", "is neither text nor a workbook: publish the table as CSV"),
+_REFUSED_KINDS = {
+    FileKind.EMPTY: ("empty", "is empty: nothing was published here, or the download broke off"),
+    FileKind.HTML: ("html", "is a web page, not a table: the link leads to a page about the data or to an error page"),
+    FileKind.XML: ("not_tabular", "is XML, not a table: publish a CSV beside it to have it analysed"),
+    FileKind.PDF: ("not_tabular", "is a PDF document, not a table: publish its tables as CSV"),
+    FileKind.BINARY: ("not_tabular", "is neither text nor a workbook: publish the table as CSV"),
 }
-_BROKEN = "is damaged, incomplete or protected by a password: open it, save it anew and publish that"
-#: What comes of a file that is at fault: (types, part of the message, code, what to say). The first that fits counts;
-#: what is not listed is our fault, and the runner's business.
+_DAMAGED = "is damaged, incomplete or protected by a password: open it, save it anew and publish that"
+#: Exceptions caused by a faulty file: (types, part of the message, code, text). The first match counts; an exception
+#: that is not listed is a bug, which is left to the runner.
 Failures = tuple[tuple[tuple[type[Exception], ...], str, str, str], ...]
-READING: Failures = (
+READ_FAILURES: Failures = (
     ((UnicodeDecodeError,), "", "encoding", "cannot be decoded: save it as UTF-8"),
-    ((gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError), "", "corrupt_archive", _BROKEN),
-    ((RuntimeError,), "password", "corrupt_archive", _BROKEN),
+    ((gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, EOFError), "", "corrupt_archive", _DAMAGED),
+    ((RuntimeError,), "password", "corrupt_archive", _DAMAGED),
     ((NotImplementedError,), "", "unsupported", "is compressed in a way that is not supported: use gzip or deflate"),
 )
-LOOKING: Failures = (
+PARSE_FAILURES: Failures = (
     ((IndexError,), "out-of-bounds", "empty", "has a sheet without cells"),
-    ((ArrowException, XLRDError, CompDocError, ParseError, ExpatError), "", "corrupt_archive", _BROKEN),
-    ((zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, OSError), "", "corrupt_archive", _BROKEN),
-    ((IndexError, KeyError, AssertionError, struct.error), "", "corrupt_archive", _BROKEN),
+    ((ArrowException, XLRDError, CompDocError, ParseError, ExpatError), "", "corrupt_archive", _DAMAGED),
+    ((zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, OSError), "", "corrupt_archive", _DAMAGED),
+    ((IndexError, KeyError, AssertionError, struct.error), "", "corrupt_archive", _DAMAGED),
     ((NotImplementedError,), "", "unsupported", "is of a kind that is not supported"),
     ((ValueError,), "", "unsupported", "cannot be read as a table"),
 )
-#: What openpyxl, xlrd, odfpy and pandas raise besides, by how they stumble over parts that are not as they should be.
-#: For nothing but calls of theirs: elsewhere these would be our faults.
-BOOK: Failures = (
-    *LOOKING,
-    ((SAXException, AttributeError, TypeError, OverflowError, RecursionError), "", "corrupt_archive", _BROKEN),
+#: Exceptions that openpyxl, xlrd, odfpy and pandas also raise for malformed parts. Only for calls of these libraries:
+#: elsewhere such exceptions are bugs.
+WORKBOOK_FAILURES: Failures = (
+    *PARSE_FAILURES,
+    ((SAXException, AttributeError, TypeError, OverflowError, RecursionError), "", "corrupt_archive", _DAMAGED),
 )
 
 
-def refuse(kind: Kind) -> None:
-    """Raise Fatal for what is no table by its kind."""
-    if kind in _REFUSED:
-        code, say = _REFUSED[kind]
-        raise Fatal(say, code=code)
+def refuse_kind(kind: FileKind) -> None:
+    """Raise Fatal for a kind of file that holds no table."""
+    if kind in _REFUSED_KINDS:
+        code, message = _REFUSED_KINDS[kind]
+        raise Fatal(message, code=code)
 
 
 @contextmanager
-def refusals(failures: Failures) -> Iterator[None]:
-    """Turn what the libraries raise for a bad file into Fatal."""
+def translate_failures(failures: Failures) -> Iterator[None]:
+    """Translate the exceptions that libraries raise for a faulty file into Fatal."""
     try:
         yield
     except tuple(each for types, *_ in failures for each in types) as error:
-        # An OSError with a number is the disk's, and a lack of memory the host's, not the file's.
+        # An OSError with an errno is a fault of the disk, and a lack of memory one of the host, not of the file.
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
             raise
         text = str(error)
@@ -72,5 +72,5 @@ def refusals(failures: Failures) -> Iterator[None]:
         found = next(fitting, None)
         if found is None:
             raise
-        _, _, code, say = found
-        raise Fatal(f"{say} ({type(error).__name__}: {text[:200]})", code=code) from error
+        _, _, code, message = found
+        raise Fatal(f"{message} ({type(error).__name__}: {text[:200]})", code=code) from error

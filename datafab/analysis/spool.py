@@ -1,7 +1,7 @@
-"""A table on this disk, column by column: read once, then looked at one column at a time.
+"""Spool a table to disk: its rows are read once, then its columns are read one at a time.
 
-Small tables stay in memory. Larger ones lie in a parquet file of a temporary folder, compressed, so that the memory
-that an analysis takes is that of its widest column, and of a part of it where that is wide too.
+Small tables stay in memory. Larger ones are written to a compressed parquet file in a temporary folder, so that an
+analysis takes only the memory of the widest column, or of a chunk of it.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 from datafab.errors import Fatal
 from datafab.store.scratch import work_folder
 
-#: Bytes of a table that stay in memory.
-IN_MEMORY = 32 * 1024**2
-#: Rows, and about as many characters and cells, of a batch that is made in Python.
-ROWS, CHARS = 10_000, 4 * 1024**2
-#: Characters that one row may have.
-ROW = 64 * 1024**2
-#: Bytes of a row group.
-GROUP = 16 * 1024**2
-#: Bytes of a column that are looked at in one go.
-AT_ONCE = 64 * 1024**2
+#: Maximum bytes of a table that stays in memory.
+MAX_MEMORY_BYTES = 32 * 1024**2
+#: Maximum rows, and approximate maximum of characters plus cells, of a batch that is made in Python.
+MAX_BATCH_ROWS, MAX_BATCH_CHARS = 10_000, 4 * 1024**2
+#: Maximum characters of a row.
+MAX_ROW_CHARS = 64 * 1024**2
+#: Bytes of a row group of the file.
+ROW_GROUP_BYTES = 16 * 1024**2
+#: Bytes of a column that are processed at once.
+CHUNK_BYTES = 64 * 1024**2
 
 Batches = Iterable[pa.RecordBatch]
 
 
 @dataclass(slots=True)
-class Landed:
-    """A table of texts (or, from parquet, of any type), to be read column by column.
+class SpooledTable:
+    """A table of texts that has been read, to be read again column by column.
 
     Attributes:
-        rows: how many there are here.
-        total: rows of the table that they are of.
-        schema: names are ``0``, ``1``, ... by position.
+        schema: columns named ``0``, ``1``, ... by position.
+        rows: number of rows that were kept.
+        total: number of rows of the whole table.
         sizes: bytes of each column.
     """
 
@@ -48,31 +48,31 @@ class Landed:
     rows: int = 0
     total: int = 0
     sizes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    _held: list[pa.RecordBatch] = field(default_factory=list)
+    _batches: list[pa.RecordBatch] = field(default_factory=list)
     _file: pq.ParquetFile | None = None
-    _left: ExitStack = field(default_factory=ExitStack)
+    _cleanup: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._held.clear()
-        self._left.close()
+        self._batches.clear()
+        self._cleanup.close()
 
-    def groups(self, position: int) -> Iterator[pa.ChunkedArray]:
-        """Yield a column's rows, some megabytes of them at a time, in their order."""
-        for batch in self._held:
+    def row_groups(self, position: int) -> Iterator[pa.ChunkedArray]:
+        """Yield a column in order, some megabytes at a time."""
+        for batch in self._batches:
             yield pa.chunked_array([batch.column(position)])
         if self._file is not None:
             for group in range(self._file.num_row_groups):
                 yield self._file.read_row_group(group, columns=[str(position)], use_threads=False).column(0)
 
-    def slabs(self, position: int, at_once: int = AT_ONCE) -> Iterator[pa.ChunkedArray]:
-        """Yield a column's rows, as many at a time as may be looked at in one go, by their bytes."""
+    def chunks(self, position: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[pa.ChunkedArray]:
+        """Yield a column in order, in chunks of up to ``chunk_bytes`` unless a single row group is larger."""
         chunks: list[pa.Array] = []
         size = 0
-        for group in self.groups(position):
-            if chunks and size + group.nbytes > at_once:
+        for group in self.row_groups(position):
+            if chunks and size + group.nbytes > chunk_bytes:
                 yield pa.chunked_array(chunks)
                 chunks, size = [], 0
             chunks += group.chunks
@@ -81,9 +81,9 @@ class Landed:
             yield pa.chunked_array(chunks)
 
     def batches(self, positions: Sequence[int]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows of some columns, a row group at a time."""
+        """Yield the rows of some columns in order, one batch or row group at a time."""
         names = [str(position) for position in positions]
-        for batch in self._held:
+        for batch in self._batches:
             yield batch.select(names)
         if self._file is not None:
             for group in range(self._file.num_row_groups):
@@ -91,34 +91,34 @@ class Landed:
                 yield from rows.select(names).to_batches()
 
 
-def schema(width: int) -> pa.Schema:
+def text_schema(width: int) -> pa.Schema:
     """Return the schema of a table of texts."""
     return pa.schema([(str(position), pa.string()) for position in range(width)])
 
 
-def batched(rows: Iterable[Sequence[str]], of: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Yield rows of texts as batches, none of which is large.
+def batch_rows(rows: Iterable[Sequence[str]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield rows of texts in batches of limited size.
 
     Raises:
-        Fatal: ``too_large``, a row is: one text may be meant in many of its cells.
+        Fatal: ``too_large``, a single row is: many of its cells may refer to one long text.
     """
-    held: list[Sequence[str]] = []
+    pending: list[Sequence[str]] = []
     size = 0
     for row in rows:
         length = sum(map(len, row))
-        if length > ROW:
-            raise Fatal(f"has a row of more than {ROW:,} characters: publish it in parts", code="too_large")
-        held.append(row)
+        if length > MAX_ROW_CHARS:
+            raise Fatal(f"has a row of more than {MAX_ROW_CHARS:,} characters: publish it in parts", code="too_large")
+        pending.append(row)
         size += length + len(row)
-        if len(held) == ROWS or size > CHARS:
-            yield _batch(held, of)
-            held, size = [], 0
-    if held:
-        yield _batch(held, of)
+        if len(pending) == MAX_BATCH_ROWS or size > MAX_BATCH_CHARS:
+            yield _make_batch(pending, schema)
+            pending, size = [], 0
+    if pending:
+        yield _make_batch(pending, schema)
 
 
-def within(batches: Batches, limit: int) -> Iterator[pa.RecordBatch]:
-    """Yield batches that have ``limit`` bytes in all.
+def limit_bytes(batches: Batches, limit: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches as long as they have no more than ``limit`` bytes in total.
 
     Raises:
         Fatal: ``too_large``, they have more.
@@ -131,88 +131,88 @@ def within(batches: Batches, limit: int) -> Iterator[pa.RecordBatch]:
         yield batch
 
 
-def _batch(rows: Sequence[Sequence[str]], of: pa.Schema) -> pa.RecordBatch:
+def _make_batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
     columns = [pa.array(column, pa.string()) for column in zip(*rows, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=of)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def land(batches: Batches, of: pa.Schema) -> Landed:
-    """Take a table in. Close what is returned: it may hold a file."""
-    landed = Landed(of, sizes=_none(of))
+def spool_table(batches: Batches, schema: pa.Schema) -> SpooledTable:
+    """Spool all rows of a table. The result is a context manager that removes its file."""
+    table = SpooledTable(schema, sizes=_no_sizes(schema))
     try:
-        _fill(landed, batches)
+        _write_batches(table, batches)
     except BaseException:
-        landed.__exit__()
+        table.__exit__()
         raise
-    landed.total = landed.rows
-    return landed
+    table.total = table.rows
+    return table
 
 
-def sample(batches: Batches, of: pa.Schema, size: int) -> Landed:
-    """Take a fair sample of a table's rows in, and count them all. The same table gives the same sample."""
-    # The rows with the smallest of random numbers.
+def spool_sample(batches: Batches, schema: pa.Schema, size: int) -> SpooledTable:
+    """Spool a uniform random sample of a table's rows, and count all rows. The sample of a table is always the same."""
+    # The sample consists of the rows with the smallest random numbers.
     chances = np.random.default_rng(0)
-    held: list[pa.RecordBatch] = []
-    numbers = np.zeros(0)
+    pending: list[pa.RecordBatch] = []
+    draws = np.zeros(0)
     limit, total = 1.0, 0
     for batch in batches:
         total += batch.num_rows
         drawn = chances.random(batch.num_rows)
-        if (good := drawn < limit).any():
-            held.append(batch.filter(pa.array(good)))
-            numbers = np.concatenate([numbers, drawn[good]])
-        if len(numbers) > 2 * size:
-            held, numbers, limit = _smallest(held, numbers, size)
-    held, numbers, _ = _smallest(held, numbers, size)
-    return Landed(of, len(numbers), total, sum((_sizes(each) for each in held), _none(of)), held)
+        if (selected := drawn < limit).any():
+            pending.append(batch.filter(pa.array(selected)))
+            draws = np.concatenate([draws, drawn[selected]])
+        if len(draws) > 2 * size:
+            pending, draws, limit = _keep_smallest(pending, draws, size)
+    pending, draws, _ = _keep_smallest(pending, draws, size)
+    return SpooledTable(schema, len(draws), total, sum((_sizes(each) for each in pending), _no_sizes(schema)), pending)
 
 
-def _smallest(
-    held: list[pa.RecordBatch], numbers: np.ndarray, size: int
+def _keep_smallest(
+    pending: list[pa.RecordBatch], draws: np.ndarray, size: int
 ) -> tuple[list[pa.RecordBatch], np.ndarray, float]:
-    if len(numbers) <= size:
-        return held, numbers, 1.0
-    limit = float(np.partition(numbers, size)[size])
-    good = numbers < limit
-    rows = pa.Table.from_batches(held).filter(pa.array(good)).combine_chunks()
-    return rows.to_batches(), numbers[good], limit
+    if len(draws) <= size:
+        return pending, draws, 1.0
+    limit = float(np.partition(draws, size)[size])
+    selected = draws < limit
+    rows = pa.Table.from_batches(pending).filter(pa.array(selected)).combine_chunks()
+    return rows.to_batches(), draws[selected], limit
 
 
 def _sizes(batch: pa.RecordBatch) -> np.ndarray:
     return np.array([column.nbytes for column in batch.columns], dtype=np.int64)
 
 
-def _none(of: pa.Schema) -> np.ndarray:
-    return np.zeros(len(of), dtype=np.int64)
+def _no_sizes(schema: pa.Schema) -> np.ndarray:
+    return np.zeros(len(schema), dtype=np.int64)
 
 
-def _fill(landed: Landed, batches: Batches) -> None:
+def _write_batches(table: SpooledTable, batches: Batches) -> None:
     waiting: list[pa.RecordBatch] = []
     size = 0
     path: Path | None = None
     writer: pq.ParquetWriter | None = None
     with ExitStack() as open_files:
         for batch in batches:
-            landed.rows += batch.num_rows
-            landed.sizes += _sizes(batch)
+            table.rows += batch.num_rows
+            table.sizes += _sizes(batch)
             waiting.append(batch)
             size += batch.nbytes
-            if writer is None and size > IN_MEMORY:
-                folder = landed._left.enter_context(work_folder())  # noqa: SLF001 - its maker
+            if writer is None and size > MAX_MEMORY_BYTES:
+                folder = table._cleanup.enter_context(work_folder())  # noqa: SLF001 - its maker
                 path = Path(folder) / "table.parquet"
-                writer = open_files.enter_context(_writer(path, landed.schema))
-            if writer is not None and size > GROUP:
-                writer.write_table(pa.Table.from_batches(waiting, landed.schema))
+                writer = open_files.enter_context(_open_writer(path, table.schema))
+            if writer is not None and size > ROW_GROUP_BYTES:
+                writer.write_table(pa.Table.from_batches(waiting, table.schema))
                 waiting, size = [], 0
         if writer is None:
-            landed._held = waiting  # noqa: SLF001 - its maker
+            table._batches = waiting  # noqa: SLF001 - its maker
         elif waiting:
-            writer.write_table(pa.Table.from_batches(waiting, landed.schema))
+            writer.write_table(pa.Table.from_batches(waiting, table.schema))
     if path is not None:
-        # Opened once: its footer tells of each column of each row group, which are many where the columns are.
-        landed._file = landed._left.enter_context(pq.ParquetFile(path))  # noqa: SLF001 - its maker
+        # Opened only once, as its footer is long if there are many columns: it describes each of each row group.
+        table._file = table._cleanup.enter_context(pq.ParquetFile(path))  # noqa: SLF001 - its maker
 
 
-def _writer(path: Path, of: pa.Schema) -> pq.ParquetWriter:
-    # Dictionaries and statistics cost more than they save: each column is read once or twice.
-    return pq.ParquetWriter(path, of, compression="lz4", use_dictionary=False, write_statistics=False)
+def _open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    # Dictionaries and statistics cost more than they save, as each column is read only once or twice.
+    return pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=False, write_statistics=False)

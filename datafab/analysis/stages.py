@@ -1,4 +1,4 @@
-"""Analyse resources: what the columns of a table hold. Each content is analysed once."""
+"""Stage ``analyse``: analyse the columns of tables, each content once."""
 
 from __future__ import annotations
 
@@ -7,61 +7,61 @@ import json
 from pathlib import Path
 from typing import Any
 
-from datafab.analysis import detective
+from datafab.analysis import get_detective
 from datafab.core.backoff import RetryPolicy
 from datafab.core.document import VERSION, analysis_name, filename
 from datafab.core.item import Item, ItemError, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Unsuitable
 
-#: Codes of contents that are something else than a table. What is damaged, empty or a web page in place of one is told.
-NO_TABLE = frozenset({"not_tabular", "unsupported"})
+#: Codes of contents that are no tables at all, unlike damaged or empty files, or a web page in place of a table.
+OTHER_KIND_CODES = frozenset({"not_tabular", "unsupported"})
 
 
 def analyse(item: Item, ctx: Context) -> Item:
-    """Find out what a table's columns hold, unless that is known of this content.
+    """Analyse a resource, unless its content has been analysed before.
 
     Raises:
-        Unsuitable: the resource is no table that can be analysed. That is kept too, and not tried again.
+        Unsuitable: the resource cannot be analysed as a table. This result is stored, too, and not tried again.
     """
     if item.sha256 is None or item.store is None:
         return item
     store = ctx.services.store(item.store)
     name = analysis_name(item.sha256)
-    kept = store.read(name)
-    found = _whole(kept)
-    if kept is None or found is None:
-        # A missing resource is no finding about the content: it fails here, and nothing is kept.
+    stored = store.read(name)
+    found = _read_stored(stored)
+    if stored is None or found is None:
+        # A missing resource says nothing about its content: it fails here, and nothing is stored.
         with store.local(item.sha256) as path:
-            found = _examine(path, ctx)
-        kept = json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
-        store.write(name, kept)
+            found = _analyse_file(path, ctx)
+        stored = json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
+        store.write(name, stored)
     if found["status"] != "ok":
         error = ItemError.model_validate(found["error"])
-        message, other = f"{filename(item)}: {error.message}", error.type in NO_TABLE
+        message, other = f"{filename(item)}: {error.message}", error.type in OTHER_KIND_CODES
         raise Unsuitable(message, code=error.type, field=error.field, another_kind=other)
-    return item.evolve(analysis=hashlib.sha256(kept).hexdigest())
+    return item.evolve(analysis=hashlib.sha256(stored).hexdigest())
 
 
-def _whole(kept: bytes | None) -> dict[str, Any] | None:
-    """Return a kept analysis; None where there is none, or a power cut left half of one."""
+def _read_stored(stored: bytes | None) -> dict[str, Any] | None:
+    """Return a stored analysis; None if there is none, or if a power failure left it incomplete."""
     try:
-        found = json.loads(kept or b"")
+        found = json.loads(stored or b"")
     except ValueError:
         return None
     return found if isinstance(found, dict) and "status" in found else None
 
 
-def _examine(path: Path, ctx: Context) -> dict[str, Any]:
-    """Return the analysis document, of success or of failure: the content alone decides which.
+def _analyse_file(path: Path, ctx: Context) -> dict[str, Any]:
+    """Return the analysis document, of success or of failure, which depends on the content alone.
 
     Raises:
-        Unsuitable: ``too_large``, which says nothing about the content.
+        Unsuitable: ``too_large``, which also depends on the settings, and so is not stored.
     """
     try:
-        return detective(ctx.services).analyse(path, progress=ctx.progress, check=ctx.check)
+        return get_detective(ctx.services).analyse(path, progress=ctx.progress, check=ctx.check)
     except Fatal as error:
-        # Limits are those of today's settings.
+        # The limits are settings, which may change.
         if error.code == "too_large":
             raise Unsuitable(error.message, code=error.code, field=error.field) from error
         failure = ItemError.of(error).dump()

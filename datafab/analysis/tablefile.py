@@ -1,4 +1,4 @@
-"""Rows of a table, read where and how its analysis says it stands."""
+"""Read the rows of a table as described by its analysis."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from datafab.analysis.dialect import Kind, delimiter, is_name, kind, records
+from datafab.analysis.dialect import FileKind, delimiter, detect_kind, is_name, read_records
 from datafab.analysis.textfile import TextFile
 
-#: (line, cells) of each row below the header, every row as wide as that.
-Rows = Iterator[tuple[int, list[str]]]
+#: (line, cells) of each row below the header; all rows are as wide as the header.
+NumberedRows = Iterator[tuple[int, list[str]]]
 
 
 class Table(Protocol):
-    """A table, to be read as often as one likes.
+    """A table whose rows can be read any number of times.
 
     Attributes:
         analysis: its analysis document.
         separator: between its cells, where it is a text; one that is never used, where it has one column.
-        header: the cells of its columns as they stand in the file; the analysis' name where one is blank.
+        header: the names of its columns as written in the file; the analysis' name if one is blank.
     """
 
     analysis: Mapping[str, Any]
     separator: str
     header: Sequence[str]
 
-    def rows(self) -> Rows:
+    def rows(self) -> NumberedRows:
         """Yield its rows."""
 
 
 class TableFile:
-    """A table in a text; nothing of it is held but a row.
+    """A table in a text, of which only one row is held in memory.
 
     Args:
         path: the file.
         analysis: its analysis document.
-        max_unpacked: bytes that a gzip may unpack to.
-        check: called with every block; raises when the work is no longer wanted.
+        max_unpacked: maximum unpacked bytes of a gzip.
+        check: called for every block; raises an exception to cancel the work.
 
     """
 
@@ -50,7 +50,7 @@ class TableFile:
         self.analysis = analysis
         file = TextFile(path=path, member=analysis.get("member"), max_unpacked=max_unpacked, check=check)
         # The member of a zip may be a gzip.
-        self._file = replace(file, gzipped=kind(file.head()) is Kind.GZIP)
+        self._file = replace(file, gzipped=detect_kind(file.head()) is FileKind.GZIP)
         self._encoding = str(analysis["encoding"])
         self._skip = int(analysis["header_row_idx"])
         self._depth = int(analysis.get("header_rows", 1))
@@ -62,9 +62,9 @@ class TableFile:
 
     def _records(self) -> Generator[tuple[int, list[str]], None, None]:
         with closing(self._file.lines(self._encoding)) as lines:
-            yield from records(islice(lines, self._skip, None), self.separator, first=self._skip + 1)
+            yield from read_records(islice(lines, self._skip, None), self.separator, first_line=self._skip + 1)
 
-    def rows(self) -> Rows:
+    def rows(self) -> NumberedRows:
         """Yield its rows."""
         with closing(self._records()) as found:
             for line, cells in islice(found, self._depth, None):
@@ -75,7 +75,7 @@ class CellsFile:
     """A table in a workbook, a parquet file or JSON.
 
     Args:
-        cells: yields its rows, read anew each time.
+        cells: reads its rows anew at each call.
         analysis: its analysis document.
     """
 
@@ -88,33 +88,33 @@ class CellsFile:
         self.analysis = analysis
         self.header: Sequence[str] = tuple(analysis["header"])
 
-    def rows(self) -> Rows:
-        """Yield its rows; a line is the number of a row of the sheet, blank ones not counted."""
+    def rows(self) -> NumberedRows:
+        """Yield its rows; the line is the number of the row in the sheet without blank rows."""
         for line, cells in enumerate(self._cells(), self._first):
             yield line, self._columns.of(cells)
 
 
 class _Columns:
-    """The columns of a record that an analysis keeps."""
+    """Selects the columns that an analysis keeps from the cells of a record."""
 
     def __init__(self, analysis: Mapping[str, Any]) -> None:
         self._names: Sequence[str] = analysis["header"]
         first = int(analysis["heading_columns"])
         self._positions: Sequence[int] = analysis.get("positions") or range(first, first + len(self._names))
         self._first, self._end = self._positions[0], self._positions[-1] + 1
-        #: cells from the first to the last of them
+        #: number of cells from the first to the last column
         self.span = self._end - self._first
         self._gaps = self.span > len(self._names)
 
     def of(self, cells: Sequence[str]) -> list[str]:
-        """Return their cells of a record, blank where it is short."""
+        """Return the cells of a record in these columns, blank if the record is short."""
         if self._gaps:
             return [cells[at] if at < len(cells) else "" for at in self._positions]
         found = [*cells[self._first : self._end]]
         return found + [""] * (len(self._names) - len(found))
 
     def named(self, header: Sequence[str], *, joined: bool) -> tuple[str, ...]:
-        """Return their names as they stand in the file; the analysis' where one is blank or joined of two."""
+        """Return the names as written in the file; the analysis' name if one is blank, or all if they were joined."""
         if joined:
             return tuple(self._names)
         return tuple(cell if is_name(cell) else name for cell, name in zip(self.of(header), self._names, strict=True))

@@ -1,4 +1,4 @@
-"""The rows of a text as batches of columns: by pyarrow where it reads the text as Python's csv does, else by that."""
+"""Read the rows of a text in batches: with pyarrow if it reads the text as Python's csv does, else with csv."""
 
 from __future__ import annotations
 
@@ -12,71 +12,71 @@ from threading import Lock
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv  # type: ignore[import-untyped]
 
-from datafab.analysis.dialect import Layout, delimiter, records
-from datafab.analysis.spool import batched, schema
-from datafab.analysis.textfile import BLOCK, TextFile
+from datafab.analysis.dialect import Layout, delimiter, read_records
+from datafab.analysis.spool import batch_rows, text_schema
+from datafab.analysis.textfile import BLOCK_BYTES, TextFile
 from datafab.errors import Fatal
 
-#: Called with the bytes that have passed.
-Passed = Callable[[int], None]
+#: Called with the number of bytes read.
+OnBytes = Callable[[int], None]
 
 
-class Unlike(Exception):
-    """pyarrow cannot be trusted with this text."""
+class NotReadByPyarrow(Exception):
+    """pyarrow may read this text differently from Python's csv."""
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextTable:
     """A table in a text.
 
     Attributes:
         encoding: of the text.
-        layout: how the table stands there.
-        below: number of physical lines above the first row: titles and the header.
-        quotes: how many quotation marks the text has.
+        layout: of the table.
+        skipped_lines: number of physical lines above the first row: titles and the header.
+        quotes: number of quotation marks in the text.
     """
 
     file: TextFile
     encoding: str
     layout: Layout
-    below: int
+    skipped_lines: int
     quotes: int
 
-    def quick(self, passed: Passed) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as pyarrow reads them.
+    def read_with_pyarrow(self, on_bytes: OnBytes) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, read with pyarrow.
 
         Raises:
-            Unlike: it would not read them as Python's csv does, or not at all.
+            NotReadByPyarrow: pyarrow may not read them as Python's csv does, or not at all.
         """
         width = len(self.layout.header)
-        # An odd mark is one that stands for itself, or a quote that is never closed; a single column may be blank.
+        # An odd number means a literal quotation mark or a quote that is never closed; a single column may be blank.
         if self.quotes % 2 or width == 1:
-            raise Unlike
-        of = schema(width)
-        reading = pacsv.ReadOptions(column_names=of.names, block_size=BLOCK, use_threads=False)
+            raise NotReadByPyarrow
+        schema = text_schema(width)
+        reading = pacsv.ReadOptions(column_names=schema.names, block_size=BLOCK_BYTES, use_threads=False)
         parsing = pacsv.ParseOptions(delimiter=self.layout.separator, newlines_in_values=self.quotes > 0)
-        # The encoding has been looked at, all texts are texts.
-        converting = pacsv.ConvertOptions(column_types=of, strings_can_be_null=False, check_utf8=False)
+        # The encoding has been checked, and no text is a null.
+        converting = pacsv.ConvertOptions(column_types=schema, strings_can_be_null=False, check_utf8=False)
         try:
-            with closing(_Below(self)) as rest, pacsv.open_csv(rest, reading, parsing, converting) as reader:
+            with closing(_RowBytes(self)) as rest, pacsv.open_csv(rest, reading, parsing, converting) as reader:
                 last = None
                 for batch in reader:
-                    passed(rest.done)
+                    on_bytes(rest.done)
                     yield batch
                     last = batch if batch.num_rows else last
         except pa.ArrowInvalid as error:
             if "Empty CSV file" not in str(error):
-                raise Unlike from error
+                raise NotReadByPyarrow from error
             return
-        # A quote that is never closed takes the line end that was added behind the text.
+        # A quote that is never closed includes the line end that was added after the text.
         if self.quotes and last is not None and last.column(width - 1)[-1].as_py().endswith("\n"):
-            raise Unlike
+            raise NotReadByPyarrow
 
-    def exact(self, passed: Passed) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as Python's csv reads them.
+    def read_with_csv(self, on_bytes: OnBytes) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, read with Python's csv.
 
         Raises:
-            Fatal: ``ragged``, a row has more cells than the header (blank ones at its end are forgiven).
+            Fatal: ``ragged``, a row has more cells than the header (trailing blank cells are ignored).
         """
         header = self.layout.header
         width, done = len(header), 0
@@ -85,19 +85,19 @@ class Text:
             nonlocal done
             for line, cells in found:
                 done += sum(map(len, cells))
-                yield _fitted(cells, width, line)
+                yield _fit_row(cells, width, line)
 
         with closing(self.file.lines(self.encoding)) as lines:
             below = islice(lines, self.layout.skip, None)
-            found = records(below, delimiter(self.layout.separator, width), first=self.layout.skip + 1)
+            found = read_records(below, delimiter(self.layout.separator, width), first_line=self.layout.skip + 1)
             for _ in range(self.layout.depth):
                 next(found)
-            for batch in batched(rows(found), schema(width)):
-                passed(done)
+            for batch in batch_rows(rows(found), text_schema(width)):
+                on_bytes(done)
                 yield batch
 
 
-def _fitted(cells: list[str], width: int, line: int) -> list[str]:
+def _fit_row(cells: list[str], width: int, line: int) -> list[str]:
     """Return a row as wide as the header."""
     if len(cells) > width:
         if any(cell.strip() for cell in cells[width:]):
@@ -108,14 +108,14 @@ def _fitted(cells: list[str], width: int, line: int) -> list[str]:
     return cells
 
 
-class _Below(io.RawIOBase):
-    """What stands below the header, as UTF-8, for pyarrow to read."""
+class _RowBytes(io.RawIOBase):
+    """A stream of the rows below the header in UTF-8, for pyarrow."""
 
-    def __init__(self, text: Text) -> None:
-        self._blocks = _below(text)
+    def __init__(self, text: TextTable) -> None:
+        self._blocks = _row_bytes(text)
         self._rest = b""
         self.done = 0
-        # pyarrow reads ahead in a thread of its own, which may be at it when the reader is closed.
+        # pyarrow reads ahead in a thread of its own, which may still be reading when the reader is closed.
         self._lock = Lock()
 
     def readable(self) -> bool:
@@ -141,16 +141,16 @@ class _Below(io.RawIOBase):
         super().close()
 
 
-def _below(text: Text) -> Generator[bytes, None, None]:
-    """Yield the bytes below the header as UTF-8, and a line end."""
-    with closing(_encoded(text)) as blocks:
+def _row_bytes(text: TextTable) -> Generator[bytes, None, None]:
+    """Yield the rows below the header in UTF-8, followed by a line end."""
+    with closing(_encode_rows(text)) as blocks:
         yield from blocks
     yield b"\n"
 
 
-def _encoded(text: Text) -> Generator[bytes, None, None]:
+def _encode_rows(text: TextTable) -> Generator[bytes, None, None]:
     if text.encoding in {"utf-8", "utf-8-sig"}:
-        skipped = _header_bytes(text)
+        skipped = _count_header_bytes(text)
         for block in text.file.blocks():
             if skipped >= len(block):
                 skipped -= len(block)
@@ -159,19 +159,19 @@ def _encoded(text: Text) -> Generator[bytes, None, None]:
             skipped = 0
         return
     with closing(text.file.lines(text.encoding)) as lines:
-        for _ in islice(lines, text.below):
+        for _ in islice(lines, text.skipped_lines):
             pass
-        held: list[str] = []
+        pending: list[str] = []
         size = 0
         for line in lines:
-            held.append(line)
+            pending.append(line)
             size += len(line)
-            if size > BLOCK:
-                yield "".join(held).encode()
-                held, size = [], 0
-        yield "".join(held).encode()
+            if size > BLOCK_BYTES:
+                yield "".join(pending).encode()
+                pending, size = [], 0
+        yield "".join(pending).encode()
 
 
-def _header_bytes(text: Text) -> int:
+def _count_header_bytes(text: TextTable) -> int:
     with closing(text.file.lines("utf-8")) as lines:
-        return sum(len(line.encode()) for line in islice(lines, text.below))
+        return sum(len(line.encode()) for line in islice(lines, text.skipped_lines))

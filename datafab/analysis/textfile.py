@@ -1,4 +1,4 @@
-"""A text file, unpacked while it is read, within limits. Nothing of it is held but a block or a line."""
+"""Read a text file, unpacking it within limits. Only one block or line is held in memory."""
 
 from __future__ import annotations
 
@@ -11,85 +11,87 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from datafab.analysis.dialect import HEAD, MAX_CELL
+from datafab.analysis.dialect import HEAD_BYTES, MAX_CELL_CHARS
+from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.errors import Fatal
 
-BLOCK = 1024**2
-#: What DOS wrote at the end of a text.
-_END = b"\x1a"
+BLOCK_BYTES = 1024**2
+#: The character that DOS wrote at the end of a text.
+_DOS_END = b"\x1a"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFile:
-    """A file to be read from its beginning, as often as one likes."""
+    """A text file that can be read from its beginning any number of times."""
 
     path: Path
     gzipped: bool = False
-    #: of a zip: the name of the member that is read
+    #: name of the member to read, if the file is a zip
     member: str | None = None
-    #: bytes that a gzip may unpack to
+    #: maximum unpacked bytes
     max_unpacked: int
-    #: called with every block; raises when the work is no longer wanted
+    #: called for every block; raises an exception to cancel the work
     check: Callable[[], None]
 
     @property
     def packed(self) -> bool:
-        """Whether it unpacks to more than its size."""
+        """Whether the text is compressed."""
         return self.gzipped or self.member is not None
 
     @contextmanager
     def _open(self) -> Iterator[BinaryIO]:
         """Open the text; a member of a zip may be a gzip itself."""
-        with ExitStack() as left:
+        with ExitStack() as cleanup:
             if self.member is None:
-                file: BinaryIO = left.enter_context(self.path.open("rb"))
+                file: BinaryIO = cleanup.enter_context(self.path.open("rb"))
             else:
-                archive = left.enter_context(zipfile.ZipFile(self.path))
-                file = cast("BinaryIO", left.enter_context(archive.open(self.member)))
-            yield cast("BinaryIO", left.enter_context(gzip.GzipFile(fileobj=file))) if self.gzipped else file
+                archive = cleanup.enter_context(zipfile.ZipFile(self.path))
+                file = cast("BinaryIO", cleanup.enter_context(archive.open(self.member)))
+            yield cast("BinaryIO", cleanup.enter_context(gzip.GzipFile(fileobj=file))) if self.gzipped else file
 
     def head(self) -> bytes:
-        """Return the first ``HEAD`` bytes."""
+        """Return the first ``HEAD_BYTES`` bytes."""
         with self._open() as file:
-            return file.read(HEAD)
+            return file.read(HEAD_BYTES)
 
     def blocks(self) -> Iterator[bytes]:
-        r"""Yield all bytes but ``\x1a`` at the end, which is the mark of an end of DOS.
+        r"""Yield all bytes except ``\x1a`` at the end, which is the end mark of DOS.
 
         Raises:
-            Fatal: ``too_large``, it unpacks to more than it may.
+            Fatal: ``too_large``, the text unpacks to more than ``max_unpacked`` bytes.
         """
-        size, held = 0, b""
+        size, pending = 0, b""
         with self._open() as file:
-            while block := file.read(BLOCK):
+            while block := file.read(BLOCK_BYTES):
                 self.check()
                 size += len(block)
                 if self.packed and size > self.max_unpacked:
                     msg = f"unpacks to more than {self.max_unpacked:,} bytes: publish it in parts"
                     raise Fatal(msg, code="too_large")
-                if held:
-                    yield held
-                held = block
-        # In UTF-16 it is part of a character.
-        if held and not (held[-1:] == _END and held[-2:-1] == b"\0"):
-            held = held.rstrip(_END)
-        if held:
-            yield held
+                if pending:
+                    yield pending
+                pending = block
+        # In UTF-16, the byte is part of a character.
+        if pending and not (pending[-1:] == _DOS_END and pending[-2:-1] == b"\0"):
+            pending = pending.rstrip(_DOS_END)
+        if pending:
+            yield pending
 
     def lines(self, encoding: str) -> Generator[str, None, None]:
         r"""Yield all physical lines with their ends: ``\n``, ``\r\n`` or ``\r``; the last without ``\x1a`` at its end.
 
         Raises:
-            Fatal: ``too_large``, a line has ``MAX_CELL`` characters.
+            Fatal: ``too_large``, a line has ``MAX_CELL_CHARS`` characters or more.
         """
-        held = ""
-        with self._open() as file, io.TextIOWrapper(file, encoding=encoding, newline="") as text:
-            while line := text.readline(MAX_CELL):
-                if len(line) == MAX_CELL:
-                    msg = f"has a line of {MAX_CELL:,} characters or more: is it a table, with one row a line?"
+        pending = ""
+        codec, errors = codec_and_errors(encoding)
+        with self._open() as file, io.TextIOWrapper(file, encoding=codec, errors=errors, newline="") as text:
+            while line := text.readline(MAX_CELL_CHARS):
+                if len(line) == MAX_CELL_CHARS:
+                    msg = f"has a line of {MAX_CELL_CHARS:,} characters or more: is it a table, with one row a line?"
                     raise Fatal(msg, code="too_large")
-                if held:
-                    yield held
-                held = line
-            if held := held.rstrip(_END.decode()):
-                yield held
+                if pending:
+                    yield pending
+                pending = line
+            if pending := pending.rstrip(_DOS_END.decode()):
+                yield pending

@@ -1,22 +1,22 @@
-"""How much memory a part of an xlsx takes, as openpyxl and pandas read it.
+"""Measure how much memory a part of an XLSX takes when openpyxl and pandas read it.
 
-openpyxl pads each row to its last cell, be that empty; pandas then cuts the row behind its last value, and makes all
-rows as wide as the widest. Rows and cells that do not say where they are follow the one before.
+openpyxl pads each row to its last cell, even if that is empty; pandas then cuts each row after its last value, and pads
+all rows to the widest. A row or cell without a reference follows the previous one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datafab.analysis.limits import CELLS, ELEMENTS, bounded, few
+from datafab.analysis.limits import MAX_CELLS, MAX_XML_ELEMENTS, check_cells, check_count
 
-#: What a sheet has in Excel.
-ROWS, COLUMNS = 1_048_576, 16_384
-#: Cells to which rows are padded, a row at a time: they cost time only.
-PADDED = 2 * CELLS
-#: Texts of a workbook: a hundred bytes each.
-TEXTS = 5_000_000
-#: The elements that openpyxl knows, and no others of these names.
+#: Maximum rows and columns of a sheet in Excel.
+MAX_ROWS, MAX_COLUMNS = 1_048_576, 16_384
+#: Maximum number of cells after padding; rows are padded one by one, so they only cost time.
+MAX_PADDED_CELLS = 2 * MAX_CELLS
+#: Maximum number of texts of a workbook: each takes a hundred bytes.
+MAX_TEXTS = 5_000_000
+#: The elements that openpyxl reads; those of the same names in other namespaces are ignored.
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
 _SHEET, _TEXTS = f"{_MAIN} worksheet", f"{_MAIN} sst"
 _ROW, _CELL, _TEXT = f"{_MAIN} row", f"{_MAIN} c", f"{_MAIN} si"
@@ -24,8 +24,8 @@ _VALUES = frozenset(f"{_MAIN} {name}" for name in ("v", "is", "f"))
 
 
 @dataclass(slots=True)
-class Xlsx:
-    """Sees how far the rows, cells and values of a part go, and how many elements are held at once."""
+class XlsxSize:
+    """Measures the extent of the rows, cells and values of a part, and the number of elements held at once."""
 
     _root: str = ""
     _rows: int = 0
@@ -41,17 +41,17 @@ class Xlsx:
     _column: int = 0
 
     def start(self, element: str, attributes: dict[str, str]) -> None:
-        """See an element begin."""
+        """Process the start of an element."""
         self._root = self._root or element
         self._held += 1
         if element == _CELL:
-            self._column = _column(attributes.get("r", "")) or self._column + 1
+            self._column = _column_number(attributes.get("r", "")) or self._column + 1
             self._columns = max(self._columns, self._column)
         elif element in _VALUES:
             self._filled_rows = max(self._filled_rows, self._row)
             self._filled_columns = max(self._filled_columns, self._column)
         elif element == _ROW:
-            self._row = _number(attributes.get("r", "")) or self._row + 1
+            self._row = _row_number(attributes.get("r", "")) or self._row + 1
             self._rows = max(self._rows, self._row)
             self._column, self._before = 0, self._held
         elif element == _TEXT:
@@ -59,36 +59,36 @@ class Xlsx:
             self._before = self._held
 
     def end(self, element: str) -> None:
-        """See an element end."""
+        """Process the end of an element."""
         if (self._root, element) in {(_SHEET, _ROW), (_TEXTS, _TEXT)}:
-            # These are emptied when they are read.
+            # openpyxl clears these elements after reading them.
             self._padded += self._column
             self._most = max(self._most, self._held)
             self._held = self._before - 1
 
-    def bounded(self) -> None:
-        """Refuse what is too large.
+    def check_limits(self) -> None:
+        """Refuse a part that exceeds a limit.
 
         Raises:
             Fatal: ``too_large``.
         """
-        bounded(self._filled_rows, self._filled_columns)
-        few(self._rows, "rows in a sheet", ROWS)
-        few(self._columns, "columns in a sheet", COLUMNS)
-        few(self._padded, "cells in a sheet, most of them empty", PADDED)
-        few(self._texts, "texts", TEXTS)
-        few(max(self._most, self._held), "elements in one part", ELEMENTS)
+        check_cells(self._filled_rows, self._filled_columns)
+        check_count(self._rows, "rows in a sheet", MAX_ROWS)
+        check_count(self._columns, "columns in a sheet", MAX_COLUMNS)
+        check_count(self._padded, "cells in a sheet, most of them empty", MAX_PADDED_CELLS)
+        check_count(self._texts, "texts", MAX_TEXTS)
+        check_count(max(self._most, self._held), "elements in one part", MAX_XML_ELEMENTS)
 
 
-def _number(said: str) -> int:
-    """Return the number of a row as openpyxl reads it; 0: it says none, or nothing that is read."""
+def _row_number(reference: str) -> int:
+    """Return the number of a row as openpyxl reads it; 0 if it is missing or not readable."""
     try:
-        return int(float(said)) if said else 0
+        return int(float(reference)) if reference else 0
     except (ValueError, OverflowError):
         return 0
 
 
-def _column(place: str) -> int:
+def _column_number(place: str) -> int:
     number = 0
     for letter in place.rstrip("0123456789").upper():
         number = number * 26 + ord(letter) - 64

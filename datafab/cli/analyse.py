@@ -13,8 +13,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from datafab.analysis import detective
-from datafab.analysis.day_order import ORDER_HELP, ORDERS, warnings
+from datafab.analysis import get_detective
+from datafab.analysis.day_order import DATE_ORDER_HELP, DATE_ORDERS, order_warnings
 from datafab.cli import output as show
 from datafab.cli.run_job import as_json_option
 from datafab.core.services import Services
@@ -40,7 +40,7 @@ NARROW, OTHERS = 18, 66
 @click.option(
     "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write the table there, with its types."
 )
-@click.option("--date-order", type=click.Choice(ORDERS), help=ORDER_HELP)
+@click.option("--date-order", type=click.Choice(DATE_ORDERS), help=DATE_ORDER_HELP)
 @as_json_option
 def analyse(what: str, mode: Mode, parquet: Path | None, date_order: str | None, as_json: bool) -> None:
     """Say what the columns of a table hold: CSV, gzip, zip, workbook, parquet, GeoJSON or records of JSON.
@@ -54,7 +54,7 @@ def analyse(what: str, mode: Mode, parquet: Path | None, date_order: str | None,
     services = Services(load(date_order=date_order) if date_order else load())
     try:
         with _local(what, services) as path, _told() as progress:
-            found = detective(services).analyse(path, mode=mode, progress=progress, parquet=parquet)
+            found = get_detective(services).analyse(path, mode=mode, progress=progress, parquet=parquet)
     except Fatal as error:
         raise Fatal(f"{what}: {error.message}", code=error.code, field=error.field) from error
     finally:
@@ -63,7 +63,7 @@ def analyse(what: str, mode: Mode, parquet: Path | None, date_order: str | None,
         show.lines([found])
     else:
         _table(what, found)
-        for line in warnings(found["schema"]["fields"]):
+        for line in order_warnings(found["schema"]["fields"]):
             show.out.print(line, highlight=False, markup=False, soft_wrap=True)
         if parquet is not None:
             show.out.print(f"written: {parquet}", highlight=False, markup=False)

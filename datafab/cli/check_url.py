@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from datafab.analysis import detective
+from datafab.analysis import get_detective
 from datafab.cli import output as show
 from datafab.cli.run_job import SOME_FAILED, as_json_option
 from datafab.collect.url_probe import UrlCheck
@@ -25,7 +25,7 @@ def check_url(url: str, plugin: str | None, parameters: str | None, as_json: boo
     """Say what is at URL, in this process; exit with 3 when there is nothing to collect."""
     services = Services(load())
     try:
-        analyse = partial(detective(services).analyse, mode="sample")
+        analyse = partial(get_detective(services).analyse, mode="sample")
         found = UrlCheck(services.settings, analyse).find(url, plugin, _object(parameters))
     finally:
         services.close()

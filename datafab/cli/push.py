@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from datafab.analysis.day_order import ORDER_HELP, ORDERS
+from datafab.analysis.day_order import DATE_ORDER_HELP, DATE_ORDERS
 from datafab.cli.run_job import as_json_option, inline_option, run
 from datafab.errors import SettingError
 from datafab.settings import Settings, load
@@ -18,7 +18,7 @@ from datafab.settings import Settings, load
 @click.option("--ckan-url", metavar="URL", help="Root of the CKAN; the one of DATAFAB_CKAN_URLS if not given.")
 @click.option("--ignore-hash", is_flag=True, help="Load even what CKAN's hash says is loaded already.")
 @click.option("--set-url-type", is_flag=True, help="Make the resource's url_type `datapusher` afterwards.")
-@click.option("--date-order", type=click.Choice(ORDERS), help=ORDER_HELP)
+@click.option("--date-order", type=click.Choice(DATE_ORDERS), help=DATE_ORDER_HELP)
 @inline_option
 @as_json_option
 def push(

@@ -13,7 +13,7 @@ from datafab import api
 from datafab.cli import output as show
 from datafab.cli.run_job import as_json_option
 from datafab.core.document import Count, Document, Highlight, Results
-from datafab.index.query import MAX_REACH, Sort
+from datafab.index.query import MAX_RESULT_POSITION, Sort
 
 #: Columns of a document that are named: those that matched, then the first ones.
 COLUMNS = 8
@@ -27,7 +27,7 @@ Spans = Iterable[tuple[int, int]]
 @click.option("--sort", default="relevance", show_default=True, type=click.Choice([sort.value for sort in Sort]))
 @click.option("--facets", default="", metavar="NAMES", help="Count by format, organisation, domain, status, or all.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 100))
-@click.option("--offset", default=0, show_default=True, type=click.IntRange(0, MAX_REACH))
+@click.option("--offset", default=0, show_default=True, type=click.IntRange(0, MAX_RESULT_POSITION))
 @as_json_option
 def search(query: tuple[str, ...], *, sort: str, facets: str, limit: int, offset: int, as_json: bool) -> None:
     """Find what was indexed: words, format:siret, column:"code postal", rows:>1000, AND, OR, NOT, brackets.

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from datafab.analysis import detective
+from datafab.analysis import get_detective
 from datafab.collect.url_probe import UrlCheck
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item
@@ -45,7 +45,7 @@ def check_url(item: Item, ctx: Context) -> Item:
     params, services = ctx.read_params(CheckParams), ctx.services
     if item.url is None:
         raise Fatal("an item without a url cannot be checked", code="missing_url", field="url")
-    analyse = partial(detective(services).analyse, mode="sample", check=ctx.check)
+    analyse = partial(get_detective(services).analyse, mode="sample", check=ctx.check)
     finding = UrlCheck(services.settings, analyse).find(item.url, params.plugin, params.parameters)
     services.store(services.settings.store).write(finding_name(ctx.job), finding.model_dump_json().encode())
     return item

@@ -1,4 +1,4 @@
-"""The index of a cluster, for reading and for writing: an index that is a file has one host that may write it."""
+"""Access to the index of a cluster, for reading and for writing; only one host may write to an index in a file."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from typing import Self
 
 from datafab.core.services import Client, Services
 from datafab.index import Index, index_file, open_index
-from datafab.index.owner import Owner
+from datafab.index.owner import IndexFileOwner
 from datafab.settings import Settings
 
 
 class IndexAccess(Client):
-    """The index of the settings.
+    """Opens the index of the settings.
 
     Args:
-        index: it, or the settings that name it; it is opened when it is first used.
-        owner: of the cluster's file, where it is one.
+        index: the index, or the settings that name it, to open it on first use.
+        owner: the record of the file's owner, if the index is a file of a cluster.
     """
 
-    def __init__(self, index: Index | Settings, owner: Owner | None = None) -> None:
+    def __init__(self, index: Index | Settings, owner: IndexFileOwner | None = None) -> None:
         self._index = index
         self.owner = owner
 
     @classmethod
     def connect(cls, services: Services) -> Self:
-        """Return the index of a process."""
+        """Return the access of this process."""
         file = index_file(services.settings.index)
         if services.settings.redis_url is None or file is None:
             return cls(services.settings)
-        return cls(services.settings, Owner(services.redis(), file))
+        return cls(services.settings, IndexFileOwner(services.redis(), file))
 
     @cached_property
     def reading(self) -> Index:
-        """The index, to be searched.
+        """The index, for searching.
 
         Raises:
-            FlowError: the cluster's is another file.
+            FlowError: the cluster's index is another file.
         """
         if self.owner is not None:
             self.owner.check()
@@ -44,10 +44,10 @@ class IndexAccess(Client):
 
     @property
     def writing(self) -> Index:
-        """The same, to be written: asked for each time, as it may have been moved to another host meanwhile.
+        """The index, for writing. The owner is checked each time, as the index may have been moved to another host.
 
         Raises:
-            FlowError: the cluster's is another file.
+            FlowError: the cluster's index is another file.
         """
         if self.owner is not None:
             self.owner.claim()

@@ -1,6 +1,6 @@
-"""The index of Elasticsearch behind the aliases: made when it is missing, filled anew from another.
+"""Create the Elasticsearch indexes behind the aliases, and read and delete their documents.
 
-Whoever calls translates the client's errors.
+The callers translate the client's errors.
 """
 
 from __future__ import annotations
@@ -18,130 +18,139 @@ from datafab.core.document import Document
 from datafab.errors import FlowError, Retriable
 from datafab.index import elastic_legacy
 from datafab.index.elastic_errors import SETTING
-from datafab.index.elastic_mapping import SCHEMA, VIEWS, read, template
+from datafab.index.elastic_mapping import SCHEMA_VERSION, SEARCH_FIELDS, index_template, read_document
 
-#: Documents that are read at once to be copied, and how long the server remembers where we are.
-PAGE, REMEMBERED = 500, "10m"
-_NUMBER = re.compile(r"-v\d+-(\d+)$")
+#: Documents per page of a scroll, and how long the server keeps it open.
+SCROLL_DOCUMENTS, SCROLL_TIMEOUT = 500, "10m"
+_INDEX_NUMBER = re.compile(r"-v\d+-(\d+)$")
 
 _log = structlog.get_logger(__name__)
 
 
-class Aliased(Protocol):
-    """An index, as far as it has names."""
+class AliasedIndex(Protocol):
+    """The names and the client of an index."""
 
-    #: alias that is read, alias that is written, address for people
+    #: alias for reading, alias for writing, URL without password
     name: str
-    write: str
-    shown: str
+    write_alias: str
+    display_url: str
 
     @property
     def client(self) -> Elasticsearch:
-        """Elasticsearch's client."""
+        """The Elasticsearch client."""
 
 
-def named(name: str, number: int) -> str:
-    """Return what the index behind an alias is called."""
-    return f"{name}-v{SCHEMA}-{number:06}"
+def index_name(name: str, number: int) -> str:
+    """Return the name of the index behind an alias."""
+    return f"{name}-v{SCHEMA_VERSION}-{number:06}"
 
 
-def after(name: str, index: str) -> str:
-    """Return the name of the index that comes after this one."""
-    found = _NUMBER.search(index)
-    return named(name, int(found[1]) + 1 if found else 1)
+def next_index_name(name: str, index: str) -> str:
+    """Return the name of the index that replaces this one."""
+    found = _INDEX_NUMBER.search(index)
+    return index_name(name, int(found[1]) + 1 if found else 1)
 
 
-def create(at: Aliased, index: str, aliases: Mapping[str, Mapping[str, Any]], **settings: Any) -> None:
-    """Make an index with these aliases; its template must stand."""
+def create_index(aliased: AliasedIndex, index: str, aliases: Mapping[str, Mapping[str, Any]], **settings: Any) -> None:
+    """Create an index with these aliases; its template must exist."""
     try:
-        at.client.indices.create(index=index, aliases=aliases, settings=settings or None)
+        aliased.client.indices.create(index=index, aliases=aliases, settings=settings or None)
     except BadRequestError as error:
         kind = error.body["error"]["type"]
         if kind == "resource_already_exists_exception":
-            # Made by another just now, with its aliases; or somebody took those away.
+            # Another process has just created it, or somebody has removed its aliases.
             if aliases:
                 actions = [{"add": {"index": index, "alias": alias, **more}} for alias, more in aliases.items()]
-                at.client.indices.update_aliases(actions=actions)
+                aliased.client.indices.update_aliases(actions=actions)
         elif kind == "invalid_alias_name_exception":
             msg = (
-                f"{at.shown}: there is an index called {next(iter(aliases))}, of the original perhaps, where an alias"
-                f" should be: end {SETTING} (or DATAFAB_INDEX_LEGACY) with another name, or delete that index"
+                f"{aliased.display_url}: there is an index named {next(iter(aliases))} where an alias should be:"
+                f" end {SETTING} (or DATAFAB_INDEX_LEGACY) with another name, or delete that index"
             )
             raise FlowError(msg, code="index", field=SETTING) from error
         else:
             raise
 
 
-def put_template(at: Aliased) -> dict[str, Any]:
-    """Put the template; return what it tells of itself."""
-    french = _understands(at.client, analyzer="french")
-    asciifolding = _understands(at.client, tokenizer="keyword", filter=["asciifolding"])
-    made = template(f"{at.name}-v*", french=french, asciifolding=asciifolding)
-    at.client.indices.put_index_template(name=at.name, **{key.strip("_"): value for key, value in made.items()})
+def put_template(aliased: AliasedIndex) -> dict[str, Any]:
+    """Put the index template; return its metadata."""
+    french = _accepts_analysis(aliased.client, analyzer="french")
+    asciifolding = _accepts_analysis(aliased.client, tokenizer="keyword", filter=["asciifolding"])
+    made = index_template(f"{aliased.name}-v*", french=french, asciifolding=asciifolding)
+    aliased.client.indices.put_index_template(
+        name=aliased.name, **{key.strip("_"): value for key, value in made.items()}
+    )
     meta: dict[str, Any] = made["_meta"]
     return meta
 
 
-def tell(at: Aliased, meta: Mapping[str, Any]) -> None:
-    """Log what a new index has to do without."""
+def log_missing_analyzer(aliased: AliasedIndex, meta: Mapping[str, Any]) -> None:
+    """Log a warning if a new index lacks the French analyzer."""
     if meta["analyzer"] != "french":
-        _log.warning("the server has no analyzer 'french': another is taken", index=at.shown, analyzer=meta["analyzer"])
+        _log.warning(
+            "the server has no analyzer 'french': another is used",
+            index=aliased.display_url,
+            analyzer=meta["analyzer"],
+        )
 
 
-def make_legacy(at: Aliased, name: str) -> None:
-    """Make the index of the original behind an alias with this name, unless it is there."""
-    if not at.client.indices.exists_alias(name=name):
-        body = elastic_legacy.template(f"{name}-legacy-*")
-        at.client.indices.put_index_template(name=f"{name}-legacy", **body)
-        create(at, f"{name}-legacy-000001", {name: {}})
+def ensure_legacy_index(aliased: AliasedIndex, name: str) -> None:
+    """Create the index in csvmetadtgv's own layout behind an alias, if it is missing."""
+    if not aliased.client.indices.exists_alias(name=name):
+        body = elastic_legacy.legacy_index_template(f"{name}-legacy-*")
+        aliased.client.indices.put_index_template(name=f"{name}-legacy", **body)
+        create_index(aliased, f"{name}-legacy-000001", {name: {}})
 
 
-def told(at: Aliased, index: str) -> dict[str, Any]:
-    """Return what an index tells of how it was made."""
-    mapping = at.client.indices.get_mapping(index=index)[index]["mappings"]
+def read_index_meta(aliased: AliasedIndex, index: str) -> dict[str, Any]:
+    """Return the metadata in the mapping of an index."""
+    mapping = aliased.client.indices.get_mapping(index=index)[index]["mappings"]
     meta: dict[str, Any] = mapping.get("_meta", {})
     return meta
 
 
-def stored(at: Aliased, index: str) -> Iterator[Document]:
-    """Yield the documents of an index, as they were when the first was asked for.
+def stored_documents(aliased: AliasedIndex, index: str) -> Iterator[Document]:
+    """Yield the documents of an index as of the time of the first request.
 
     Raises:
-        Retriable: the server does not know any more how far they were read, or not all of it answers.
+        Retriable: the scroll has expired, or not all shards answer.
     """
     try:
-        for hit in scan(at.client, index=index, size=PAGE, scroll=REMEMBERED, source_excludes=VIEWS):
-            yield read(hit["_source"])
+        for hit in scan(
+            aliased.client, index=index, size=SCROLL_DOCUMENTS, scroll=SCROLL_TIMEOUT, source_excludes=SEARCH_FIELDS
+        ):
+            yield read_document(hit["_source"])
     except (NotFoundError, ScanError) as error:
-        msg = f"{at.shown} has forgotten how far {index} was read, or is not whole: begin again"
+        why = "its scroll has expired, or a shard does not answer"
+        msg = f"{aliased.display_url}: {index} was not read to its end ({why}): start again"
         raise Retriable(msg, code="index", field=SETTING) from error
 
 
-def delete(at: Aliased, index: str, name: str, version: int | None) -> bool:
-    """Delete a document, unless that is of a later version; False: there is none, or it is.
+def delete_document(aliased: AliasedIndex, index: str, name: str, version: int | None) -> bool:
+    """Delete a document, unless it has a later version; return whether it was deleted.
 
-    With a version the index must be there: the server would make it.
+    With a version, the index must exist, as the server would create it.
     """
-    judged: dict[str, Any] = {} if version is None else {"version": version, "version_type": "external_gte"}
+    version_check: dict[str, Any] = {} if version is None else {"version": version, "version_type": "external_gte"}
     try:
-        at.client.delete(index=index, id=name, **judged)
+        aliased.client.delete(index=index, id=name, **version_check)
     except (NotFoundError, ConflictError):
         return False
     return True
 
 
-def delete_while_copied(at: Aliased, name: str, version: int | None) -> bool:
-    """Delete a document where it may be copied to at any moment; False: there is none, or it is of a later version."""
+def delete_during_migration(aliased: AliasedIndex, name: str, version: int | None) -> bool:
+    """Delete a document during a migration, which may still copy it; return whether it was deleted."""
     latest = int(time.time() * 1000) if version is None else version
-    client = at.client.options(ignore_status=404)
-    known = [client.get(index=index, id=name, source=False).body for index in (at.name, at.write)]
-    # With a version, so that the server refuses what is older, for as long as it remembers deletions.
-    delete(at, at.write, name, latest)
+    client = aliased.client.options(ignore_status=404)
+    known = [client.get(index=index, id=name, source=False).body for index in (aliased.name, aliased.write_alias)]
+    # With a version, so that the server refuses older copies as long as it remembers the deletion.
+    delete_document(aliased, aliased.write_alias, name, latest)
     newest = max(int(found.get("_version", 0)) for found in known)
     return 0 < newest <= latest
 
 
-def _understands(client: Elasticsearch, **analysis: Any) -> bool:
+def _accepts_analysis(client: Elasticsearch, **analysis: Any) -> bool:
     try:
         client.indices.analyze(text="x", **analysis)
     except BadRequestError:

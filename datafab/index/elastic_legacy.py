@@ -1,6 +1,6 @@
-"""The index of the original, ``csvmetadtgv`` as it was, for those who still ask it: kept beside ours when it is named.
+"""The layout of the original index ``csvmetadtgv``, which is written as well if it is configured, for its old clients.
 
-Its numbers are texts and each of its 37 formats is a field, so newer formats have no place in it. Pure.
+Its numbers are texts, and each of its 37 formats is a field, so newer formats are left out. Pure.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from datafab.core.document import Document, document_id
 
-#: The formats that it has fields for.
+#: The formats that have a field.
 FORMATS = (
     "siret", "commune", "date", "url", "latitude_wgs", "json_geojson", "booleen", "code_commune_insee", "latlon_wgs",
     "code_departement", "latitude_l93", "adresse", "code_postal", "tel_fr", "email", "year", "code_region", "sexe",
@@ -17,8 +17,8 @@ FORMATS = (
     "insee_ape700", "code_rna", "code_fantoir", "datetime_iso", "longitude_wgs", "insee_canton", "csp_insee",
     "jour_de_la_semaine", "code_csp_insee", "twitter",
 )  # fmt: skip
-#: What formats are called now -> what they were called then.
-RENAMED = {
+#: Current names of formats -> their names in the legacy index.
+LEGACY_FORMAT_NAMES = {
     "bool": "booleen",
     "code_commune": "code_commune_insee",
     "datetime_naive": "datetime_iso",
@@ -29,38 +29,38 @@ RENAMED = {
     "geojson": "json_geojson",
     "username": "twitter",
 }
-_TEXTS = (
+_TEXT_FIELDS = (
     "encoding", "separator", "header_row_idx", "total_lines", "heading_columns", "trailing_columns", "ints_as_floats",
     "continuous", "categorical", "resource_id", "title", "resource_url",
 )  # fmt: skip
-_KEYWORDS = ("header", "dataset_id", "dataset_title")
+_KEYWORD_FIELDS = ("header", "dataset_id", "dataset_title")
 
 
-def template(pattern: str) -> dict[str, Any]:
-    """Return the index template; ``pattern``: of the names of the indexes that it is for."""
-    properties: dict[str, Any] = {name: {"type": "text"} for name in _TEXTS}
-    properties |= {name: {"type": "keyword"} for name in _KEYWORDS}
+def legacy_index_template(pattern: str) -> dict[str, Any]:
+    """Return the index template for indexes whose names match a pattern."""
+    properties: dict[str, Any] = {name: {"type": "text"} for name in _TEXT_FIELDS}
+    properties |= {name: {"type": "keyword"} for name in _KEYWORD_FIELDS}
     properties["columns"] = {"properties": {name: {"type": "nested"} for name in FORMATS}}
     return {"index_patterns": [pattern], "template": {"mappings": {"properties": properties}}}
 
 
-def action(index: str, document: Document) -> dict[str, Any]:
-    """Return what a bulk request says of a document."""
+def legacy_bulk_action(index: str, document: Document) -> dict[str, Any]:
+    """Return the action of a bulk request that indexes a document."""
     return {
         "_op_type": "index",
         "_index": index,
         "_id": document_id(document.source),
         "version": document.version,
         "version_type": "external_gte",
-        "_source": entry(document),
+        "_source": legacy_fields(document),
     }
 
 
-def entry(document: Document) -> dict[str, Any]:
-    """Return a document as the original would have written it."""
+def legacy_fields(document: Document) -> dict[str, Any]:
+    """Return a document as the original software would have written it."""
     columns: dict[str, list[dict[str, Any]]] = {}
     for column in document.cols:
-        name = RENAMED.get(column.format or "", column.format)
+        name = LEGACY_FORMAT_NAMES.get(column.format or "", column.format)
         if name in FORMATS:
             columns.setdefault(name, []).append({"name": column.name, "score_rb": column.score})
     facts = {

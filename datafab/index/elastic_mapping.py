@@ -1,10 +1,10 @@
-"""How a document lies in Elasticsearch: the template of its index, and its fields there. Pure.
+"""The Elasticsearch index template and the fields of a document. Pure.
 
-Beside what a document says stand three views of it:
+In addition to the members of a document, three fields serve searches:
 
-- ``folded``: the words that a search looks for, without case and accents, so that finding does not depend on the
-  server's analyzers (``datafab/index/folding.py``; a query is folded in the same way);
-- ``columns``: formats with the names of their columns, so that what was asked of the original finds them;
+- ``folded``: the searched words without case and accents, so that results do not depend on the server's analyzers
+  (``datafab/index/folding.py``; queries are folded in the same way);
+- ``columns``: formats with the names of their columns, for queries written for the original index;
 - ``detected_at``: the document's version as a date.
 """
 
@@ -21,17 +21,17 @@ from datafab.core.document import Column, Document, document_id
 from datafab.errors import FlowError
 from datafab.index.searchable import Searchable
 
-#: Version of what stands below; a new one is brought to an index by ``datafab index migrate``.
-SCHEMA = 1
-#: What only a search needs.
-VIEWS = ("folded", "columns", "detected_at")
-#: A keyword of more characters is kept, and not to be found by its whole value: Lucene takes 32,766 bytes.
-_LONGEST = 8191
+#: Version of the mapping below; ``datafab index migrate`` upgrades an index to it.
+SCHEMA_VERSION = 1
+#: Fields that only serve searches.
+SEARCH_FIELDS = ("folded", "columns", "detected_at")
+#: Maximum characters of a keyword that can be searched by its whole value: Lucene accepts 32,766 bytes.
+_MAX_KEYWORD_CHARS = 8191
 
 _Field = dict[str, Any]
 
 
-def _keyword(longest: int = _LONGEST) -> _Field:
+def _keyword(longest: int = _MAX_KEYWORD_CHARS) -> _Field:
     return {"type": "keyword", "ignore_above": longest}
 
 
@@ -39,9 +39,25 @@ def _text(analyzer: str) -> _Field:
     return {"type": "text", "analyzer": analyzer, "fields": {"keyword": _keyword(512)}}
 
 
+def _folded_properties() -> _Field:
+    folded: _Field = {"type": "text", "analyzer": "whitespace", "position_increment_gap": 100}
+    keyword = _keyword()
+    return {
+        "title": folded,
+        "dataset": folded,
+        "organisation": folded,
+        "column": folded,
+        "formats": folded,
+        "format": keyword,
+        "type": keyword,
+        "domain": keyword,
+        "status": keyword,
+        "title_key": _keyword(512),
+    }
+
+
 def _properties(analyzer: str, normalizer: str) -> _Field:
     keyword, text, integer, long = _keyword(), _text(analyzer), {"type": "integer"}, {"type": "long"}
-    folded: _Field = {"type": "text", "analyzer": "whitespace", "position_increment_gap": 100}
     column = {
         "name": keyword,
         "position": integer,
@@ -77,91 +93,78 @@ def _properties(analyzer: str, normalizer: str) -> _Field:
         "header": {**keyword, "normalizer": normalizer, "fields": {"text": {"type": "text", "analyzer": analyzer}}},
         "formats": keyword,
         "cols": {"type": "nested", "dynamic": "strict", "properties": column},
-        "columns": {"type": "flattened", "ignore_above": _LONGEST},
+        "columns": {"type": "flattened", "ignore_above": _MAX_KEYWORD_CHARS},
         "detected_at": {"type": "date", "format": "epoch_millis"},
-        "folded": {
-            "properties": {
-                "title": folded,
-                "dataset": folded,
-                "organisation": folded,
-                "column": folded,
-                "formats": folded,
-                "format": keyword,
-                "type": keyword,
-                "domain": keyword,
-                "status": keyword,
-                "title_key": _keyword(512),
-            }
-        },
+        "folded": {"properties": _folded_properties()},
     }
 
 
-def template(pattern: str, *, french: bool, asciifolding: bool) -> _Field:
+def index_template(pattern: str, *, french: bool, asciifolding: bool) -> _Field:
     """Return the index template.
 
     Args:
-        pattern: of the names of the indexes that it is for.
-        french: whether the server has the analyzer ``french``; else ``standard`` is taken.
-        asciifolding: whether it has that filter; else header names are lower-cased only.
+        pattern: of the names of the indexes.
+        french: whether the server has the analyzer ``french``; otherwise ``standard`` is used.
+        asciifolding: whether the server has that filter; otherwise header names are only lower-cased.
     """
     analyzer = "french" if french else "standard"
     normalizer = "folded" if asciifolding else "lowercase"
     analysis = {"normalizer": {"folded": {"type": "custom", "filter": ["lowercase", "asciifolding"]}}}
     return {
         "index_patterns": [pattern],
-        "version": SCHEMA,
-        "_meta": {"schema_version": SCHEMA, "analyzer": analyzer, "normalizer": normalizer},
+        "version": SCHEMA_VERSION,
+        "_meta": {"schema_version": SCHEMA_VERSION, "analyzer": analyzer, "normalizer": normalizer},
         "template": {
             "settings": {"analysis": analysis} if asciifolding else {},
             "mappings": {
                 "dynamic": "strict",
-                "_meta": {"schema_version": SCHEMA, "analyzer": analyzer, "normalizer": normalizer},
+                "_meta": {"schema_version": SCHEMA_VERSION, "analyzer": analyzer, "normalizer": normalizer},
                 "properties": _properties(analyzer, normalizer),
             },
         },
     }
 
 
-def entry(document: Document) -> bytes:
-    """Return a document's fields in the index, as JSON: written by whom is quickest."""
-    seen = Searchable.of(document)
+def document_fields(document: Document) -> bytes:
+    """Return the fields of a document in the index, as JSON."""
+    searchable = Searchable.of(document)
     folded: _Field = {
-        "title": seen.title,
-        "dataset": seen.dataset,
-        "organisation": seen.organisation,
-        "column": seen.column,
-        "formats": seen.formats,
-        **seen.exact,
-        "title_key": seen.title_key,
+        "title": searchable.title,
+        "dataset": searchable.dataset,
+        "organisation": searchable.organisation,
+        "column": searchable.column,
+        "formats": searchable.formats,
+        **searchable.exact,
+        "title_key": searchable.title_key,
     }
     views = {"detected_at": document.version, "columns": _columns(document.cols), "folded": folded}
     facts = document.model_dump_json(exclude_none=True).encode()
     return b"%b,%b" % (facts[:-1], to_json(views)[1:])
 
 
-def action(index: str, document: Document, version_type: str = "external_gte") -> _Field:
-    """Return what a bulk request says of a document."""
+def bulk_action(index: str, document: Document, version_type: str = "external_gte") -> _Field:
+    """Return the action of a bulk request that indexes a document."""
     return {
         "_op_type": "index",
         "_index": index,
         "_id": document_id(document.source),
         "version": document.version,
         "version_type": version_type,
-        "_source": entry(document),
+        "_source": document_fields(document),
     }
 
 
-def read(fields: Mapping[str, Any]) -> Document:
-    """Return the document that an index has.
+def read_document(fields: Mapping[str, Any]) -> Document:
+    """Return a document from its fields in the index.
 
     Raises:
-        FlowError: it is none of ours.
+        FlowError: they are not those of a document.
     """
     try:
-        return Document.model_validate({name: value for name, value in fields.items() if name not in VIEWS})
+        return Document.model_validate({name: value for name, value in fields.items() if name not in SEARCH_FIELDS})
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        msg = f"{fields.get('source')} is no document of this datafab ({first['loc'][0]}: {first['msg']}): delete it"
+        msg = f"{fields.get('source')} is not a document of this datafab ({first['loc'][0]}: {first['msg']}): delete it"
         raise FlowError(msg, code="index", field=str(first["loc"][0])) from error
 
 

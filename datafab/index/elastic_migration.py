@@ -1,14 +1,14 @@
-"""Another index of Elasticsearch behind the same aliases, while others read and write.
+"""Migrate to a new Elasticsearch index behind the same aliases, while others read and write.
 
-1. The new index is made, and the alias that is written is moved to it: from then on it has all that is new.
-2. The old one is closed for writing. The server waits for what is on its way; whoever comes too late is told to try
-   again, and writes to the new one then. So nothing is written to the old one after it was copied.
-3. Its documents are copied. The server refuses those that the new index has in the same version or a newer one, and
-   those that were deleted meanwhile.
-4. The alias that is read is moved. Until then readers see the old index as it was, and never an empty one.
+1. The new index is created, and the write alias is moved to it: from then on it receives all new documents.
+2. The old index is blocked for writing. The server completes the requests in progress; later ones get a temporary
+   error, and are repeated by their clients on the new index. So nothing is written to the old index after this step.
+3. Its documents are copied. The server refuses those that the new index has in the same or a newer version, and those
+   that were deleted meanwhile.
+4. The read alias is moved. Until then, readers see the old index unchanged, and never an empty one.
 
-One that was broken off goes on when it is started again: the aliases tell how far it was. What is copied already is
-refused, which is quick.
+A migration that was interrupted continues when it is started again: the aliases show its state, and documents that have
+been copied are refused, which is quick.
 """
 
 from __future__ import annotations
@@ -19,88 +19,90 @@ from dataclasses import dataclass
 from elasticsearch.helpers import streaming_bulk
 
 from datafab.errors import FlowError, Retriable
-from datafab.index import elastic_indices as making
-from datafab.index.elastic import MAX_REQUEST, ElasticIndex
-from datafab.index.elastic_errors import outcome
-from datafab.index.elastic_mapping import action
-from datafab.index.interface import Outcome
+from datafab.index import elastic_indices
+from datafab.index.elastic import MAX_REQUEST_BYTES, ElasticIndex
+from datafab.index.elastic_errors import put_result
+from datafab.index.elastic_mapping import bulk_action
+from datafab.index.interface import PutOutcome
 
-#: How long the server remembers what was deleted while a migration lasts; usually it is a minute.
-DELETIONS = "7d"
-#: Documents after which progress is told.
-STEP = 1000
+#: How long the server remembers deletions during a migration; the default is a minute.
+DELETIONS_RETENTION = "7d"
+#: Number of documents after which progress is reported.
+PROGRESS_STEP_DOCUMENTS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Migrated:
-    """What a migration has done."""
+class MigrationResult:
+    """The result of a migration."""
 
-    #: indexes behind the alias before and after; the same: there was nothing to do
+    #: indexes behind the alias before and after; equal if there was nothing to do
     old: str
     new: str
-    #: documents brought over, and those that the new index had already
+    #: number of documents that were copied, and that the new index had already
     copied: int = 0
     known: int = 0
 
 
-def migrate(index: ElasticIndex, told: Callable[[int, int], None], *, force: bool = False) -> Migrated:
-    """Bring an index to the mapping of this datafab, and of what its server understands now.
+def migrate(index: ElasticIndex, on_progress: Callable[[int, int], None], *, force: bool = False) -> MigrationResult:
+    """Upgrade an index to the mapping of this datafab and to the analyzers of its server.
 
     Args:
-        index: the one to migrate; made when it is missing.
-        told: (documents done, documents in all).
-        force: make it anew although nothing has changed.
+        index: the index to migrate; it is created if it is missing.
+        on_progress: called with the number of documents done and their total.
+        force: create a new index even if nothing has changed.
 
     Raises:
-        FlowError: the new index refuses a document; the old one is still read.
-        Retriable: the server is away; start it again.
+        FlowError: the new index refuses a document; the old one is still used for reading.
+        Retriable: the server is unavailable; start the migration again.
     """
     if not index.aliases():
-        index.make()
-    with index.telling():
-        standing = index.aliases()
-        (old,) = (name for name, aliases in standing.items() if index.name in aliases)
-        (new,) = (name for name, aliases in standing.items() if index.write in aliases)
+        index.ensure_index()
+    with index.translating_errors():
+        aliases_by_index = index.aliases()
+        (old,) = (name for name, aliases in aliases_by_index.items() if index.name in aliases)
+        (new,) = (name for name, aliases in aliases_by_index.items() if index.write_alias in aliases)
         if old == new:
-            wanted = making.put_template(index)
-            if making.told(index, old) == wanted and not force:
-                return Migrated(old=old, new=old)
-            making.tell(index, wanted)
-            new = making.after(index.name, old)
-            making.create(index, new, {}, **{"index.gc_deletes": DELETIONS})
-            _move(index, index.write, old, new, is_write_index=True)
+            meta = elastic_indices.put_template(index)
+            if elastic_indices.read_index_meta(index, old) == meta and not force:
+                return MigrationResult(old=old, new=old)
+            elastic_indices.log_missing_analyzer(index, meta)
+            new = elastic_indices.next_index_name(index.name, old)
+            elastic_indices.create_index(index, new, {}, **{"index.gc_deletes": DELETIONS_RETENTION})
+            _move_alias(index, index.write_alias, old, new, is_write_index=True)
         index.client.indices.add_block(index=old, block="write")
         index.client.indices.refresh(index=old)
-        done = _copy(index, old, new, told)
+        done = _copy_documents(index, old, new, on_progress)
         index.client.indices.refresh(index=new)
-        _move(index, index.name, old, new)
+        _move_alias(index, index.name, old, new)
         index.client.indices.put_settings(index=new, settings={"index.gc_deletes": None})
     return done
 
 
-def _move(index: ElasticIndex, alias: str, old: str, new: str, **more: bool) -> None:
-    """Move an alias in one step."""
+def _move_alias(index: ElasticIndex, alias: str, old: str, new: str, **more: bool) -> None:
+    """Move an alias atomically."""
     add = {"add": {"index": new, "alias": alias, **more}}
     index.client.indices.update_aliases(actions=[{"remove": {"index": old, "alias": alias}}, add])
 
 
-def _copy(index: ElasticIndex, old: str, new: str, told: Callable[[int, int], None]) -> Migrated:
+def _copy_documents(
+    index: ElasticIndex, old: str, new: str, on_progress: Callable[[int, int], None]
+) -> MigrationResult:
     total = int(index.client.count(index=old)["count"])
     copied = known = 0
-    documents = making.stored(index, old)
-    actions = (action(new, document, "external") for document in documents)
+    documents = elastic_indices.stored_documents(index, old)
+    actions = (bulk_action(new, document, "external") for document in documents)
     for _, item in streaming_bulk(
-        index.client, actions, max_chunk_bytes=MAX_REQUEST, raise_on_error=False, raise_on_exception=False
+        index.client, actions, max_chunk_bytes=MAX_REQUEST_BYTES, raise_on_error=False, raise_on_exception=False
     ):
-        became = outcome(item["index"], index.shown)
-        if isinstance(became, Retriable):
-            raise became
-        if not isinstance(became, Outcome):
-            msg = f"{new} does not take {item['index'].get('_id')}: {became.message}; {old} is still read"
-            raise FlowError(msg, code="index", field=became.field)
-        copied += became is Outcome.OK
-        known += became is Outcome.STALE
-        if (copied + known) % STEP == 0:
-            told(copied + known, total)
-    told(copied + known, total)
-    return Migrated(old=old, new=new, copied=copied, known=known)
+        result = put_result(item["index"], index.display_url)
+        if isinstance(result, Retriable):
+            raise result
+        if not isinstance(result, PutOutcome):
+            msg = f"{new} does not take {item['index'].get('_id')}: {result.message}; {old} is still read"
+            raise FlowError(msg, code="index", field=result.field)
+        copied += result is PutOutcome.OK
+        known += result is PutOutcome.STALE
+        if (copied + known) % PROGRESS_STEP_DOCUMENTS == 0:
+            on_progress(copied + known, total)
+    on_progress(copied + known, total)
+    return MigrationResult(old=old, new=new, copied=copied, known=known)

@@ -1,4 +1,4 @@
-"""What every index can do, whatever keeps it."""
+"""The interface of all indexes."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from datafab.errors import Fatal, Retriable
 from datafab.index.query import Facet, Sort
 
 
-class Outcome(StrEnum):
-    """What became of a document that was put."""
+class PutOutcome(StrEnum):
+    """The result of putting a document."""
 
     OK = "ok"
-    #: a newer one stands there
+    #: the index has a newer version
     STALE = "stale"
 
 
-#: Values of a facet that are counted: the most frequent.
-MAX_FACET = 20
-#: Of one document: what became of it, or why it was refused (for good, or for now).
-Put = Outcome | Fatal | Retriable
+#: Maximum number of values of a facet: the most frequent ones.
+MAX_FACET_VALUES = 20
+#: The result of putting a document, or why it was refused (permanently or temporarily).
+PutResult = PutOutcome | Fatal | Retriable
 
 
 class Index(Protocol):
-    """Documents, one per source, to be searched. Safe for threads and forks; opened when it is first used."""
+    """An index of documents, one per source. Safe for threads and forks; opened on first use."""
 
     def ping(self) -> None:
-        """Raise Retriable or FlowError when the index cannot be used."""
+        """Raise Retriable or FlowError if the index cannot be used."""
 
     def close(self) -> None:
-        """Close what is open; a later use opens it anew."""
+        """Close the index; a later use opens it again."""
 
-    def put_many(self, documents: Iterable[Document]) -> list[Put]:
-        """Put documents; return what became of each. An older version never replaces a newer one.
+    def put_many(self, documents: Iterable[Document]) -> list[PutResult]:
+        """Put documents; return the result of each. An older version never replaces a newer one.
 
         Raises:
-            Retriable: the index is away, and nothing is known of any document.
+            Retriable: the index is unavailable, and the result of every document is unknown.
         """
 
     def get(self, source: str) -> Document | None:
-        """Return a source's document."""
+        """Return the document of a source."""
 
     def delete(self, source: str, *, version: int | None = None) -> bool:
-        """Forget a source's document, unless that is of a later version than this; False: nothing was forgotten."""
+        """Delete the document of a source, unless it has a later version; return whether it was deleted."""
 
     def documents(self) -> Iterator[Document]:
-        """Yield every document, in no order."""
+        """Yield all documents, in no particular order."""
 
     def count(self) -> int:
-        """Return how many documents there are."""
+        """Return the number of documents."""
 
     def refresh(self) -> None:
-        """Let searches see what was put."""
+        """Make all documents put so far visible to searches."""
 
     def search(
         self,
@@ -65,16 +65,16 @@ class Index(Protocol):
         sort: Sort = Sort.RELEVANCE,
         facets: Collection[Facet] = (),
     ) -> Results:
-        """Find documents.
+        """Search documents.
 
         Args:
-            query: in the language of ``docs/search.md``; empty or ``*``: everything.
-            limit: documents to return at most.
-            offset: documents to leave out first.
-            sort: their order.
-            facets: what all results are to be counted by.
+            query: in the language of ``docs/search.md``; empty or ``*`` matches all documents.
+            limit: maximum number of documents to return.
+            offset: number of documents to skip first.
+            sort: order of the documents.
+            facets: fields whose values are counted over all results.
 
         Raises:
-            FlowError: the query cannot be read, or the page is too far.
-            Retriable: the index is away.
+            FlowError: the query is invalid, or the page is out of reach.
+            Retriable: the index is unavailable.
         """

@@ -1,7 +1,7 @@
-"""Which file an index in SQLite is: a cluster must not write one on each of its hosts, or in each of two folders.
+"""Record which file is the SQLite index of a cluster, as it must not write one on each host or in different folders.
 
-The file that is written first is noted in the cluster's Redis, with its host. A host is known by its name or, for
-containers have names of their own, by its kernel, whose id changes when it is started again.
+The first file that is written is recorded in the cluster's Redis, with its host. A host is identified by its name or,
+as containers have names of their own, by the boot id of its kernel, which changes at each start.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import redis
 from datafab.errors import FlowError
 from datafab.settings import PREFIX
 
-#: Seconds that a file is remembered after the last of the processes that write it has begun to.
-KEPT = 30 * 24 * 3600
+#: Seconds for which the record is kept after a process has last claimed the file.
+RETENTION_SECONDS = 30 * 24 * 3600
 _KEY = f"{PREFIX}index-file"
 _KERNEL = Path("/proc/sys/kernel/random/boot_id")
 
@@ -32,20 +32,20 @@ class Host:
 
     @classmethod
     def this(cls) -> Self:
-        """Return the one that this is."""
+        """Return the current host."""
         name = platform.node()
         return cls(name, _KERNEL.read_text().strip() if _KERNEL.exists() else name)
 
     def is_also(self, other: Self) -> bool:
-        """Tell whether it is the same."""
+        """Tell whether another record is of the same host."""
         return self.name == other.name or self.kernel == other.kernel
 
 
-class Owner:
-    """The file that is the index of a cluster, as its Redis knows it."""
+class IndexFileOwner:
+    """The record in Redis of the file that is the index of a cluster."""
 
     def __init__(self, client: redis.Redis, file: Path, here: Host | None = None) -> None:
-        self._redis: Any = client  # its types do not know that answers are decoded
+        self._redis: Any = client  # its types do not consider that answers are decoded
         self._file = str(file.resolve())
         self._here = here or Host.this()
 
@@ -54,38 +54,38 @@ class Owner:
         self._redis.close()
 
     def check(self) -> None:
-        """See that the index is no other file.
+        """Check that the recorded file is this one, or that there is no record.
 
         Raises:
-            FlowError: it is.
+            FlowError: the recorded file is another.
         """
-        held = self._redis.get(_KEY)
-        if held is None:
+        recorded = self._redis.get(_KEY)
+        if recorded is None:
             return
-        known = json.loads(held)
-        host = Host(known["host"], known["kernel"])
+        owner = json.loads(recorded)
+        host = Host(owner["host"], owner["kernel"])
         if not self._here.is_also(host):
             self._refuse(
                 f"a file of the host {host.name}, and this is {self._here.name}: give all hosts an Elasticsearch in"
                 " DATAFAB_INDEX_URL, or run what indexes and searches on one host only"
             )
-        if known["file"] != self._file:
+        if owner["file"] != self._file:
             self._refuse(
-                f"the file {known['file']}, and here it is {self._file}: give all processes the same DATAFAB_INDEX_URL"
+                f"the file {owner['file']}, and here it is {self._file}: give all processes the same DATAFAB_INDEX_URL"
                 " (or DATAFAB_HOME, where that is unset)"
             )
 
     def claim(self, *, move: bool = False) -> None:
-        """Note that it is this one, unless it is another; ``move``: from now on it is this one.
+        """Record this file, unless another is recorded; with ``move``, replace the record.
 
         Raises:
-            FlowError: it is another.
+            FlowError: another file is recorded.
         """
         value = json.dumps({"host": self._here.name, "kernel": self._here.kernel, "file": self._file})
-        if not self._redis.set(_KEY, value, nx=True, ex=KEPT):
+        if not self._redis.set(_KEY, value, nx=True, ex=RETENTION_SECONDS):
             if not move:
                 self.check()
-            self._redis.set(_KEY, value, ex=KEPT)
+            self._redis.set(_KEY, value, ex=RETENTION_SECONDS)
 
     def _refuse(self, why: str) -> NoReturn:
         msg = f"the index of this cluster is {why}; `datafab index rebuild` makes it this one"

@@ -1,7 +1,7 @@
-"""What a search asks for, as a tree; ``query_parser.py`` reads and writes its text. Pure.
+"""The syntax tree of a query; ``query_parser.py`` parses and writes its text. Pure.
 
-Every text in a tree is folded (``folding.py``). Trees are in one form: no ``And`` in an ``And``, no ``Or`` in an
-``Or``, no ``Not`` of a ``Not``; the functions below keep that.
+All texts in a tree are folded (``folding.py``). Trees are normalised: there is no ``And`` in an ``And``, no ``Or`` in
+an ``Or`` and no ``Not`` of a ``Not``, which the functions below ensure.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from enum import Enum, StrEnum
 
 from datafab.errors import FlowError
 
-#: The end of the last page: no index sorts more than that for a page.
-MAX_REACH = 10_000
+#: Maximum position of a result: no index sorts more results for a page.
+MAX_RESULT_POSITION = 10_000
 
 
-class Kind(Enum):
-    """What a field of the language holds."""
+class FieldKind(Enum):
+    """The kind of values of a field."""
 
     TEXT = "words"
     EXACT = "a whole value"
@@ -26,37 +26,37 @@ class Kind(Enum):
     DATE = "a date"
 
 
-FIELDS: dict[str, Kind] = {
-    "title": Kind.TEXT,
-    "dataset": Kind.TEXT,
-    "organisation": Kind.TEXT,
-    "column": Kind.TEXT,
-    "format": Kind.EXACT,
-    "type": Kind.EXACT,
-    "domain": Kind.EXACT,
-    "status": Kind.EXACT,
-    "rows": Kind.NUMBER,
-    "columns": Kind.NUMBER,
-    "size": Kind.SIZE,
-    "modified": Kind.DATE,
+FIELDS: dict[str, FieldKind] = {
+    "title": FieldKind.TEXT,
+    "dataset": FieldKind.TEXT,
+    "organisation": FieldKind.TEXT,
+    "column": FieldKind.TEXT,
+    "format": FieldKind.EXACT,
+    "type": FieldKind.EXACT,
+    "domain": FieldKind.EXACT,
+    "status": FieldKind.EXACT,
+    "rows": FieldKind.NUMBER,
+    "columns": FieldKind.NUMBER,
+    "size": FieldKind.SIZE,
+    "modified": FieldKind.DATE,
 }
 
 
 class Sort(StrEnum):
-    """An order of results. Equals come the newest first, then by source."""
+    """An order of results. Equal results are ordered by version, newest first, then by source."""
 
-    #: the best match first; where no word is asked for, all match alike
+    #: the best match first; without words in the query, all results match equally
     RELEVANCE = "relevance"
     NEWEST = "newest"
-    #: the most first, what has none last
+    #: largest first, missing values last
     ROWS = "rows"
     SIZE = "size"
-    #: by the alphabet
+    #: alphabetical
     TITLE = "title"
 
 
 class Facet(StrEnum):
-    """What results can be counted by."""
+    """A field by whose values results can be counted."""
 
     FORMAT = "format"
     ORGANISATION = "organisation"
@@ -66,12 +66,12 @@ class Facet(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Everything:
-    """Any document."""
+    """Matches all documents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words that follow each other in a field, or in any."""
+    """Matches consecutive words in a field, or in any field."""
 
     words: tuple[str, ...]
     field: str | None = None
@@ -79,7 +79,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Exact:
-    """A field that has this value, or has it among others."""
+    """Matches a field that has this value, possibly among others."""
 
     field: str
     value: str
@@ -87,7 +87,7 @@ class Exact:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A field with a number from ``low`` to ``high``, both included; a date counts milliseconds of Unix time."""
+    """Matches a field with a number from ``low`` to ``high``, inclusive; dates are milliseconds of Unix time."""
 
     field: str
     low: int | None = None
@@ -96,21 +96,21 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """What is not that."""
+    """Matches documents that a node does not match."""
 
     node: Node
 
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """What is all of these, two or more."""
+    """Matches documents that all nodes, two or more, match."""
 
     nodes: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """What is one of these, two or more."""
+    """Matches documents that at least one of two or more nodes matches."""
 
     nodes: tuple[Node, ...]
 
@@ -119,85 +119,88 @@ Leaf = Everything | Words | Exact | Range
 Node = Leaf | Not | And | Or
 
 
-def both(nodes: Iterable[Node]) -> Node:
-    """Join one or more by ``and``."""
+def join_and(nodes: Iterable[Node]) -> Node:
+    """Join one or more nodes with ``And``."""
     flat = tuple(part for node in nodes for part in (node.nodes if isinstance(node, And) else (node,)))
     return flat[0] if len(flat) == 1 else And(flat)
 
 
-def either(nodes: Iterable[Node]) -> Node:
-    """Join one or more by ``or``."""
+def join_or(nodes: Iterable[Node]) -> Node:
+    """Join one or more nodes with ``Or``."""
     flat = tuple(part for node in nodes for part in (node.nodes if isinstance(node, Or) else (node,)))
     return flat[0] if len(flat) == 1 else Or(flat)
 
 
-def negated(node: Node) -> Node:
-    """Return the opposite."""
+def negate(node: Node) -> Node:
+    """Return the negation of a node."""
     return node.node if isinstance(node, Not) else Not(node)
 
 
 def children(node: Node) -> tuple[Node, ...]:
-    """Return what a node is made of."""
+    """Return the direct children of a node."""
     if isinstance(node, And | Or):
         return node.nodes
     return (node.node,) if isinstance(node, Not) else ()
 
 
 def depth(node: Node) -> int:
-    """Return how many nodes stand in each other."""
+    """Return the depth of a tree."""
     return 1 + max((depth(child) for child in children(node)), default=0)
 
 
 def leaves(node: Node) -> Iterator[Leaf]:
-    """Yield the terms of a query."""
+    """Yield all terms of a query."""
     if isinstance(node, Everything | Words | Exact | Range):
         yield node
     for child in children(node):
         yield from leaves(child)
 
 
-def wanted(node: Node) -> Iterator[Leaf]:
-    """Yield the terms that a document is better for having: all but those below a ``Not``."""
+def positive_terms(node: Node) -> Iterator[Leaf]:
+    """Yield the terms of a query that are not below a ``Not``, which a matching document may contain."""
     if isinstance(node, Not):
         return
     if isinstance(node, Everything | Words | Exact | Range):
         yield node
     for child in children(node):
-        yield from wanted(child)
+        yield from positive_terms(child)
 
 
-def sort_named(name: str) -> Sort:
-    """Return the order of a name.
+def parse_sort(name: str) -> Sort:
+    """Return the order with a name.
 
     Raises:
-        FlowError: there is none.
+        FlowError: there is no such order.
     """
     if name not in list(Sort):
-        raise FlowError(f"{name!r} is no order; there are {', '.join(Sort)}", code="bad_request", field="sort")
+        raise FlowError(f"{name!r} is not an order; the orders are {', '.join(Sort)}", code="bad_request", field="sort")
     return Sort(name)
 
 
-def facets_named(names: Iterable[str]) -> list[Facet]:
-    """Return the facets of these names; ``all`` is all of them.
+def parse_facets(names: Iterable[str]) -> list[Facet]:
+    """Return the facets with these names; ``all`` stands for all facets.
 
     Raises:
         FlowError: there is no such facet.
     """
-    wanted = list(dict.fromkeys(facet for name in names for facet in (Facet if name == "all" else [name])))
-    if unknown := [name for name in wanted if name not in list(Facet)]:
+    requested = list(dict.fromkeys(facet for name in names for facet in (Facet if name == "all" else [name])))
+    if unknown := [name for name in requested if name not in list(Facet)]:
         known = ", ".join(Facet)
-        raise FlowError(f"{unknown[0]!r} is no facet; there are {known}, all", code="bad_request", field="facets")
-    return [Facet(name) for name in wanted]
+        raise FlowError(
+            f"{unknown[0]!r} is not a facet; the facets are {known}, all", code="bad_request", field="facets"
+        )
+    return [Facet(name) for name in requested]
 
 
-def page(limit: int, offset: int) -> tuple[int, int]:
-    """Return limit and offset, not below zero.
+def check_page(limit: int, offset: int) -> tuple[int, int]:
+    """Return limit and offset, at least zero.
 
     Raises:
-        FlowError: the page lies beyond what can be reached.
+        FlowError: the page is beyond the maximum position.
     """
     limit, offset = max(0, limit), max(0, offset)
-    if limit + offset > MAX_REACH:
-        msg = f"results {offset} to {offset + limit} are too far: a search reaches {MAX_REACH:,}; ask for less of them"
+    if limit + offset > MAX_RESULT_POSITION:
+        last = f"{MAX_RESULT_POSITION:,}"
+        msg = f"results {offset} to {offset + limit} are too far: a search reaches {last}; ask for less of them"
         raise FlowError(msg, code="too_far", field="offset")
     return limit, offset

@@ -1,6 +1,6 @@
-"""The language of searches, read and written; ``docs/search.md`` describes it. Pure.
+"""Parse and write the query language described in ``docs/search.md``. Pure.
 
-lark costs a tenth of a second, so this module is imported when the first query comes.
+lark takes a tenth of a second to import, so this module is imported with the first query.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from lark import Lark, Token, Transformer, UnexpectedCharacters, UnexpectedToken
 from datafab.core.item import Status
 from datafab.errors import FlowError
 from datafab.index import query_values
-from datafab.index.folding import key, words
+from datafab.index.folding import fold_value, fold_words
 from datafab.index.query import (
     FIELDS,
     And,
     Everything,
     Exact,
-    Kind,
+    FieldKind,
     Leaf,
     Node,
     Not,
     Or,
     Range,
     Words,
-    both,
     depth,
-    either,
+    join_and,
+    join_or,
     leaves,
-    negated,
+    negate,
 )
-from datafab.index.query_values import Misread
+from datafab.index.query_values import QueryPartError
 
-#: Characters of a query, terms in it, nodes in each other.
-MAX_LENGTH, MAX_TERMS, MAX_DEPTH = 1000, 50, 20
-#: Characters that an error shows on each side.
-AROUND = 40
-_WHOLE = "`*` stands alone, for everything; words are found whole"
-ALIASES = {"organization": "organisation"}
+#: Maximum characters, terms and depth of a query.
+MAX_QUERY_CHARS, MAX_TERMS, MAX_DEPTH = 1000, 50, 20
+#: Characters of the query that an error shows before and after the position.
+ERROR_CONTEXT_CHARS = 40
+_WILDCARD_ERROR = "`*` must stand alone, and matches everything; words are matched as a whole"
+FIELD_ALIASES = {"organization": "organisation"}
 
-# A sign that stands alone or before a word is passed over, as it is within a text; one with a meaning is not.
+# Punctuation that stands alone or before a word is ignored, as within a text, unless it has a meaning.
 _GRAMMAR = r"""
 start: disjunction?
 disjunction: conjunction (_OR conjunction)*
@@ -71,121 +71,123 @@ NOISE: /[^\w\s"()<>=*:-]+|_+|-(?!["(\w])|(?<!\S):(?!\S)/
 
 
 class QueryError(FlowError):
-    """A query cannot be read."""
+    """A query is invalid."""
 
     def __init__(self, text: str, position: int, why: str) -> None:
-        begin = max(0, position - AROUND)
-        shown = re.sub(r"[\W_]", _plain, text[begin : position + AROUND])
+        begin = max(0, position - ERROR_CONTEXT_CHARS)
+        shown = re.sub(r"[\W_]", _printable, text[begin : position + ERROR_CONTEXT_CHARS])
         message = f"the query cannot be read at character {position + 1}: {why}\n"
         super().__init__(f"{message}  {shown}\n  {' ' * (position - begin)}^", code="query", field="q")
         self.position = position
 
 
 @lru_cache(maxsize=512)
-def parse(text: str) -> Node:
-    """Read a query (``query.py``). An empty one asks for everything.
+def parse_query(text: str) -> Node:
+    """Parse a query into a tree (``query.py``). An empty query matches all documents.
 
     Raises:
-        QueryError: it is none; the error says where, and what could stand there.
+        QueryError: the query is invalid; the error shows the position and what is expected there.
     """
-    if len(text) > MAX_LENGTH:
-        raise QueryError(text, MAX_LENGTH, f"a query has {MAX_LENGTH:,} characters at most, this one {len(text):,}")
+    if len(text) > MAX_QUERY_CHARS:
+        raise QueryError(
+            text, MAX_QUERY_CHARS, f"a query has {MAX_QUERY_CHARS:,} characters at most, this one {len(text):,}"
+        )
     try:
-        node: Node | None = _PARSER.parse(text)  # type: ignore[assignment]  # what its transformer makes
+        node: Node | None = _PARSER.parse(text)  # type: ignore[assignment]  # the result of its transformer
     except (UnexpectedCharacters, UnexpectedToken) as error:
-        # At the end the last token is what is told of.
+        # At the end of the text, the error is reported at the last token.
         ends = isinstance(error, UnexpectedToken) and error.token.type == "$END"
         position = len(text) if ends else error.pos_in_stream or 0
         if not text[position:].strip():
             position = len(text.rstrip())
-        raise QueryError(text, position, _unexpected(text[position:].strip(), _expected(error))) from None
-    except Misread as error:
+        raise QueryError(text, position, _describe_unexpected(text[position:].strip(), _expected_term(error))) from None
+    except QueryPartError as error:
         raise QueryError(text, error.position, error.why) from None
     if node is None and text.strip():
         raise QueryError(text, 0, "there is no word to look for: a word has letters or digits")
     return node or Everything()
 
 
-def write(node: Node) -> str:
-    """Write a query so that it is read as the same."""
+def write_query(node: Node) -> str:
+    """Write a query as text that is parsed to the same tree."""
     match node:
         case And(nodes):
-            return " ".join(_bracketed(part, Or) for part in nodes)
+            return " ".join(_write_in_brackets(part, Or) for part in nodes)
         case Or(nodes):
-            return " OR ".join(write(part) for part in nodes)
+            return " OR ".join(write_query(part) for part in nodes)
         case Not(inner):
-            return f"NOT {_bracketed(inner, And | Or)}"
+            return f"NOT {_write_in_brackets(inner, And | Or)}"
         case _:
-            return _leaf(node)
+            return _write_leaf(node)
 
 
-def _leaf(leaf: Leaf) -> str:
+def _write_leaf(leaf: Leaf) -> str:
     match leaf:
         case Words(found, field):
-            return _named(field, found[0] if len(found) == 1 else f'"{" ".join(found)}"')
+            return _write_field(field, found[0] if len(found) == 1 else f'"{" ".join(found)}"')
         case Exact(field, value):
-            return _named(field, value if re.fullmatch(r"[\w./+-]+", value) else f'"{value}"')
+            return _write_field(field, value if re.fullmatch(r"[\w./+-]+", value) else f'"{value}"')
         case Range(field, low, high):
-            return _named(field, query_values.write(FIELDS[field], low, high))
+            return _write_field(field, query_values.write_bounds(FIELDS[field], low, high))
         case _:
             return "*"
 
 
-def _named(field: str | None, value: str) -> str:
+def _write_field(field: str | None, value: str) -> str:
     return value if field is None else f"{field}:{value}"
 
 
-def _bracketed(node: Node, kinds: object) -> str:
-    return f"({write(node)})" if isinstance(node, kinds) else write(node)  # type: ignore[arg-type]  # a union of types
+def _write_in_brackets(node: Node, kinds: object) -> str:
+    return f"({write_query(node)})" if isinstance(node, kinds) else write_query(node)  # type: ignore[arg-type]  # a union of types
 
 
 class _Builder(Transformer[Token, Node | None]):
-    """Makes the tree while the text is read, so that no depth of brackets needs recursion."""
+    """Builds the tree while the text is parsed, so that nested brackets need no recursion."""
 
     def start(self, found: list[Node]) -> Node | None:
         return found[0] if found else None
 
     def disjunction(self, found: list[Node]) -> Node:
-        return _bounded(either(found))
+        return _check_limits(join_or(found))
 
     def conjunction(self, found: list[Node]) -> Node:
-        return _bounded(both(found))
+        return _check_limits(join_and(found))
 
     def negation(self, found: list[Node]) -> Node:
-        return _bounded(negated(found[0]))
+        return _check_limits(negate(found[0]))
 
     def everything(self, _found: list[Token]) -> Node:
         return Everything()
 
     def words(self, found: list[Token]) -> Node:
-        return Words(_words(found[0]))
+        return Words(_read_words(found[0]))
 
     def field(self, found: list[Token]) -> Node:
         name, value = found[0], found[-1]
         operator = str(found[1]) if len(found) > 2 else None  # noqa: PLR2004 - name, operator, value
-        known = _field(name)
+        known = _read_field(name)
         kind = FIELDS[known]
-        if kind not in {Kind.TEXT, Kind.EXACT}:
-            low, high = query_values.bounds(kind, operator, _unquoted(value), _start(value))
+        if kind not in {FieldKind.TEXT, FieldKind.EXACT}:
+            low, high = query_values.read_bounds(kind, operator, _unquoted(value), _position(value))
             return Range(known, low, high)
         if operator:
             why = f"`{operator}` compares numbers and dates; {known} holds {kind.value}"
-            raise Misread(_start(found[1]), why)
-        if kind is Kind.TEXT:
-            return Words(_words(value), known)
-        return Exact(known, _exact(known, value))
+            raise QueryPartError(_position(found[1]), why)
+        if kind is FieldKind.TEXT:
+            return Words(_read_words(value), known)
+        return Exact(known, _read_value(known, value))
 
 
-def _bounded(node: Node) -> Node:
-    # What is deep or long is refused while it is small enough to be looked through.
+def _check_limits(node: Node) -> Node:
+    # Checked for each node, so that a deep or long tree is refused while it is still small enough to traverse.
     if depth(node) > MAX_DEPTH:
-        raise Misread(0, f"brackets stand in each other too deep: {MAX_DEPTH} are read")
+        raise QueryPartError(0, f"brackets are nested too deeply: {MAX_DEPTH} levels are allowed")
     if sum(1 for _ in leaves(node)) > MAX_TERMS:
-        raise Misread(0, f"there are more than {MAX_TERMS} words and fields: ask for less at once")
+        raise QueryPartError(0, f"there are more than {MAX_TERMS} words and fields: ask for less at once")
     return node
 
 
-def _start(token: Token) -> int:
+def _position(token: Token) -> int:
     return token.start_pos or 0
 
 
@@ -193,44 +195,44 @@ def _unquoted(token: Token) -> str:
     return token[1:-1] if token.type == "QUOTED" else str(token)
 
 
-def _words(token: Token) -> tuple[str, ...]:
+def _read_words(token: Token) -> tuple[str, ...]:
     text = _unquoted(token)
     if token.type == "VALUE" and "*" in text:
-        _no_parts(_start(token) + text.index("*"))
-    found = tuple(words(text))
+        _refuse_wildcard(_position(token) + text.index("*"))
+    found = tuple(fold_words(text))
     if not found:
-        raise Misread(_start(token), f"no word in {token}: a word has letters or digits")
+        raise QueryPartError(_position(token), f"no word in {token}: a word has letters or digits")
     if len(found) > MAX_TERMS:
-        raise Misread(_start(token), f"there are more than {MAX_TERMS} words in it: ask for less at once")
+        raise QueryPartError(_position(token), f"there are more than {MAX_TERMS} words in it: ask for less at once")
     return found
 
 
-def _exact(field: str, token: Token) -> str:
+def _read_value(field: str, token: Token) -> str:
     if token.type == "VALUE" and "*" in token:
-        _no_parts(_start(token) + token.index("*"))
-    value = key(_unquoted(token))
-    if not words(value):
-        raise Misread(_start(token), f"no value in {token}: a value has letters or digits")
+        _refuse_wildcard(_position(token) + token.index("*"))
+    value = fold_value(_unquoted(token))
+    if not fold_words(value):
+        raise QueryPartError(_position(token), f"no value in {token}: a value has letters or digits")
     if field == "status" and value not in list(Status):
-        raise Misread(_start(token), f"status is one of {', '.join(Status)}")
+        raise QueryPartError(_position(token), f"status is one of {', '.join(Status)}")
     return value
 
 
-def _field(token: Token) -> str:
+def _read_field(token: Token) -> str:
     name = token[:-1].lower()
-    name = ALIASES.get(name, name)
+    name = FIELD_ALIASES.get(name, name)
     if name not in FIELDS:
         near = difflib.get_close_matches(name, FIELDS, n=1)
         hint = f"is {near[0]} meant?" if near else f"quote words with a colon; the fields are {', '.join(FIELDS)}"
-        raise Misread(_start(token), f"there is no field {token[:-1]}; {hint}")
+        raise QueryPartError(_position(token), f"there is no field {token[:-1]}; {hint}")
     return name
 
 
-def _no_parts(position: int) -> NoReturn:
-    raise Misread(position, _WHOLE)
+def _refuse_wildcard(position: int) -> NoReturn:
+    raise QueryPartError(position, _WILDCARD_ERROR)
 
 
-def _expected(error: UnexpectedCharacters | UnexpectedToken) -> str:
+def _expected_term(error: UnexpectedCharacters | UnexpectedToken) -> str:
     terminals = (error.allowed if isinstance(error, UnexpectedCharacters) else error.expected) or ()
     if "VALUE" in terminals:
         return "a value"
@@ -239,13 +241,13 @@ def _expected(error: UnexpectedCharacters | UnexpectedToken) -> str:
     return "`)`" if "RPAR" in terminals else "the end"
 
 
-def _unexpected(rest: str, expected: str) -> str:
-    """Say what is wrong with a text that goes on like this."""
+def _describe_unexpected(rest: str, expected: str) -> str:
+    """Describe the error of a query that continues with this text."""
     sign = rest[:1]
     if sign == '"':
         return "this quote is not closed"
     if sign == "*":
-        return _WHOLE
+        return _WILDCARD_ERROR
     if sign == ":":
         return f"`:` comes after the name of a field ({', '.join(FIELDS)}); quote words that have one"
     if sign and sign in "<>=":
@@ -255,7 +257,7 @@ def _unexpected(rest: str, expected: str) -> str:
     return f"{f'`{sign}`' if sign else 'the end'} where {expected} should be"
 
 
-def _plain(found: re.Match[str]) -> str:
+def _printable(found: re.Match[str]) -> str:
     return found[0] if found[0].isprintable() else " "
 
 

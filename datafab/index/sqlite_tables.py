@@ -1,8 +1,8 @@
-"""The tables of an index in SQLite, and what of a document stands in which.
+"""The tables of an index in SQLite, and the parts of a document in each.
 
-What a search looks at stands in ``words``, folded (``searchable.py``), with a mark between the names of columns
-and of formats, so that no phrase goes from one to the next. What it counts and sorts by stands in ``documents``,
-apart from the bodies, so that a search reads little.
+``words`` holds the folded texts that are searched (``searchable.py``), with a mark between the names of columns and of
+formats, so that no phrase spans two of them. ``documents`` holds what results are counted and sorted by, separate from
+``bodies``, so that a search reads little.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 from datafab.core.document import Document, document_id
 from datafab.errors import FlowError
-from datafab.index.interface import Outcome
-from datafab.index.query_values import milliseconds
+from datafab.index.interface import PutOutcome
+from datafab.index.query_values import unix_milliseconds
 from datafab.index.searchable import Searchable
-from datafab.index.sqlite_query import ALL, MARK, token
+from datafab.index.sqlite_query import EVERY_DOCUMENT, PRIVATE_MARK, value_token
 
-#: Of what stands below; a file of version 1 is brought here when it is opened.
-SCHEMA = 2
+#: Version of the tables below; a file of version 1 is upgraded when it is opened.
+SCHEMA_VERSION = 2
 _TABLES = (
     """
 CREATE TABLE documents (
@@ -46,73 +46,76 @@ ON CONFLICT (id) DO UPDATE SET
 WHERE version <= excluded.version
 RETURNING number
 """
-_APART = f" {MARK} "
-#: What stands between the formats of a document, to be counted.
-FORMATS_APART = "\n"
+_PHRASE_BREAK = f" {PRIVATE_MARK} "
+#: Separator of the formats of a document, which are counted one by one.
+FORMAT_SEPARATOR = "\n"
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """Do several statements or none."""
+    """Execute several statements atomically."""
     connection.execute(f"BEGIN {kind}")
     with connection:
         yield
 
 
-def _schema(connection: sqlite3.Connection) -> int:
+def _schema_version(connection: sqlite3.Connection) -> int:
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     return version
 
 
-def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Make the tables where there are none, and fill them from those of version 1 where they are: all in one step."""
-    if _schema(connection) == SCHEMA:
+def prepare_tables(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the tables if there are none, or upgrade those of version 1, in one transaction."""
+    if _schema_version(connection) == SCHEMA_VERSION:
         return
     with transaction(connection):
-        version = _schema(connection)  # another process may have been quicker
-        if version > SCHEMA:
-            msg = f"the index {path} was made by a newer datafab: update this one, or give another DATAFAB_INDEX_URL"
+        version = _schema_version(connection)  # another process may have done it meanwhile
+        if version > SCHEMA_VERSION:
+            msg = f"the index {path} is of a newer datafab: install that version, or set another DATAFAB_INDEX_URL"
             raise FlowError(msg, code="index", field="DATAFAB_INDEX_URL")
         if version == 1:
             connection.execute("ALTER TABLE documents RENAME TO before")
             connection.execute("DROP TABLE words")
-        if version < SCHEMA:
+        if version < SCHEMA_VERSION:
             for statement in _TABLES:
                 connection.execute(statement)
         if version == 1:
             for (body,) in connection.execute("SELECT body FROM before ORDER BY number"):
-                put(connection, Document.model_validate_json(body))
+                put_document(connection, Document.model_validate_json(body))
             connection.execute("DROP TABLE before")
-        connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
-def put(connection: sqlite3.Connection, document: Document) -> Outcome:
-    """Put a document, unless a newer one stands there."""
-    seen = Searchable.of(document)
+def put_document(connection: sqlite3.Connection, document: Document) -> PutOutcome:
+    """Put a document, unless the index has a newer version."""
+    searchable = Searchable.of(document)
     facts = (
-        *(seen.title_key, document.organisation, document.domain, document.status.value),
-        FORMATS_APART.join(dict.fromkeys(document.formats)) or None,
+        *(searchable.title_key, document.organisation, document.domain, document.status.value),
+        FORMAT_SEPARATOR.join(dict.fromkeys(document.formats)) or None,
         *(document.total_lines, document.nb_columns, document.filesize),
-        document.modified and milliseconds(document.modified),
+        document.modified and unix_milliseconds(document.modified),
     )
     row = connection.execute(_UPSERT, (document_id(document.source), document.version, *facts)).fetchone()
     if row is None:
-        return Outcome.STALE
+        return PutOutcome.STALE
     (number,) = row
-    forget(connection, number)
+    delete_texts(connection, number)
     body = document.model_dump_json(exclude_none=True)
     connection.execute("INSERT INTO bodies (number, body) VALUES (?, ?)", (number, body))
-    exact = [ALL, *(token(field, value) for field, values in seen.exact.items() for value in values)]
-    texts = ((seen.title,), seen.dataset, (seen.organisation,), seen.column, seen.formats)
+    exact = [
+        EVERY_DOCUMENT,
+        *(value_token(field, value) for field, values in searchable.exact.items() for value in values),
+    ]
+    texts = ((searchable.title,), searchable.dataset, (searchable.organisation,), searchable.column, searchable.formats)
     connection.execute(
         'INSERT INTO words (rowid, title, dataset, organisation, "column", formats, exact)'
         " VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (number, *(_APART.join(parts) for parts in texts), " ".join(exact)),
+        (number, *(_PHRASE_BREAK.join(parts) for parts in texts), " ".join(exact)),
     )
-    return Outcome.OK
+    return PutOutcome.OK
 
 
-def forget(connection: sqlite3.Connection, number: int) -> None:
-    """Remove what stands beside a row of ``documents``."""
+def delete_texts(connection: sqlite3.Connection, number: int) -> None:
+    """Delete the body and the words that belong to a row of ``documents``."""
     connection.execute("DELETE FROM bodies WHERE number = ?", (number,))
     connection.execute("DELETE FROM words WHERE rowid = ?", (number,))

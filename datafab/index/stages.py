@@ -1,4 +1,4 @@
-"""Index what is known of sources, what failed included."""
+"""Stage ``index``: index the state of sources, including failed ones."""
 
 from __future__ import annotations
 
@@ -16,34 +16,36 @@ from datafab.index.access import IndexAccess
 
 
 def index(items: list[Item], ctx: Context) -> Iterator[Outcome]:
-    """Put what is known of each item into the index, as of the time at which the job was made."""
+    """Put a document for each item into the index; its version is the time at which the job was created."""
     version = round(ctx.created * 1000)
-    made = [document_of(item, ctx.services, version) for item in items]
+    documents = [build_document(item, ctx.services, version) for item in items]
     try:
-        put = iter(ctx.services.get(IndexAccess).writing.put_many(one for one in made if isinstance(one, Document)))
+        put = iter(
+            ctx.services.get(IndexAccess).writing.put_many(one for one in documents if isinstance(one, Document))
+        )
     except Retriable as error:
         yield from (error for _ in items)
         return
-    for item, one in zip(items, made, strict=True):
-        became = next(put) if isinstance(one, Document) else one
-        yield became if isinstance(became, DatafabError) else item
+    for item, one in zip(items, documents, strict=True):
+        result = next(put) if isinstance(one, Document) else one
+        yield result if isinstance(result, DatafabError) else item
 
 
-def document_of(item: Item, services: Services, version: int) -> Document | Fatal | None:
-    """Return what the index is to know of an item; None: an earlier job has said all there is to say."""
-    if item.status is Status.UNCHANGED and item.sha256 is None:  # nothing new, and nothing in the store
+def build_document(item: Item, services: Services, version: int) -> Document | Fatal | None:
+    """Return the document of an item; None if an earlier job has indexed all that is known."""
+    if item.status is Status.UNCHANGED and item.sha256 is None:  # unchanged, and not in the store
         return None
     try:
-        return document(item, _analysis(item, services), version)
+        return document(item, _read_analysis(item, services), version)
     except (ValueError, TypeError, AttributeError) as error:
         return Fatal(f"the analysis of {item.sha256} cannot be read: {error}", code="bad_analysis")
 
 
-def _analysis(item: Item, services: Services) -> dict[str, Any] | None:
+def _read_analysis(item: Item, services: Services) -> dict[str, Any] | None:
     if item.analysis is None or item.sha256 is None or item.store is None:
         return None
-    kept = services.store(item.store).read(analysis_name(item.sha256))
-    analysis: dict[str, Any] | None = json.loads(kept) if kept else None
+    stored = services.store(item.store).read(analysis_name(item.sha256))
+    analysis: dict[str, Any] | None = json.loads(stored) if stored else None
     return analysis
 
 
@@ -56,6 +58,6 @@ STAGES: tuple[Stage, ...] = (
         requires=frozenset({"source"}),
         wants=frozenset({Status.OK, Status.UNCHANGED, Status.FAILED}),
         retry=RetryPolicy(deadline=600.0, retries=10),
-        # an Elasticsearch that is started again takes minutes
+        # restarting Elasticsearch takes minutes
     ),
 )

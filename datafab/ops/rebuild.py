@@ -25,9 +25,9 @@ from datafab.core.job import Job
 from datafab.core.jobs import RedisJobs
 from datafab.core.services import Services
 from datafab.errors import Fatal, Retriable
-from datafab.index import Index, Outcome
+from datafab.index import Index, PutOutcome
 from datafab.index.access import IndexAccess
-from datafab.index.stages import document_of
+from datafab.index.stages import build_document
 from datafab.store.store import root_of
 
 #: Documents that are put at once, and how often what may pass is tried before all is given up.
@@ -55,7 +55,7 @@ def from_jobs(services: Services, jobs: RedisJobs) -> Iterator[Document | Fatal]
             params = SourceParams.model_validate(job.params)
             item = None if params.source in seen else _of_catalogue(params, services, jobs)
             seen.add(params.source)
-            made = None if item is None else document_of(item, services, round(job.created * 1000))
+            made = None if item is None else build_document(item, services, round(job.created * 1000))
             if made is not None:
                 yield made
         elif isinstance(root, str) and root and root not in seen:
@@ -75,7 +75,7 @@ def from_logs(services: Services, root: str) -> Iterator[Document | Fatal]:
         source = f"endpoint:{endpoint}"
         if log is not None and services.get(IndexAccess).reading.get(source) is None:
             at = log.at.replace(tzinfo=UTC).timestamp()
-            made = document_of(_fetched(source, log, root, services), services, round(at * 1000))
+            made = build_document(_fetched(source, log, root, services), services, round(at * 1000))
             if made is not None:
                 yield made
 
@@ -94,15 +94,15 @@ def put(index: Index, documents: Iterable[Document | Fatal], told: Callable[[Reb
             if isinstance(became, Fatal):
                 failures.append(became)
             else:
-                done.ok += became is Outcome.OK
-                done.stale += became is Outcome.STALE
+                done.ok += became is PutOutcome.OK
+                done.stale += became is PutOutcome.STALE
         done.refused += len(failures)
         done.reason = done.reason or (failures[0].message if failures else None)
         told(done)
     return done
 
 
-def _patiently(index: Index, documents: list[Document]) -> Iterator[Outcome | Fatal]:
+def _patiently(index: Index, documents: list[Document]) -> Iterator[PutOutcome | Fatal]:
     failures = 0
     while documents:
         put = index.put_many(documents)

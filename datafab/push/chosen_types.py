@@ -10,9 +10,9 @@ import re
 from datetime import datetime
 from typing import Protocol
 
-from datafab.analysis.day_order import both_ways
-from datafab.analysis.moments import SURE, Moment, readings
-from datafab.analysis.numerals import POINT, Style, styles
+from datafab.analysis.day_order import describe_ambiguity
+from datafab.analysis.moments import UNAMBIGUOUS, Moment, possible_readings
+from datafab.analysis.numerals import POINT, Style, possible_styles
 from datafab.errors import Fatal
 from datafab.push.store_types import MOMENT_TYPES, NUMBER_TYPES, StoreType, convert
 
@@ -58,7 +58,7 @@ class _NumberEvidence:
     def __init__(self, kind: StoreType, separator: str | None) -> None:
         self.notes: list[str] = []
         self._kind = kind
-        self._styles = list(styles(separator))
+        self._styles = list(possible_styles(separator))
         self._proved: set[Style] = set()
         self._doubtful: tuple[int, str] | None = None
 
@@ -106,10 +106,10 @@ class _MomentEvidence:
         self._ambiguous: tuple[int, str] | None = None
 
     def observe(self, value: str, line: int) -> None:
-        read = readings(value)
+        read = possible_readings(value)
         if not self.notes and self._kind is StoreType.TIMESTAMP and any(map(_zoned, read.values())):
             self.notes.append("its times with a zone are converted to UTC, as a timestamp has no zone")
-        if SURE in read:
+        if UNAMBIGUOUS in read:
             return
         self._orders = read.keys() & (self._orders if self._orders is not None else read.keys())
         if self._ambiguous is None and len(set(map(str, read.values()))) > 1:
@@ -122,7 +122,7 @@ class _MomentEvidence:
         if self._ambiguous is None:
             return None, POINT
         if order in orders:
-            self.notes.append(both_ways(self._ambiguous[1], str(order), self._by))
+            self.notes.append(describe_ambiguity(self._ambiguous[1], str(order), self._by))
             return order, POINT
         why = ", which can be read day first or month first"
         if orders:

@@ -13,8 +13,8 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from datafab.analysis.day_order import order_of
-from datafab.analysis.moments import moment, stored
+from datafab.analysis.day_order import order_of_format
+from datafab.analysis.moments import format_moment, parse_moment
 from datafab.analysis.numerals import Style
 from datafab.core.item import Value
 from datafab.errors import Fatal
@@ -77,8 +77,8 @@ class Field(Value):
 def _moment(value: str, way: str, *, zone: bool) -> str:
     """Return a date or time as ISO 8601, in UTC if it has a zone and its column has none."""
     if way == ANY_FORMAT or "%p" in way:
-        return stored(moment(value, order_of(way)), zone=zone)
-    return stored(datetime.strptime(value, way), zone=zone)  # noqa: DTZ007 - the value may have no zone
+        return format_moment(parse_moment(value, order_of_format(way)), zone=zone)
+    return format_moment(datetime.strptime(value, way), zone=zone)  # noqa: DTZ007 - the value may have no zone
 
 
 class LoadPlan(Value):

@@ -14,8 +14,14 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from datafab.analysis import detective
-from datafab.analysis.day_order import Wish, preferred, settled, warnings, wish
+from datafab.analysis import get_detective
+from datafab.analysis.day_order import (
+    DateOrderPreference,
+    apply_order,
+    date_order_preference,
+    decide_order,
+    order_warnings,
+)
 from datafab.analysis.tablefile import CellsFile, Table, TableFile
 from datafab.core.document import analysis_name
 from datafab.core.item import CkanFacts, Item
@@ -36,7 +42,7 @@ PROGRESS_ROWS = 20_000
 def ckan_types(item: Item, ctx: Context) -> Item:
     """Decide, from the whole file, which fields and types a table gets in the datastore."""
     facts = _facts(item)
-    order = wish(ctx.params, ctx.services.settings.date_order)
+    order = date_order_preference(ctx.params, ctx.services.settings.date_order)
     with _ckan(facts, ctx) as ckan:
         dictionary = _dictionary(ckan.datastore_info(facts.resource))
     with _file(item, ctx) as file:
@@ -79,16 +85,16 @@ def _file(item: Item, ctx: Context) -> Iterator[Table]:
         if "separator" in analysis:
             yield TableFile(path, analysis, max_unpacked=unpacked, check=ctx.check)
         else:
-            yield CellsFile(partial(detective(ctx.services).rows, path, check=ctx.check), analysis)
+            yield CellsFile(partial(get_detective(ctx.services).rows, path, check=ctx.check), analysis)
 
 
 def _type_columns(
-    file: Table, dictionary: Mapping[str, Mapping[str, Any]], order: Wish, ctx: Context
+    file: Table, dictionary: Mapping[str, Mapping[str, Any]], order: DateOrderPreference, ctx: Context
 ) -> tuple[int, Sequence[GuessedColumn | AnalysedColumn | ChosenColumn]]:
     """Return the number of rows and the columns of a file, from its analysis if possible, else by reading all of it."""
-    fields = settled(file.analysis["schema"]["fields"], order) if "schema" in file.analysis else []
+    fields = apply_order(file.analysis["schema"]["fields"], order) if "schema" in file.analysis else []
     columns = analysed_columns({**file.analysis, "schema": {"fields": fields}}, len(file.header)) if fields else None
-    wanted, by = preferred(fields, order)
+    wanted, by = decide_order(fields, order)
     chosen = chosen_columns(file.header, columns, dictionary, separator=file.separator, order=wanted, by=by)
     if columns is not None:
         _warn_of_dates([field for at, field in enumerate(fields) if at not in chosen], dictionary, ctx)
@@ -109,7 +115,7 @@ def _warn_of_dates(
 ) -> None:
     """Log a warning for each column whose dates show no order of day and month, unless it was chosen as text."""
     doubtful = [field for field in fields if dictionary.get(str(field["name"]), {}).get("type_override") != "text"]
-    for line in warnings(doubtful):
+    for line in order_warnings(doubtful):
         ctx.log.warning(line)
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from datafab.analysis.numerals import Style, styles
+from datafab.analysis.numerals import Style, possible_styles
 from datafab.errors import Fatal
 from datafab.push.chosen_types import ChosenColumn
 from datafab.push.store_types import StoreType
@@ -28,7 +28,7 @@ class GuessedColumn:
 
     def __init__(self, *, separator: str) -> None:
         """Start without any values; ``separator`` is the separator of the table's cells."""
-        self._styles = list(styles(separator))
+        self._styles = list(possible_styles(separator))
         self._proved: set[Style] = set()
         self._whole = True
         self._long = False

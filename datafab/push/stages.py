@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from datafab.analysis.day_order import wish
+from datafab.analysis.day_order import date_order_preference
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import CkanFacts, Item, Status
 from datafab.core.stage import Context, Stage
@@ -42,7 +42,7 @@ def ckan_request(ctx: Context) -> Iterator[Item]:
 def _requested(ctx: Context) -> CkanFacts:
     """Return the resource that a job loads; raise unless that is allowed."""
     facts = requested_resource(ctx.params)
-    wish(ctx.params, ctx.services.settings.date_order)
+    date_order_preference(ctx.params, ctx.services.settings.date_order)
     if not ctx.services.secrets.get(ctx.job, "api_key"):
         raise FlowError("No CKAN API key provided", code="bad_request", field="api_key")
     require_allowed(facts.url, ctx.services.settings)

@@ -13,8 +13,8 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import NoReturn
 
-from datafab.analysis.moments import clock, moment, stored
-from datafab.analysis.numerals import POINT, Style, numeric
+from datafab.analysis.moments import format_moment, format_time, parse_moment
+from datafab.analysis.numerals import POINT, Style, to_numeric
 from datafab.errors import Fatal
 
 
@@ -86,7 +86,7 @@ def convert(kind: StoreType, value: str, *, order: str | None = None, style: Sty
         ValueError: it is not a value of that type, or needs an order and has none.
     """
     if kind in NUMBER_TYPES:
-        return _number(kind, numeric(value, style))
+        return _number(kind, to_numeric(value, style))
     if kind in MOMENT_TYPES:
         return _moment(kind, value, order)
     return _CONVERTED[kind](value)
@@ -109,10 +109,10 @@ def _number(kind: StoreType, number: str) -> str:
 
 
 def _moment(kind: StoreType, value: str, order: str | None) -> str:
-    read = moment(value, order)
+    read = parse_moment(value, order)
     if kind is StoreType.DATE and isinstance(read, datetime):
         return read.date().isoformat()
-    return stored(read, zone=kind is StoreType.TIMESTAMPTZ)
+    return format_moment(read, zone=kind is StoreType.TIMESTAMPTZ)
 
 
 def _bool(value: str) -> str:
@@ -149,7 +149,7 @@ def _uuid(value: str) -> str:
 _CONVERTED: Mapping[StoreType, Callable[[str], str]] = {
     StoreType.TEXT: str,
     StoreType.BOOL: _bool,
-    StoreType.TIME: clock,
+    StoreType.TIME: format_time,
     StoreType.JSON: _json,
     StoreType.JSONB: _jsonb,
     StoreType.UUID: _uuid,

@@ -71,12 +71,12 @@ def _theirs(path: Path) -> Any:
 
 
 def _reading(path: Path) -> Any:
-    from datafab.analysis.detective import _text  # noqa: PLC0415 - as above
+    from datafab.analysis.detective import _find_table  # noqa: PLC0415 - as above
     from datafab.analysis.textfile import TextFile  # noqa: PLC0415
 
     def run() -> None:
-        text = _text(TextFile(path=path, max_unpacked=10**12, check=lambda: None))
-        for _ in text.quick(lambda _: None):
+        text = _find_table(TextFile(path=path, max_unpacked=10**12, check=lambda: None))
+        for _ in text.read_with_pyarrow(lambda _: None):
             pass
 
     return run
@@ -92,7 +92,7 @@ def main(way: str, path: Path) -> None:
         case "reading":
             run = _reading(path)
         case _:
-            detective = Detective(quick=way != "unfiltered")
+            detective = Detective(use_filters=way != "unfiltered")
             run = lambda: detective.analyse(path, mode="sample" if way == "sample" else "exact")  # noqa: E731
     began = process_time()
     run()

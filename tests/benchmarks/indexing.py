@@ -12,9 +12,9 @@ from typing import Any
 from elasticsearch.helpers import streaming_bulk
 
 from datafab.core.document import Document
-from datafab.index import Outcome, open_index
-from datafab.index.elastic import MAX_REQUEST, ElasticIndex
-from datafab.index.elastic_mapping import action
+from datafab.index import PutOutcome, open_index
+from datafab.index.elastic import MAX_REQUEST_BYTES, ElasticIndex
+from datafab.index.elastic_mapping import bulk_action
 from tests.benchmarks.searching import documents
 
 
@@ -36,7 +36,7 @@ def measure(url: str, count: int = 100_000, rounds: int = 100) -> Figures:
     """Put documents into an index of ours, half of them by the bulk helper, in turns."""
     index = open_index(url)
     assert isinstance(index, ElasticIndex)
-    index.make()
+    index.ensure_index()
     figures, made, size = Figures(count, [], []), documents(count), count // rounds // 2
     for number in range(rounds):
         ways = [(figures.ours, _ours), (figures.raw, _raw)]
@@ -56,14 +56,14 @@ def _ours(index: ElasticIndex, some: list[Document]) -> float:
     began = time.perf_counter()
     outcomes = index.put_many(some)
     seconds = time.perf_counter() - began
-    assert set(outcomes) == {Outcome.OK}, next(one for one in outcomes if one is not Outcome.OK)
+    assert set(outcomes) == {PutOutcome.OK}, next(one for one in outcomes if one is not PutOutcome.OK)
     return len(some) / seconds
 
 
 def _raw(index: ElasticIndex, some: list[Document]) -> float:
-    actions = [_plain(action(index.write, document)) for document in some]
+    actions = [_plain(bulk_action(index.write_alias, document)) for document in some]
     began = time.perf_counter()
-    taken = [ok for ok, _ in streaming_bulk(index.client, actions, max_chunk_bytes=MAX_REQUEST)]
+    taken = [ok for ok, _ in streaming_bulk(index.client, actions, max_chunk_bytes=MAX_REQUEST_BYTES)]
     seconds = time.perf_counter() - began
     assert all(taken)
     return len(some) / seconds

@@ -20,7 +20,7 @@ from datafab.index import Index, open_index
 from datafab.index.elastic import ElasticIndex
 from datafab.index.query import Facet
 from datafab.index.sqlite import SqliteIndex
-from datafab.index.sqlite_query import token
+from datafab.index.sqlite_query import value_token
 
 #: Syllables of words of titles and columns; no word is a plural, or an operator.
 SYLLABLES = [first + vowel for first in "bcdfghjklmnpqrtvz" for vowel in "aeiou"]
@@ -141,7 +141,7 @@ def questions(count: int, seed: int = 2) -> list[Asked]:
     dice, found = random.Random(seed), []
     for number in range(count):
         one, other, form = _word(dice), _word(dice), dice.choice(FORMATS)
-        exact, term = f'exact : "{token("format", form)}"', {"term": {"formats": form}}
+        exact, term = f'exact : "{value_token("format", form)}"', {"term": {"formats": form}}
         both = [_any(one), _any(other)]
         many, some = {"range": {"total_lines": {"gt": 1000}}}, {"range": {"total_lines": {"gte": 10, "lte": 500}}}
         title, column = {"match": {"folded.title": other}}, {"match": {"folded.column": one}}

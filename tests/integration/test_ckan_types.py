@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from datafab.analysis.moments import moment, readings, stored
-from datafab.analysis.numerals import numeric
+from datafab.analysis.moments import format_moment, parse_moment, possible_readings
+from datafab.analysis.numerals import to_numeric
 from datafab.errors import FlowError
 from tests.integration.test_ckan import Push, Site
 from tests.servers import http
@@ -161,7 +161,7 @@ def test_dates_that_are_chosen_are_kept(table: Table):
 
 @pytest.mark.parametrize("datestyle", ["ISO, MDY", "ISO, DMY", "ISO, YMD", "German"])
 def test_what_is_sent_is_read_in_one_way_whatever_the_datestyle(real: RealCkan, datestyle: str):
-    sent = [stored(read, zone=False) for cell, _ in DATES.values() for read in readings(cell).values()]
+    sent = [format_moment(read, zone=False) for cell, _ in DATES.values() for read in possible_readings(cell).values()]
     asked = "\n".join(f"select to_char('{each}'::timestamp, 'YYYY-MM-DD HH24:MI:SS AD');" for each in sent)
     assert real.sql(asked, datestyle=datestyle) == real.sql(asked)
 
@@ -187,12 +187,12 @@ def test_forms_of_dates_are_read_as_postgresql_reads_them(real: RealCkan, order:
     ours = tried(real, read, "timestamp")
     for form, their, our in zip(FORMS, theirs, ours, strict=True):
         # We may take what one DateStyle refuses only if no other reads it as another day.
-        assert their == our or (not their and len(set(map(str, readings(form).values()))) == 1), form
+        assert their == our or (not their and len(set(map(str, possible_readings(form).values()))) == 1), form
 
 
 def _read(form: str, order: str) -> str:
     try:
-        return stored(moment(form, order), zone=False)
+        return format_moment(parse_moment(form, order), zone=False)
     except ValueError:
         return ""
 
@@ -289,7 +289,7 @@ EDGES = [
 def test_numbers_are_what_postgresql_takes(real: RealCkan):
     def taken(value: str) -> bool:
         try:
-            return bool(numeric(value))
+            return bool(to_numeric(value))
         except ValueError:
             return False
 

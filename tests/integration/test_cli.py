@@ -199,7 +199,7 @@ def test_an_index_is_filled_anew_and_moves_to_another_server(
     datafab("collect", str(collection / "endpoint.csv"), "--exit-zero")
     known = documents(None)
     assert len(known) == len(FILES)
-    here, there = f"sqlite:///{collection}/new.db", elastic_index.shown
+    here, there = f"sqlite:///{collection}/new.db", elastic_index.display_url
     assert documents(here) == []
     assert "documents put" in datafab("index", "rebuild").stdout
     rebuilt = documents(here)

@@ -11,7 +11,7 @@ from datafab.core.jobs import RedisJobs
 from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.errors import FlowError
-from datafab.push.datapusher import wanted
+from datafab.push.datapusher import requested_resource
 from datafab.settings import PREFIX, load
 from tests.servers.redis import RedisServer
 from webhook import create_app
@@ -159,7 +159,7 @@ def test_a_content_type_that_only_names_json_will_do(pusher, kind):
 @pytest.mark.parametrize(("given", "read"), [(True, True), (1, True), ("yes", True), (0, False), (None, False)])
 def test_a_flag_is_any_value_that_is_true(given, read):
     metadata = {"resource_id": "r1", "ckan_url": "http://ckan", "ignore_hash": given, "set_url_type": given}
-    facts = wanted({"metadata": metadata})
+    facts = requested_resource({"metadata": metadata})
     assert (facts.ignore_hash, facts.set_url_type) == (read, read)
 
 

@@ -57,7 +57,12 @@ def test_what_matched_and_how_many_have_what_is_told(sqlite_http):
         ({"q": "colum:b"}, "q", 0, "is column meant?"),
         ({"q": "a" * 1001}, "q", 1000, "1,000 characters at most"),
         ({"sort": "size desc"}, "sort", None, "'relevance', 'newest'"),
-        ({"facets": "status,rows"}, "facets", None, "'rows' is no facet; there are format, organisation, domain"),
+        (
+            {"facets": "status,rows"},
+            "facets",
+            None,
+            "'rows' is not a facet; the facets are format, organisation, domain",
+        ),
         ({"limit": "100", "offset": "9901"}, "offset", None, "a search reaches 10,000"),
         ({"offset": "10001"}, "offset", None, "less than or equal to 10000"),
     ],

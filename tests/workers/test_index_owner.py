@@ -11,7 +11,7 @@ from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.errors import FlowError
 from datafab.index.access import IndexAccess
-from datafab.index.owner import Host, Owner
+from datafab.index.owner import Host, IndexFileOwner
 from datafab.settings import load
 
 
@@ -26,7 +26,7 @@ def redis(redis_server):
 
 def test_the_host_that_writes_first_has_the_index(redis):
     file = Path("/srv/index.db")
-    one, other = (Owner(redis, file, Host(name, f"kernel-{name}")) for name in ("one", "other"))
+    one, other = (IndexFileOwner(redis, file, Host(name, f"kernel-{name}")) for name in ("one", "other"))
     other.check()  # whoever reads only does not make it theirs
     one.claim()
     one.claim()
@@ -34,8 +34,8 @@ def test_the_host_that_writes_first_has_the_index(redis):
         with pytest.raises(FlowError, match=r"a file of the host one, and this is other: .*DATAFAB_INDEX_URL") as told:
             act()
         assert told.value.field == "DATAFAB_INDEX_URL"
-    Owner(redis, file, Host("container", "kernel-one")).claim()
-    Owner(redis, file, Host("container", "started again")).claim()
+    IndexFileOwner(redis, file, Host("container", "kernel-one")).claim()
+    IndexFileOwner(redis, file, Host("container", "started again")).claim()
     with pytest.raises(FlowError, match="of the host container"):
         other.claim()
     other.claim(move=True)
@@ -44,7 +44,9 @@ def test_the_host_that_writes_first_has_the_index(redis):
 
 def test_two_folders_of_a_host_are_two_indexes(redis, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path)
-    one, same, other = (Owner(redis, tmp_path / name) for name in ("index.db", "link/index.db", "other/index.db"))
+    one, same, other = (
+        IndexFileOwner(redis, tmp_path / name) for name in ("index.db", "link/index.db", "other/index.db")
+    )
     one.claim()
     same.claim()
     for act in (other.claim, other.check):
@@ -58,7 +60,7 @@ def test_two_folders_of_a_host_are_two_indexes(redis, tmp_path):
 
 
 def test_a_file_is_asked_for_its_host_and_a_server_is_not(redis, redis_server, tmp_path):
-    Owner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim()
+    IndexFileOwner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim()
     with closing(Services(load(redis_url=redis_server.url, home=tmp_path))) as here:
         for name in ("reading", "writing"):
             with pytest.raises(FlowError, match="of the host elsewhere"):
@@ -67,7 +69,7 @@ def test_a_file_is_asked_for_its_host_and_a_server_is_not(redis, redis_server, t
         assert here.get(IndexAccess).writing is here.get(IndexAccess).reading
         assert redis.get("datafab:1:index-file")
         # Moved away, by a rebuild on another host.
-        Owner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim(move=True)
+        IndexFileOwner(redis, tmp_path / "index.db", Host("elsewhere", "kernel")).claim(move=True)
         with pytest.raises(FlowError, match="of the host elsewhere"):
             _ = here.get(IndexAccess).writing
     with closing(Services(load(redis_url=redis_server.url, home=tmp_path, index_url="http://127.0.0.1:1/x"))) as there:

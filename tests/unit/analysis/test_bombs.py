@@ -1,4 +1,4 @@
-"""Files of a few bytes that name, or hold, more than a memory does."""
+"""Small files that would take more memory than there is are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datafab.analysis.detective import Detective
-from datafab.analysis.refusals import LOOKING, refusals
+from datafab.analysis.refusals import PARSE_FAILURES, translate_failures
 from datafab.errors import Fatal
 
 
@@ -38,7 +38,7 @@ def test_a_text_that_a_parquet_file_says_once_and_means_a_million_times(tmp_path
 
 
 def test_a_lack_of_memory_is_no_fault_of_the_file():
-    with pytest.raises(MemoryError), refusals(LOOKING):
+    with pytest.raises(MemoryError), translate_failures(PARSE_FAILURES):
         raise pa.ArrowMemoryError
 
 

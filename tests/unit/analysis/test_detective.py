@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datafab.analysis.detective import Detective
-from datafab.analysis.dialect import MAX_CELL
+from datafab.analysis.dialect import MAX_CELL_CHARS
 from datafab.analysis.tablefile import TableFile
 from datafab.core.document import VERSION
 from datafab.errors import Fatal, Lost
@@ -492,7 +492,7 @@ def test_the_import_leaves_logging_and_output_alone():
     script = """
 import logging
 before = (logging.root.level, list(logging.root.handlers), logging.getLevelName(30), logging.getLevelName(50))
-import datafab.analysis
+import datafab.analysis.detective
 after = (logging.root.level, list(logging.root.handlers), logging.getLevelName(30), logging.getLevelName(50))
 assert before == after, (before, after)
 """
@@ -510,8 +510,28 @@ def test_the_version_names_the_csv_detective_that_is_there():
     assert VERSION.startswith(f"csv-detective-{version('csv-detective')}-")
 
 
-def test_cells_may_be_as_long_as_the_outline_of_a_country():
-    assert csv.field_size_limit() == MAX_CELL
+def test_cells_may_be_as_long_as_the_outline_of_a_country(analyse):
+    outline = "1.5 47.5 " * 100_000
+    found = analyse(f"name;outline\nCher;{outline}\nIndre;x\n".encode())
+    assert found["total_lines"] == 2
+    assert csv.field_size_limit() == MAX_CELL_CHARS
+
+
+def test_importing_the_analysis_changes_no_registry_of_the_process():
+    script = """
+import codecs, csv
+import datafab.analysis.detective
+assert csv.field_size_limit() == 131_072
+for look_up in (codecs.lookup, codecs.lookup_error):
+    for name in ("utf-8-cp1252", "datafab.cp1252"):
+        try:
+            look_up(name)
+        except LookupError:
+            continue
+        raise AssertionError(name)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.skipif(not TABLES.is_dir(), reason="the corpus of real tables is not on this machine")

@@ -204,7 +204,7 @@ def test_made_tables_are_analysed_as_csv_detective_does(seed: int, tmp_path: Pat
         writer.writerows(zip(*(cells for _, cells in columns), strict=True))
     other = theirs(path, encoding="utf-8", sep=";")
     assert differences(Detective().analyse(path), other) == []
-    assert differences(Detective(quick=False).analyse(path), other) == []
+    assert differences(Detective(use_filters=False).analyse(path), other) == []
 
 
 #: Real files that csv-detective reads in another way, and who is right.

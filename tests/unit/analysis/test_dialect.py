@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datafab.analysis import dialect as table
-from datafab.analysis.dialect import Kind, Layout
+from datafab.analysis import dialect
+from datafab.analysis.dialect import FileKind, Layout
+from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.errors import Fatal
 
 FRENCH = "département;région\nArdèche;Rhône-Alpes\nÎle-d'Yeu;œuvre à 3 €\n"
@@ -18,55 +19,55 @@ FRENCH = "département;région\nArdèche;Rhône-Alpes\nÎle-d'Yeu;œuvre à 3 �
 @pytest.mark.parametrize(
     ("head", "kind"),
     [
-        (b"", Kind.EMPTY),
-        (b"\n\r\n  \n", Kind.EMPTY),
-        (codecs.BOM_UTF8, Kind.EMPTY),
-        (b"a;b\n1;2\n", Kind.TEXT),
-        (b"\xff\xfea\0;\0b\0\n\0", Kind.TEXT),
-        (b"name,comment\nx,\0\n" + b"y,plain\n" * 9, Kind.TEXT),
-        (b"\n" * table.HEAD, Kind.TEXT),
-        (b"<18 ans;>18 ans\n1;2\n", Kind.TEXT),
-        (b"[id];name\n1;x\n", Kind.TEXT),
-        (b"PAR1;PAR2\n1;2\n", Kind.TEXT),
-        (b"\r\n <!DOCTYPE html><html><body>", Kind.HTML),
-        (codecs.BOM_UTF8 + b"<HTML>", Kind.HTML),
-        (b'<?xml version="1.0"?><!DOCTYPE html PUBLIC "x"><html>', Kind.HTML),
-        ("<html>".encode("utf-16"), Kind.HTML),
-        (b'<?xml version="1.0"?><rdf:RDF/>', Kind.XML),
-        (b'{"type": "FeatureCollection"', Kind.JSON),
-        (b'{\n  "a": 1}\n{"a": 2}\n', Kind.JSON),
-        (b'[\n {"id": 1}]', Kind.JSON),
-        (b"[[1, 2]]", Kind.JSON),
-        (b"%PDF-1.4\n", Kind.PDF),
-        (b"\x1f\x8b\x08\0", Kind.GZIP),
-        (b"PK\x03\x04\x14\0", Kind.ZIP),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", Kind.XLS),
-        (b"PAR1\x15\x04\x15", Kind.PARQUET),
-        (bytes(range(256)) * 4, Kind.BINARY),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0", Kind.BINARY),
+        (b"", FileKind.EMPTY),
+        (b"\n\r\n  \n", FileKind.EMPTY),
+        (codecs.BOM_UTF8, FileKind.EMPTY),
+        (b"a;b\n1;2\n", FileKind.TEXT),
+        (b"\xff\xfea\0;\0b\0\n\0", FileKind.TEXT),
+        (b"name,comment\nx,\0\n" + b"y,plain\n" * 9, FileKind.TEXT),
+        (b"\n" * dialect.HEAD_BYTES, FileKind.TEXT),
+        (b"<18 ans;>18 ans\n1;2\n", FileKind.TEXT),
+        (b"[id];name\n1;x\n", FileKind.TEXT),
+        (b"PAR1;PAR2\n1;2\n", FileKind.TEXT),
+        (b"\r\n <!DOCTYPE html><html><body>", FileKind.HTML),
+        (codecs.BOM_UTF8 + b"<HTML>", FileKind.HTML),
+        (b'<?xml version="1.0"?><!DOCTYPE html PUBLIC "x"><html>', FileKind.HTML),
+        ("<html>".encode("utf-16"), FileKind.HTML),
+        (b'<?xml version="1.0"?><rdf:RDF/>', FileKind.XML),
+        (b'{"type": "FeatureCollection"', FileKind.JSON),
+        (b'{\n  "a": 1}\n{"a": 2}\n', FileKind.JSON),
+        (b'[\n {"id": 1}]', FileKind.JSON),
+        (b"[[1, 2]]", FileKind.JSON),
+        (b"%PDF-1.4\n", FileKind.PDF),
+        (b"\x1f\x8b\x08\0", FileKind.GZIP),
+        (b"PK\x03\x04\x14\0", FileKind.ZIP),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1\0\0", FileKind.XLS),
+        (b"PAR1\x15\x04\x15", FileKind.PARQUET),
+        (bytes(range(256)) * 4, FileKind.BINARY),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\x06\0\0\0", FileKind.BINARY),
     ],
 )
 def test_a_file_is_what_its_bytes_say(head, kind):
-    assert table.kind(head) is kind
+    assert dialect.detect_kind(head) is kind
 
 
 @pytest.mark.parametrize(
     ("names", "kind"),
     [
-        (["[Content_Types].xml", "xl/workbook.xml"], Kind.XLSX),
-        (["mimetype", "content.xml"], Kind.ODS),
-        (["[Content_Types].xml", "word/document.xml"], Kind.ZIP),
-        (["data.csv"], Kind.ZIP),
-        ([], Kind.ZIP),
+        (["[Content_Types].xml", "xl/workbook.xml"], FileKind.XLSX),
+        (["mimetype", "content.xml"], FileKind.ODS),
+        (["[Content_Types].xml", "word/document.xml"], FileKind.ZIP),
+        (["data.csv"], FileKind.ZIP),
+        ([], FileKind.ZIP),
     ],
 )
 def test_a_zip_is_what_its_members_say(names, kind):
-    assert table.zipped(names) is kind
+    assert dialect.detect_zip_kind(names) is kind
 
 
 @given(head=st.binary(max_size=200))
 def test_every_file_is_of_some_kind(head):
-    assert table.kind(head) in Kind
+    assert dialect.detect_kind(head) in FileKind
 
 
 @pytest.mark.parametrize(
@@ -89,30 +90,30 @@ def test_every_file_is_of_some_kind(head):
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 def test_the_encoding_is_that_of_the_whole_text(content, encoding, size):
     blocks = [content[at : at + size] for at in range(0, len(content), size)]
-    found = table.encoding(blocks if size > 1 or not encoding.startswith("utf-") else [content])
+    found = dialect.detect_encoding(blocks if size > 1 or not encoding.startswith("utf-") else [content])
     assert found == encoding
-    content.decode(found)
+    content.decode(*codec_and_errors(found))
 
 
 @given(text=st.text(st.sampled_from("éèêëàâùûüçôöîïœæÉÀÇŒ€«» aeiou;\n")))
 def test_french_in_cp1252_is_never_taken_for_baltic(text):
-    assert table.encoding([text.encode("cp1252")]) in {"cp1252", "utf-8"}
+    assert dialect.detect_encoding([text.encode("cp1252")]) in {"cp1252", "utf-8"}
 
 
 @given(content=st.binary(max_size=100))
 def test_whatever_the_bytes_the_encoding_reads_them(content):
     try:
-        found = table.encoding([content])
+        found = dialect.detect_encoding([content])
     except Fatal as error:
         assert error.code == "encoding"  # noqa: PT017 - a broken mark is the one way out
     else:
-        content.decode(found)
+        content.decode(*codec_and_errors(found))
 
 
 @pytest.mark.parametrize("content", [codecs.BOM_UTF8 + b"caf\xe9;b", codecs.BOM_UTF16_LE + b"a\0;"])
 def test_a_text_that_breaks_the_word_of_its_mark_is_refused(content):
     with pytest.raises(Fatal, match="save it as UTF-8") as failure:
-        table.encoding([content])
+        dialect.detect_encoding([content])
     assert failure.value.code == "encoding"
 
 
@@ -151,7 +152,7 @@ def test_a_text_that_breaks_the_word_of_its_mark_is_refused(content):
     ],
 )
 def test_separator_and_header_are_found(text, separator, skip, header):
-    found = table.layout(text.splitlines(keepends=True))
+    found = dialect.detect_layout(text.splitlines(keepends=True))
     assert (found.separator, found.skip, found.header) == (separator, skip, header)
 
 
@@ -161,29 +162,33 @@ def test_separator_and_header_are_found(text, separator, skip, header):
         ("\n \n\n", "empty"),
         ("a;b\na;b\na;b\n", "header"),
         ('"a;b\n1;2\n', "quote"),
-        ("a;" + "x" * (table.MAX_CELL + 1) + "\n", "too_large"),
+        ("a;" + "x" * (dialect.MAX_CELL_CHARS + 1) + "\n", "too_large"),
     ],
 )
 def test_what_has_no_layout_is_refused(text, code):
     with pytest.raises(Fatal) as failure:
-        table.layout(text.splitlines(keepends=True))
+        dialect.detect_layout(text.splitlines(keepends=True))
     assert failure.value.code == code
 
 
 def test_a_beginning_may_end_within_a_record():
     lines = ["a;b\n", "1;2\n", '3;"broken\n']
-    assert table.layout(lines) == Layout(";", 0, ("a", "b"))
-    assert list(table.records(lines, ";", cut=True)) == [(1, ["a", "b"]), (2, ["1", "2"])]
+    assert dialect.detect_layout(lines) == Layout(";", 0, ("a", "b"))
+    assert list(dialect.read_records(lines, ";", truncated=True)) == [(1, ["a", "b"]), (2, ["1", "2"])]
 
 
 def test_records_are_no_lines_and_know_where_they_begin():
     lines = ["a;b\n", "\n", '1;"x\n', 'y"\n', "  \n", "\n", "2;z\n"]
-    assert list(table.records(lines, ";", first=5)) == [(5, ["a", "b"]), (7, ["1", "x\ny"]), (11, ["2", "z"])]
+    assert list(dialect.read_records(lines, ";", first_line=5)) == [
+        (5, ["a", "b"]),
+        (7, ["1", "x\ny"]),
+        (11, ["2", "z"]),
+    ]
 
 
 def test_a_quote_that_is_never_closed_is_named_by_its_line():
     with pytest.raises(Fatal, match="line 3 is never closed") as failure:
-        list(table.records(["a;b\n", "1;2\n", '3;"x\n', "4;y\n"], ";"))
+        list(dialect.read_records(["a;b\n", "1;2\n", '3;"x\n', "4;y\n"], ";"))
     assert (failure.value.code, failure.value.field) == ("quote", "line 3")
 
 
@@ -192,13 +197,13 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=
 
 @given(
     rows=st.lists(st.lists(cells, min_size=2, max_size=4), min_size=1, max_size=8),
-    separator=st.sampled_from(table.SEPARATORS),
+    separator=st.sampled_from(dialect.SEPARATORS),
 )
 def test_what_a_writer_wrote_is_read_back(rows, separator):
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=separator).writerows(rows)
     file.seek(0)
-    assert [row for _, row in table.records(file, separator)] == rows
+    assert [row for _, row in dialect.read_records(file, separator)] == rows
 
 
 @pytest.mark.parametrize(
@@ -214,11 +219,11 @@ def test_what_a_writer_wrote_is_read_back(rows, separator):
     ],
 )
 def test_columns_are_named(header, names):
-    assert table.names(header) == names
+    assert dialect.unique_names(header) == names
 
 
 @given(header=st.lists(cells))
 def test_names_are_unique_on_one_line_and_not_blank(header):
-    names = table.names(header)
+    names = dialect.unique_names(header)
     assert len(set(names)) == len(header)
     assert all(name.isprintable() and name.strip() for name in names)

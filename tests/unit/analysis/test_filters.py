@@ -1,4 +1,4 @@
-"""Each quick way of the analysis against csv-detective's own function, for the csv-detective that is installed."""
+"""Compare each vectorised filter with the function of the installed csv-detective."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ def test_addresses_are_decided_as_csv_detective_does(texts: list[str]):
 
 @pytest.mark.parametrize("name", ["date", "datetime_naive", "datetime_aware"])
 def test_what_is_read_as_a_date_csv_detective_reads(name: str, values: list[str]):
-    found = dates.read(name, pa.array(values, pa.string()))
+    found = dates.match_dates(name, pa.array(values, pa.string()))
     read = [value for value, of_it in zip(values, found.mask.to_pylist(), strict=True) if of_it]
     assert read
-    assert set(found.standing) <= set(read)
+    assert set(found.representatives) <= set(read)
     assert [value for value in read if not THEIRS[name].func(value)] == []
 
 
@@ -117,12 +117,12 @@ def test_the_values_that_stand_for_a_column_are_read_in_the_same_way_as_all_of_t
     if data.draw(st.booleans()):
         column.append(data.draw(moments).strftime(data.draw(ways)))
     column = list(dict.fromkeys(column))
-    found = dates.read(name, pa.array(column, pa.string()))
+    found = dates.match_dates(name, pa.array(column, pa.string()))
     rest = [value for value, of_it in zip(column, found.mask.to_pylist(), strict=True) if not of_it]
     # In the order in which they come, as the first of them says which ways there are.
-    standing = [value for value in column if value in {*found.standing, *rest}]
+    standing = [value for value in column if value in {*found.representatives, *rest}]
     assert THEIRS[name].infer(standing) == THEIRS[name].infer(column)
-    assert THEIRS[name].infer([*found.standing, *rest]) == THEIRS[name].infer(column)
+    assert THEIRS[name].infer([*found.representatives, *rest]) == THEIRS[name].infer(column)
 
 
 HEADERS = [label for each in THEIRS.values() for label in each.labels]

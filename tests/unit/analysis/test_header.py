@@ -1,4 +1,4 @@
-"""Where a header stands: one-column texts, titles and remarks above, names that are missing or on two rows."""
+"""Headers are found below titles and remarks, with missing names, on two rows and in one-column texts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.analysis import dialect as table
-from datafab.analysis.cell_kind import CellKind, kind_of, kind_of_column
+from datafab.analysis import dialect
+from datafab.analysis.cell_kind import CellKind, classify_cell, classify_column
 from datafab.analysis.detective import Detective
-from datafab.analysis.header import header
+from datafab.analysis.header import find_header
 from datafab.analysis.tablefile import TableFile
 
 #: Lines are separated by ``|`` here; a pipe is no separator of these.
@@ -50,12 +50,12 @@ def lines(case: str) -> list[str]:
     ],
 )
 def test_sentences_and_times_are_not_cut(text):
-    assert table.layout(lines(text)).header == (text.split("|")[0],)
+    assert dialect.detect_layout(lines(text)).header == (text.split("|")[0],)
 
 
 @pytest.mark.parametrize("case", ONE_COLUMN)
 def test_a_single_column_is_not_cut(case):
-    found = table.layout(lines(ONE_COLUMN[case]))
+    found = dialect.detect_layout(lines(ONE_COLUMN[case]))
     assert (found.skip, found.header) == (0, (ONE_COLUMN[case].split("|")[0],))
     assert "read as one column" in found.warnings[0]
 
@@ -88,7 +88,7 @@ ABOVE = {
 @pytest.mark.parametrize("case", ABOVE)
 def test_what_stands_above_a_header_is_passed_over(case):
     text, skip = ABOVE[case]
-    found = table.layout(lines(text))
+    found = dialect.detect_layout(lines(text))
     assert (found.skip, list(found.header)) == (skip, text.split("|")[skip].replace(",", ";").split(";"))
     passed = sum(1 for line in text.split("|")[:skip] if line.strip(";"))
     said = [line for line in found.warnings if "passed over" in line]
@@ -128,7 +128,7 @@ NOTHING_ABOVE = {
 @pytest.mark.parametrize("case", NOTHING_ABOVE)
 def test_a_first_line_that_may_be_the_header_is_it(case):
     text, separator = NOTHING_ABOVE[case]
-    found = table.layout(lines(text))
+    found = dialect.detect_layout(lines(text))
     assert (found.separator, found.skip, list(found.header)) == (separator, 0, text.split("|")[0].split(separator))
     assert found.warnings == ()
 
@@ -142,17 +142,17 @@ def test_a_first_line_that_may_be_the_header_is_it(case):
     ],
 )
 def test_a_header_of_merged_cells_is_joined(text, names):
-    found = table.layout(lines(text))
+    found = dialect.detect_layout(lines(text))
     assert (found.skip, found.depth, "|".join(found.header)) == (0, 2, names)
     assert found.warnings == ("the header stands on 2 lines: their names are joined",)
 
 
 def test_a_second_header_stays_a_row_and_is_told():
-    found = table.layout(lines("temperature;wind|°C;m/s|12;3|13;4"))
+    found = dialect.detect_layout(lines("temperature;wind|°C;m/s|12;3|13;4"))
     assert (found.header, found.depth) == (("temperature", "wind"), 1)
     assert found.warnings == ("the first line below the header may be a second one: it holds texts above values",)
-    assert table.layout(lines("a;b|NaN;NaN|1;2|3;4")).warnings == ()
-    assert table.layout(lines("a;b;c|x;inconnu;1|y;2;2|z;3;3")).warnings == ()
+    assert dialect.detect_layout(lines("a;b|NaN;NaN|1;2|3;4")).warnings == ()
+    assert dialect.detect_layout(lines("a;b;c|x;inconnu;1|y;2;2|z;3;3")).warnings == ()
 
 
 CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
@@ -162,7 +162,7 @@ NAMES = st.lists(st.from_regex(r"[a-z]{2,8}", fullmatch=True), min_size=2, max_s
 @given(names=NAMES, rows=st.lists(st.lists(CELL, min_size=6, max_size=6), min_size=1, max_size=20))
 def test_a_first_row_that_names_all_columns_is_the_header_whatever_is_below(names, rows):
     below = [row[: len(names)] for row in rows if [cell.strip() for cell in row[: len(names)]] != names]
-    found = header([(line, cells) for line, cells in enumerate([names, *below], 1)])
+    found = find_header([(line, cells) for line, cells in enumerate([names, *below], 1)])
     assert (found.position, found.depth, list(found.cells)) == (0, 1, names)
 
 
@@ -207,7 +207,7 @@ VALUES = [
 @given(
     name=st.sampled_from(["taux", "adresse", "nom", "libellé"]),
     values=st.one_of([st.lists(each, min_size=1, max_size=30) for each in VALUES]),
-    separator=st.sampled_from(table.SEPARATORS),
+    separator=st.sampled_from(dialect.SEPARATORS),
 )
 @settings(max_examples=150, deadline=None)
 def test_a_single_column_that_was_written_is_read_back(name, values, separator):
@@ -251,7 +251,7 @@ def test_remarks_above_a_table_that_was_written_are_passed_over(data, width, pad
     ],
 )  # fmt: skip
 def test_cells_are_classified(cell, kind):
-    assert kind_of(cell) is kind
+    assert classify_cell(cell) is kind
 
 
 @pytest.mark.parametrize(
@@ -262,4 +262,4 @@ def test_cells_are_classified(cell, kind):
     ],
 )  # fmt: skip
 def test_columns_are_classified(cells, kind):
-    assert kind_of_column(cells) is kind
+    assert classify_column(cells) is kind

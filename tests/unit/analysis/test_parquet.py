@@ -1,4 +1,4 @@
-"""What is found of a parquet file's columns, and what the datastore is told of them."""
+"""Analyses of parquet files, and the types that a datastore gets for their columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datafab.analysis.detective import Detective
-from datafab.analysis.parquet_chunks import ROWS, strides
+from datafab.analysis.parquet_chunks import MAX_READ_ROWS, rows_per_read
 from datafab.analysis.tablefile import CellsFile
 from datafab.errors import Fatal
 from datafab.push.column_types import analysed_columns, make_plan
@@ -154,13 +154,13 @@ def test_of_wide_tables_and_of_long_lists_fewer_rows_are_read_in_one_go(tmp_path
     table = pa.table({f"c{at}": pa.array(range(20_000)) for at in range(100)})
     pq.write_table(table, tmp_path / "table")
     with pq.ParquetFile(tmp_path / "table") as file:
-        assert strides(tmp_path / "table", file, 10**9) == [64 * 1024**2 // (100 * 64)]
+        assert rows_per_read(tmp_path / "table", file, 10**9) == [64 * 1024**2 // (100 * 64)]
     pq.write_table(table.select([0]), tmp_path / "table")
     with pq.ParquetFile(tmp_path / "table") as file:
-        assert strides(tmp_path / "table", file, 10**9) == [ROWS]
+        assert rows_per_read(tmp_path / "table", file, 10**9) == [MAX_READ_ROWS]
     pq.write_table(pa.table({"a": [[0] * 10_000] * 200}), tmp_path / "table")
     with pq.ParquetFile(tmp_path / "table") as file:
-        assert strides(tmp_path / "table", file, 10**9) == [64 * 1024**2 // (10_000 * 64)]
+        assert rows_per_read(tmp_path / "table", file, 10**9) == [64 * 1024**2 // (10_000 * 64)]
 
 
 def test_a_row_that_is_larger_than_a_table_may_be_is_not_read(tmp_path: Path):
@@ -172,7 +172,7 @@ def test_a_row_that_is_larger_than_a_table_may_be_is_not_read(tmp_path: Path):
 DAMAGED = """
 import sys
 from pathlib import Path
-from datafab.analysis.parquet import parquet_table
+from datafab.analysis.parquet import read_parquet
 from datafab.errors import Fatal
 
 path, whole = Path(sys.argv[1]), Path(sys.argv[1]).read_bytes()
@@ -181,7 +181,7 @@ refused = 0
 for at in range(len(whole) - footer - 8, len(whole) - 8):
     path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     try:
-        list(parquet_table(path, 10**9).batches)
+        list(read_parquet(path, 10**9).batches)
     except Fatal:
         refused += 1
 print(refused > 50)

@@ -1,4 +1,4 @@
-"""One set of rules for the shape of a table: workbooks are read as the same CSV is."""
+"""The shape of a table is found by the same rules in a workbook and in the same CSV."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from pandas import DataFrame
 
 from datafab.analysis.detective import Detective
-from datafab.analysis.dialect import Kind
-from datafab.analysis.workbook import workbook
+from datafab.analysis.dialect import FileKind
+from datafab.analysis.workbook import read_workbook
 
 
 def xlsx(table: list[list[object]]) -> bytes:
@@ -124,9 +124,9 @@ def test_a_workbook_has_the_shape_of_the_same_text(tmp_path: Path, case: str):
 def test_an_xls_has_the_shape_of_the_same_xlsx(tmp_path: Path, case: str):
     table, *_ = SHAPES[case]
     (path := tmp_path / "book").write_bytes(xlsx(table))
-    one = workbook(path, Kind.XLSX, 10**6, lambda: None)
+    one = read_workbook(path, FileKind.XLSX, 10**6, lambda: None)
     path.write_bytes(biff(table))
-    other = workbook(path, Kind.XLS, 10**6, lambda: None)
+    other = read_workbook(path, FileKind.XLS, 10**6, lambda: None)
     for key in ("header_row_idx", "header_rows"):
         assert other.facts.get(key) == one.facts.get(key)
     assert (other.header, other.warnings) == (one.header, one.warnings)

@@ -1,4 +1,4 @@
-"""Texts as the analysis reads them, against Python's csv; columns in parts against columns as a whole."""
+"""Texts are read as Python's csv reads them, and columns in parts give the same counts as whole ones."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datafab.analysis.csv_detective import MISSING
-from datafab.analysis.detective import Detective, _text
-from datafab.analysis.distinct import Distinct, Rows
-from datafab.analysis.spool import IN_MEMORY, Landed, land, sample, schema
-from datafab.analysis.text import Unlike
+from datafab.analysis.csv_detective import MISSING_VALUES
+from datafab.analysis.detective import Detective, _find_table
+from datafab.analysis.distinct import DistinctValues, RowHashes
+from datafab.analysis.spool import MAX_MEMORY_BYTES, SpooledTable, spool_sample, spool_table, text_schema
+from datafab.analysis.text import NotReadByPyarrow
 from datafab.analysis.textfile import TextFile
 from datafab.errors import Fatal
 
@@ -30,29 +30,29 @@ CELL = st.text(st.sampled_from("ab1é;,\"'\t|: \n\r-"), max_size=6)
 
 
 def nothing(_done: int = 0) -> None:
-    """Hear nothing."""
+    """Ignore the number of bytes read."""
 
 
-def cells(landed: Landed) -> list[tuple[str, ...]]:
+def cells(table: SpooledTable) -> list[tuple[str, ...]]:
     columns = [
-        [value for group in landed.groups(at) for value in group.to_pylist()] for at in range(len(landed.schema))
+        [value for group in table.row_groups(at) for value in group.to_pylist()] for at in range(len(table.schema))
     ]
     return list(zip(*columns, strict=True))
 
 
 def read(path: Path, encoding: str | None = None) -> tuple[list[tuple[str, ...]] | None, list[tuple[str, ...]] | str]:
-    """Return what both readers make of a text; None: the quick one leaves it to the other; a code: it is refused."""
-    text = _text(TextFile(path=path, max_unpacked=10**9, check=nothing))
+    """Return the results of both readers; None if pyarrow declines the text; an error code if it is refused."""
+    text = _find_table(TextFile(path=path, max_unpacked=10**9, check=nothing))
     assert encoding in {None, text.encoding}
-    of = schema(len(text.layout.header))
+    schema = text_schema(len(text.layout.header))
     try:
-        with land(text.quick(nothing), of) as landed:
-            quick = cells(landed)
-    except Unlike:
+        with spool_table(text.read_with_pyarrow(nothing), schema) as table:
+            quick = cells(table)
+    except NotReadByPyarrow:
         quick = None
     try:
-        with land(text.exact(nothing), of) as landed:
-            return quick, cells(landed)
+        with spool_table(text.read_with_csv(nothing), schema) as table:
+            return quick, cells(table)
     except Fatal as error:
         return quick, error.code
 
@@ -77,7 +77,7 @@ def test_a_written_table_is_read_as_pythons_csv_reads_it(rows, ends, quoting, en
         path = Path(folder) / "table"
         path.write_bytes(content)
         try:
-            text = _text(TextFile(path=path, max_unpacked=10**9, check=nothing))
+            text = _find_table(TextFile(path=path, max_unpacked=10**9, check=nothing))
         except Fatal:
             return  # all rows are the header again
         if text.layout.separator != ";" or text.layout.skip:
@@ -107,48 +107,48 @@ def test_a_table_larger_than_the_memory_that_it_may_have_lies_on_disk(
     monkeypatch.setattr(tempfile, "tempdir", str(scratch := tmp_path / "scratch"))
     scratch.mkdir()
     path = tmp_path / "table"
-    rows = [(str(number), f"{number:0200}") for number in range(IN_MEMORY // 180)]
+    rows = [(str(number), f"{number:0200}") for number in range(MAX_MEMORY_BYTES // 180)]
     content = ("a;b\n" + "".join(f"{a};{b}\n" for a, b in rows)).encode()
     path.write_bytes(gzip.compress(content, 1) if compressed else content)
-    text = _text(TextFile(path=path, gzipped=compressed, max_unpacked=10**9, check=nothing))
-    with land(text.quick(nothing), schema(2)) as landed:
-        assert landed._file is not None
-        assert cells(landed) == rows
+    text = _find_table(TextFile(path=path, gzipped=compressed, max_unpacked=10**9, check=nothing))
+    with spool_table(text.read_with_pyarrow(nothing), text_schema(2)) as table:
+        assert table._file is not None
+        assert cells(table) == rows
         assert any(scratch.iterdir())
     assert not any(scratch.iterdir())
 
 
-def column(values: list[str], rows: int = 100) -> Landed:
-    of = schema(1)
+def column(values: list[str], rows: int = 100) -> SpooledTable:
+    schema = text_schema(1)
     batches = [
-        pa.RecordBatch.from_arrays([pa.array(values[at : at + rows], pa.string())], schema=of)
+        pa.RecordBatch.from_arrays([pa.array(values[at : at + rows], pa.string())], schema=schema)
         for at in range(0, len(values), rows)
     ]
-    return land(batches, of)
+    return spool_table(batches, schema)
 
 
 @given(values=st.lists(st.one_of(st.text(max_size=4), st.integers(0, 50).map(str)), min_size=1, max_size=400))
 @settings(max_examples=50, deadline=None)
-@pytest.mark.parametrize("at_once", [10**9, 300, 20])
-def test_a_column_in_parts_counts_as_a_whole_one(at_once: int, values: list[str]):
+@pytest.mark.parametrize("chunk_bytes", [10**9, 300, 20])
+def test_a_column_in_parts_counts_as_a_whole_one(chunk_bytes: int, values: list[str]):
     values = [value.encode("utf-8", "replace").decode() for value in values]
-    rows = Rows(np.zeros(len(values), dtype=np.uint64))
-    with column(values) as landed:
-        parts = list(Distinct(landed, 0, at_once).parts(rows))
+    rows = RowHashes(np.zeros(len(values), dtype=np.uint64))
+    with column(values) as table:
+        parts = list(DistinctValues(table, 0, chunk_bytes).parts(rows))
     counted = [pair for part in parts for pair in zip(part.values.to_pylist(), part.counts.tolist(), strict=True)]
     counts = Counter(values)
     assert len(counted) == len(counts)
     assert dict(counted) == counts
-    missing = set(MISSING) & counts.keys()
-    assert rows.repeated() == len(values) - len(counts) + max(0, len(missing) - 1)
+    missing = set(MISSING_VALUES) & counts.keys()
+    assert rows.count_duplicates() == len(values) - len(counts) + max(0, len(missing) - 1)
 
 
 def test_values_that_differ_in_the_middle_only_are_dealt_out_evenly():
     # Sixteen bytes each, so that blank ones stand where a window of the hashing ends; one value is longer than that.
     names = [f"Eaux de {number:06}.." for number in range(40_000)]
     values = [each for name in names for each in (name, "", "")] + ["x" * 300_000] * 2
-    with column(values, 60_000) as landed:
-        parts = list(Distinct(landed, 0, 300_000).parts())
+    with column(values, 60_000) as table:
+        parts = list(DistinctValues(table, 0, 300_000).parts())
     assert sum(part.rows for part in parts) == len(values)
     assert len({value for part in parts for value in part.values.to_pylist()}) == 40_002
     assert len(parts) > 4
@@ -156,13 +156,13 @@ def test_values_that_differ_in_the_middle_only_are_dealt_out_evenly():
 
 
 def test_a_sample_is_fair_and_the_same_each_time():
-    of = schema(1)
+    schema = text_schema(1)
 
     def batches():
         for start in range(0, 50_000, 1000):
-            yield pa.RecordBatch.from_arrays([pa.array([str(n) for n in range(start, start + 1000)])], schema=of)
+            yield pa.RecordBatch.from_arrays([pa.array([str(n) for n in range(start, start + 1000)])], schema=schema)
 
-    first, again = sample(batches(), of, 2000), sample(batches(), of, 2000)
+    first, again = spool_sample(batches(), schema, 2000), spool_sample(batches(), schema, 2000)
     chosen = [int(value) for (value,) in cells(first)]
     assert (first.rows, first.total, len(chosen), chosen) == (2000, 50_000, 2000, sorted(set(chosen)))
     assert cells(again) == cells(first)

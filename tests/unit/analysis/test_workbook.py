@@ -1,4 +1,4 @@
-"""Workbooks: those that name more than a memory holds, those that only look so, broken ones, and what cells become."""
+"""Workbooks: too large for the memory, disguised or damaged ones, and the texts of their cells."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from openpyxl.chart import BarChart, Reference
 from openpyxl.styles import Font
 from pandas import DataFrame
 
-from datafab.analysis import ods_size as odssize
-from datafab.analysis import xlsx_size as xlsxsize
+from datafab.analysis import ods_size, xlsx_size
 from datafab.analysis.detective import Detective
-from datafab.analysis.dialect import Kind
-from datafab.analysis.workbook import workbook
-from datafab.analysis.xlsx_size import COLUMNS, ROWS
+from datafab.analysis.dialect import FileKind
+from datafab.analysis.workbook import read_workbook
+from datafab.analysis.xlsx_size import MAX_COLUMNS, MAX_ROWS
 from datafab.cli.main import main
 from datafab.errors import Fatal
 
@@ -102,13 +101,13 @@ def repeated(row: str, cell: str, text: str = "<text:p>x</text:p>", prefix: str 
     return changed(ods(["a"], ["y"]), {"content.xml": change})
 
 
-WIDE = f'<row r="2"><c r="A2"><v>1</v></c><c r="XFD2"><v>1</v></c></row><row r="{ROWS}"><c><v>1</v></c></row>'
+WIDE = f'<row r="2"><c r="A2"><v>1</v></c><c r="XFD2"><v>1</v></c></row><row r="{MAX_ROWS}"><c><v>1</v></c></row>'
 TOO_LARGE = {
     "a cell at the end": (sheet(WIDE), "has 1,048,576 rows by 16,384 columns"),
     "in small letters": (sheet(WIDE.replace("XFD", "xfd")), "has 1,048,576 rows by 16,384 columns"),
-    "cells in a row without places": (sheet("<row>" + "<c/>" * (COLUMNS + 1) + "</row>"), "columns in a sheet"),
+    "cells in a row without places": (sheet("<row>" + "<c/>" * (MAX_COLUMNS + 1) + "</row>"), "columns in a sheet"),
     "cells in one place": (sheet("<row>" + '<c r="A2"/>' * FEW + "</row>"), "elements in one part"),
-    "rows without numbers": (sheet(f'<row r="{ROWS}"/><row/>'), "rows in a sheet"),
+    "rows without numbers": (sheet(f'<row r="{MAX_ROWS}"/><row/>'), "rows in a sheet"),
     "a row with a number of another kind": (sheet('<row r="1e9"/>'), "rows in a sheet"),
     "a sheet in another folder": (sheet(WIDE, "", ("/worksheets/", "/foo/")), "rows by"),
     "a sheet by another name": (sheet(WIDE, "", ("sheet1.xml", "sheet1.bin")), "rows by"),
@@ -132,8 +131,8 @@ TOO_LARGE = {
 
 @pytest.mark.parametrize("case", TOO_LARGE)
 def test_a_workbook_that_no_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str):
-    for module in (xlsxsize, odssize):
-        monkeypatch.setattr(module, "ELEMENTS", FEW)
+    for module in (xlsx_size, ods_size):
+        monkeypatch.setattr(module, "MAX_XML_ELEMENTS", FEW)
     content, says = TOO_LARGE[case]
     assert len(content) < 100_000
     code, said = refused(tmp_path / "bomb", content)
@@ -169,13 +168,13 @@ def test_a_text_that_is_meant_in_many_rows(tmp_path: Path):
 
 def tall() -> openpyxl.Workbook:
     book = rows([f"c{number}" for number in range(20)], *([list(range(20))] * 100))
-    book.active.row_dimensions[ROWS].height = 12.8
+    book.active.row_dimensions[MAX_ROWS].height = 12.8
     return book
 
 
 def bold() -> openpyxl.Workbook:
     book = rows(["a", "b"], *([number, 2] for number in range(1300)))
-    book.active.cell(1, COLUMNS).font = Font(bold=True)
+    book.active.cell(1, MAX_COLUMNS).font = Font(bold=True)
     return book
 
 
@@ -296,6 +295,6 @@ def biff(*table: list[str | float]) -> bytes:
 def test_an_xls_is_read_as_an_xlsx_is(tmp_path: Path):
     path = tmp_path / "table"
     path.write_bytes(biff(["iso", "n"], ["NA", 0.00005], ["FR", 2.0]))
-    found = workbook(path, Kind.XLS, 10**6, lambda: None)
+    found = read_workbook(path, FileKind.XLS, 10**6, lambda: None)
     assert (found.header, found.facts["engine"], len(found.facts["sheets"])) == (["iso", "n"], "xlrd", 1)
     assert [batch.to_pydict() for batch in found.batches] == [{"0": ["NA", "FR"], "1": ["0.00005", "2"]}]

@@ -1,4 +1,4 @@
-"""What every index does, on SQLite and on a real Elasticsearch."""
+"""The contract of all indexes, on SQLite and on a real Elasticsearch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from datafab.core.document import MAX_COLUMNS, Column, Document, document_id
 from datafab.core.item import ItemError
-from datafab.index import Outcome, open_index
+from datafab.index import PutOutcome, open_index
 
 
 @pytest.fixture(params=["sqlite", "elastic"])
@@ -40,7 +40,7 @@ def test_an_index_that_was_never_written_is_empty(index):
 
 
 def test_what_is_put_twice_is_one_and_an_older_version_never_replaces_a_newer_one(index):
-    assert index.put_many([doc(version=5), doc("file:b")]) == [Outcome.OK, Outcome.OK]
+    assert index.put_many([doc(version=5), doc("file:b")]) == [PutOutcome.OK, PutOutcome.OK]
     assert index.put_many([doc(version=5, title="pareil"), doc(version=4, title="ancien")]) == ["ok", "stale"]
     index.refresh()
     assert index.count() == 2
@@ -61,8 +61,8 @@ def test_what_became_of_many_is_told_in_their_order(index):
     later = {3, 240, 449}
     index.put_many([doc(f"file:{number}", version=2) for number in later])
     became = index.put_many([doc(f"file:{number}") for number in range(450)])
-    assert {number for number, one in enumerate(became) if one is Outcome.STALE} == later
-    assert became.count(Outcome.OK) == 447
+    assert {number for number, one in enumerate(became) if one is PutOutcome.STALE} == later
+    assert became.count(PutOutcome.OK) == 447
     index.refresh()
     assert index.count() == 450
 
@@ -85,6 +85,7 @@ def test_a_document_of_a_later_version_is_not_forgotten(index):
     assert index.delete("file:a", version=5)
     assert index.delete("file:b", version=6)
     assert not index.delete("file:b", version=6)
+    index.refresh()
     assert index.count() == 0
     index.put_many([doc(version=7)])
     assert sources(index, "titre") == ["a"]
@@ -113,7 +114,7 @@ def test_awkward_characters_come_back_as_they_were(index):
         )
         for number, name in enumerate(AWKWARD)
     ]
-    assert index.put_many(documents) == [Outcome.OK] * len(documents)
+    assert index.put_many(documents) == [PutOutcome.OK] * len(documents)
     assert [index.get(one.source) for one in documents] == documents
 
 
@@ -139,7 +140,7 @@ def test_a_long_source_is_known_by_a_hash(index):
 
 def test_more_than_one_request_of_documents(index):
     many = [doc(f"file:{n:04}", resource_url="https://example.fr/" + "x" * 1000) for n in range(1100)]
-    assert index.put_many(iter(many)) == [Outcome.OK] * 1100
+    assert index.put_many(iter(many)) == [PutOutcome.OK] * 1100
     index.refresh()
     assert index.count() == index.search("titre").total == 1100
     assert sorted(one.source for one in index.documents()) == [one.source for one in many]
@@ -149,7 +150,7 @@ def test_threads_share_an_index(index):
     with ThreadPoolExecutor(8) as pool:
         put = [pool.submit(index.put_many, [doc(f"file:{n}"), doc(f"file:x{n}")]) for n in range(20)]
         found = [pool.submit(index.search, "titre") for _ in range(10)]
-    assert {outcome for each in put for outcome in each.result()} == {Outcome.OK}
+    assert {outcome for each in put for outcome in each.result()} == {PutOutcome.OK}
     assert all(each.result().total <= 40 for each in found)
     index.refresh()
     assert index.count() == 40

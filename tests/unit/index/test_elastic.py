@@ -1,4 +1,4 @@
-"""What Elasticsearch alone does: its template, its refusals, its absence."""
+"""The index in Elasticsearch: its template, its refusals and its unavailability."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, run_stage
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, Retriable, SettingError
-from datafab.index import Outcome, open_index
+from datafab.index import PutOutcome, open_index
 from datafab.index.access import IndexAccess
-from datafab.index.elastic_errors import failure, outcome
-from datafab.index.elastic_indices import PAGE
-from datafab.index.elastic_mapping import VIEWS, entry, read, template
+from datafab.index.elastic_errors import put_result, translate_error
+from datafab.index.elastic_indices import SCROLL_DOCUMENTS
+from datafab.index.elastic_mapping import SEARCH_FIELDS, document_fields, index_template, read_document
 from datafab.index.stages import STAGES
 from datafab.settings import load
 
@@ -56,16 +56,20 @@ def refused(kind: str, reason: str, cause: dict[str, object] | None = None) -> d
         (api_error(503, "<html>"), Retriable, "answers 503: <html>"),
         (api_error(502, None), Retriable, "answers 502: message"),
         (api_error(401, {"error": refused("security_exception", "missing")}), FlowError, "DATAFAB_INDEX_API_KEY"),
-        (api_error(403, {"error": refused("security_exception", "no")}), FlowError, "refuses us (403): no"),
-        (api_error(403, {"error": refused("cluster_block_exception", "x")}), Retriable, "may not be written: x. Free"),
-        (api_error(429, {"error": refused("cluster_block_exception", "x")}), Retriable, "lift the block"),
-        (api_error(404, {"error": refused("index_not_found_exception", "no such")}), Retriable, "is not there"),
+        (api_error(403, {"error": refused("security_exception", "no")}), FlowError, "refuses the login (403): no"),
+        (
+            api_error(403, {"error": refused("cluster_block_exception", "x")}),
+            Retriable,
+            "is blocked for writing: x. Free",
+        ),
+        (api_error(429, {"error": refused("cluster_block_exception", "x")}), Retriable, "remove the block"),
+        (api_error(404, {"error": refused("index_not_found_exception", "no such")}), Retriable, "does not exist"),
         (api_error(400, {"error": refused("media_type_header_exception", "7")}), FlowError, "too old"),
-        (api_error(413, "too large"), Fatal, "refuses this (413): too large"),
+        (api_error(413, "too large"), Fatal, "refuses the request (413): too large"),
     ],
 )
 def test_what_is_wrong_is_told(error, family, told):
-    found = failure(error, AT)
+    found = translate_error(error, AT)
     assert type(found) is family
     assert told in found.message
     assert AT in found.message
@@ -74,9 +78,9 @@ def test_what_is_wrong_is_told(error, family, told):
 @pytest.mark.parametrize(
     ("item", "became"),
     [
-        ({"status": 201}, Outcome.OK),
-        ({"status": 200}, Outcome.OK),
-        ({"status": 409, "error": refused("version_conflict_engine_exception", "newer")}, Outcome.STALE),
+        ({"status": 201}, PutOutcome.OK),
+        ({"status": 200}, PutOutcome.OK),
+        ({"status": 409, "error": refused("version_conflict_engine_exception", "newer")}, PutOutcome.STALE),
         ({"status": 429, "error": refused("es_rejected_execution_exception", "full")}, Retriable),
         ({"status": 503, "error": refused("unavailable_shards_exception", "no")}, Retriable),
         ({"status": 400, "error": refused("strict_dynamic_mapping_exception", "[1:9] no")}, Fatal),
@@ -85,13 +89,13 @@ def test_what_is_wrong_is_told(error, family, told):
     ],
 )
 def test_each_document_of_a_request_has_its_own_outcome(item, became):
-    found = outcome(item, AT)
+    found = put_result(item, AT)
     assert found == became or type(found) is became
 
 
 def test_whoever_is_refused_is_no_fault_of_the_document():
     with pytest.raises(FlowError, match="DATAFAB_INDEX_LOGIN"):
-        outcome({"status": 401, "error": refused("security_exception", "no")}, AT)
+        put_result({"status": 401, "error": refused("security_exception", "no")}, AT)
 
 
 def test_a_reason_names_the_field_and_quotes_no_document():
@@ -100,18 +104,18 @@ def test_a_reason_names_the_field_and_quotes_no_document():
         "[1:75] failed to parse field [filesize] of type [long] in document with id 'a'. Preview of field's value: '9'",
         refused("x", 'out of range\n at [Source: (byte[])"{secret}"'),
     )}  # fmt: skip
-    found = outcome(whole, AT)
+    found = put_result(whole, AT)
     assert found.field == "filesize"
     assert found.code == "index_refused"
     assert found.message.endswith("of type [long] in document with id 'a': out of range")
 
 
 def test_the_mapping_knows_every_field_of_a_document_and_its_views():
-    made = template("x-v*", french=True, asciifolding=True)["template"]
+    made = index_template("x-v*", french=True, asciifolding=True)["template"]
     properties = made["mappings"]["properties"]
-    assert set(properties) == set(Document.model_fields) | set(VIEWS)
+    assert set(properties) == set(Document.model_fields) | set(SEARCH_FIELDS)
     assert set(properties["cols"]["properties"]) == set(Column.model_fields)
-    assert set(json.loads(entry(doc(organisation="o")))["folded"]) == set(properties["folded"]["properties"])
+    assert set(json.loads(document_fields(doc(organisation="o")))["folded"]) == set(properties["folded"]["properties"])
     assert made["mappings"]["dynamic"] == "strict"
 
 
@@ -120,7 +124,7 @@ def test_the_mapping_knows_every_field_of_a_document_and_its_views():
     [(True, True, "french", "folded"), (False, True, "standard", "folded"), (False, False, "standard", "lowercase")],
 )
 def test_the_template_asks_for_what_the_server_has(french, folding, analyzer, normalizer):
-    made = template("x-v*", french=french, asciifolding=folding)
+    made = index_template("x-v*", french=french, asciifolding=folding)
     mappings = made["template"]["mappings"]
     assert mappings["properties"]["title"]["analyzer"] == analyzer
     assert mappings["properties"]["header"]["normalizer"] == normalizer
@@ -135,12 +139,12 @@ def test_a_document_has_the_view_of_the_original():
         Column(name="x", position=2),
     )
     facts = {"header": ("Siret", "Code postal"), "formats": ("siret",), "cols": cols, "version": 7}
-    made = json.loads(entry(doc(title="Œuvre d'Été", **facts)))
+    made = json.loads(document_fields(doc(title="Œuvre d'Été", **facts)))
     assert made["columns"] == {"siret": ["Siret", "Autre "]}
     assert made["detected_at"] == 7
     assert made["folded"]["title"] == "oeuvre d ete"
     assert made["folded"]["column"] == ["siret", "code postal"]
-    assert read(made) == doc(title="Œuvre d'Été", **facts)
+    assert read_document(made) == doc(title="Œuvre d'Été", **facts)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +159,7 @@ def test_a_document_has_the_view_of_the_original():
 )
 def test_an_address_is_read_and_told_without_its_password(url, shown):
     index = open_index(url)
-    assert index.shown == shown
+    assert index.display_url == shown
     assert "secret" not in repr(load(index_url=url, index_password="secret", index_api_key="secret"))  # noqa: S106 - told
 
 
@@ -202,9 +206,9 @@ def test_a_block_passes_when_somebody_has_lifted_it(elastic_index):
         elastic_index.client.indices.put_settings(index=elastic_index.name, settings={setting: True})
         (became,) = elastic_index.put_many([doc(version=2)])
         assert isinstance(became, Retriable)
-        assert "Free space on its disks, or lift the block" in became.message
+        assert "Free space on its disks, or remove the block" in became.message
         elastic_index.client.indices.put_settings(index=elastic_index.name, settings={setting: None})
-        assert elastic_index.put_many([doc(version=2)]) == [Outcome.OK]
+        assert elastic_index.put_many([doc(version=2)]) == [PutOutcome.OK]
 
 
 def test_a_server_that_comes_back_empty_gets_template_index_and_aliases_again(elastic_index):
@@ -213,7 +217,7 @@ def test_a_server_that_comes_back_empty_gets_template_index_and_aliases_again(el
     client.indices.delete(index=f"{name}-v1-000001")
     client.indices.delete_index_template(name=name)
     assert elastic_index.count() == 0
-    assert elastic_index.put_many([doc("file:b")]) == [Outcome.OK]
+    assert elastic_index.put_many([doc("file:b")]) == [PutOutcome.OK]
     assert elastic_index.aliases() == {f"{name}-v1-000001": {name, f"{name}-write"}}
     mapping = client.indices.get_mapping(index=name)[f"{name}-v1-000001"]["mappings"]
     assert mapping["dynamic"] == "strict"
@@ -222,10 +226,10 @@ def test_a_server_that_comes_back_empty_gets_template_index_and_aliases_again(el
 
 
 def test_several_make_the_index_at_once(elastic_index):
-    several = [open_index(elastic_index.shown) for _ in range(6)]
+    several = [open_index(elastic_index.display_url) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         put = [pool.submit(one.put_many, [doc(f"file:{number}")]) for number, one in enumerate(several)]
-        assert [each.result() for each in put] == [[Outcome.OK]] * 6
+        assert [each.result() for each in put] == [[PutOutcome.OK]] * 6
     for one in several:
         one.close()
     elastic_index.refresh()
@@ -235,8 +239,8 @@ def test_several_make_the_index_at_once(elastic_index):
 
 def test_an_alias_that_somebody_took_away_is_put_back(elastic_index):
     elastic_index.put_many([doc()])
-    elastic_index.client.indices.delete_alias(index=f"{elastic_index.name}-v1-000001", name=elastic_index.write)
-    assert elastic_index.put_many([doc(version=2)]) == [Outcome.OK]
+    elastic_index.client.indices.delete_alias(index=f"{elastic_index.name}-v1-000001", name=elastic_index.write_alias)
+    assert elastic_index.put_many([doc(version=2)]) == [PutOutcome.OK]
     assert elastic_index.get("file:a").version == 2
 
 
@@ -289,7 +293,7 @@ def test_whoever_asks_the_index_himself_gets_answers(elastic_index):
 
 def test_the_index_of_the_original_is_kept_beside_ours_for_those_who_ask_it(elastic_index):
     name = f"{elastic_index.name}-old"
-    url = elastic_index.shown
+    url = elastic_index.display_url
     index = open_index(url, load(index_legacy=name))
     cols = (
         Column(name="SIRET", position=0, format="siret", score=1.5),
@@ -299,10 +303,10 @@ def test_the_index_of_the_original_is_kept_beside_ours_for_those_who_ask_it(elas
     facts = {"header": ("SIRET", "Actif", "Neuf"), "cols": cols, "total_lines": 9, "separator": ";"}
     documents = [doc("datagouv:abc", **facts), doc("datagouv:bad", filesize=2**70)]
     ok, refused_ = index.put_many(documents)
-    assert ok is Outcome.OK
+    assert ok is PutOutcome.OK
     assert isinstance(refused_, Fatal)
-    assert index.put_many(documents[:1]) == [Outcome.OK]
-    assert index.put_many([doc("datagouv:abc", version=0)]) == [Outcome.STALE]
+    assert index.put_many(documents[:1]) == [PutOutcome.OK]
+    assert index.put_many([doc("datagouv:abc", version=0)]) == [PutOutcome.STALE]
     client = index.client
     client.indices.refresh(index=name)
     found = client.search(index=name, query={"nested": {"path": "columns.booleen", "query": {
@@ -401,14 +405,14 @@ def serving(fake: Fake) -> Iterator[str]:
 
 def test_an_index_that_is_half_read_is_not_taken_for_all_of_it(elastic_index):
     assert list(elastic_index.documents()) == []
-    elastic_index.put_many([doc(f"file:{number}") for number in range(PAGE + 1)])
+    elastic_index.put_many([doc(f"file:{number}") for number in range(SCROLL_DOCUMENTS + 1)])
     elastic_index.refresh()
     found = elastic_index.documents()
     next(found)
     elastic_index.client.clear_scroll(scroll_id="_all")  # as when it is started again, or ten minutes have passed
-    with pytest.raises(Retriable, match="begin again"):
+    with pytest.raises(Retriable, match="start again"):
         list(found)
-    assert len(list(elastic_index.documents())) == PAGE + 1
+    assert len(list(elastic_index.documents())) == SCROLL_DOCUMENTS + 1
 
 
 def test_a_full_server_is_no_failure_of_a_document():
@@ -419,7 +423,7 @@ def test_a_full_server_is_no_failure_of_a_document():
         documents = [doc("file:a"), doc("file:b")]
         for expected in (["a later", "b later"], ["a later", "b ok"], ["a ok", "b ok"]):
             put = zip("ab", index.put_many(documents), strict=True)
-            assert [f"{name} {'ok' if became is Outcome.OK else 'later'}" for name, became in put] == expected
+            assert [f"{name} {'ok' if became is PutOutcome.OK else 'later'}" for name, became in put] == expected
         index.close()
 
 
@@ -429,12 +433,12 @@ def test_a_connection_that_breaks_between_two_requests_leaves_what_was_put():
     with serving(fake) as url:
         index = open_index(url)
         became = index.put_many([doc(f"file:{number}") for number in range(2300)])
-        assert set(became[:1000]) == {Outcome.OK}  # two requests at once: the third may come last
+        assert set(became[:1000]) == {PutOutcome.OK}  # two requests at once: the third may come last
         assert {type(one) for one in became[2000:]} == {Retriable}
         assert "cannot be reached" in became[-1].message
         assert len(became) == 2300
         fake.lives = 10**9
-        assert set(index.put_many([doc("file:699")])) == {Outcome.OK}
+        assert set(index.put_many([doc("file:699")])) == {PutOutcome.OK}
         index.close()
 
 
@@ -475,4 +479,4 @@ def test_who_we_are_is_said_as_the_settings_say(settings, user, sent, caplog):
         index.put_many([doc()])
         index.close()
     assert {authorization for _, _, authorization, _ in fake.asked} == {sent}
-    assert "p@ss" not in caplog.text + index.shown
+    assert "p@ss" not in caplog.text + index.display_url

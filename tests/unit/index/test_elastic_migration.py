@@ -1,4 +1,4 @@
-"""Another index of a real Elasticsearch behind the same aliases, while others read and write."""
+"""Migrate a real Elasticsearch index behind the same aliases, while others read and write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from datafab.core.document import Document
 from datafab.errors import FlowError, Retriable
-from datafab.index import Outcome
+from datafab.index import PutOutcome
 from datafab.index.elastic_migration import migrate
 
 MANY = 2500
@@ -50,9 +50,9 @@ def test_whoever_reads_and_writes_during_a_migration_notices_nothing(index):
             version += 1
             for _ in range(100):
                 put = index.put_many([doc(number, version, "pendant") for number in range(100)])
-                if all(became in set(Outcome) for became in put):
+                if all(became in set(PutOutcome) for became in put):
                     break  # else: refused for a moment, and tried again, as a stage is
-                assert all(isinstance(became, Retriable | Outcome) for became in put)
+                assert all(isinstance(became, Retriable | PutOutcome) for became in put)
             began.set()
         return version
 
@@ -74,7 +74,7 @@ def test_whoever_reads_and_writes_during_a_migration_notices_nothing(index):
     assert (done.old, done.new) == (old, new)
     assert done.copied + done.known == MANY
     index.refresh()
-    assert index.aliases()[new] == {index.name, index.write}
+    assert index.aliases()[new] == {index.name, index.write_alias}
     assert index.count() == MANY
     assert {index.get(f"file:{number:04}").version for number in range(100)} == {last}
     assert index.get("file:2000").version == 1
@@ -89,7 +89,7 @@ def test_a_migration_that_was_broken_off_goes_on_and_brings_nothing_back(index):
     with pytest.raises(KeyboardInterrupt):
         migrate(index, broken, force=True)
     old, new = f"{index.name}-v1-000001", f"{index.name}-v1-000002"
-    assert index.aliases() == {old: {index.name}, new: {index.write}}
+    assert index.aliases() == {old: {index.name}, new: {index.write_alias}}
     assert index.search("avant").total == MANY
     assert index.put_many([doc(7, 5, "pendant"), doc(9999, 5, "pendant")]) == ["ok", "ok"]
     copied, waiting, old_one = (doc(number).source for number in (0, MANY - 1, MANY - 2))
@@ -113,11 +113,14 @@ def test_a_migration_that_was_broken_off_goes_on_and_brings_nothing_back(index):
 
 @pytest.mark.parametrize(
     ("odd", "told"),
-    [({"filesize": 2**70}, "does not take file:odd: .* out of range"), ({"foreign": 1}, "file:odd is no document of")],
+    [
+        ({"filesize": 2**70}, "does not take file:odd: .* out of range"),
+        ({"foreign": 1}, "file:odd is not a document of"),
+    ],
 )
 def test_a_document_that_cannot_be_copied_leaves_the_old_index_in_place(elastic_index, odd, told):
     client, name, old = elastic_index.client, elastic_index.name, f"{elastic_index.name}-v0-000001"
-    client.indices.create(index=old, aliases={name: {}, elastic_index.write: {}}, mappings={"dynamic": False})
+    client.indices.create(index=old, aliases={name: {}, elastic_index.write_alias: {}}, mappings={"dynamic": False})
     document = {"source": "file:odd", "version": 1, "status": "ok", "title": "x"} | odd
     client.index(index=old, id="file:odd", document=document, version=1, version_type="external")
     with pytest.raises(FlowError, match=told):
@@ -131,7 +134,7 @@ def test_an_index_of_an_older_datafab_is_read_but_not_written(index):
     meta = {"schema_version": 0}
     index.client.indices.put_mapping(index=index.name, meta=meta)
     index.close()
-    index._made = False
+    index._ensured = False
     with pytest.raises(FlowError, match="datafab index migrate"):
         index.put_many([doc(1, 2)])
     assert index.search("avant").total == MANY

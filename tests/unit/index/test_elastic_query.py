@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.index.elastic_query import request
+from datafab.index.elastic_query import search_request
 from datafab.index.query import Facet, Sort
-from datafab.index.query_parser import parse
+from datafab.index.query_parser import parse_query
 
 ANY = ["folded.title^4", "folded.dataset^2", "folded.organisation^2", "folded.column^2", "folded.formats^1"]
 ECOLES = {"multi_match": {"query": "ecole", "type": "phrase", "fields": ANY}}
@@ -30,7 +30,7 @@ SIRET = {"bool": {"filter": [{"term": {"folded.format": {"value": "siret"}}}]}}
     ],
 )
 def test_a_query_is_put_into_elasticsearchs_words(text, asked):
-    assert request(parse(text), 10, 20, Sort.NEWEST, []) == {
+    assert search_request(parse_query(text), 10, 20, Sort.NEWEST, []) == {
         "query": asked,
         "size": 10,
         "from_": 20,
@@ -50,13 +50,13 @@ def test_a_query_is_put_into_elasticsearchs_words(text, asked):
     ],
 )
 def test_only_words_make_a_match_better(text, sort, first):
-    asked = request(parse(text), 10, 0, Sort(sort), [])
+    asked = search_request(parse_query(text), 10, 0, Sort(sort), [])
     assert asked["sort"] == [*first, {"version": "desc"}, {"source": "asc"}]
 
 
 def test_facets_are_aggregations():
     order = [{"_count": "desc"}, {"_key": "asc"}]
-    assert request(parse(""), 10, 0, Sort.NEWEST, [Facet.FORMAT, Facet.ORGANISATION])["aggs"] == {
+    assert search_request(parse_query(""), 10, 0, Sort.NEWEST, [Facet.FORMAT, Facet.ORGANISATION])["aggs"] == {
         "format": {"terms": {"field": "formats", "size": 20, "order": order}},
         "organisation": {"terms": {"field": "organisation.keyword", "size": 20, "order": order}},
     }

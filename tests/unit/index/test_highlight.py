@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from datafab.core.document import Column, Document
-from datafab.index.highlight import MAX_SHOWN, highlights
-from datafab.index.query_parser import parse
+from datafab.index.highlight import MAX_HIGHLIGHTS, find_highlights
+from datafab.index.query_parser import parse_query
 from tests.searches import doc
 
 
@@ -12,7 +12,7 @@ def shown(query: str, document: Document) -> list[str]:
     """Return the marked parts of a document as they stand there."""
     texts = {"title": document.title, "dataset": document.dataset_title, "organisation": document.organisation}
     parts = []
-    for one in highlights(parse(query), [document]).get(document.source, ()):
+    for one in find_highlights(parse_query(query), [document]).get(document.source, ()):
         column = None if one.position is None else document.cols[one.position]
         values = column and {"column": column.name, "format": column.format, "type": column.python_type}
         text = (values or texts)[one.field]
@@ -51,4 +51,4 @@ def test_what_matched_is_marked_as_it_is_written(query, parts):
 def test_of_a_wide_table_only_some_is_marked():
     cols = tuple(Column(name=f"code {position}", position=position) for position in range(2000))
     document = Document(source="file:1", version=1, status="ok", title="x", cols=cols)
-    assert len(highlights(parse("code"), [document])["file:1"]) == MAX_SHOWN
+    assert len(find_highlights(parse_query("code"), [document])["file:1"]) == MAX_HIGHLIGHTS

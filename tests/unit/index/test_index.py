@@ -18,7 +18,7 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, run_stage
 from datafab.core.services import Services
 from datafab.errors import FlowError, Retriable, SettingError, Wait
-from datafab.index import Outcome, open_index
+from datafab.index import PutOutcome, open_index
 from datafab.index.access import IndexAccess
 from datafab.index.stages import STAGES
 from datafab.settings import load
@@ -60,8 +60,8 @@ def sources(found) -> list[str]:
 
 
 def test_the_same_document_twice_is_one(index):
-    assert index.put_many([doc()]) == [Outcome.OK]
-    assert index.put_many([doc(), doc("file:b")]) == [Outcome.OK, Outcome.OK]
+    assert index.put_many([doc()]) == [PutOutcome.OK]
+    assert index.put_many([doc(), doc("file:b")]) == [PutOutcome.OK, PutOutcome.OK]
     assert index.count() == 2
     assert index.search("titre").total == 2
 
@@ -131,7 +131,7 @@ def test_other_indexes_are_refused(url):
 
 def test_a_file_that_is_no_index_is_named(tmp_path):
     (tmp_path / "index.db").write_text("no database " * 1000)
-    with pytest.raises(FlowError, match=r"index\.db is damaged or no index"):
+    with pytest.raises(FlowError, match=r"index\.db is damaged or not an index"):
         open_index(f"sqlite:///{tmp_path}/index.db").ping()
 
 
@@ -176,7 +176,7 @@ def test_threads_share_an_index(index):
     with ThreadPoolExecutor(8) as pool:
         put = [pool.submit(index.put_many, [doc(f"file:{number}")]) for number in range(80)]
         found = [pool.submit(index.search, "titre") for _ in range(40)]
-    assert {outcome for each in put for outcome in each.result()} == {Outcome.OK}
+    assert {outcome for each in put for outcome in each.result()} == {PutOutcome.OK}
     assert all(each.result().total <= 80 for each in found)
     assert index.count() == 80
 
@@ -202,7 +202,7 @@ def test_a_writer_waits_for_another(index, tmp_path):
         assert not put.done()
         assert index.count() == 0
         other.execute("COMMIT")
-        assert put.result(timeout=10) == [Outcome.OK]
+        assert put.result(timeout=10) == [PutOutcome.OK]
     other.close()
 
 

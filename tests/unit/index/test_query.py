@@ -9,28 +9,28 @@ from hypothesis import strategies as st
 
 from datafab.core.item import Status
 from datafab.errors import FlowError
-from datafab.index.folding import fold, key, words, written
+from datafab.index.folding import fold, fold_value, fold_words, word_positions
 from datafab.index.query import (
     FIELDS,
     Everything,
     Exact,
     Facet,
-    Kind,
+    FieldKind,
     Node,
     Range,
     Sort,
     Words,
-    both,
+    check_page,
     depth,
-    either,
-    facets_named,
+    join_and,
+    join_or,
     leaves,
-    negated,
-    page,
-    sort_named,
-    wanted,
+    negate,
+    parse_facets,
+    parse_sort,
+    positive_terms,
 )
-from datafab.index.query_parser import MAX_DEPTH, MAX_LENGTH, MAX_TERMS, QueryError, parse, write
+from datafab.index.query_parser import MAX_DEPTH, MAX_QUERY_CHARS, MAX_TERMS, QueryError, parse_query, write_query
 from datafab.index.query_values import MAX_NUMBER
 
 
@@ -53,32 +53,32 @@ def day(*parts: int) -> int:
         ("*", Everything()),
         ("a", A),
         ("Été", word("ete")),
-        ("cœur ÆSIR", both([word("coeur"), word("aesir")])),
+        ("cœur ÆSIR", join_and([word("coeur"), word("aesir")])),
         ("l'eau-vive", word("l", "eau", "vive")),
         ('"code postal"', word("code", "postal")),
         ("code_postal", word("code", "postal")),
-        ("a b", both([A, B])),
-        ("a AND b", both([A, B])),
-        ("a OR b", either([A, B])),
-        ("a b OR c", either([both([A, B]), C])),
-        ("a (b OR c)", both([A, either([B, C])])),
-        ("a OR b OR c", either([A, B, C])),
-        ("a OR (b OR c)", either([A, B, C])),
+        ("a b", join_and([A, B])),
+        ("a AND b", join_and([A, B])),
+        ("a OR b", join_or([A, B])),
+        ("a b OR c", join_or([join_and([A, B]), C])),
+        ("a (b OR c)", join_and([A, join_or([B, C])])),
+        ("a OR b OR c", join_or([A, B, C])),
+        ("a OR (b OR c)", join_or([A, B, C])),
         ("((((a))))", A),
-        ("NOT a", negated(A)),
-        ("-a b", both([negated(A), B])),
-        ("a -(b OR c)", both([A, negated(either([B, C]))])),
-        ('-"a b"', negated(word("a", "b"))),
+        ("NOT a", negate(A)),
+        ("-a b", join_and([negate(A), B])),
+        ("a -(b OR c)", join_and([A, negate(join_or([B, C]))])),
+        ('-"a b"', negate(word("a", "b"))),
         ("NOT NOT a", A),
         ("NOT NOT *", Everything()),
-        ("NOT a b", both([negated(A), B])),
+        ("NOT a b", join_and([negate(A), B])),
         ("a-b", word("a", "b")),
-        ("a - b & c", both([A, B, C])),
-        ("a : b", both([A, B])),
-        ("and or not", both([word("and"), word("or"), word("not")])),
-        ("ORLY ANDRE NOTRE", both([word("orly"), word("andre"), word("notre")])),
+        ("a - b & c", join_and([A, B, C])),
+        ("a : b", join_and([A, B])),
+        ("and or not", join_and([word("and"), word("or"), word("not")])),
+        ("ORLY ANDRE NOTRE", join_and([word("orly"), word("andre"), word("notre")])),
         ('"OR"', word("or")),
-        ("* -a", both([Everything(), negated(A)])),
+        ("* -a", join_and([Everything(), negate(A)])),
         ("title:a", word("a", field="title")),
         ("TITLE:Été", word("ete", field="title")),
         ("dataset: a", word("a", field="dataset")),
@@ -91,7 +91,7 @@ def day(*parts: int) -> int:
         ("type:date", Exact("type", "date")),
         ("domain:www.Data.gouv.fr", Exact("domain", "www.data.gouv.fr")),
         ("status:failed", Exact("status", "failed")),
-        ("-status:ok", negated(Exact("status", "ok"))),
+        ("-status:ok", negate(Exact("status", "ok"))),
         ("rows:5", Range("rows", 5, 5)),
         ("rows:=5", Range("rows", 5, 5)),
         ("rows:>1000", Range("rows", 1001)),
@@ -119,8 +119,8 @@ def day(*parts: int) -> int:
     ],
 )
 def test_a_query_is_read(text, node):
-    assert parse(text) == node
-    assert parse(write(node)) == node
+    assert parse_query(text) == node
+    assert parse_query(write_query(node)) == node
 
 
 @pytest.mark.parametrize(
@@ -140,10 +140,10 @@ def test_a_query_is_read(text, node):
         ("colum:b", 1, "there is no field colum; is column meant?"),
         ("a http://b", 3, "there is no field http; quote words with a colon; the fields are title,"),
         ("l'eau:b", 6, "`:` comes after the name of a field"),
-        ("eco*", 4, "`*` stands alone"),
-        ("*a", 1, "`*` stands alone"),
-        ("column:eco*", 11, "`*` stands alone"),
-        ("format:*", 8, "`*` stands alone"),
+        ("eco*", 4, "`*` must stand alone"),
+        ("*a", 1, "`*` must stand alone"),
+        ("column:eco*", 11, "`*` must stand alone"),
+        ("format:*", 8, "`*` must stand alone"),
         ("rows > 3", 6, "`>` comes after a field and a colon, such as rows:>1000"),
         ("rows>3", 5, "`>` comes after"),
         ("a=b", 2, "`=` comes after"),
@@ -159,7 +159,7 @@ def test_a_query_is_read(text, node):
         ("rows:1.5", 6, "1.5 where a whole number"),
         ("rows:²", 6, "² where a whole number"),
         ("rows:>1..2", 7, "1..2 where a whole number"),
-        ("rows:..", 6, "`..` stands between two bounds"),
+        ("rows:..", 6, "`..` needs a bound"),
         ("rows:20..10", 6, "the range ends before it begins"),
         ("rows:10..x", 10, "x where a whole number"),
         ("rows:<0", 7, "nothing is less than 0"),
@@ -174,16 +174,16 @@ def test_a_query_is_read(text, node):
         ("modified:<1000", 11, "nothing is less than 1000"),
         ("& +", 1, "there is no word to look for"),
         ("\ud800", 1, "there is no word to look for"),
-        ("a" * (MAX_LENGTH + 1), MAX_LENGTH + 1, "a query has 1,000 characters at most, this one 1,001"),
+        ("a" * (MAX_QUERY_CHARS + 1), MAX_QUERY_CHARS + 1, "a query has 1,000 characters at most, this one 1,001"),
         ("a " * (MAX_TERMS + 1), 1, "there are more than 50 words and fields"),
         ("(a OR b) " * (MAX_TERMS // 2 + 1), 1, "there are more than 50 words and fields"),
         ("column:" + "-".join("a" * 51), 8, "there are more than 50 words in it"),
-        ("(a -" * MAX_DEPTH + "a" + ")" * MAX_DEPTH, 1, "too deep: 20"),
+        ("(a -" * MAX_DEPTH + "a" + ")" * MAX_DEPTH, 1, "too deeply: 20"),
     ],
 )
 def test_an_error_points_at_the_character(text, at, why):
     with pytest.raises(QueryError) as caught:
-        parse(text)
+        parse_query(text)
     first, shown, pointer = caught.value.message.split("\n")
     assert first.startswith(f"the query cannot be read at character {at}: ")
     assert why in first
@@ -193,24 +193,28 @@ def test_an_error_points_at_the_character(text, at, why):
     assert under == re.sub(r"[^ -~]", lambda found: found[0] if found[0].isprintable() else " ", text[at - 1 : at + 39])
 
 
-_WORD = st.text(min_size=1, max_size=8).map(words).filter(bool).map(lambda found: tuple(found[:4]))
-_NAMES = {kind: [name for name, each in FIELDS.items() if each is kind] for kind in Kind}
+_WORD = st.text(min_size=1, max_size=8).map(fold_words).filter(bool).map(lambda found: tuple(found[:4]))
+_NAMES = {kind: [name for name, each in FIELDS.items() if each is kind] for kind in FieldKind}
 _TIMES = st.integers(day(1000, 1, 2), day(9999, 1, 1))
 _NUMBERS = st.integers(0, MAX_NUMBER)
 
 
 @st.composite
 def _range(draw: st.DrawFn) -> Range:
-    field = draw(st.sampled_from([*_NAMES[Kind.NUMBER], *_NAMES[Kind.SIZE], *_NAMES[Kind.DATE]]))
-    numbers = _TIMES if FIELDS[field] is Kind.DATE else _NUMBERS
+    field = draw(st.sampled_from([*_NAMES[FieldKind.NUMBER], *_NAMES[FieldKind.SIZE], *_NAMES[FieldKind.DATE]]))
+    numbers = _TIMES if FIELDS[field] is FieldKind.DATE else _NUMBERS
     low, high = sorted([draw(numbers), draw(numbers)])
     return draw(st.sampled_from([Range(field, low, high), Range(field, low), Range(field, None, high)]))
 
 
-_EXACT = st.text('ab-_./é"*() :', min_size=1, max_size=6).map(lambda text: key(text.replace('"', ""))).filter(words)
+_EXACT = (
+    st.text('ab-_./é"*() :', min_size=1, max_size=6)
+    .map(lambda text: fold_value(text.replace('"', "")))
+    .filter(fold_words)
+)
 LEAVES = st.one_of(
-    st.builds(Words, _WORD, st.sampled_from([None, *_NAMES[Kind.TEXT]])),
-    st.builds(Exact, st.sampled_from([name for name in _NAMES[Kind.EXACT] if name != "status"]), _EXACT),
+    st.builds(Words, _WORD, st.sampled_from([None, *_NAMES[FieldKind.TEXT]])),
+    st.builds(Exact, st.sampled_from([name for name in _NAMES[FieldKind.EXACT] if name != "status"]), _EXACT),
     st.builds(Exact, st.just("status"), st.sampled_from([status.value for status in Status])),
     _range(),
     st.just(Everything()),
@@ -219,7 +223,7 @@ LEAVES = st.one_of(
 
 def _joined(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
     several = st.lists(inner, min_size=2, max_size=4)
-    return several.map(both) | several.map(either) | inner.map(negated)
+    return several.map(join_and) | several.map(join_or) | inner.map(negate)
 
 
 NODES = st.recursive(LEAVES, _joined, max_leaves=12)
@@ -228,9 +232,9 @@ NODES = st.recursive(LEAVES, _joined, max_leaves=12)
 @given(NODES)
 @settings(deadline=None)
 def test_what_is_written_is_read_as_the_same(node):
-    text = write(node)
-    if len(text) <= MAX_LENGTH:
-        assert parse(text) == node
+    text = write_query(node)
+    if len(text) <= MAX_QUERY_CHARS:
+        assert parse_query(text) == node
 
 
 PIECES = st.sampled_from(
@@ -245,7 +249,7 @@ TEXTS = st.text(max_size=40) | st.lists(PIECES | st.characters(), max_size=25).m
 def test_any_text_is_read_or_refused_with_a_place(text):
     read: Node | QueryError
     try:
-        read = parse(text)
+        read = parse_query(text)
     except QueryError as error:
         read = error
     if isinstance(read, QueryError):
@@ -253,23 +257,23 @@ def test_any_text_is_read_or_refused_with_a_place(text):
         return
     assert depth(read) <= MAX_DEPTH
     assert sum(1 for _ in leaves(read)) <= MAX_TERMS
-    if len(write(read)) <= MAX_LENGTH:
-        assert parse(write(read)) == read
+    if len(write_query(read)) <= MAX_QUERY_CHARS:
+        assert parse_query(write_query(read)) == read
 
 
 @given(st.text(max_size=40))
 def test_folding_again_changes_nothing(text):
     assert fold(fold(text)) == fold(text)
-    assert key(key(text)) == key(text)
-    assert words(" ".join(words(text))) == words(text)
-    assert words(text.upper()) == words(text.upper().lower())
+    assert fold_value(fold_value(text)) == fold_value(text)
+    assert fold_words(" ".join(fold_words(text))) == fold_words(text)
+    assert fold_words(text.upper()) == fold_words(text.upper().lower())
 
 
 @given(st.text("aéÉœß'_- ½²\u0301", max_size=20))
 def test_the_words_of_a_text_are_found_where_they_stand(text):
-    found = list(written(text))
-    assert [word for _, _, word in found] == words(text)
-    assert all(word in words(text[begin:end]) for begin, end, word in found)
+    found = list(word_positions(text))
+    assert [word for _, _, word in found] == fold_words(text)
+    assert all(word in fold_words(text[begin:end]) for begin, end, word in found)
 
 
 @pytest.mark.parametrize(
@@ -288,29 +292,29 @@ def test_the_words_of_a_text_are_found_where_they_stand(text):
     ],
 )
 def test_a_plural_is_its_singular(plural, singular):
-    assert words(plural) == words(singular)
+    assert fold_words(plural) == fold_words(singular)
 
 
 @pytest.mark.parametrize("word", ["bus", "gaz", "taux", "express", "siret", "2024s", "prix"])
 def test_what_is_no_plural_is_left_alone(word):
-    assert words(word) == [word]
+    assert fold_words(word) == [word]
 
 
 def test_what_is_not_wanted_is_left_out():
-    assert list(wanted(parse("a -b (c OR NOT format:x) rows:1"))) == [A, C, Range("rows", 1, 1)]
+    assert list(positive_terms(parse_query("a -b (c OR NOT format:x) rows:1"))) == [A, C, Range("rows", 1, 1)]
 
 
 def test_a_page_has_limits():
-    assert page(-1, -5) == (0, 0)
-    assert page(100, 9900) == (100, 9900)
+    assert check_page(-1, -5) == (0, 0)
+    assert check_page(100, 9900) == (100, 9900)
     with pytest.raises(FlowError, match="a search reaches 10,000"):
-        page(100, 9901)
+        check_page(100, 9901)
 
 
 def test_orders_and_facets_have_names():
-    assert sort_named("rows") is Sort.ROWS
-    assert facets_named(["status", "all", "status"]) == [Facet.STATUS, Facet.FORMAT, Facet.ORGANISATION, Facet.DOMAIN]
-    with pytest.raises(FlowError, match="'best' is no order; there are relevance, newest, rows, size, title"):
-        sort_named("best")
-    with pytest.raises(FlowError, match="'x' is no facet; there are format, organisation, domain, status, all"):
-        facets_named(["status", "x"])
+    assert parse_sort("rows") is Sort.ROWS
+    assert parse_facets(["status", "all", "status"]) == [Facet.STATUS, Facet.FORMAT, Facet.ORGANISATION, Facet.DOMAIN]
+    with pytest.raises(FlowError, match="'best' is not an order; the orders are relevance, newest, rows, size, title"):
+        parse_sort("best")
+    with pytest.raises(FlowError, match="'x' is not a facet; the facets are format, organisation, domain, status, all"):
+        parse_facets(["status", "x"])

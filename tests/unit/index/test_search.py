@@ -78,7 +78,7 @@ def test_an_index_of_a_newer_version_is_left_alone(index, tmp_path):
     with sqlite3.connect(tmp_path / "index.db") as newer:
         newer.execute("PRAGMA user_version = 99")
     newer.close()
-    with pytest.raises(FlowError, match="made by a newer datafab"):
+    with pytest.raises(FlowError, match="is of a newer datafab"):
         index.ping()
 
 

@@ -16,7 +16,7 @@ from datafab.core.job import Job
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.services import Services
 from datafab.errors import Fatal, Retriable
-from datafab.index import Outcome, Put
+from datafab.index import PutOutcome, PutResult
 from datafab.index.access import IndexAccess
 from datafab.ops import rebuild
 from datafab.settings import load
@@ -159,8 +159,8 @@ class Busy:
     def __init__(self, busy: int) -> None:
         self.busy, self.had = busy, []
 
-    def put_many(self, documents) -> list[Put]:
-        found: list[Put] = []
+    def put_many(self, documents) -> list[PutResult]:
+        found: list[PutResult] = []
         for one in documents:
             if one.source == "file:3":
                 found.append(Fatal("out of range"))
@@ -169,7 +169,7 @@ class Busy:
                 found.append(Retriable("full"))
             else:
                 self.had.append(one.source)
-                found.append(Outcome.OK)
+                found.append(PutOutcome.OK)
         return found
 
 

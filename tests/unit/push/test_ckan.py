@@ -16,7 +16,7 @@ from datafab.fetch.session import Fetcher
 from datafab.push.callback import Callback
 from datafab.push.ckan import Ckan, require_allowed
 from datafab.push.datapusher import root
-from datafab.push.former_table import Former, Head, name_of
+from datafab.push.former_table import FormerTable, TableSnapshot, former_name
 from datafab.sandbox.ckan import Sandbox, ckan
 from datafab.settings import load
 from datafab.store.store import Store
@@ -160,9 +160,9 @@ def test_a_batch_with_a_push_survives_json_and_stays_small():
 
 
 def test_a_former_table_is_forgotten_whatever_clock_has_dated_it(tmp_path: Path):
-    former = Former(Store(str(tmp_path)), "http://ckan.example", "r")
-    head = Head(url=former.url, resource=former.resource, job="j")
-    former.store.write(name_of(former.url, former.resource) + ".json", head.model_dump_json().encode())
+    former = FormerTable(Store(str(tmp_path)), "http://ckan.example", "r")
+    head = TableSnapshot(url=former.url, resource=former.resource, job="j")
+    former.store.write(former_name(former.url, former.resource) + ".json", head.model_dump_json().encode())
     (file,) = (tmp_path / "former").iterdir()
     later = time.time() + 3 * 3600
     os.utime(file, (later, later))

@@ -88,7 +88,7 @@ def test_a_comma_is_no_decimal_one_where_it_separates_the_cells():
     assert decided("1,234", separator=";").type is StoreType.NUMERIC
 
 
-@pytest.mark.parametrize("separator", ["\t", "|", "", table.NOTHING])
+@pytest.mark.parametrize("separator", ["\t", "|", "", table.NO_SEPARATOR])
 def test_what_may_be_thousands_or_decimals_is_text_unless_a_value_decides(separator):
     assert decided("1,234", "5,678", "-12", separator=separator).type is StoreType.TEXT
     for sure in ("1,5", "0,125", "1234,567", "1,2345"):
