@@ -166,6 +166,6 @@ def test_a_former_table_is_forgotten_whatever_clock_has_dated_it(tmp_path: Path)
     (file,) = (tmp_path / "former").iterdir()
     later = time.time() + 3 * 3600
     os.utime(file, (later, later))
-    assert former.head() == head
+    assert former.snapshot() == head
     former.forget()
-    assert former.head() is None
+    assert former.snapshot() is None
