@@ -123,7 +123,7 @@ def stages() -> str:
     flows = [("flow", "what it does", "stages", "required parameters")]
     for flow in FLOWS.values():
         after = f"; then the flow `{flow.after}`" if flow.after else ""
-        after += f", if `{flow.after_if}` is set" if flow.after_if else ""
+        after += f", if `{flow.after_if}` is given" if flow.after_if else ""
         named = _names((flow.source, *flow.stages, *flow.then))
         flows.append((f"`{flow.name}`", flow.title, named + after, _names(sorted(flow.needs))))
     rows = [("stage", "what it does", "queue", "requires", "provides", "parameters of the job")]
