@@ -45,7 +45,7 @@ def _table(*rows: tuple[str, ...]) -> Iterator[str]:
     yield from (f"| {' | '.join(map(_cell, row))} |" for row in body)
 
 
-def _said(source: str) -> dict[str, str]:
+def _descriptions(source: str) -> dict[str, str]:
     """Return the text below each field of the settings."""
     (body,) = (
         node.body for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "Settings"
@@ -74,9 +74,9 @@ def _default(name: str) -> str:
 
 def settings() -> str:
     """Return docs/settings.md."""
-    said = _said(inspect.getsource(Settings))
+    descriptions = _descriptions(inspect.getsource(Settings))
     rows = [("setting", "default", "meaning")]
-    rows += [(f"`DATAFAB_{name.upper()}`", _default(name), said[name]) for name in Settings.model_fields]
+    rows += [(f"`DATAFAB_{name.upper()}`", _default(name), descriptions[name]) for name in Settings.model_fields]
     return "\n".join(
         [
             "# Settings",
@@ -167,11 +167,11 @@ def http() -> str:
     document = described()
     rows = [("request", "what it does", "query", "statuses")]
     for path, operations in document["paths"].items():
-        for method, told in operations.items():
-            asked = (part["name"] for part in told["parameters"] if part["in"] == "query")
-            statuses = (status for status in told["responses"] if status != "default")
-            keys = "".join(f" Key: {name}." for needed in told.get("security", ()) for name in needed)
-            rows.append((f"`{method.upper()} {path}`", told["summary"] + keys, _names(asked), " ".join(statuses)))
+        for method, operation in operations.items():
+            query = (part["name"] for part in operation["parameters"] if part["in"] == "query")
+            statuses = (status for status in operation["responses"] if status != "default")
+            keys = "".join(f" Key: {name}." for needed in operation.get("security", ()) for name in needed)
+            rows.append((f"`{method.upper()} {path}`", operation["summary"] + keys, _names(query), " ".join(statuses)))
     shown = [
         f"- {name}: `{scheme['name']}`, {scheme['description']}."
         for name, scheme in document["components"]["securitySchemes"].items()

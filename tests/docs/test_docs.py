@@ -31,7 +31,7 @@ WRITTEN = "\n".join(TEXTS.values())
 ROOTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
-def told(name: str) -> bool:
+def documented(name: str) -> bool:
     """Tell whether some page shows a name by itself, and not as a part of another."""
     return re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/])", WRITTEN) is not None
 
@@ -46,26 +46,26 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_made_from_the_code_is_of_this_code(made: Path, name: str):
-    said = (made / name).read_text(encoding="utf-8")
-    assert TEXTS.get(name) == said, "run `python -m tests.docs` and commit what it writes"
+    expected = (made / name).read_text(encoding="utf-8")
+    assert TEXTS.get(name) == expected, "run `python -m tests.docs` and commit what it writes"
 
 
-def test_every_setting_is_told():
-    untold = [name for field in Settings.model_fields if not told(name := f"DATAFAB_{field.upper()}")]
-    assert not untold
+def test_every_setting_is_documented():
+    missing = [name for field in Settings.model_fields if not documented(name := f"DATAFAB_{field.upper()}")]
+    assert not missing
 
 
-def test_settings_that_are_told_are_there():
+def test_documented_settings_exist():
     named = set(re.findall(r"DATAFAB_[A-Z0-9_]*[A-Z0-9]", WRITTEN))
-    # Of the tests and the Makefile, not of the application.
+    # Settings of the tests and the Makefile.
     others = {"DATAFAB_CHAOS", "DATAFAB_ARCHIVES", "DATAFAB_ENDPOINTS"}
     assert named <= {f"DATAFAB_{field.upper()}" for field in Settings.model_fields} | others
 
 
-def test_every_command_is_told():
+def test_every_command_is_documented():
     commands = [context.command_path for context in walked(click.Context(main, info_name="datafab"))]
     assert len(commands) > 20
-    assert not [command for command in commands if not told(command)]
+    assert not [command for command in commands if not documented(command)]
 
 
 def test_every_stage_and_flow_says_what_it_does():
@@ -74,7 +74,7 @@ def test_every_stage_and_flow_says_what_it_does():
     assert not [name for name, title in rows if not title]
 
 
-#: Flows and the pages that show them at work.
+#: The page that shows each flow.
 PAGES_OF_FLOWS = {
     "collect": "collect.md",
     "collection": "collect.md",
@@ -90,7 +90,7 @@ PAGES_OF_FLOWS = {
 }
 
 
-def test_every_flow_has_a_page_that_shows_what_comes_out():
+def test_every_flow_has_a_page_that_shows_its_output():
     rows = re.findall(
         r"^\| `(\w+)` \| .*? \| .*? \| .*? \|$", TEXTS["stages.md"].partition("| stage |")[0], re.MULTILINE
     )
@@ -100,8 +100,8 @@ def test_every_flow_has_a_page_that_shows_what_comes_out():
         assert re.search(r"^ *\$ datafab .*(\\\n.*)*\n *[^$\s`]", TEXTS[page], re.MULTILINE), f"{page} has no output"
 
 
-def test_every_route_is_told():
-    assert not [path for path in described()["paths"] if not told(path)]
+def test_every_route_is_documented():
+    assert not [path for path in described()["paths"] if not documented(path)]
 
 
 def test_the_example_of_a_stage_works(tmp_path: Path):
@@ -172,7 +172,7 @@ def test_a_decision_has_its_parts_and_a_test(decision: str):
     assert re.search(r"`tests/[\w/]+\.py::\w+`", parts[-1])
 
 
-def test_the_decisions_are_there():
+def test_no_decision_is_lost():
     assert len(DECISIONS) > 60
 
 
@@ -198,9 +198,9 @@ def test_the_picture_of_the_floors_is_that_of_the_contract():
 
 
 def test_the_states_of_a_row_are_those_of_the_ledger():
-    said = re.findall(r"^(\w+)  +\S", ledger.__doc__ or "", re.MULTILINE)
+    states = re.findall(r"^(\w+)  +\S", ledger.__doc__ or "", re.MULTILINE)
     drawn = re.findall(r"^\| `(\w+)` \| .* \| .* \|$", TEXTS["architecture.md"], re.MULTILINE)
-    assert drawn == [state for state in said if state != "state"]
+    assert drawn == [state for state in states if state != "state"]
 
 
 # --- the site ---
@@ -230,7 +230,7 @@ def _anchor(heading: str) -> str:
 
 
 @pytest.mark.parametrize("file", [*FILES, *ROOTS], ids=lambda file: str(file.relative_to(ROOT)))
-def test_every_link_leads_somewhere(file: Path):
+def test_every_link_has_a_target(file: Path):
     for link in _links(file.read_text(encoding="utf-8")):
         name, _, anchor = link.partition("#")
         target = (file.parent / name).resolve() if name else file
