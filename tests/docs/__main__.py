@@ -1,4 +1,4 @@
-"""``python -m tests.docs [FOLDER]``: write the pages that are made of the code, to docs/ unless told otherwise."""
+"""``python -m tests.docs [FOLDER]``: write the pages made from the code, to docs/ by default."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
-"""The pages say what there is: those that are made of the code are of this code, and nothing is left untold."""
+"""The pages show what exists: those made from the code are current, and nothing is left undocumented."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +14,58 @@ import pytest
 import yaml
 
 from datafab.cli.main import main
+from datafab.core import ledger
 from datafab.core.item import Batch, Item, Status
 from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, run_stage
 from datafab.core.services import Services
+from datafab.flows.chains import CHAINS
 from datafab.settings import Settings, load
 from tests.docs.pages import DOCS, PAGES, described, walked
 
 ROOT = DOCS.parent
-FILES = sorted(DOCS.glob("*.md"))
-TEXTS = {file.name: file.read_text(encoding="utf-8") for file in FILES}
+FILES = sorted(DOCS.rglob("*.md"))
+TEXTS = {str(file.relative_to(DOCS)): file.read_text(encoding="utf-8") for file in FILES}
 WRITTEN = "\n".join(TEXTS.values())
+#: Pages of the root that name files too.
+ROOTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
-def told(name: str) -> bool:
-    """Whether some page shows a name as such, and not as a part of another."""
+def documented(name: str) -> bool:
+    """Tell whether some page shows a name by itself, and not as a part of another."""
     return re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/])", WRITTEN) is not None
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of the pages as they are to be. Other tests have added stages to those of this process."""
+    """Return a folder with the pages as they must be, made by a process that has no stages of other tests."""
     folder = tmp_path_factory.mktemp("docs")
     subprocess.run([sys.executable, "-m", "tests.docs", folder], cwd=ROOT, check=True, timeout=120)
     return folder
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_made_of_the_code_is_of_this_code(made: Path, name: str):
-    said = (made / name).read_text(encoding="utf-8")
-    assert TEXTS.get(name) == said, "run `python -m tests.docs` and commit what it writes"
+def test_a_page_made_from_the_code_is_of_this_code(made: Path, name: str):
+    expected = (made / name).read_text(encoding="utf-8")
+    assert TEXTS.get(name) == expected, "run `python -m tests.docs` and commit what it writes"
 
 
-def test_every_setting_is_told():
-    untold = [name for field in Settings.model_fields if not told(name := f"DATAFAB_{field.upper()}")]
-    assert not untold
+def test_every_setting_is_documented():
+    missing = [name for field in Settings.model_fields if not documented(name := f"DATAFAB_{field.upper()}")]
+    assert not missing
 
 
-def test_settings_that_are_told_are_there():
+def test_documented_settings_exist():
     named = set(re.findall(r"DATAFAB_[A-Z0-9_]*[A-Z0-9]", WRITTEN))
-    # Of the tests and the Makefile, not of the application.
+    # Settings of the tests and the Makefile.
     others = {"DATAFAB_CHAOS", "DATAFAB_ARCHIVES", "DATAFAB_ENDPOINTS"}
     assert named <= {f"DATAFAB_{field.upper()}" for field in Settings.model_fields} | others
 
 
-def test_every_command_is_told():
+def test_every_command_is_documented():
     commands = [context.command_path for context in walked(click.Context(main, info_name="datafab"))]
     assert len(commands) > 20
-    assert not [command for command in commands if not told(command)]
+    assert not [command for command in commands if not documented(command)]
 
 
 def test_every_stage_and_flow_says_what_it_does():
@@ -69,7 +74,7 @@ def test_every_stage_and_flow_says_what_it_does():
     assert not [name for name, title in rows if not title]
 
 
-#: Flows and the pages that show them at work.
+#: The page that shows each flow.
 PAGES_OF_FLOWS = {
     "collect": "collect.md",
     "collection": "collect.md",
@@ -85,7 +90,7 @@ PAGES_OF_FLOWS = {
 }
 
 
-def test_every_flow_has_a_page_that_shows_what_comes_out():
+def test_every_flow_has_a_page_that_shows_its_output():
     rows = re.findall(
         r"^\| `(\w+)` \| .*? \| .*? \| .*? \|$", TEXTS["stages.md"].partition("| stage |")[0], re.MULTILINE
     )
@@ -95,8 +100,8 @@ def test_every_flow_has_a_page_that_shows_what_comes_out():
         assert re.search(r"^ *\$ datafab .*(\\\n.*)*\n *[^$\s`]", TEXTS[page], re.MULTILINE), f"{page} has no output"
 
 
-def test_every_route_is_told():
-    assert not [path for path in described()["paths"] if not told(path)]
+def test_every_route_is_documented():
+    assert not [path for path in described()["paths"] if not documented(path)]
 
 
 def test_the_example_of_a_stage_works(tmp_path: Path):
@@ -114,6 +119,90 @@ def test_the_example_of_a_stage_works(tmp_path: Path):
     services.close()
 
 
+# --- how it is built ---
+
+
+def _defines(name: str, text: str) -> bool:
+    return re.search(rf"^ *(?:def|class) {re.escape(name)}\b", text, re.MULTILINE) is not None
+
+
+def _wrong_tests(text: str) -> list[str]:
+    """Return the ``file::name`` of a page that name no test."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    return [
+        f"{file}::{name}"
+        for file, name in named
+        if not (ROOT / file).is_file() or not _defines(name, (ROOT / file).read_text(encoding="utf-8"))
+    ]
+
+
+#: Files that users make.
+OTHERS = {"deploy/settings.env", "datafab/collect/count_stage.py"}
+
+
+@pytest.mark.parametrize("file", [*FILES, *ROOTS], ids=lambda file: str(file.relative_to(ROOT)))
+def test_the_files_that_pages_name_exist(file: Path):
+    text = file.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:datafab|workers|webhook|tests|docs|deploy)/[\w./-]*)`", text)
+    assert not [path for path in named if path not in OTHERS and not (ROOT / path).exists()]
+    assert not _wrong_tests(text)
+
+
+def test_every_promise_has_a_test():
+    rows = re.findall(r"^\| (?!promise|---)(.+) \| (.+) \|$", TEXTS["promises.md"], re.MULTILINE)
+    assert len(rows) > 30
+    assert not [promise for promise, tests in rows if "`tests/" not in tests]
+
+
+#: The parts of a decision, in their order.
+PARTS = ("Context", "Decision", "Cost", "Test")
+DECISIONS = [
+    pytest.param(part, id=f"{name}: {part.partition(chr(10))[0]}")
+    for name, text in TEXTS.items()
+    if name.startswith("decisions/")
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+]
+
+
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_a_decision_has_its_parts_and_a_test(decision: str):
+    parts = re.split(r"^\*\*(\w+)\.\*\* ", decision, flags=re.MULTILINE)[1:]
+    assert tuple(parts[::2]) == PARTS
+    assert all(part.strip() for part in parts[1::2])
+    assert re.search(r"`tests/[\w/]+\.py::\w+`", parts[-1])
+
+
+def test_no_decision_is_lost():
+    assert len(DECISIONS) > 60
+
+
+def test_the_page_on_architecture_is_short():
+    words = [word for word in TEXTS["architecture.md"].split() if re.search(r"\w", word)]
+    assert len(words) <= 900
+
+
+def test_every_chain_has_a_row_for_everything():
+    (head,) = re.findall(r"^\| chain \|(.+)\|$", TEXTS["architecture.md"], re.MULTILINE)
+    assert head.replace("`", "").replace("|", " ").split() == [chain.name for chain in CHAINS]
+    for label in ("replaces", "folder", "starts at", "flows", "stages", "tests", "page"):
+        (row,) = re.findall(rf"^\| {label} \|(.+)\|$", TEXTS["architecture.md"], re.MULTILINE)
+        assert all(cell.strip() for cell in row.split("|")), f"{label}: a chain has none"
+
+
+def test_the_picture_of_the_floors_is_that_of_the_contract():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    (floors,) = (one["layers"] for one in tools["importlinter"]["contracts"] if one["name"] == "Floors")
+    picture = TEXTS["architecture.md"].partition("```\n")[2].partition("```")[0]
+    drawn = [re.split(r"  +", line)[0] for line in picture.partition("\n\n")[2].splitlines()]
+    assert drawn == floors[1:]  # __main__ only starts the command line
+
+
+def test_the_states_of_a_row_are_those_of_the_ledger():
+    states = re.findall(r"^(\w+)  +\S", ledger.__doc__ or "", re.MULTILINE)
+    drawn = re.findall(r"^\| `(\w+)` \| .* \| .* \|$", TEXTS["architecture.md"], re.MULTILINE)
+    assert drawn == [state for state in states if state != "state"]
+
+
 # --- the site ---
 
 
@@ -125,7 +214,7 @@ def _pages(nav: Any) -> list[str]:
 
 def test_the_site_has_every_page_once():
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
-    assert sorted(_pages(site["nav"])) == [file.name for file in FILES]
+    assert sorted(_pages(site["nav"])) == sorted(TEXTS)
 
 
 def _links(text: str) -> list[str]:
@@ -140,14 +229,14 @@ def _anchor(heading: str) -> str:
     return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.strip().lower()))
 
 
-@pytest.mark.parametrize("file", [*FILES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda file: file.name)
-def test_every_link_leads_somewhere(file: Path):
+@pytest.mark.parametrize("file", [*FILES, *ROOTS], ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_link_has_a_target(file: Path):
     for link in _links(file.read_text(encoding="utf-8")):
         name, _, anchor = link.partition("#")
         target = (file.parent / name).resolve() if name else file
         assert target.exists(), link
-        if file.parent == DOCS:
-            assert target.parent == DOCS, f"{link}: the site has docs/ only"
+        if file.is_relative_to(DOCS):
+            assert target.is_relative_to(DOCS), f"{link}: the site has docs/ only"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in map(_anchor, headings), link
