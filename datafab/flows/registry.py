@@ -14,17 +14,12 @@ from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound
 from datafab.flows.chains import FLOWS, STAGES
+from datafab.flows.parameters import COMMON, is_secret
 from datafab.flows.toml import read
 from datafab.settings import load
 from datafab.store.regularfile import read_regular
 
 __all__ = ["FLOWS", "Flow", "asked", "begun", "check", "complete", "find", "flows", "later", "localised", "plan", "use"]
-
-#: Parameters that every job may have.
-COMMON = frozenset({"then", "when", "priority"})
-#: What must not stand among a job's parameters, which everybody may read.
-SECRETS = frozenset({"api_key", "job_key"})
-
 
 #: The file that this process was told to read, where it was told.
 _told: tuple[Path | None] | None = None
@@ -97,8 +92,8 @@ def plan(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
     for missing in sorted(flow.requires - mine.keys()):
         msg = f"flow {name!r} needs the parameter {missing!r}"
         raise FlowError(msg, field=missing)
-    for secret in sorted(SECRETS & mine.keys()):
-        msg = f"{secret!r} is a secret: it must not be among the parameters, which are shown to everybody"
+    for secret in sorted(filter(is_secret, mine)):
+        msg = f"{secret!r} is a secret: it must not be among the parameters, which anyone may read"
         raise FlowError(msg, code="secret", field=secret)
     names = [*flow.stages, *_then(flow, mine)]
     unknown = [stage for stage in (flow.source, *names) if stage not in STAGES]

@@ -18,11 +18,10 @@ from datafab.core.item import MAX_MESSAGE
 from datafab.errors import FlowError
 from datafab.flows import crontab
 from datafab.flows.chains import STAGES
+from datafab.flows.parameters import is_secret
 
 #: Bytes that parameters and conditions may take of a message, which Celery wraps; the rest is for items.
 MAX_GIVEN = MAX_MESSAGE // 4
-#: What `with` cannot say: it would travel in messages and stand in listings.
-SECRETS = frozenset({"api_key", "apikey", "password", "secret", "token"})
 #: Parameters of a job that have a key of their own here.
 SPELLED = {"then": "stages", "when": "when"}
 
@@ -174,7 +173,7 @@ class Composer:
     def _given(self, table: Table, flow: Flow) -> None:
         """See that the parameters can travel, and that a schedule leaves none open."""
         for name, value in table.with_.items():
-            if name in SECRETS:
+            if is_secret(name):
                 self._wrong("a secret would stand in messages and listings; flows cannot hold one yet", "with", name)
             elif name in SPELLED:
                 self._wrong(f"is said by the key `{SPELLED[name]}` of the flow", "with", name)

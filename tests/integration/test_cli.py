@@ -103,6 +103,15 @@ def _ended(told: dict[str, Any]) -> dict[str, Any] | None:
     return told if told["status"] in {"succeeded", "failed", "parked"} else None
 
 
+@pytest.mark.parametrize("name", ["api_key", "job_key", "token", "API-Key"])
+def test_a_job_whose_parameters_hold_a_secret_is_refused(datafab: Run, cluster: Cluster, name: str):
+    known = printed(datafab("jobs", "list", "--json"))
+    # The flow `push` takes any parameter, so that nothing else refuses these.
+    said = datafab("enqueue", "push", "-p", "resource_id=r", "-p", f"{name}=x", code=1).stderr
+    assert f"'{name}' is a secret" in said.replace("\n", " ")
+    assert printed(datafab("jobs", "list", "--json")) == known
+
+
 def test_search_prints_json(datafab: Run, cluster: Cluster, collection: Path):
     datafab("collect", str(collection / "endpoint.csv"), "--exit-zero")
     (hit,) = printed(datafab("search", 'column:"mise en service"', "--json"))

@@ -11,6 +11,7 @@ from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound, SettingError
 from datafab.flows.chains import STAGES
+from datafab.flows.parameters import SECRETS
 from datafab.flows.registry import FLOWS, begun, check, complete, flows, localised, plan, use
 from datafab.settings import load
 
@@ -89,6 +90,13 @@ def test_a_parameter_that_no_stage_reads_is_a_mistake(flow, params, field, text)
 )
 def test_a_parameter_that_some_stage_may_read_is_none(flow, params):
     assert begun(flow, params) == plan(flow, params)
+
+
+@pytest.mark.parametrize("name", [*sorted(SECRETS), "API-Key"])
+def test_a_secret_among_the_parameters_is_refused(name):
+    with pytest.raises(FlowError, match=f"'{name}' is a secret") as raised:
+        plan("push", {"resource_id": "r", name: "x"})
+    assert (raised.value.code, raised.value.field) == ("secret", name)
 
 
 def test_a_stage_must_find_what_it_requires():
