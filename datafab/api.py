@@ -24,7 +24,7 @@ from datafab.core.jobs import connect as redis_at
 from datafab.core.services import Services
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
-from datafab.flows.registry import find, localised
+from datafab.flows.registry import find, localise
 from datafab.index.access import IndexAccess
 from datafab.index.query import facets_named, sort_named
 from datafab.settings import Settings, load
@@ -206,7 +206,7 @@ def enqueue(flow: str, *, key: str | None = None, secrets: Mapping[str, str] | N
         FlowError: a parameter is missing or wrong.
     """
     connect()
-    job, _ = start(flow, localised(flow, params, cluster.services()), key, secrets=secrets)
+    job, _ = start(flow, localise(flow, params, cluster.services()), key, secrets=secrets)
     return JobHandle(job.id)
 
 

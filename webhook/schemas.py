@@ -111,7 +111,7 @@ class ShownFlow(_Answer):
     requires: list[str]
     on: Literal["event", "schedule"]
     schedule: str | None = None
-    given: dict[str, Any] | None = Field(default=None, alias="with")
+    defaults: dict[str, Any] | None = Field(default=None, alias="with")
     when: dict[str, str] | None = None
     where: str | None = None
 

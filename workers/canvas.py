@@ -20,7 +20,7 @@ from datafab.core.jobs import AWAY
 from datafab.core.ledger import Row
 from datafab.core.stage import Stage
 from datafab.errors import FlowError
-from datafab.flows.registry import asked, begun, complete, find
+from datafab.flows.registry import find, last_requested_stage, plan_new_job, with_defaults
 from workers.app import app, jobs, ledger, services, settings
 
 log = structlog.get_logger()
@@ -147,8 +147,8 @@ def start(
         FlowError: a parameter is missing or too large.
         redis.exceptions.RedisError: Redis is away; nothing was accepted.
     """
-    source, stages = begun(flow, params)
-    params = complete(flow, params)
+    source, stages = plan_new_job(flow, params)
+    params = with_defaults(flow, params)
     now, limit = time.time(), settings().job_deadline
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
     known, sig = accept(job, source, stages, secrets or {})
@@ -179,4 +179,4 @@ def accept(
     names = [stage.name for stage in stages]
     following = [find(job.flow).following(job.params), *(stage.after for stage in stages)]
     after = ",".join(dict.fromkeys(filter(None, following)))
-    return ledger().enqueue(job, rows_of(sig)[0], names, after=after, asked=asked(job.flow)), sig
+    return ledger().enqueue(job, rows_of(sig)[0], names, after=after, asked=last_requested_stage(job.flow)), sig

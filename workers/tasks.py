@@ -17,7 +17,7 @@ from datafab.core.ledger import Claimed
 from datafab.core.stage import Stage
 from datafab.errors import DatafabError, FlowError, Parked
 from datafab.flows.chains import STAGES
-from datafab.flows.registry import later, plan
+from datafab.flows.registry import plan, then_stages
 from workers import canvas
 from workers.app import app, jobs, services, settings
 from workers.base import LedgerTask
@@ -60,7 +60,7 @@ def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dic
     batch = received(Batch, payload)
     held: Held = self.request.held
     attempt = self.attempt(held)
-    attempt.follows = self.stage.name in later(batch.flow, batch.params)
+    attempt.follows = self.stage.name in then_stages(batch.flow, batch.params)
     if held.park:
         attempt.condemned = Parked(held.park)
         if batch.number is None and len(runner.load_items(batch, services())) == 1:

@@ -20,7 +20,7 @@ from datafab.core.runner import run_inline
 from datafab.core.secrets import MemorySecrets
 from datafab.core.services import Services
 from datafab.embedded import CORE, Cluster, running
-from datafab.flows.registry import asked, begun, later, localised
+from datafab.flows.registry import last_requested_stage, localise, plan_new_job, then_stages
 from datafab.settings import load
 from workers import app as cluster_app
 
@@ -133,15 +133,17 @@ def _inline(flow: str, params: Mapping[str, Any], secrets: Mapping[str, str]) ->
     memory, kept = MemoryJobs(), MemorySecrets()
     services = Services(settings, jobs=memory, secrets=kept)
     try:
-        params = localised(flow, params, services)
-        source, stages = begun(flow, params)
+        params = localise(flow, params, services)
+        source, stages = plan_new_job(flow, params)
         now = time.time()
         limit = now + settings.job_deadline
-        job = Job(id=uuid.uuid4().hex, flow=flow, params=params, created=now, deadline=limit, asked=asked(flow))
+        job = Job(
+            id=uuid.uuid4().hex, flow=flow, params=params, created=now, deadline=limit, asked=last_requested_stage(flow)
+        )
         kept.put(job.id, secrets)
         with show.following() as told:
             look = lambda: told(job.evolve(total=memory.total, progress=memory.progress()))  # noqa: E731
-            counts = run_inline(stages, source, job, services, look, later=later(flow, params))
+            counts = run_inline(stages, source, job, services, look, later=then_stages(flow, params))
     finally:
         services.close()
     job = job.evolve(ended=time.time(), total=memory.total, progress=memory.progress())

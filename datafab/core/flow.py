@@ -45,8 +45,8 @@ class Flow:
     documents: frozenset[str] = frozenset()
     #: makes the other parameters mean the same on every host, before a job is enqueued
     localise: Callable[[Mapping[str, Any], Services], dict[str, Any]] | None = None
-    #: parameters that it brings along; a job's own win over them
-    given: Mapping[str, Any] = field(default_factory=dict)
+    #: default parameters; a job's own win over them
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     #: stage -> condition
     when: Mapping[str, str] = field(default_factory=dict)
     #: when beat runs it, as in a crontab; empty: whenever somebody asks for it
@@ -57,7 +57,7 @@ class Flow:
     @property
     def needs(self) -> frozenset[str]:
         """The parameters that a job must give."""
-        return self.requires - self.given.keys()
+        return self.requires - self.defaults.keys()
 
     def following(self, params: Mapping[str, Any]) -> str:
         """Return the flow that follows a job with these parameters; empty: none does."""
@@ -74,11 +74,11 @@ class Flow:
             "requires": sorted(self.needs),
             "on": "schedule" if self.schedule else "event",
         }
-        more = {"schedule": self.schedule, "with": dict(self.given), "when": dict(self.when), "where": self.where}
+        more = {"schedule": self.schedule, "with": dict(self.defaults), "when": dict(self.when), "where": self.where}
         return facts | {name: value for name, value in more.items() if value}
 
 
-def spread(
+def expand_names(
     names: Sequence[str], before: Sequence[str], stages: Container[str], known: Mapping[str, Flow]
 ) -> tuple[str, ...]:
     """Return stages: a flow named among them stands for its own, without those that are there before it.

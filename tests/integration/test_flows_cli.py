@@ -39,7 +39,7 @@ def test_check_explains_every_error_by_line(tmp_path: Path):
     said = datafab("flows", "check", str(file), home=tmp_path, code=1).stderr.splitlines()
     assert [line.partition(": ")[0] for line in said] == [f"{file}:9", f"{file}:11"]
     assert "a built-in flow has this name" in said[0]
-    assert "is 'collect' meant?" in said[1]
+    assert "did you mean 'collect'?" in said[1]
     file.write_text(GOOD, encoding="utf-8")
     assert (
         datafab("flows", "check", home=tmp_path, DATAFAB_CONFIG=str(file)).stdout == f"{file}: 1 flows, all in order\n"

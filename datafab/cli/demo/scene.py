@@ -10,7 +10,7 @@ from typing import Any
 from datafab import api
 from datafab.cli import output as show
 from datafab.core.job import Job
-from datafab.flows.registry import localised
+from datafab.flows.registry import localise
 from datafab.sandbox.archives import Sandbox as Entrepot
 from datafab.sandbox.links import Sandbox as LinkProxy
 from datafab.settings import Settings
@@ -44,7 +44,7 @@ class Scene:
         Raises:
             JobFailed: it did not succeed.
         """
-        job, _ = start(flow, localised(flow, params, cluster.services()), secrets=secrets)
+        job, _ = start(flow, localise(flow, params, cluster.services()), secrets=secrets)
         with show.following() as told:
             return api.JobHandle(job.id).wait(timeout=LIMIT, told=told)
 
