@@ -15,7 +15,7 @@ from rich.text import Text
 
 from datafab.analysis import detective
 from datafab.analysis.day_order import ORDER_HELP, ORDERS, warnings
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option
 from datafab.core.services import Services
 from datafab.errors import Fatal
@@ -60,13 +60,13 @@ def analyse(what: str, mode: Mode, parquet: Path | None, date_order: str | None,
     finally:
         services.close()
     if as_json:
-        show.lines([found])
+        output.print_json_lines([found])
     else:
         _table(what, found)
         for line in warnings(found["schema"]["fields"]):
-            show.out.print(line, highlight=False, markup=False, soft_wrap=True)
+            output.stdout.print(line, highlight=False, markup=False, soft_wrap=True)
         if parquet is not None:
-            show.out.print(f"written: {parquet}", highlight=False, markup=False)
+            output.stdout.print(f"written: {parquet}", highlight=False, markup=False)
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def _local(what: str, services: Services) -> Iterator[Path]:
 def _told() -> Iterator[Any]:
     """Show how far it is, where somebody looks."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
-    with Progress(*columns, console=show.screen, disable=not show.screen.is_terminal, transient=True) as bars:
+    with Progress(*columns, console=output.stderr, disable=not output.stderr.is_terminal, transient=True) as bars:
         bar = bars.add_task("reading", total=None, facts="")
 
         def progress(done: int, total: int | None, unit: str) -> None:
@@ -119,17 +119,17 @@ def _table(what: str, found: Mapping[str, Any]) -> None:
         table.add_column(name, justify="right")
     table.add_column("values", no_wrap=True)
     fields = {field["name"]: field for field in found["schema"]["fields"]}
-    room = max(NARROW, show.out.width - OTHERS)
+    room = max(NARROW, output.stdout.width - OTHERS)
     for name in found["header"]:
         chosen, counted = found["columns"].get(name, {}), found.get("profile", {}).get(name, {})
         figures = [f"{counted[key]:,}" for key in ("nb_missing_values", "nb_distinct")] if whole else []
         said = _values(chosen, counted)
         cut = said if len(said) <= room else f"{said[: room - 1]}…"
         table.add_row(Text(name[:LONGEST]), chosen.get("format", ""), fields[name]["type"], *figures, Text(cut))
-    show.out.print(f"{what}: {', '.join(facts)}", highlight=False, markup=False, soft_wrap=True)
-    show.out.print(table)
+    output.stdout.print(f"{what}: {', '.join(facts)}", highlight=False, markup=False, soft_wrap=True)
+    output.stdout.print(table)
     for line in found.get("warnings", ()):
-        show.out.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+        output.stdout.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _values(chosen: Mapping[str, Any], counted: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option, inline_option, run
 
 
@@ -33,9 +33,9 @@ def run_command(plan: str, patience: int | None, inline: bool, as_json: bool) ->
 def watch(job: str, as_json: bool) -> None:
     """Follow JOB, as `archive run` or `jobs list` names it, to its end."""
     handle = api.JobHandle(job)
-    with show.following() as told:
-        ended = handle.through(told=told)
+    with output.follow_job() as on_progress:
+        ended = handle.wait_for_end(on_progress=on_progress)
     if as_json:
-        show.lines([ended])
+        output.print_json_lines([ended])
     else:
-        show.job(ended, handle.failures, ())
+        output.print_job(ended, handle.failures, ())

@@ -8,7 +8,7 @@ from functools import partial
 import click
 
 from datafab.analysis import detective
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import SOME_FAILED, as_json_option
 from datafab.collect.url_probe import UrlCheck
 from datafab.collect.urlcheck import Finding
@@ -30,10 +30,10 @@ def check_url(url: str, plugin: str | None, parameters: str | None, as_json: boo
     finally:
         services.close()
     if as_json:
-        show.lines([found])
+        output.print_json_lines([found])
     else:
         for line in _lines(found):
-            show.out.print(line, highlight=False, soft_wrap=True, markup=False)
+            output.stdout.print(line, highlight=False, soft_wrap=True, markup=False)
     if not found.ok:
         click.get_current_context().exit(SOME_FAILED)
 

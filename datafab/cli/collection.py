@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import Ended
 from datafab.collect.csv_tables import save_csv
 from datafab.core.job import JobStatus
@@ -73,8 +73,8 @@ def saved(folder: str, ended: Ended, *, inline: bool) -> None:
 def _save(folder: str) -> None:
     services = Services(load())
     try:
-        done = save_csv(services.store(folder), datetime.now(UTC).date(), warn=show.error)
+        done = save_csv(services.store(folder), datetime.now(UTC).date(), warn=output.print_error)
     finally:
         services.close()
     text = f"log.csv {done.logs} rows, resource.csv {done.resources} rows; {done.read} logs read"
-    show.screen.print(text, highlight=False, soft_wrap=True, markup=False)
+    output.stderr.print(text, highlight=False, soft_wrap=True, markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from rich.markup import escape
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option
 from datafab.ops.diagnosis import Level
 from datafab.ops.doctor import examine
@@ -26,10 +26,12 @@ def doctor(as_json: bool) -> None:
     for check in examine(load()):
         checks.append(check)
         if as_json:
-            show.lines([check])
+            output.print_json_lines([check])
             continue
-        show.out.print(f"{MARKS[check.level]} {check.name:<18} {escape(check.found)}", highlight=False, soft_wrap=True)
+        output.stdout.print(
+            f"{MARKS[check.level]} {check.name:<18} {escape(check.found)}", highlight=False, soft_wrap=True
+        )
         if check.fix:
-            show.out.print(f"{'':27}{escape(check.fix)}", highlight=False, soft_wrap=True)
+            output.stdout.print(f"{'':27}{escape(check.fix)}", highlight=False, soft_wrap=True)
     if any(check.level is Level.BROKEN for check in checks):
         click.get_current_context().exit(NOT_DONE)

@@ -8,7 +8,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.core.flow import Flow
 from datafab.errors import SettingError
 from datafab.flows import registry as all_flows
@@ -32,7 +32,9 @@ def list_(only_stages: bool, as_json: bool) -> None:
     """List the flows, built in and of datafab.toml, and the stages that flows are made of."""
     found = [] if only_stages else list(all_flows.flows().values())
     if as_json:
-        show.lines(stage.dump() for stage in STAGES.values()) if only_stages else show.lines(map(Flow.dump, found))
+        output.print_json_lines(stage.dump() for stage in STAGES.values()) if only_stages else output.print_json_lines(
+            map(Flow.dump, found)
+        )
         return
     if not only_stages:
         _print_flows(found, load().timezone)
@@ -49,10 +51,10 @@ def check(file: Path | None) -> None:
         raise SettingError(msg, field="DATAFAB_CONFIG")
     found, problems = examine(file, all_flows.FLOWS, cron)
     for problem in problems:
-        show.screen.print(escape(str(problem)), highlight=False, soft_wrap=True)
+        output.stderr.print(escape(str(problem)), highlight=False, soft_wrap=True)
     if problems:
         click.get_current_context().exit(NOT_DONE)
-    show.out.print(f"{escape(str(file))}: {len(found)} flows, all in order", highlight=False, soft_wrap=True)
+    output.stdout.print(f"{escape(str(file))}: {len(found)} flows, all in order", highlight=False, soft_wrap=True)
 
 
 def _print_flows(found: list[Flow], zone: str) -> None:
@@ -63,7 +65,7 @@ def _print_flows(found: list[Flow], zone: str) -> None:
         runs = f"{flow.schedule} ({zone})" if flow.schedule else "when asked for"
         needs = ", ".join(sorted(flow.needs))
         table.add_row(*map(escape, (flow.name, steps + conditions, needs, runs, flow.where or "built in")))
-    show.out.print(table)
+    output.stdout.print(table)
 
 
 def _print_stages() -> None:
@@ -71,4 +73,4 @@ def _print_stages() -> None:
     for stage in STAGES.values():
         needs = "yields items" if stage.expand else ", ".join(sorted(stage.requires))
         table.add_row(stage.name, escape(stage.title), needs, ", ".join(sorted(stage.provides)), stage.queue)
-    show.out.print(table)
+    output.stdout.print(table)

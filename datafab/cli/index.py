@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import SOME_FAILED
 from datafab.core.document import Document
 from datafab.core.services import Services
@@ -18,7 +18,7 @@ from datafab.index import open_index
 from datafab.index.access import IndexAccess
 from datafab.ops import rebuild
 from datafab.store.store import root_of
-from workers import app as cluster_app
+from workers import app
 
 
 @click.group()
@@ -33,23 +33,25 @@ def migrate(force: bool) -> None:
 
     SQLite is brought up when it is opened.
     """
-    settings = cluster_app.settings()
+    settings = app.settings()
     with closing(open_index(settings.index, settings)) as found:
         if settings.index.startswith("sqlite:"):
             found.ping()
-            show.out.print("SQLite is up to date")
+            output.stdout.print("SQLite is up to date")
             return
         from datafab.index.elastic import ElasticIndex  # noqa: PLC0415 - takes a second to import
         from datafab.index.elastic_migration import migrate as migrated  # noqa: PLC0415 - as above
 
         assert isinstance(found, ElasticIndex)
-        with show.screen.status("migrating") as status:
+        with output.stderr.status("migrating") as status:
             done = migrated(found, lambda part, all_: status.update(f"{part} of {all_} documents"), force=force)
     if done.old == done.new:
-        show.out.print(f"{done.new} is up to date", highlight=False)
+        output.stdout.print(f"{done.new} is up to date", highlight=False)
     else:
         more = f", {done.known} were there" if done.known else ""
-        show.out.print(f"{done.new}: {done.copied} documents copied{more}; {done.old} may be deleted", highlight=False)
+        output.stdout.print(
+            f"{done.new}: {done.copied} documents copied{more}; {done.old} may be deleted", highlight=False
+        )
 
 
 @index.command("rebuild")
@@ -57,8 +59,8 @@ def migrate(force: bool) -> None:
 @click.option("--from", "other", help="URL of another index to take the documents of, instead of jobs and stores.")
 def rebuild_command(stores: tuple[str, ...], other: str | None) -> None:
     """Fill the index from what jobs, stores or another index know; start it again if it breaks off."""
-    settings = cluster_app.settings() if other else api.connect()
-    with closing(Services(settings)) as services, show.screen.status("reading") as status:
+    settings = app.settings() if other else api.connect()
+    with closing(Services(settings)) as services, output.stderr.status("reading") as status:
         if (owner := services.get(IndexAccess).owner) is not None:
             owner.claim(move=True)
 
@@ -69,10 +71,10 @@ def rebuild_command(stores: tuple[str, ...], other: str | None) -> None:
         services.get(IndexAccess).reading.refresh()
         status.update("looking for files of catalogues that are missing")
         missing = 0 if other else rebuild.look_anew(services)
-    _report(done, show.out)
+    _report(done, output.stdout)
     if missing:
         msg = f"{missing} files of catalogues are known by name only: `datafab catalogue run --full` looks at them"
-        show.out.print(msg, highlight=False, soft_wrap=True)
+        output.stdout.print(msg, highlight=False, soft_wrap=True)
     if done.refused:
         click.get_current_context().exit(SOME_FAILED)
 
@@ -85,7 +87,7 @@ def _documents(services: Services, stores: tuple[str, ...], other: str | None) -
         with closing(open_index(other, services.settings)) as found:
             yield from found.documents()
         return
-    yield from rebuild.from_jobs(services, cluster_app.jobs())
+    yield from rebuild.from_jobs(services, app.jobs())
     for root in dict.fromkeys([services.settings.store, *map(root_of, stores)]):
         yield from rebuild.from_logs(services, root)
 

@@ -21,7 +21,7 @@ from datafab.cli import collection as cli_collection
 from datafab.cli import doctor as cli_doctor
 from datafab.cli import flows as cli_flows
 from datafab.cli import index as cli_index
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli import publish as cli_wis2
 from datafab.cli import push as cli_ckan
 from datafab.cli import sandbox as cli_sandbox
@@ -34,7 +34,7 @@ from datafab.errors import DatafabError
 from datafab.flows.registry import flows
 from datafab.settings import load
 from datafab.version import __version__
-from workers import app as cluster_app
+from workers import app
 
 NOT_DONE = 1
 
@@ -47,11 +47,13 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except DatafabError as error:
-            show.error(error.message)
+            output.print_error(error.message)
         except redis.exceptions.OutOfMemoryError as error:
-            show.error(f"Redis is full, and took nothing ({error}): raise its maxmemory; `datafab doctor` tells more")
+            output.print_error(
+                f"Redis is full, and took nothing ({error}): raise its maxmemory; `datafab doctor` tells more"
+            )
         except redis.exceptions.RedisError as error:
-            show.error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL up?")
+            output.print_error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL up?")
         return ctx.exit(NOT_DONE)
 
 
@@ -75,8 +77,8 @@ def demo_command(keep: bool) -> None:
 def up() -> None:
     """Run a cluster on this host: Redis, MQTT broker, workers, beat, webhook and Flower."""
     flows()  # what is wrong in datafab.toml is said here, not in a worker's log
-    with show.starting() as told:
-        here = Cluster(load(), ALL, told=told)
+    with output.follow_start() as on_state:
+        here = Cluster(load(), ALL, on_state=on_state)
         here.start()
     settings = here.settings
     lines = {"webhook": f"http://{settings.bind}/ready", "flower": f"http://{settings.flower_bind}"}
@@ -84,8 +86,8 @@ def up() -> None:
         lines["mqtt"] = str(settings.mqtt_url)
     lines |= {"home": str(settings.home), "login": f"{flower_login(settings.home)} (user:password of Flower)"}
     for name, where in lines.items():
-        show.out.print(f"{name:<9}{where}", highlight=False, soft_wrap=True, markup=False)
-    show.out.print("Ctrl-C stops it")
+        output.stdout.print(f"{name:<9}{where}", highlight=False, soft_wrap=True, markup=False)
+    output.stdout.print("Ctrl-C stops it")
     here.serve_forever()
 
 
@@ -137,8 +139,8 @@ def enqueue(flow: str, params: tuple[str, ...], then: str | None, key: str | Non
     api.connect()
     given = dict(_param(text) for text in params) | ({} if then is None else {"then": _stages(then)})
     handle = api.enqueue(flow, key=key, **given)
-    job = handle.through() if wait else handle.job
-    show.lines([job])
+    job = handle.wait_for_end() if wait else handle.job
+    output.print_json_lines([job])
     if wait and job.counts and job.counts.failed:
         click.get_current_context().exit(SOME_FAILED)
 
@@ -156,11 +158,11 @@ def jobs() -> None:
 def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
     """List jobs, the newest first."""
     api.connect()
-    found = cluster_app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
+    found = app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
     if as_json:
-        show.lines(found)
+        output.print_json_lines(found)
     else:
-        show.jobs(found)
+        output.print_jobs(found)
 
 
 @jobs.command("show")
@@ -171,16 +173,16 @@ def jobs_show(job: str, as_json: bool) -> None:
     handle = api.JobHandle(job)
     if as_json:
         failures = {source: error.dump() for source, error in handle.failures.items()}
-        show.lines([handle.job.dump() | {"failures": failures, "log": handle.logs}])
+        output.print_json_lines([handle.job.dump() | {"failures": failures, "log": handle.logs}])
     else:
-        show.job(handle.job, handle.failures, handle.logs)
+        output.print_job(handle.job, handle.failures, handle.logs)
 
 
 @jobs.command("retry")
 @click.argument("job")
 def jobs_retry(job: str) -> None:
     """Run an ended job again: a parked one where it stopped, another as a new job."""
-    show.lines([api.JobHandle(job).retry().job])
+    output.print_json_lines([api.JobHandle(job).retry().job])
 
 
 @jobs.command("cancel")
@@ -189,7 +191,7 @@ def jobs_cancel(job: str) -> None:
     """Cancel a job."""
     handle = api.JobHandle(job)
     done = handle.cancel()
-    show.lines([handle.job])
+    output.print_json_lines([handle.job])
     if not done:
         click.get_current_context().exit(NOT_DONE)
 
@@ -198,7 +200,7 @@ def jobs_cancel(job: str) -> None:
 def jobs_prune() -> None:
     """Forget jobs that are past their retention."""
     api.connect()
-    show.out.print(f"{cluster_app.jobs().prune()} forgotten")
+    output.stdout.print(f"{app.jobs().prune()} forgotten")
 
 
 main.add_command(cli_ckan.push)

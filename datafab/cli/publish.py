@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import click
 from rich.markup import escape
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option, run
 from datafab.errors import Fatal, NotFound
 from datafab.fetch.session import Fetcher
@@ -75,11 +75,11 @@ def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
     document = _read(file)
     verdict = judge(document, Wis2Suite(load().home), topic=topic) if is_record(document) else _message(document, topic)
     if as_json:
-        show.lines(verdict.findings)
+        output.print_json_lines(verdict.findings)
     else:
         _print(file.name, verdict.findings)
     if verdict.missing:
-        show.screen.print(
+        output.stderr.print(
             f"WMO's own suites did not run: {escape(verdict.missing)}; {_SYNC}", highlight=False, soft_wrap=True
         )
     if errors(verdict.findings):
@@ -95,11 +95,13 @@ def sync(mirror: str | None) -> None:
     try:
         Wis2Bundle(fetcher, mirror).sync(
             settings.home,
-            told=lambda url: show.screen.print(without_credentials(url), markup=False, highlight=False, soft_wrap=True),
+            told=lambda url: output.stderr.print(
+                without_credentials(url), markup=False, highlight=False, soft_wrap=True
+            ),
         )
     finally:
         fetcher.close()
-    show.out.print(f"{settings.home}: WMO's own checks run now", markup=False, highlight=False, soft_wrap=True)
+    output.stdout.print(f"{settings.home}: WMO's own checks run now", markup=False, highlight=False, soft_wrap=True)
 
 
 def _read(file: BinaryIO) -> Any:
@@ -123,8 +125,8 @@ def _print(name: str, findings: list[Finding]) -> None:
     for finding in findings:
         colour = "red" if finding.level == "error" else "yellow"
         text = f"[{colour}]{finding.rule}[/] {escape(finding.field or 'the whole')}: {escape(finding.problem)}"
-        show.out.print(f"{text}\n    {escape(finding.fix)}", highlight=False, soft_wrap=True)
+        output.stdout.print(f"{text}\n    {escape(finding.fix)}", highlight=False, soft_wrap=True)
     broken = len(errors(findings))
     says = f"{broken} rules broken" if broken else "in order"
     advice = f", {len(findings) - broken} pieces of advice" if len(findings) > broken else ""
-    show.out.print(f"{escape(name)}: {says}{advice}", highlight=False, soft_wrap=True)
+    output.stdout.print(f"{escape(name)}: {says}{advice}", highlight=False, soft_wrap=True)

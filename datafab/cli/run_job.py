@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.core.item import Counts, ItemError
 from datafab.core.job import Job, outcome
 from datafab.core.memory_jobs import MemoryJobs
@@ -22,7 +22,7 @@ from datafab.core.services import Services
 from datafab.embedded import CORE, Cluster, running
 from datafab.flows.registry import last_requested_stage, localise, plan_new_job, then_stages
 from datafab.settings import load
-from workers import app as cluster_app
+from workers import app
 
 SOME_FAILED = 3
 #: Seconds that a cluster which stops with its command waits for what follows a job: then the next one does it.
@@ -51,12 +51,12 @@ class Ended:
         """Print it: what it said, where that is wanted, why items failed, and the sums."""
         if as_json:
             failures = {source: error.dump() for source, error in self.failures.items()}
-            show.lines([self.job.dump() | {"failures": failures}])
+            output.print_json_lines([self.job.dump() | {"failures": failures}])
         else:
             for line in self.log if with_log else ():
-                show.out.print(line["event"], highlight=False, soft_wrap=True, markup=False)
-            show.failed(self.failures)
-            show.summary(self.job, self.counts)
+                output.stdout.print(line["event"], highlight=False, soft_wrap=True, markup=False)
+            output.print_failures(self.failures)
+            output.print_summary(self.job, self.counts)
 
     def exit(self) -> None:
         """End the command with the code for failed items, where there are some."""
@@ -94,7 +94,7 @@ def run(
             ended = _wait(handle)
         finally:
             if own or settle:
-                followed = handle.settle(max(settle, FOLLOWING))
+                followed = handle.wait_for_follow_up(max(settle, FOLLOWING))
         return replace(ended, followed=followed)
 
 
@@ -106,12 +106,12 @@ def _cluster() -> Iterator[bool]:
         api.connect(settings)
         yield False
         return
-    with show.starting() as told:
+    with output.follow_start() as on_state:
         # One worker less begins half a second sooner, and most commands are for a few files.
-        here = Cluster(settings.model_copy(update={"io_processes": 1}), CORE, told=told)
+        here = Cluster(settings.model_copy(update={"io_processes": 1}), CORE, on_state=on_state)
         here.start()
     try:
-        cluster_app.use(here.settings)
+        app.use(here.settings)
         yield True
     finally:
         here.stop()
@@ -120,10 +120,10 @@ def _cluster() -> Iterator[bool]:
 def _wait(handle: api.JobHandle) -> Ended:
     """Follow a job to its end; Ctrl-C leaves it running where the cluster goes on."""
     try:
-        with show.following() as told:
-            job = handle.through(told=told)
+        with output.follow_job() as on_progress:
+            job = handle.wait_for_end(on_progress=on_progress)
     except KeyboardInterrupt:
-        show.error(f"job {handle.id} goes on where its cluster does; `datafab jobs cancel {handle.id}` ends it")
+        output.print_error(f"job {handle.id} goes on where its cluster does; `datafab jobs cancel {handle.id}` ends it")
         raise
     return Ended(job=job, failures=handle.failures, log=handle.logs)
 
@@ -141,7 +141,7 @@ def _inline(flow: str, params: Mapping[str, Any], secrets: Mapping[str, str]) ->
             id=uuid.uuid4().hex, flow=flow, params=params, created=now, deadline=limit, asked=last_requested_stage(flow)
         )
         kept.put(job.id, secrets)
-        with show.following() as told:
+        with output.follow_job() as told:
             look = lambda: told(job.evolve(total=memory.total, progress=memory.progress()))  # noqa: E731
             counts = run_inline(stages, source, job, services, look, later=then_stages(flow, params))
     finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.settings import load
 
 at_port = click.option("--port", default=0, show_default="a free one", type=click.IntRange(0, 65535))
@@ -81,5 +81,5 @@ def _until_stopped(*lines: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     for line in (*lines, "Ctrl-C stops it"):
-        show.out.print(line, highlight=False, soft_wrap=True)
+        output.stdout.print(line, highlight=False, soft_wrap=True)
     stopped.wait()

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option
 from datafab.core.document import Count, Document, Highlight, Results
 from datafab.index.query import MAX_REACH, Sort
@@ -38,9 +38,9 @@ def search(query: tuple[str, ...], *, sort: str, facets: str, limit: int, offset
     names = [name.strip() for name in facets.split(",") if name.strip()]
     found = api.search(text, limit=limit, offset=offset, sort=sort, facets=names)
     if as_json:
-        show.lines(found.hits)
+        output.print_json_lines(found.hits)
         if names:
-            show.lines([{"total": found.total, "facets": found.dump()["facets"]}])
+            output.print_json_lines([{"total": found.total, "facets": found.dump()["facets"]}])
     else:
         _results(text, found, offset)
         _facets(found.facets)
@@ -54,7 +54,7 @@ def _results(query: str, found: Results, offset: int) -> None:
         matched = found.highlights.get(hit.source, ())
         rows = "" if hit.total_lines is None else str(hit.total_lines)
         table.add_row(_title(hit, matched), rows, _columns(hit, matched), Text(hit.resource_url or hit.source))
-    show.out.print(table)
+    output.stdout.print(table)
 
 
 def _title(hit: Document, matched: Iterable[Highlight]) -> Text:
@@ -99,4 +99,4 @@ def _marked(text: str, spans: Spans) -> Text:
 def _facets(facets: Mapping[str, Iterable[Count]]) -> None:
     for name, counts in facets.items():
         told = " · ".join(f"{one.value} {one.count}" for one in counts)
-        show.out.print(Text(f"{name:<13}", "dim") + Text(told or "none"))
+        output.stdout.print(Text(f"{name:<13}", "dim") + Text(told or "none"))

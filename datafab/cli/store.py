@@ -7,14 +7,14 @@ import time
 import click
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option
 from datafab.core.jobs import connect
 from datafab.errors import FlowError
 from datafab.index.access import IndexAccess
 from datafab.ops.prune import unnamed
 from datafab.store.store import Store, root_of
-from workers import app as cluster_app
+from workers import app
 
 DAY = 24 * 3600
 
@@ -35,27 +35,27 @@ def prune(days: int | None, root: str | None, yes: bool, as_json: bool) -> None:
     Younger ones stay, and whatever is younger than two jobs' deadlines. `--inline` runs are not known: let them end.
     """
     settings = api.connect()
-    here = Store(root_of(root), settings.s3_endpoint) if root else cluster_app.services().store(settings.store)
+    here = Store(root_of(root), settings.s3_endpoint) if root else app.services().store(settings.store)
     _idle(here)
     before = time.time() - max((days or settings.retention_days) * DAY, 2 * settings.job_deadline)
     count = size = 0
     client = connect(str(settings.redis_url))
-    for old in unnamed(here, client, cluster_app.services().get(IndexAccess).reading, before):
+    for old in unnamed(here, client, app.services().get(IndexAccess).reading, before):
         if yes:
             _idle(here)
             if not here.remove(old.name, before):
                 continue
         count, size = count + 1, size + old.size
         if as_json:
-            show.lines([old._asdict()])
+            output.print_json_lines([old._asdict()])
     if not as_json:
-        show.out.print(f"{count} files, {size} bytes, {'removed' if yes else 'could go: --yes removes them'}")
+        output.stdout.print(f"{count} files, {size} bytes, {'removed' if yes else 'could go: --yes removes them'}")
 
 
 def _idle(here: Store) -> None:
     """Raise FlowError while jobs run on a store that cannot say which of its files came in again just now."""
     if here.renews:
         return
-    if n := cluster_app.jobs().unended():
+    if n := app.jobs().unended():
         msg = f"{n} jobs have not ended: in {here.root} they may need what nothing names yet; wait"
         raise FlowError(msg, code="busy", field="DATAFAB_STORE_URL")

@@ -17,7 +17,7 @@ from datafab.sandbox.portal import FILES
 from tests.integration.conftest import Run, printed
 from tests.servers.celery import until
 from webhook import create_app
-from workers import app as cluster_app
+from workers import app
 
 FAILED = {"absent.csv": "http_404", "erreur.csv": "html", "page.csv": "html"}
 
@@ -166,7 +166,7 @@ def test_an_endpoint_csv_without_its_columns_fails_the_job(datafab: Run, cluster
 
 
 def test_python(cluster: Cluster, collection: Path):
-    cluster_app.use(cluster.settings)
+    app.use(cluster.settings)
     params = {"endpoints": collection / "endpoint.csv", "collection": collection}
     handle = package.enqueue("collect", key=str(collection), **params)
     ended = handle.wait(timeout=60)
@@ -181,7 +181,7 @@ def test_python(cluster: Cluster, collection: Path):
 
 
 def test_a_job_that_fails_raises(cluster: Cluster, tmp_path: Path):
-    cluster_app.use(cluster.settings)
+    app.use(cluster.settings)
     (tmp_path / "endpoint.csv").write_text("nothing\n", encoding="utf-8")
     handle = package.enqueue("collect", endpoints=tmp_path / "endpoint.csv", collection=tmp_path)
     with pytest.raises(package.JobFailed, match=r"failed in stage endpoints: .*endpoint.csv has no column 'endpoint'"):

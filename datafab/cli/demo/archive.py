@@ -7,7 +7,7 @@ import json
 from rich.markup import escape
 from rich.table import Table
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.demo.scene import Scene, headline
 from datafab.errors import Fatal
 
@@ -42,5 +42,5 @@ def play(scene: Scene) -> None:
     table.add_row("execute", f"stored data {escape(stored['name'])}: GENERATED")
     table.add_row("describe", f"edition {stored['edition']['from']} to {stored['edition']['to']}, extent")
     table.add_row("tidy", "upload deleted")
-    show.out.print(table)
-    show.out.print(f"asked once each: {', '.join(asked)}; looked {looks} times", highlight=False)
+    output.stdout.print(table)
+    output.stdout.print(f"asked once each: {', '.join(asked)}; looked {looks} times", highlight=False)

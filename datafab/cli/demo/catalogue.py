@@ -6,14 +6,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.demo.scene import LIMIT, Scene, headline
 from datafab.core.job import Job
 from datafab.errors import Fatal
 from datafab.index.access import IndexAccess
 from datafab.sandbox.catalogue import Sandbox, catalogue
 from datafab.sandbox.links import Sandbox as LinkProxy
-from workers import app as cluster
+from workers import app
 
 FILES = {"Communes": "/communes.csv", "Entreprises": "/entreprises.csv", "Un lien mort": "/absent.csv"}
 
@@ -32,13 +32,15 @@ def play(scene: Scene) -> None:
             (source,) = udata.resource_ids(dataset)
             said = _said(scene.linkproxy, scene.portal + FILES[title])
             table.add_row(escape(title), FILES[title], said, _indexed(f"datagouv:{source}"))
-        show.out.print(table)
-        told = [sent["status"] for sent in scene.linkproxy.deliveries]
-        show.out.print(f"{len(first)} files' jobs; webhooks of link-proxy answered with {told}", highlight=False)
+        output.stdout.print(table)
+        statuses = [sent["status"] for sent in scene.linkproxy.deliveries]
+        output.stdout.print(
+            f"{len(first)} files' jobs; webhooks of link-proxy answered with {statuses}", highlight=False
+        )
         udata.change(udata.resource_ids(next(iter(datasets)))[0])
         (again,) = _pass(scene, udata, 1)
         counts = again.counts
-        show.out.print(
+        output.stdout.print(
             f"a second pass: 1 file's job, for the one that the catalogue calls changed: "
             f"{counts.unchanged if counts else 0} unchanged",
             highlight=False,
@@ -49,10 +51,10 @@ def play(scene: Scene) -> None:
 def _pass(scene: Scene, udata: Sandbox, expected: int) -> list[Job]:
     """Make a pass; return the jobs of its files once they have ended."""
     this = scene.run("catalogue", {"url": udata.url})
-    made = cluster.jobs().made_after(this.created, "source")
+    made = app.jobs().made_after(this.created, "source")
     if len(made) != expected:
         raise Fatal(f"{len(made)} files were enqueued, {expected} have changed", code="demo")
-    return [api.JobHandle(job.id).through(timeout=LIMIT) for job in made]
+    return [api.JobHandle(job.id).wait_for_end(timeout=LIMIT) for job in made]
 
 
 def _said(proxy: LinkProxy, url: str) -> str:
@@ -62,7 +64,7 @@ def _said(proxy: LinkProxy, url: str) -> str:
 
 
 def _indexed(source: str) -> str:
-    found = cluster.services().get(IndexAccess).reading.get(source)
+    found = app.services().get(IndexAccess).reading.get(source)
     if found is None:
         raise Fatal(f"{source} is not in the index", code="demo")
     if found.error is not None:

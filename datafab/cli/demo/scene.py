@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.core.job import Job
 from datafab.flows.registry import localise
 from datafab.sandbox.archives import Sandbox as Entrepot
 from datafab.sandbox.links import Sandbox as LinkProxy
 from datafab.settings import Settings
-from workers import app as cluster
+from workers import app
 from workers.canvas import start
 
 #: Seconds that a job of the demo may take.
@@ -44,11 +44,11 @@ class Scene:
         Raises:
             JobFailed: it did not succeed.
         """
-        job, _ = start(flow, localise(flow, params, cluster.services()), secrets=secrets)
-        with show.following() as told:
-            return api.JobHandle(job.id).wait(timeout=LIMIT, told=told)
+        job, _ = start(flow, localise(flow, params, app.services()), secrets=secrets)
+        with output.follow_job() as on_progress:
+            return api.JobHandle(job.id).wait(timeout=LIMIT, on_progress=on_progress)
 
 
 def headline(title: str, *facts: str) -> None:
     """Print what an act is about."""
-    show.out.print(f"\n[bold]{title}[/]" + "".join(f": {fact}" for fact in facts), highlight=False)
+    output.stdout.print(f"\n[bold]{title}[/]" + "".join(f": {fact}" for fact in facts), highlight=False)

@@ -11,7 +11,7 @@ import requests
 from rich.markup import escape
 from rich.table import Table
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.demo.inbox import Inbox
 from datafab.cli.demo.scene import Scene, headline
 from datafab.core.document import Document
@@ -20,7 +20,7 @@ from datafab.index.access import IndexAccess
 from datafab.publish.finding import errors
 from datafab.publish.notification_rules import check
 from datafab.sandbox.ckan import Sandbox, ckan
-from workers import app as cluster
+from workers import app
 
 FILE = "/communes.csv"
 TOPIC = "origin/a/wis2/fr-datafab-demo/data/recommended/hydrology/experimental"
@@ -57,12 +57,12 @@ def play(scene: Scene) -> None:
         table.add_row("index", f"put {escape(found.title)}", f"found by: communes, column:{found.header[0]}")
         table.add_row("push", f"loaded resource {resource[:8]}… of {portal.url}", ", ".join(_loaded(portal, resource)))
         table.add_row("publish", f"announced on {TOPIC}", _announced(inbox.first(), broker, url))
-    show.out.print(table)
+    output.stdout.print(table)
 
 
 def _found(url: str, since: float) -> Document:
     """Return the file's document, put by this job, by its words."""
-    hits = cluster.services().get(IndexAccess).reading.search("communes column:département", 20).hits
+    hits = app.services().get(IndexAccess).reading.search("communes column:département", 20).hits
     for hit in hits:
         if hit.resource_url == url and hit.version >= round(since * 1000):
             return hit
