@@ -141,17 +141,6 @@ class JobHandle:
                 raise
             return failed.job
 
-    def through(
-        self,
-        timeout: float | None = None,
-        on_progress: OnProgress | None = None,
-        *,
-        told: OnProgress | None = None,
-    ) -> Job:
-        """Deprecated name of ``wait_for_end``."""
-        _warn_renamed("JobHandle.through", "JobHandle.wait_for_end")
-        return self.wait_for_end(timeout, _renamed(told, on_progress))
-
     def wait_for_follow_up(self, limit: float) -> Job | None:
         """Wait until the job that follows this one, such as a push's callback, has ended, and return that job.
 
