@@ -1,7 +1,8 @@
 """CKAN's DataPusher under ``/datapusher``: set ``ckan.datapusher.url`` to ``http://<here>/datapusher/``.
 
-The paths, texts and shapes are the original's; an ``error`` is a string there but in a job. A job's page is for whoever
-shows its ``job_key``, which only the submit's answer and the callback hold; there is no admin login.
+The paths, texts and forms of answers are the original's: ``error`` is a string everywhere except in a job. A job is
+shown to those who have its ``job_key``, which only the answer to the submit and the callback hold; there is no admin
+login.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from datafab.push.callback import key_header
 from datafab.push.ckan import allowed, named
 from datafab.push.datapusher import JOB_TYPE, UNRESTORED, id_of, job_dict, key, params, root, status
 from webhook.errors import AWAY, RETRY_AFTER_SECONDS
-from webhook.site import site
+from webhook.site import backend
 
 routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
 
 KEYS = ("job_type", "data", "metadata", "result_url", "api_key")
 NOT_JSON = "Not recognised as json, make sure content type is application/json"
 MAX_ID = 256
-#: Jobs that are read at once when they are listed.
-PAGE = 200
+#: Jobs per request to Redis when they are listed.
+PAGE_SIZE = 200
 Answer = Response | tuple[Response, HTTPStatus]
 
 
@@ -46,13 +47,13 @@ def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Respon
 
 @routes.get("/")
 def index() -> dict[str, str]:
-    """Say what this is."""
-    return {"help": "DataPusher's API: POST /job submits a push, GET /job/<id> shows it, GET /status sums them up."}
+    """Return a short help."""
+    return {"help": "DataPusher's API: POST /job submits a push, GET /job/<id> shows it, GET /status counts them."}
 
 
 @routes.get("/status")
 def sums() -> dict[str, Any]:
-    """Count the jobs that are kept."""
+    """Count the known jobs by status."""
     stats = {"pending": 0, "complete": 0, "error": 0}
     for job in _all():
         stats[status(job, _failures(job))] += 1
@@ -62,7 +63,7 @@ def sums() -> dict[str, Any]:
 @routes.post("/job")
 @routes.post("/job/<job_id>")
 def submit(job_id: str | None = None) -> Answer:
-    """Enqueue a push; the answer comes before anything has been asked of CKAN."""
+    """Enqueue a push, and answer before CKAN is queried."""
     try:
         sent: Any = request.get_json() if request.is_json else None
     except BadRequest:
@@ -74,16 +75,16 @@ def submit(job_id: str | None = None) -> Answer:
     if len(job_id) > MAX_ID:
         return _error(f"job_id is longer than {MAX_ID} characters")
     kept = params(job_id, sent, _digest(job_key))
-    # CKAN waits five seconds: where Redis is away it has to hear that at once.
-    site().jobs.ping()
-    job, new = site().start("push", kept, key(job_id), secrets={"api_key": sent["api_key"], "job_key": job_key})
+    # Fail fast if Redis is away: CKAN waits for five seconds only.
+    backend().jobs.ping()
+    job, new = backend().start("push", kept, key(job_id), secrets={"api_key": sent["api_key"], "job_key": job_key})
     if not new:
         return _error(f"job_id {job_id} already exists")
     return jsonify(job_dict(job, {}, (), job_key=job_key))
 
 
 def _refusals(sent: Any) -> Iterator[str]:
-    """Yield what is wrong with the body of a submit, in the original's order and words; only the first is sure."""
+    """Yield the errors of the body of a submit, in the original's order and words; only the first one is reliable."""
     if not isinstance(sent, dict) or not sent:
         yield NOT_JSON
     extra = [name for name in sent if name not in KEYS]
@@ -104,8 +105,8 @@ def _refusals(sent: Any) -> Iterator[str]:
 
 
 def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the addresses and with the header of the key."""
-    settings, ckan = site().services.settings, sent.get("metadata", {}).get("ckan_url")
+    """Yield the errors of the URLs and of the header for the key."""
+    settings, ckan = backend().services.settings, sent.get("metadata", {}).get("ckan_url")
     checks: list[Callable[[], object]] = [lambda: key_header(sent["api_key"], settings)]
     if sent.get("result_url"):
         checks.append(lambda: allowed(root(str(sent["result_url"])), settings))
@@ -120,7 +121,7 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
 
 @routes.get("/job")
 def listing() -> Answer:
-    """List jobs, the newest first, without saying what they are about: nobody has to show a key for this."""
+    """List jobs, newest first, by their paths only, because no key is needed for this."""
     wanted = request.args.to_dict()
     try:
         limit, offset = int(wanted.pop("_limit", "100")), int(wanted.pop("_offset", "0"))
@@ -139,9 +140,9 @@ def listing() -> Answer:
 
 
 def _all() -> Iterator[Job]:
-    """Yield the pushes that were submitted here, the newest first."""
+    """Yield the pushes that were submitted here, newest first."""
     after = None
-    while page := site().jobs.newest(flow="push", after=after, limit=PAGE):
+    while page := backend().jobs.newest(flow="push", after=after, limit=PAGE_SIZE):
         yield from (job for job in page if id_of(job) is not None)
         after = page[-1].id
 
@@ -155,19 +156,19 @@ def _text(value: Any) -> str:
 
 
 def _failures(job: Job) -> dict[str, ItemError]:
-    """Return a job's failed items; asks for them only where its sums say that there are some."""
+    """Return the errors of a job's failed items; they are read only if its counts say that there are some."""
     if job.final and any(stage.failed for stage in job.progress):
-        return site().jobs.failures(job.id)
+        return backend().jobs.failures(job.id)
     return {}
 
 
 @routes.get("/job/<job_id>")
 def one(job_id: str) -> Answer:
-    """Show a job to whoever has its key."""
+    """Show a job; its key is needed."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
-    jobs = site().jobs
+    jobs = backend().jobs
     limit = request.args.get("limit", "")
     lines = jobs.logs(job.id, MAX_LINES)
     if limit.isdigit():
@@ -177,7 +178,7 @@ def one(job_id: str) -> Answer:
 
 @routes.get("/job/<job_id>/data")
 def data(job_id: str) -> Answer:
-    """Show what a job has made: a push makes nothing but a table in CKAN."""
+    """Return the data of a job, which are empty: the result of a push is a table in CKAN."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -189,11 +190,11 @@ def data(job_id: str) -> Answer:
 
 @routes.delete("/job/<job_id>")
 def delete(job_id: str) -> Answer:
-    """Forget a job here. It goes on where it runs, and still calls back."""
+    """Forget a job. If it is running, it keeps running, and still calls back."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
-    site().jobs.release_key(job.id, key(job_id))
+    backend().jobs.release_key(job.id, key(job_id))
     return jsonify(success=True)
 
 
@@ -202,23 +203,21 @@ def delete(job_id: str) -> Answer:
 @routes.get("/user")
 @routes.delete("/job")
 def admin() -> Answer:
-    """Refuse what needs the original's admin login."""
-    text = (
-        "there is no admin login here; `datafab jobs list` shows jobs, DATAFAB_RETENTION_DAYS says how long they stay"
-    )
+    """Refuse the routes that need the original's admin login."""
+    text = "there is no admin login; `datafab jobs list` shows jobs, DATAFAB_RETENTION_DAYS sets how long they are kept"
     return _error(text, HTTPStatus.NOT_IMPLEMENTED)
 
 
 @routes.route("/<path:_rest>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 def unknown(_rest: str) -> Answer:
-    """Answer any other path in this API's own shape."""
+    """Answer any other path in the form of this API."""
     return _error(f"{request.method} {request.path}: no such page", HTTPStatus.NOT_FOUND)
 
 
 def _authorized(job_id: str) -> Job | tuple[Response, HTTPStatus]:
-    """Return a job whose key was shown, or the refusal."""
+    """Return a job if the request has its key, else the refusal."""
     try:
-        job = site().jobs.get(site().jobs.with_key(key(job_id)) or "")
+        job = backend().jobs.get(backend().jobs.with_key(key(job_id)) or "")
     except NotFound:
         return _error("job_id not found", HTTPStatus.NOT_FOUND)
     shown, known = request.headers.get("Authorization"), str(job.params.get("authorization") or "")
@@ -232,8 +231,8 @@ def _digest(job_key: str) -> str:
 
 
 def _lost_callback(job: Job) -> ItemError | None:
-    """Return why a job's callback could not be sent."""
-    jobs = site().jobs
+    """Return the error of a job's callback, if it could not be sent."""
+    jobs = backend().jobs
     following = jobs.with_key(after_key(job.id, job.ended)) if job.ended is not None else None
     if following is None:
         return None

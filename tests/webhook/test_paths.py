@@ -17,7 +17,7 @@ from datafab.core.services import Services
 from datafab.settings import load
 from webhook import api as views
 from webhook import create_app
-from webhook.paths import confined
+from webhook.paths import confine_paths
 
 PLANTED = "AWS_SECRET_ACCESS_KEY=geheim"
 CSV = b"endpoint,endpoint-url\n,https://example.org/a.csv\n"
@@ -195,7 +195,7 @@ def test_what_a_flow_brings_along_is_its_operators(site: Site, tmp_path: Path):
 def test_a_root_in_a_bucket_has_folders_of_that_bucket(tmp_path: Path, given: str):
     services = Services(load({}, home=tmp_path, collections="s3://bucket/data"))
     rest = given.removeprefix("s3://bucket/data/")
-    assert confined("collect", {"collection": given}, services) == {"collection": f"s3://bucket/data/{rest}"}
+    assert confine_paths("collect", {"collection": given}, services) == {"collection": f"s3://bucket/data/{rest}"}
 
 
 @pytest.mark.parametrize(
