@@ -194,4 +194,4 @@ def _keeper(pid: int) -> Keeper:
 @lru_cache(maxsize=1)
 def _made(_pid: int) -> Keeper:
     mine = settings()
-    return Keeper(Ledger.connect(mine, patience=PATIENCE), mine.beat_every, mine.lease)
+    return Keeper(Ledger.connect(mine, patience=PATIENCE), mine.heartbeat_interval, mine.lease)

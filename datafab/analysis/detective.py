@@ -32,7 +32,7 @@ from datafab.analysis.workbook import workbook
 from datafab.core.document import MAX_COLUMNS, VERSION
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal
-from datafab.settings import UNPACKED
+from datafab.settings import MAX_UNPACK_RATIO
 from datafab.store.scratch import work_folder
 
 GIB = 1024**3
@@ -93,7 +93,7 @@ class Detective(Client):
         """Return the detective of a process, within the limits of its settings."""
         settings = services.settings
         return cls(
-            max_unpacked=UNPACKED * settings.max_bytes,
+            max_unpacked=MAX_UNPACK_RATIO * settings.max_bytes,
             max_workbook=settings.max_workbook_bytes,
             at_once=settings.analysis_slab_bytes,
             order=Wish(settings.date_order),

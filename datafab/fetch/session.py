@@ -27,7 +27,7 @@ from datafab.errors import Fatal, Retriable
 from datafab.fetch.connection import BUFFER, Leash, TooLarge
 from datafab.fetch.refusal import Refusal, bad_status, empty, explain, firewall, may_pass, web_page
 from datafab.fetch.transport import Adapter, trust
-from datafab.settings import UNPACKED, Settings
+from datafab.settings import MAX_UNPACK_RATIO, Settings
 from datafab.store.store import Store
 from datafab.urls import without_credentials
 
@@ -283,8 +283,8 @@ class Session:
             with store.incoming() as incoming:
                 for chunk in produce(get):
                     incoming.write(chunk)
-                    if incoming.size > self._limit * UNPACKED:
-                        msg = f"more than {self._limit * UNPACKED} bytes came"
+                    if incoming.size > self._limit * MAX_UNPACK_RATIO:
+                        msg = f"more than {self._limit * MAX_UNPACK_RATIO} bytes came"
                         raise TooLarge(msg)
                 kept = incoming.commit()
             refusal = None
@@ -400,7 +400,7 @@ class Session:
         """Yield the unpacked body until it is too large, on the wire or unpacked."""
         raw, size = answer.raw, 0
         packed = "content-encoding" in answer.headers
-        limit = self._limit * (UNPACKED if packed else 1)
+        limit = self._limit * (MAX_UNPACK_RATIO if packed else 1)
         for chunk in answer.iter_content(BUFFER):
             size += len(chunk)
             if size > limit or raw.tell() > self._limit:

@@ -25,7 +25,7 @@ from datafab.ops import diagnosis
 from datafab.ops.diagnosis import Check, Worker, broken, ok, warning
 from datafab.ops.pings import needs, pings
 from datafab.publish.wis2_suite import RECORDS, SCHEMA, TOPICS
-from datafab.settings import PREFIX, Settings, load, names, strangers
+from datafab.settings import PREFIX, Settings, load, unknown_variables, variable_names
 from datafab.version import __version__
 from workers import inspect as facts
 from workers.app import use
@@ -37,7 +37,7 @@ PATIENCE = 2.0
 def examine(settings: Settings) -> Iterator[Check]:
     """Yield what was seen, one thing after the other; nothing is changed."""
     yield ok("datafab", f"{__version__} on Python {platform.python_version()}")
-    yield from diagnosis.unknown(strangers(), names())
+    yield from diagnosis.unknown(unknown_variables(), variable_names())
     yield _flows()
     yield _detective()
     yield _wis2(settings.home.absolute())
@@ -61,7 +61,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from diagnosis.agreement(facts.here([]), workers)
     services = Services(settings, jobs=RedisJobs(settings, client))
     yield diagnosis.tick(services.get(Measures).read().overdue)
-    for queue, one in services.get(Measures).still(settings.still_after).items():
+    for queue, one in services.get(Measures).still(settings.stalled_after).items():
         yield diagnosis.still(queue, one.seconds, one.messages)
     yield from _pings(settings, services)
     services.close()

@@ -83,7 +83,7 @@ def test_a_queue_whose_workers_are_all_busy_moves(bench: Bench):
         bench.until_told(job, "start")
     measures, ended = Measures(bench.redis), []
     while not ended:
-        assert measures.still(bench.settings.still_after) == {}
+        assert measures.still(bench.settings.stalled_after) == {}
         ended = [job for job in jobs if bench.job(job).final]
     for job in jobs:
         bench.end(job, 60)
