@@ -9,7 +9,7 @@ from flask import Blueprint
 
 from datafab.core.metrics import Measures
 from datafab.core.services import Services
-from datafab.ops.diagnosis import still
+from datafab.ops.diagnosis import stalled_queue
 from datafab.ops.pings import pings
 from webhook.site import backend
 
@@ -37,5 +37,5 @@ def ready() -> tuple[dict[str, Any], HTTPStatus]:
 def _queues(services: Services) -> dict[str, str]:
     """Return the errors of the queues from which no worker takes messages."""
     found = services.get(Measures).still(services.settings.stalled_after)
-    checks = [still(queue, one.seconds, one.messages) for queue, one in found.items()]
+    checks = [stalled_queue(queue, one.seconds, one.messages) for queue, one in found.items()]
     return {check.name: f"{check.found}: {check.fix}" for check in checks}

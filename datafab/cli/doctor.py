@@ -1,4 +1,4 @@
-"""``datafab doctor``: what is not as it should be, and what to do about it."""
+"""``datafab doctor``: find what is broken, and say how to fix it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ MARKS = {Level.OK: "[green]ok[/]     ", Level.WARNING: "[yellow]warning[/]", Lev
 @click.command()
 @as_json_option
 def doctor(as_json: bool) -> None:
-    """Look at Redis, disks, clocks, workers and every configured service; say what to mend.
+    """Check Redis, disks, clocks, workers and every configured service, and say how to fix errors.
 
-    Exit code 1 when something is broken; a warning alone does not count.
+    Exit code 1 if something is broken; warnings alone do not count.
     """
     checks = []
     for check in examine(load()):

@@ -1,4 +1,4 @@
-"""``datafab publish``, and ``datafab wis2``: check messages and records, and fetch what WMO's own checks need."""
+"""``datafab publish``: announce files over WIS2. ``datafab wis2``: check messages and records by WMO's rules."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _SYNC = "`datafab wis2 sync` fetches them"
 
 @click.command()
 @click.argument("what", metavar="EVENT|URL")
-@click.option("--topic", help="WIS2 topic to announce on; that of DATAFAB_WIS2_TOPIC if not given.")
-@click.option("--metadata-id", help="The file's WCMP2 record; that of DATAFAB_WIS2_METADATA_ID if not given.")
-@click.option("--content", is_flag=True, help="Put files of at most 4096 bytes into their messages.")
+@click.option("--topic", help="WIS2 topic to announce on; default: DATAFAB_WIS2_TOPIC.")
+@click.option("--metadata-id", help="The file's WCMP2 record; default: DATAFAB_WIS2_METADATA_ID.")
+@click.option("--content", is_flag=True, help="Embed files of at most 4096 bytes in their messages.")
 @as_json_option
 def publish(what: str, topic: str | None, metadata_id: str | None, content: bool, as_json: bool) -> None:
-    """Announce files over WIS2: those of EVENT, a file with a CloudEvents document, or the one at URL."""
+    """Announce files over WIS2: those of EVENT, a file with a CloudEvents document, or the file at URL."""
     event = announcement(what) if "://" in what else _event(Path(what))
     params = {"event": event, "topic": topic, "metadata_id": metadata_id, "inline": content or None}
     ended = run("publish", {name: value for name, value in params.items() if value is not None})
@@ -43,7 +43,7 @@ def publish(what: str, topic: str | None, metadata_id: str | None, content: bool
 
 
 def _event(file: Path) -> Path:
-    """Return the file of an event, once it is seen to be one: whoever wrote it may still be there to correct it."""
+    """Return the file of an event after checking it, so that its author sees errors before a job is enqueued."""
     try:
         with file.open("rb") as opened:
             event = _read(opened)
@@ -60,17 +60,18 @@ def _event(file: Path) -> Path:
 
 @click.group()
 def wis2() -> None:
-    """Check what is announced over WIS2."""
+    """Check messages and records of WIS2."""
 
 
 @wis2.command()
 @click.argument("file", type=click.File("rb"))
-@click.option("--topic", help="Where the message is, or is to be, published: checked too.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, one a line.")
+@click.option("--topic", help="Topic of the message, which is checked too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, one per line.")
 def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
-    """Say what is wrong in FILE: a notification message, or a WCMP2 record; - reads standard input.
+    """Check FILE, a notification message or a WCMP2 record; - reads standard input.
 
-    Exit code 1 when it breaks a rule; advice alone does not. A message's size is that of its JSON without blanks.
+    Exit code 1 if it breaks a rule; advice alone does not count. The size of a message is that of its JSON without
+    whitespace.
     """
     document = _read(file)
     verdict = judge(document, Wis2Suite(load().home), topic=topic) if is_record(document) else _message(document, topic)
@@ -87,9 +88,11 @@ def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
 
 
 @wis2.command()
-@click.option("--mirror", metavar="URL", help="Where the files lie below their hosts' names, for a network of its own.")
+@click.option(
+    "--mirror", metavar="URL", help="Mirror that has the files below their hosts' names, for closed networks."
+)
 def sync(mirror: str | None) -> None:
-    """Fetch the schemas and tables of WMO's own checks into DATAFAB_HOME; what is there is replaced once all came."""
+    """Download the schemas and tables of WMO's own checks to DATAFAB_HOME; old ones are replaced at the end."""
     settings = load()
     fetcher = Fetcher(settings)
     try:
@@ -101,14 +104,14 @@ def sync(mirror: str | None) -> None:
         )
     finally:
         fetcher.close()
-    output.stdout.print(f"{settings.home}: WMO's own checks run now", markup=False, highlight=False, soft_wrap=True)
+    output.stdout.print(f"{settings.home}: WMO's own checks are ready", markup=False, highlight=False, soft_wrap=True)
 
 
 def _read(file: BinaryIO) -> Any:
     try:
         return strictjson.loads(file.read())
     except ValueError as error:
-        raise Fatal(f"{file.name}: no JSON: {error}", code="not_json", field="file") from error
+        raise Fatal(f"{file.name}: not valid JSON: {error}", code="not_json", field="file") from error
 
 
 def _message(document: Any, topic: str | None) -> Verdict:
@@ -127,6 +130,6 @@ def _print(name: str, findings: list[Finding]) -> None:
         text = f"[{colour}]{finding.rule}[/] {escape(finding.field or 'the whole')}: {escape(finding.problem)}"
         output.stdout.print(f"{text}\n    {escape(finding.fix)}", highlight=False, soft_wrap=True)
     broken = len(errors(findings))
-    says = f"{broken} rules broken" if broken else "in order"
+    result = f"{broken} rules broken" if broken else "no errors"
     advice = f", {len(findings) - broken} pieces of advice" if len(findings) > broken else ""
-    output.stdout.print(f"{escape(name)}: {says}{advice}", highlight=False, soft_wrap=True)
+    output.stdout.print(f"{escape(name)}: {result}{advice}", highlight=False, soft_wrap=True)

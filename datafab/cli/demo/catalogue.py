@@ -1,4 +1,4 @@
-"""Two passes over a small udata, whose files a link-proxy watches: what has changed is fetched, and nothing else."""
+"""An act: two passes over a small udata whose files a link-proxy watches; only files that have changed are fetched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rich.table import Table
 
 from datafab import api
 from datafab.cli import output
-from datafab.cli.demo.scene import LIMIT, Scene, headline
+from datafab.cli.demo.scene import MAX_JOB_SECONDS, Scene, headline
 from datafab.core.job import Job
 from datafab.errors import Fatal
 from datafab.index.access import IndexAccess
@@ -19,7 +19,7 @@ FILES = {"Communes": "/communes.csv", "Entreprises": "/entreprises.csv", "Un lie
 
 
 def play(scene: Scene) -> None:
-    """Read a catalogue twice; between the two one file is said to have changed."""
+    """Read a catalogue twice; in between, one file is marked as changed."""
     with catalogue() as udata:
         datasets = {udata.add(scene.portal + path, title=title): title for title, path in FILES.items()}
         headline("datafab catalogue run", f"{len(datasets)} datasets of {udata.url}, files watched by a link-proxy")
@@ -30,8 +30,8 @@ def play(scene: Scene) -> None:
         table = Table("dataset", "its file", "link-proxy", "in the index")
         for dataset, title in datasets.items():
             (source,) = udata.resource_ids(dataset)
-            said = _said(scene.linkproxy, scene.portal + FILES[title])
-            table.add_row(escape(title), FILES[title], said, _indexed(f"datagouv:{source}"))
+            state = _link_state(scene.linkproxy, scene.portal + FILES[title])
+            table.add_row(escape(title), FILES[title], state, _indexed(f"datagouv:{source}"))
         output.stdout.print(table)
         statuses = [sent["status"] for sent in scene.linkproxy.deliveries]
         output.stdout.print(
@@ -41,7 +41,7 @@ def play(scene: Scene) -> None:
         (again,) = _pass(scene, udata, 1)
         counts = again.counts
         output.stdout.print(
-            f"a second pass: 1 file's job, for the one that the catalogue calls changed: "
+            f"a second pass: 1 file's job, for the file that has changed in the catalogue: "
             f"{counts.unchanged if counts else 0} unchanged",
             highlight=False,
         )
@@ -49,18 +49,18 @@ def play(scene: Scene) -> None:
 
 
 def _pass(scene: Scene, udata: Sandbox, expected: int) -> list[Job]:
-    """Make a pass; return the jobs of its files once they have ended."""
-    this = scene.run("catalogue", {"url": udata.url})
-    made = app.jobs().made_after(this.created, "source")
-    if len(made) != expected:
-        raise Fatal(f"{len(made)} files were enqueued, {expected} have changed", code="demo")
-    return [api.JobHandle(job.id).wait_for_end(timeout=LIMIT) for job in made]
+    """Run a pass, and return the jobs of its files once they have ended."""
+    pass_job = scene.run("catalogue", {"url": udata.url})
+    jobs = app.jobs().made_after(pass_job.created, "source")
+    if len(jobs) != expected:
+        raise Fatal(f"{len(jobs)} files were enqueued, but {expected} have changed", code="demo")
+    return [api.JobHandle(job.id).wait_for_end(timeout=MAX_JOB_SECONDS) for job in jobs]
 
 
-def _said(proxy: LinkProxy, url: str) -> str:
-    """Return what link-proxy says of a file."""
+def _link_state(proxy: LinkProxy, url: str) -> str:
+    """Return the state of a file in link-proxy."""
     link = proxy.find(url)
-    return f"{link.checks[-1]['state']}, {len(link.downloads)} kept" if link and link.checks else "not asked"
+    return f"{link.checks[-1]['state']}, {len(link.downloads)} kept" if link and link.checks else "not checked"
 
 
 def _indexed(source: str) -> str:

@@ -1,4 +1,4 @@
-"""Eight sample files, good and bad: collected, analysed, indexed and found."""
+"""An act: collect, analyse, index and find eight sample files, good and bad."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEARCHES = ("format:siren", "communes", 'column:"mise en service"')
 
 
 def play(scene: Scene) -> None:
-    """Collect the portal's files as a job, show what became of each, and search them over HTTP."""
+    """Collect the portal's files in one job, print the result of each, and search them over HTTP."""
     endpoints = scene.folder / "endpoint.csv"
     endpoints.write_text(endpoint_csv(scene.portal), encoding="utf-8")
     headline("datafab collect endpoint.csv", f"{len(FILES)} endpoints of {scene.portal}")
