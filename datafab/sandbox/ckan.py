@@ -1,8 +1,8 @@
-"""A small CKAN on 127.0.0.1: resources and a datastore in memory, with the answers of CKAN 2.11 that a load meets.
+"""A small CKAN on 127.0.0.1: resources and a DataStore in memory, with the answers of CKAN 2.11 that a push needs.
 
-``POST /api/3/action/<name>`` and the downloads of uploaded files. What it takes, what it refuses and in which words is
-that of the repository ckan/ckan, whose files the docstrings name; ``tests/integration/test_ckan.py`` holds this and a
-real one to the same. The datastore's actions are in ``ckan_datastore.py``.
+It has ``POST /api/3/action/<name>`` and the downloads of uploaded files. What it accepts and refuses, and the texts of
+errors, are those of the repository ckan/ckan, whose files the docstrings name; ``tests/integration/test_ckan.py`` runs
+the same tests on this one and on a real one. The actions of the DataStore are in ``ckan_datastore.py``.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ Answer = tuple[int, Any]
 
 @dataclass(slots=True)
 class Sandbox:
-    """One CKAN.
+    """A CKAN.
 
     Attributes:
-        url: its root.
-        token: what opens it.
-        resources: by id, as ``resource_show`` gives them.
-        tables: the datastore, by resource id.
+        url: root URL.
+        token: the API token.
+        resources: the resources by id, as ``resource_show`` returns them.
+        tables: the tables of the DataStore, by resource id.
         uploads: bytes of uploaded files, by resource id.
-        hooks: bodies that ``datapusher_hook`` got.
-        calls: how often each action was asked for.
+        hooks: bodies that ``datapusher_hook`` has received.
+        calls: number of calls of each action.
         delay: seconds that each insert takes.
-        failures: (action, HTTP status, body) of the next calls that are to fail.
+        failures: (action, HTTP status, body) of the next calls, which will fail.
     """
 
     url: str = ""
@@ -55,24 +55,24 @@ class Sandbox:
     lock: Lock = field(default_factory=Lock)
 
     def add(self, url: str, **fields: Any) -> str:
-        """Add a resource with this URL; return its id."""
+        """Add a resource with this URL, and return its id."""
         name = str(uuid.uuid4())
         resource = {"id": name, "url": url, "url_type": None, "hash": "", "format": "", "datastore_active": False}
         self.resources[name] = resource | {"last_modified": None, "package_id": str(uuid.uuid4())} | fields
         return name
 
     def upload(self, name: str, body: bytes) -> str:
-        """Add a resource whose file lies in this CKAN, for holders of the token only; return its id."""
+        """Add a resource whose file is stored in this CKAN and needs the token, and return its id."""
         resource = self.add("", url_type="upload")
         package = self.resources[resource]["package_id"]
-        # CKAN writes its site_url there, which need not be where we reach it.
+        # CKAN writes its site_url there, which may differ from the URL that clients use.
         path = f"/dataset/{package}/resource/{resource}/download/{name}"
         self.resources[resource]["url"] = "http://ckan.example" + path
         self.uploads[resource] = body
         return resource
 
     def resource(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the resource that is asked for."""
+        """Return the requested resource."""
         if not given.get("id"):
             raise Refused(409, {"id": ["Missing value"], "__type": "Validation Error"})
         if given["id"] not in self.resources:
@@ -80,7 +80,7 @@ class Sandbox:
         return self.resources[given["id"]]
 
     def table(self, given: Mapping[str, Any]) -> Table:
-        """Return the table that is asked for, by ``resource_id`` or ``id``; an alias will do."""
+        """Return the requested table, by ``resource_id``, ``id`` or alias."""
         name = given.get("resource_id") or given.get("id")
         if not name:
             raise Refused(409, {"resource_id": ["Missing value"], "__type": "Validation Error"})
@@ -90,14 +90,14 @@ class Sandbox:
         return self.tables[alias]
 
     def answer(self, name: str, given: dict[str, Any], token: str | None, method: str = "POST") -> Answer:
-        """Do an action; return the HTTP status and what CKAN would say: ``ckan/views/api.py``, ``action``."""
+        """Run an action, and return the HTTP status and CKAN's answer: ``ckan/views/api.py``, ``action``."""
         self.calls[name] += 1
         for planned in self.failures:
             if planned[0] == name:
                 self.failures.remove(planned)
                 return planned[1], planned[2].replace("{token}", token or "")
         if method == "GET" and name in ACTIONS and ACTIONS[name][1]:
-            given = {}  # CKAN reads no parameters from the URL of an action that changes something
+            given = {}  # CKAN does not read parameters from the URL if the action changes data
         if name not in ACTIONS:
             return 400, f"Bad request - Action name not known: {name}"
         function, writes = ACTIONS[name]
@@ -113,13 +113,13 @@ class Sandbox:
 
 @action(writes=False)
 def status_show(_: Sandbox, __: dict[str, Any]) -> Any:
-    """Say that it is there: ``ckan/logic/action/get.py``."""
+    """Return the version: ``ckan/logic/action/get.py``."""
     return {"ckan_version": "2.11.6", "site_title": "sandbox", "extensions": ["datastore"]}
 
 
 @action(writes=True)
 def package_create(_: Sandbox, given: dict[str, Any]) -> Any:
-    """Make a dataset, of which only the id matters here: ``ckan/logic/action/create.py``."""
+    """Create a dataset, of which only the id matters here: ``ckan/logic/action/create.py``."""
     return {"id": str(uuid.uuid4()), "name": given.get("name")}
 
 
@@ -144,7 +144,7 @@ def resource_patch(ckan: Sandbox, given: dict[str, Any]) -> Any:
 
 @action(writes=True)
 def datapusher_hook(ckan: Sandbox, given: dict[str, Any]) -> Any:
-    """Take a callback: ``ckanext/datapusher/logic/action.py``."""
+    """Receive a callback: ``ckanext/datapusher/logic/action.py``."""
     for key in ("metadata", "status"):
         if not given.get(key):
             raise Refused(409, {key: ["Missing value"], "__type": "Validation Error"})
@@ -164,7 +164,7 @@ def _app(ckan: Sandbox) -> Flask:
 
     @app.route("/api/3/action/<name>", methods=["GET", "POST"])
     def act(name: str) -> Response:
-        """Do an action: ``ckan/views/api.py``, ``action``."""
+        """Run an action: ``ckan/views/api.py``, ``action``."""
         given = request.get_json(silent=True) if request.method == "POST" else request.args.to_dict()
         if not isinstance(given, dict):
             return _reply(400, "Bad request - JSON Error: No request body data")
@@ -172,7 +172,7 @@ def _app(ckan: Sandbox) -> Flask:
 
     @app.get("/dataset/<_package>/resource/<resource>/download/<_name>")
     def download(_package: str, resource: str, _name: str) -> Response:
-        """Give an uploaded file: ``ckan/views/resource.py``, ``download``; here as if its dataset were private."""
+        """Return an uploaded file: ``ckan/views/resource.py``, ``download``; here as if its dataset were private."""
         if request.headers.get("Authorization") != ckan.token or resource not in ckan.uploads:
             return _reply(404, "Not found")
         return Response(ckan.uploads[resource], content_type="text/csv")
@@ -182,12 +182,12 @@ def _app(ckan: Sandbox) -> Flask:
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @contextmanager
 def ckan(port: int = 0) -> Iterator[Sandbox]:
-    """Run a CKAN; it is empty."""
+    """Run an empty CKAN."""
     sandbox = Sandbox()
     server = make_server("127.0.0.1", port, _app(sandbox), threaded=True, request_handler=_Quiet)
     sandbox.url = f"http://127.0.0.1:{server.server_port}"
