@@ -25,7 +25,7 @@ from webhook import push as datapusher
 from webhook.site import Backend, Start, Wake
 
 #: The largest request body, in bytes.
-MAX_BODY = 1024 * 1024
+MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(
@@ -57,7 +57,7 @@ def create_app(
         use(settings)
         start = canvas.start
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     provider = cast("DefaultJSONProvider", app.json)
     provider.ensure_ascii, provider.sort_keys = False, False
     Backend(services, start, wake or _wake).attach(app)

@@ -32,7 +32,7 @@ def _finite(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 #: The largest upload, in bytes.
-MAX_UPLOAD = 64 * 1024**2
+MAX_UPLOAD_BYTES = 64 * 1024**2
 
 routes = Blueprint("api", __name__, url_prefix="/api")
 
@@ -116,7 +116,7 @@ def _new_job() -> tuple[NewJob, dict[str, Any]]:
     if request.mimetype != "multipart/form-data":
         wanted = body(NewJob)
         return wanted, confine_paths(wanted.flow, wanted.params, services)
-    request.max_content_length = MAX_UPLOAD
+    request.max_content_length = MAX_UPLOAD_BYTES
     if "job" not in request.form:
         raise UnsupportedMediaType("the form has no part `job`: put the job's JSON there")
     try:

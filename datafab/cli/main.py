@@ -16,14 +16,14 @@ from datafab import api, log
 from datafab.cli import analyse as cli_analyse
 from datafab.cli import archive as cli_archive
 from datafab.cli import catalogue as cli_catalogue
-from datafab.cli import check_url as cli_check
+from datafab.cli import check_url as cli_check_url
 from datafab.cli import collection as cli_collection
 from datafab.cli import doctor as cli_doctor
 from datafab.cli import flows as cli_flows
 from datafab.cli import index as cli_index
 from datafab.cli import output
-from datafab.cli import publish as cli_wis2
-from datafab.cli import push as cli_ckan
+from datafab.cli import publish as cli_publish
+from datafab.cli import push as cli_push
 from datafab.cli import sandbox as cli_sandbox
 from datafab.cli import search as cli_search
 from datafab.cli import store as cli_store
@@ -205,11 +205,11 @@ def jobs_prune() -> None:
     output.stdout.print(f"{app.jobs().prune()} deleted")
 
 
-main.add_command(cli_ckan.push)
+main.add_command(cli_push.push)
 main.add_command(cli_archive.archive)
 main.add_command(cli_catalogue.catalogue)
 main.add_command(cli_analyse.analyse)
-main.add_command(cli_check.check_url)
+main.add_command(cli_check_url.check_url)
 main.add_command(cli_collection.collection)
 main.add_command(cli_doctor.doctor)
 main.add_command(cli_flows.flows)
@@ -217,8 +217,8 @@ main.add_command(cli_index.index)
 main.add_command(cli_sandbox.sandbox)
 main.add_command(cli_search.search)
 main.add_command(cli_store.store)
-main.add_command(cli_wis2.publish)
-main.add_command(cli_wis2.wis2)
+main.add_command(cli_publish.publish)
+main.add_command(cli_publish.wis2)
 
 
 def _flow(name: str) -> str:

@@ -51,7 +51,8 @@ def _app(sandbox: Sandbox) -> Flask:
         """SDK: store/Datastore.py."""
         return {"_id": sandbox.datastore, "name": "bac à sable", "processings": [], "endpoints": []}
 
-    groups = {"uploads": _uploads, "checks": _checks, "files": _files, "runs": _runs, "stored": _stored}
+    groups = {"uploads": _uploads, "checks": _checks, "files": _files, "stored": _stored}
+    groups |= {"processings": _processings, "executions": _executions}
     for name, add in groups.items():
         routes = Blueprint(name, __name__, url_prefix=root)
         add(routes, sandbox, views)
@@ -171,7 +172,7 @@ def _files(routes: Blueprint, sandbox: Sandbox, _views: Views) -> None:
         return "", 204
 
 
-def _runs(routes: Blueprint, sandbox: Sandbox, views: Views) -> None:
+def _processings(routes: Blueprint, _sandbox: Sandbox, _views: Views) -> None:
     copy = {"_id": COPY, "name": "Recopie d'une archive livrée", "description": ""}
     kinds = {
         "priority": "STANDARD",
@@ -180,9 +181,6 @@ def _runs(routes: Blueprint, sandbox: Sandbox, views: Views) -> None:
         "parameters": [],
         "required_checks": [{"_id": number, "name": name} for name, number in CHECKS.items()],
     }
-
-    def execution(name: str) -> Entity:
-        return sandbox.find(sandbox.executions, name)
 
     @routes.get("/processings")
     def processings() -> Response:
@@ -195,6 +193,11 @@ def _runs(routes: Blueprint, sandbox: Sandbox, views: Views) -> None:
         if name != COPY:
             raise Refused(404, f"{name} not found")
         return copy | kinds
+
+
+def _executions(routes: Blueprint, sandbox: Sandbox, views: Views) -> None:
+    def execution(name: str) -> Entity:
+        return sandbox.find(sandbox.executions, name)
 
     @routes.post("/processings/executions")
     def create() -> tuple[Entity, int]:

@@ -41,9 +41,7 @@ def test_check_explains_every_error_by_line(tmp_path: Path):
     assert "a built-in flow has this name" in said[0]
     assert "did you mean 'collect'?" in said[1]
     file.write_text(GOOD, encoding="utf-8")
-    assert (
-        datafab("flows", "check", home=tmp_path, DATAFAB_CONFIG=str(file)).stdout == f"{file}: 1 flows, no errors\n"
-    )
+    assert datafab("flows", "check", home=tmp_path, DATAFAB_CONFIG=str(file)).stdout == f"{file}: 1 flows, no errors\n"
     assert "set DATAFAB_CONFIG" in datafab("flows", "check", home=tmp_path, code=1).stderr
 
 

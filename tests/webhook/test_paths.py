@@ -154,7 +154,7 @@ def test_a_form_without_a_job_is_none(site: Site):
 
 
 def test_an_upload_has_a_limit(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(views, "MAX_UPLOAD", 1000)
+    monkeypatch.setattr(views, "MAX_UPLOAD_BYTES", 1000)
     form = {"job": '{"flow": "collect", "params": {"collection": "c"}}'}
     assert site.http.post("/api/jobs", data=form | {"endpoints": (io.BytesIO(b"x" * 400), "e")}).status_code == 202
     answer = site.http.post("/api/jobs", data=form | {"endpoints": (io.BytesIO(b"x" * 2000), "e")})
