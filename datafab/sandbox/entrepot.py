@@ -51,8 +51,14 @@ def _app(sandbox: Sandbox) -> Flask:
         """SDK: store/Datastore.py."""
         return {"_id": sandbox.datastore, "name": "bac à sable", "processings": [], "endpoints": []}
 
-    groups = {"uploads": _uploads, "checks": _checks, "files": _files, "stored": _stored}
-    groups |= {"processings": _processings, "executions": _executions}
+    groups = {
+        "uploads": _uploads,
+        "checks": _checks,
+        "files": _files,
+        "processings": _processings,
+        "executions": _executions,
+        "stored": _stored,
+    }
     for name, add in groups.items():
         routes = Blueprint(name, __name__, url_prefix=root)
         add(routes, sandbox, views)
