@@ -1,4 +1,4 @@
-"""datafab: collects, analyses, indexes, pushes, archives and publishes open data on one Celery cluster."""
+"""datafab: collect, analyse, index, push, archive and publish open data on one Celery cluster."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["JobFailed", "JobHandle", "__version__", "enqueue", "search"]
 
 
 def __getattr__(name: str) -> Any:
-    # The Python API brings Celery along; whoever only needs the library does not pay for it.
+    # Imported lazily because it imports Celery, which programs that only use the library do not need.
     if name in __all__:
-        from datafab import api  # noqa: PLC0415 - lazily, see above
+        from datafab import api  # noqa: PLC0415 - see above
 
         return getattr(api, name)
     msg = f"module 'datafab' has no attribute {name!r}"

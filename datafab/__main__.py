@@ -1,4 +1,4 @@
-"""``datafab``, or ``python -m datafab``: the command line, once its settings can be read."""
+"""``datafab``, or ``python -m datafab``: the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datafab.errors import SettingError
 
 
 def main() -> None:
-    """Run the command, or say in a line which setting cannot be used."""
+    """Run the command line, or print which setting is invalid."""
     try:
         from datafab.cli.main import main as commands  # noqa: PLC0415 - importing it reads the settings
     except SettingError as error:

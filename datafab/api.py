@@ -1,4 +1,4 @@
-"""The Python API: enqueue a job, follow it, search what was found.
+"""The Python API: enqueue a job, follow it, search the index.
 
 ::
 
@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from functools import lru_cache
@@ -24,23 +25,24 @@ from datafab.core.redis import connect as redis_at
 from datafab.core.services import Services
 from datafab.embedded import running
 from datafab.errors import DatafabError, FlowError, NotFound
-from datafab.flows.registry import find, localised
+from datafab.flows.registry import find, localise
 from datafab.index.access import IndexAccess
 from datafab.index.query import parse_facets, parse_sort
 from datafab.settings import Settings, load
-from workers import app as cluster
+from workers import app
 from workers.canvas import start
 
-#: Seconds between two looks at a job that is waited for.
-LOOK_EVERY = 0.1
+#: Seconds between two queries of the status of a job.
+POLL_SECONDS = 0.1
+OnProgress = Callable[[Job], None]
 
 
 class JobFailed(DatafabError):
     """A job did not succeed.
 
     Attributes:
-        job: as it ended.
-        by_items: whether it has been through all stages, and failed because each of its items did.
+        job: the job at its end.
+        by_items: whether the job ran to its end and failed because each of its items failed.
     """
 
     def __init__(self, job: Job, *, by_items: bool = False) -> None:
@@ -51,10 +53,10 @@ class JobFailed(DatafabError):
 
 
 class JobHandle:
-    """A job that was enqueued.
+    """An enqueued job.
 
     Attributes:
-        id: its id, for ``datafab jobs show`` and ``/api/jobs/<id>``.
+        id: the job's id, for ``datafab jobs show`` and ``/api/jobs/<id>``.
     """
 
     def __init__(self, job: str) -> None:
@@ -63,134 +65,158 @@ class JobHandle:
 
     @property
     def job(self) -> Job:
-        """The job as it is now."""
-        return cluster.jobs().get(self.id)
+        """The present state of the job."""
+        return app.jobs().get(self.id)
 
     @property
     def status(self) -> JobStatus:
-        """Where it stands."""
+        """The job's status."""
         return self.job.status
 
     @property
     def result(self) -> Counts | None:
-        """The sums over its items, once it has ended."""
+        """The sums over the job's items; None until the job has ended."""
         return self.job.counts
 
     @property
     def logs(self) -> list[dict[str, Any]]:
-        """Its last log lines, the oldest first."""
-        return cluster.jobs().logs(self.id, MAX_LINES)
+        """The job's last log lines, oldest first."""
+        return app.jobs().logs(self.id, MAX_LINES)
 
     @property
     def failures(self) -> dict[str, ItemError]:
-        """Its failed items, source -> error."""
-        return cluster.jobs().failures(self.id)
+        """The errors of the job's failed items, by source."""
+        return app.jobs().failures(self.id)
 
-    def wait(self, timeout: float | None = None, told: Callable[[Job], None] = lambda _: None) -> Job:
-        """Wait until it has ended; ``told`` hears of the job at every look.
+    def wait(
+        self,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+        *,
+        told: OnProgress | None = None,
+    ) -> Job:
+        """Wait until the job has ended, and return it.
 
         Args:
-            timeout: seconds; None: as long as it takes.
-            told: called with the job as it is.
+            timeout: seconds; None: no limit.
+            on_progress: called with the job's present state, about ten times per second.
+            told: deprecated name of ``on_progress``.
 
         Raises:
-            JobFailed: it failed, with each of its items or as a whole, was parked or cancelled.
-            TimeoutError: it has not ended by then; it goes on.
+            JobFailed: the job failed, because each of its items did or as a whole, or was parked or cancelled.
+            TimeoutError: the job has not ended within ``timeout``; it keeps running.
         """
+        on_progress = _renamed(told, on_progress)
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             job = self.job
-            told(job)
+            if on_progress is not None:
+                on_progress(job)
             if job.final:
                 break
             if end is not None and time.monotonic() > end:
-                msg = f"job {self.id} has not ended after {timeout:g} s; it goes on"
+                msg = f"job {self.id} has not ended after {timeout:g} s; it keeps running"
                 raise TimeoutError(msg)
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_SECONDS)
         if job.status != JobStatus.SUCCEEDED:
             ending = job_result(job.counts, self.failures)
             raise JobFailed(job, by_items=ending == (job.status, job.error))
         return job
 
-    def through(self, timeout: float | None = None, told: Callable[[Job], None] = lambda _: None) -> Job:
-        """Wait until it has been through its stages, whatever became of its items: they may all have failed.
+    def wait_for_end(self, timeout: float | None = None, on_progress: OnProgress | None = None) -> Job:
+        """Wait until the job has ended, and return it even if each of its items failed.
 
         Args:
-            timeout: seconds; None: as long as it takes.
-            told: called with the job as it is.
+            timeout: seconds; None: no limit.
+            on_progress: called with the job's present state, about ten times per second.
 
         Raises:
-            JobFailed: it failed as a whole, was parked or cancelled.
-            TimeoutError: it has not ended by then; it goes on.
+            JobFailed: the job failed as a whole, was parked or cancelled.
+            TimeoutError: the job has not ended within ``timeout``; it keeps running.
         """
         try:
-            return self.wait(timeout, told)
+            return self.wait(timeout, on_progress)
         except JobFailed as failed:
             if not failed.by_items:
                 raise
             return failed.job
 
-    def settle(self, limit: float) -> Job | None:
-        """Wait until what follows this job, such as a push's callback, has ended too, and return that job.
+    def wait_for_follow_up(self, limit: float) -> Job | None:
+        """Wait until the job that follows this one, such as a push's callback, has ended, and return that job.
 
         Args:
-            limit: seconds at most; None is returned after them, and where nothing follows.
+            limit: seconds to wait; after them, or where no job follows, None is returned.
         """
         job, end = self.job, time.monotonic() + limit
         follow_up = find(job.flow).follow_up
         if follow_up is None or not follow_up.applies(job.params):
             return None
         while job.ended is not None and time.monotonic() < end:
-            following = cluster.jobs().find_by_key(follow_up_key(job.id, job.ended))
-            if following is not None and (found := cluster.jobs().get(following)).final:
+            following = app.jobs().find_by_key(follow_up_key(job.id, job.ended))
+            if following is not None and (found := app.jobs().get(following)).final:
                 return found
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_SECONDS)
         return None
 
+    def settle(self, limit: float) -> Job | None:
+        """Deprecated name of ``wait_for_follow_up``."""
+        _warn_renamed("JobHandle.settle", "JobHandle.wait_for_follow_up")
+        return self.wait_for_follow_up(limit)
+
     def cancel(self) -> bool:
-        """Cancel it; False: it had ended before."""
-        return cluster.jobs().end(self.id, JobStatus.CANCELLED)
+        """Cancel the job, and return whether it was still running."""
+        return app.jobs().end(self.id, JobStatus.CANCELLED)
 
     def retry(self) -> JobHandle:
-        """Run it again: a parked job where it stopped, another ended one as a new job, which finds what is done.
+        """Run the job again: a parked job from where it stopped, any other as a new job that reuses finished work.
 
         Raises:
-            FlowError: it has not ended.
+            FlowError: the job has not ended.
         """
         job = self.job
         if not job.final:
             raise FlowError(f"job {self.id} is {job.status.value}; cancel it first", field="job")
-        if job.status == JobStatus.PARKED and (cluster.ledger().unpark(self.id) or not self.job.final):
+        if job.status == JobStatus.PARKED and (app.ledger().unpark(self.id) or not self.job.final):
             return self
         again, _ = start(job.flow, dict(job.params))
         return JobHandle(again.id)
 
 
-def connect(settings: Settings | None = None) -> Settings:
-    """Point this process at the cluster: the one of ``DATAFAB_REDIS_URL``, else the one that runs in this home.
+def _renamed(told: OnProgress | None, on_progress: OnProgress | None) -> OnProgress | None:
+    if told is not None:
+        _warn_renamed("the argument `told`", "`on_progress`")
+    return told or on_progress
 
-    A process that has been pointed at one before stays there.
+
+def _warn_renamed(old: str, new: str) -> None:
+    warnings.warn(f"{old} is deprecated, use {new}", DeprecationWarning, stacklevel=3)
+
+
+def connect(settings: Settings | None = None) -> Settings:
+    """Connect this process to the cluster of ``DATAFAB_REDIS_URL``, else to the one that runs in ``DATAFAB_HOME``.
+
+    A process that is connected already stays connected to the same cluster.
 
     Raises:
-        NotFound: there is none.
-        redis.exceptions.RedisError: its Redis does not answer.
+        NotFound: there is no cluster.
+        redis.exceptions.RedisError: the cluster's Redis does not answer.
     """
-    settings = settings or cluster.settings()
+    settings = settings or app.settings()
     if settings.redis_url is None:
         here = running(settings)
         if here is None:
             msg = "no cluster: start one with `datafab up`, or set DATAFAB_REDIS_URL"
             raise NotFound(msg, field="DATAFAB_REDIS_URL")
         settings = load(**settings.model_dump(exclude_unset=True) | {"redis_url": here.redis_url})
-    _answers(str(settings.redis_url))
-    if settings != cluster.settings():
-        cluster.use(settings)
+    _check_redis(str(settings.redis_url))
+    if settings != app.settings():
+        app.use(settings)
     return settings
 
 
 @lru_cache
-def _answers(url: str) -> None:
-    """Ask Redis once, for a second: what comes after rides out its restarts, and would wait for half a minute."""
+def _check_redis(url: str) -> None:
+    """Ping Redis once, with a timeout of one second: later requests survive its restarts and retry for longer."""
     with closing(redis_at(url, patience=1)) as client:
         client.ping()
 
@@ -199,17 +225,17 @@ def enqueue(flow: str, *, key: str | None = None, secrets: Mapping[str, str] | N
     """Enqueue a job and return at once.
 
     Args:
-        flow: its name; ``datafab flows list`` has them.
-        key: a job that already has this key is returned instead of a new one.
+        flow: name of the flow; ``datafab flows list`` prints them.
+        key: if a job with this key exists, it is returned instead of a new one.
         secrets: API keys and the like, which are kept apart from the parameters and erased when the job has ended.
         params: the flow's parameters. Files are copied to the store, folders made absolute.
 
     Raises:
-        NotFound: no such flow, file or cluster.
-        FlowError: a parameter is missing or wrong.
+        NotFound: there is no such flow, file or cluster.
+        FlowError: a parameter is missing or invalid.
     """
     connect()
-    job, _ = start(flow, localised(flow, params, cluster.services()), key, secrets=secrets)
+    job, _ = start(flow, localise(flow, params, app.services()), key, secrets=secrets)
     return JobHandle(job.id)
 
 
@@ -219,17 +245,17 @@ def search(
     """Search the index.
 
     Args:
-        query: words, ``format:siret``, ``column:"code postal"``, ``rows:>1000`` ...: ``docs/search.md``.
-        limit: documents to return at most.
-        offset: documents to leave out first.
+        query: words, ``format:siret``, ``column:"code postal"``, ``rows:>1000`` and more: see ``docs/search.md``.
+        limit: the maximum number of documents to return.
+        offset: the number of documents to skip.
         sort: ``relevance``, ``newest``, ``rows``, ``size`` or ``title``.
-        facets: what all results are to be counted by: ``format``, ``organisation``, ``domain``, ``status``, ``all``.
+        facets: fields to count all results by: ``format``, ``organisation``, ``domain``, ``status``, ``all``.
 
     Raises:
-        FlowError: the query cannot be read, with the ``position`` at which it cannot; or another argument is wrong.
+        FlowError: the query cannot be parsed (``position`` is that of the error), or another argument is invalid.
     """
     order, counted = parse_sort(sort), parse_facets(facets)
-    services = Services(cluster.settings())
+    services = Services(app.settings())
     try:
         return services.get(IndexAccess).reading.search(query, limit, offset, sort=order, facets=counted)
     finally:

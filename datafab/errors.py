@@ -1,30 +1,31 @@
-"""What can go wrong, and what the queue does about it.
+"""The errors, whose class decides what happens to the item or job.
 
-The raiser chooses the family, one place (the runner) acts on it::
+The code that raises an error chooses its class; one place, the runner, acts on it::
 
     DatafabError
-    ├── Wait         not ready yet: no failure, costs nothing, looked at again after a delay; ends a row of failures
-    ├── Retriable    failed, may work later: too many of these in a row, and the item fails
-    ├── Skippable    this item, on purpose
-    ├── Fatal        this item will never work
-    │   └── Unsuitable     its content is not what this stage works on: a PDF, or a damaged table
-    ├── FlowError    the whole job: bad parameters, a service that is not configured
-    │   ├── SettingError   a setting that cannot be used, by name
-    │   └── NotFound       a job, flow or file that does not exist
-    ├── Parked       its worker died too often: an operator decides
-    └── Lost         this attempt no longer counts: cancelled, past its deadline, or another holds the row
+    ├── Wait         not ready yet: retried after a delay; not a failure, and resets the count of failures
+    ├── Retriable    failed, may succeed later: retried until too many failures in a row fail the item
+    ├── Skippable    skips the item on purpose
+    ├── Fatal        fails the item, because retries cannot help
+    │   └── Unsuitable     the content is not suitable for the stage: a PDF, or a damaged table
+    ├── FlowError    fails the whole job: invalid parameters, a service that is not configured
+    │   ├── SettingError   a setting is invalid
+    │   └── NotFound       a job, flow or file does not exist
+    ├── Parked       the worker died too often: an operator decides
+    └── Lost         the attempt no longer counts: the job was cancelled or is past its deadline, or another
+                     attempt holds the row
 """
 
 from __future__ import annotations
 
 
 class DatafabError(Exception):
-    """Something went wrong in datafab.
+    """An error of datafab.
 
     Attributes:
-        code: short machine-readable kind, e.g. ``http_404``; the class name in lower case unless given.
-        field: the column, parameter, URL or setting that it is about, if one is.
-        position: the character of that, from 0, where something is wrong, if it is a text with an inner order.
+        code: short machine-readable kind, e.g. ``http_404``; by default the class name in lower case.
+        field: the column, parameter, URL or setting that caused the error, if any.
+        position: position of the invalid character in the value of ``field``, from 0, if known.
     """
 
     position: int | None = None
@@ -36,12 +37,12 @@ class DatafabError(Exception):
 
     @property
     def message(self) -> str:
-        """The text for people."""
+        """The message for people."""
         return str(self.args[0])
 
 
-class _Later(DatafabError):
-    """Something to be looked at again."""
+class _Delayed(DatafabError):
+    """An error after which the item is tried again."""
 
     default_delay: float | None = None
 
@@ -57,12 +58,14 @@ class _Later(DatafabError):
         self.delay = self.default_delay if delay is None else delay
 
 
-class Wait(_Later):
-    """Not ready yet; look again after ``delay`` seconds (default 5). No failure, no cost.
+class Wait(_Delayed):
+    """The item is not ready yet.
+
+    It is tried again after ``delay`` seconds (default 5). This does not count as a failure.
 
     Attributes:
-        looked: whether what is waited for has answered, so that failures before this no longer count. False where
-            nothing was asked, as for a turn or a gate, or where this stands for a failure that is counted elsewhere.
+        looked: whether the other system has answered, so that earlier failures no longer count. False if it was not
+            queried, as when waiting for a rate limit or a lock, or if the failure is counted elsewhere.
     """
 
     default_delay = 5.0
@@ -81,11 +84,13 @@ class Wait(_Later):
         self.looked = looked
 
 
-class Retriable(_Later):
-    """Failed now, may work later; ``delay`` in seconds, or None for the usual backoff.
+class Retriable(_Delayed):
+    """The item failed, but may succeed later.
+
+    It is tried again after ``delay`` seconds; None: by the default backoff.
 
     Attributes:
-        retries: instead of those of the stage's ``RetryPolicy``.
+        retries: number of failures in a row after which the item fails, instead of the stage's number.
     """
 
     def __init__(
@@ -102,22 +107,22 @@ class Retriable(_Later):
 
 
 class Skippable(DatafabError):
-    """This item is left out on purpose."""
+    """The item is skipped on purpose."""
 
 
 class Fatal(DatafabError):
-    """This item will never work."""
+    """The item failed, and retries cannot help."""
 
 
 class Unsuitable(Fatal):
-    """The content is not what this stage works on.
+    """The content is not suitable for the stage.
 
-    It fails an item whose job asked for this stage. Where the stage only follows what was asked for, the item keeps
-    its status, and the refusal is counted for the stage.
+    It fails the item in a stage that the job has requested. In a ``then`` stage the item keeps its status, and the
+    refusal is counted for the stage.
 
     Attributes:
-        another_kind: the content is no fault: it is of another kind, such as a PDF where a table is needed. Otherwise
-            it is damaged, and the reason is listed with the job's failures.
+        another_kind: whether the content is intact but of another kind, such as a PDF instead of a table. Otherwise it
+            is damaged, and the error is listed with the job's failures.
     """
 
     def __init__(
@@ -132,16 +137,16 @@ class FlowError(DatafabError):
 
 
 class SettingError(FlowError):
-    """A setting cannot be used."""
+    """A setting is invalid."""
 
 
 class NotFound(FlowError):
-    """There is no such thing."""
+    """A job, flow or file does not exist."""
 
 
 class Parked(DatafabError):
-    """The worker died too often on this; it waits for an operator."""
+    """The worker died too often; an operator has to decide."""
 
 
 class Lost(DatafabError):
-    """This attempt no longer counts."""
+    """The attempt no longer counts."""

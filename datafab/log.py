@@ -1,4 +1,4 @@
-"""Log lines: one JSON object each in a service, readable text on a terminal. The standard library's go the same way."""
+"""Logging: a JSON object per line in services, readable text on a terminal. It includes the standard library's logs."""
 
 from __future__ import annotations
 

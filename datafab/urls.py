@@ -1,4 +1,4 @@
-"""URLs that somebody else has written: some cannot be taken apart, and nothing may stop at them."""
+"""Parse foreign URLs, some of which are invalid, without raising errors."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from urllib.parse import SplitResult, urlsplit
 
 _LOGIN = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?[/\\]*[^/\\?#]*@", re.IGNORECASE)
-_NOTHING = SplitResult("", "", "", "", "")
+_EMPTY = SplitResult("", "", "", "", "")
 
 
 def usable(url: str) -> bool:
-    """Tell whether a URL can be taken apart: ``http://[::1/x`` cannot."""
+    """Return whether a URL can be parsed: ``http://[::1/x`` cannot."""
     try:
         urlsplit(url)
     except ValueError:
@@ -19,12 +19,12 @@ def usable(url: str) -> bool:
 
 
 def url_parts(url: str | None) -> SplitResult:
-    """Return the parts of a URL; those of an unusable one are all empty."""
-    return urlsplit(url) if url and usable(url) else _NOTHING
+    """Return the parts of a URL; those of an invalid one are all empty."""
+    return urlsplit(url) if url and usable(url) else _EMPTY
 
 
 def host_of(url: str | None) -> str:
-    """Return host and port of a URL, in lower case; empty where it has none, or is unusable."""
+    """Return host and port of a URL, in lower case; empty if it has none, or is invalid."""
     return url_parts(url).netloc.rpartition("@")[2].lower()
 
 

@@ -1,8 +1,8 @@
 """The HTTP API: enqueue flows, follow jobs, search what was indexed.
 
-It listens on 127.0.0.1 unless DATAFAB_BIND says otherwise, and has no login: every program that reaches it may start
-jobs and read all of them. A web page in a browser on this host may not (``doors.py``), and nobody may name files
-outside the folder of ``DATAFAB_COLLECTIONS`` (``paths.py``).
+It listens on 127.0.0.1 unless DATAFAB_BIND is set, and has no login: every program that can connect may start jobs and
+read all of them. Web pages of other sites may not (``doors.py``), and no caller may name files outside the folder of
+``DATAFAB_COLLECTIONS`` (``paths.py``).
 """
 
 from __future__ import annotations
@@ -22,46 +22,46 @@ from webhook import catalogue as hydra
 from webhook import doors, health, hooks, metrics, openapi
 from webhook import errors as failures
 from webhook import push as datapusher
-from webhook.site import Hasten, Site, Start
+from webhook.site import Backend, Start, Wake
 
-#: the largest body that is read, in bytes
-MAX_BODY = 1024 * 1024
+#: The largest request body, in bytes.
+MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(
     settings: Settings | None = None,
     services: Services | None = None,
     start: Start | None = None,
-    hasten: Hasten | None = None,
+    wake: Wake | None = None,
 ) -> Flask:
     """Return the application.
 
     Args:
-        settings: None: from the environment.
-        services: None: built from the settings, with a Redis client that gives up within about a second.
+        settings: the settings; None: those of the environment.
+        services: the clients; None: built from the settings, with a Redis client that gives up after about a second.
         start: enqueues a job; None: ``workers.canvas.start``.
-        hasten: makes what waits of a job due now; None: the ledger's.
+        wake: makes a job's waiting tasks due now; None: ``Ledger.hasten``.
 
     Raises:
-        SettingError: there is no Redis to ask, or something is wrong in ``datafab.toml``.
+        SettingError: DATAFAB_REDIS_URL is not set, or ``datafab.toml`` has errors.
     """
     settings = settings or load()
     flows.use(settings.config)
     flows.flows()
     services = services or _services(settings)
     if start is None:
-        # Here, so that an app with another `start` needs no Celery.
+        # Imported here so that an app with another `start` does not need Celery.
         from workers import canvas  # noqa: PLC0415
         from workers.app import use  # noqa: PLC0415
 
         use(settings)
         start = canvas.start
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     provider = cast("DefaultJSONProvider", app.json)
     provider.ensure_ascii, provider.sort_keys = False, False
-    Site(services, start, hasten or _hasten).belongs_to(app)
-    doors.close(app, PublicHosts.of(settings.public_url))
+    Backend(services, start, wake or _wake).attach(app)
+    doors.refuse_foreign_requests(app, PublicHosts.of(settings.public_url))
     app.register_blueprint(health.routes)
     app.register_blueprint(metrics.routes)
     app.register_blueprint(openapi.routes)
@@ -73,8 +73,8 @@ def create_app(
     return app
 
 
-def _hasten(job: str) -> int:
-    from workers.app import ledger  # noqa: PLC0415 - an app with another one needs no Celery
+def _wake(job: str) -> int:
+    from workers.app import ledger  # noqa: PLC0415 - an app with another `wake` does not need Celery
 
     return ledger().wake(job)
 

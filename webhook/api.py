@@ -1,4 +1,4 @@
-"""The routes below ``/api``: parse, ask, answer."""
+"""The views below ``/api``: jobs, flows, sources and the search."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from datafab.flows.registry import flows
 from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
 from webhook.body import M, body, refusal
-from webhook.paths import confined, uploaded
-from webhook.site import site
+from webhook.paths import confine_paths, store_uploads
+from webhook.site import backend
 
 
 def _finite(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Refuse the NaN and Infinity that parsers take for JSON: nobody else could read the message."""
+    """Refuse NaN and Infinity, which parsers accept but which are not JSON: other programs could not read them."""
     json.dumps(params, allow_nan=False)
     return params
 
 
 #: The largest upload, in bytes.
-MAX_UPLOAD = 64 * 1024**2
+MAX_UPLOAD_BYTES = 64 * 1024**2
 
 routes = Blueprint("api", __name__, url_prefix="/api")
 
@@ -46,7 +46,7 @@ class NewJob(_Input):
 
     flow: str
     params: Annotated[dict[str, JsonValue], AfterValidator(_finite)] = {}
-    #: two jobs with the same live key are one
+    #: if a job with this key exists, it is returned instead of a new one
     key: str | None = Field(default=None, min_length=1, max_length=256)
 
 
@@ -54,7 +54,7 @@ class NewCheck(_Input):
     """Body of ``POST /api/check-url``."""
 
     url: str = Field(min_length=1, max_length=2048)
-    #: the only one to try
+    #: try this plugin only
     plugin: Literal["arcgis", "wfs"] | None = None
     #: as in an ``endpoint.csv``
     parameters: Annotated[dict[str, JsonValue], AfterValidator(_finite)] | None = None
@@ -65,7 +65,7 @@ class JobsQuery(_Input):
 
     status: JobStatus | None = None
     flow: str | None = None
-    #: the last id of the page before
+    #: the last id of the previous page
     after: str | None = None
     limit: int = Field(default=50, ge=1, le=500)
 
@@ -73,7 +73,7 @@ class JobsQuery(_Input):
 class JobQuery(_Input):
     """Query of ``GET /api/jobs/<id>``."""
 
-    #: how many of the last log lines to add
+    #: number of last log lines to add
     log: int = Field(default=0, ge=0, le=MAX_LINES)
 
 
@@ -87,23 +87,23 @@ class SourceQuery(_Input):
 class SearchQuery(_Input):
     """Query of ``GET /api/search``."""
 
-    #: in the language of ``docs/search.md``; empty: everything
+    #: a query in the language of ``docs/search.md``; empty: everything
     q: str = ""
     limit: int = Field(default=20, ge=1, le=100)
     offset: int = Field(default=0, ge=0, le=MAX_RESULT_POSITION)
     sort: Sort = Sort.RELEVANCE
-    #: names with commas between them, or ``all``
+    #: names separated by commas, or ``all``
     facets: str = ""
 
 
 @routes.post("/jobs")
 def enqueue() -> Response:
-    """Enqueue a job: 202, or 200 with the job that has the key already. Files may be uploaded with it, as a form."""
+    """Enqueue a job: 202, or 200 with the job that has the key already. A form may upload files with it."""
     wanted, params = _new_job()
-    job, created = site().start(wanted.flow, params, wanted.key)
-    # Of a job that was there before, `start` knows the id only.
-    status = job.status if created else site().jobs.get(job.id).status
-    url = url_for("api.one", job_id=job.id, _external=True)
+    job, created = backend().start(wanted.flow, params, wanted.key)
+    # Of a job that exists already, `start` returns only the id.
+    status = job.status if created else backend().jobs.get(job.id).status
+    url = url_for("api.show_job", job_id=job.id, _external=True)
     answer = jsonify(id=job.id, status=status, url=url)
     answer.status_code = HTTPStatus.ACCEPTED if created else HTTPStatus.OK
     answer.headers["Location"] = url
@@ -111,37 +111,37 @@ def enqueue() -> Response:
 
 
 def _new_job() -> tuple[NewJob, dict[str, Any]]:
-    """Return what was posted, and the parameters as the job gets them."""
-    services = site().services
+    """Return the request's body, and the parameters of the job, in which paths are confined and uploads stored."""
+    services = backend().services
     if request.mimetype != "multipart/form-data":
         wanted = body(NewJob)
-        return wanted, confined(wanted.flow, wanted.params, services)
-    request.max_content_length = MAX_UPLOAD
+        return wanted, confine_paths(wanted.flow, wanted.params, services)
+    request.max_content_length = MAX_UPLOAD_BYTES
     if "job" not in request.form:
-        raise UnsupportedMediaType("the form has no part `job`, which is the JSON that is sent without files")
+        raise UnsupportedMediaType("the form has no part `job`: put the job's JSON there")
     try:
         wanted = NewJob.model_validate_json(request.form["job"])
     except ValidationError as error:
         raise refusal(error) from error
     files = {field: (file.filename or field, file.read()) for field, file in request.files.items()}
     given = {name: value for name, value in wanted.params.items() if name not in files}
-    kept = confined(wanted.flow, given, services)
-    return wanted, kept | uploaded(wanted.flow, files, services)
+    kept = confine_paths(wanted.flow, given, services)
+    return wanted, kept | store_uploads(wanted.flow, files, services)
 
 
 @routes.get("/jobs")
-def listing() -> dict[str, Any]:
-    """Jobs, the newest first; ``next`` is the ``after`` of the next page, null on the last."""
+def list_jobs() -> dict[str, Any]:
+    """List jobs, newest first; ``next`` is the ``after`` of the next page, null on the last page."""
     query = _query(JobsQuery)
-    found = site().jobs.newest(**query.model_dump(exclude={"limit"}), limit=query.limit + 1)
+    found = backend().jobs.newest(**query.model_dump(exclude={"limit"}), limit=query.limit + 1)
     page = found[: query.limit]
     return {"jobs": [job.dump() for job in page], "next": page[-1].id if len(found) > query.limit else None}
 
 
 @routes.get("/jobs/<job_id>")
-def one(job_id: str) -> dict[str, Any]:
-    """One job, with the errors of its failed items by source, and its last log lines where asked for."""
-    query, jobs = _query(JobQuery), site().jobs
+def show_job(job_id: str) -> dict[str, Any]:
+    """Show a job, with the errors of its failed items by source, and its last log lines if requested."""
+    query, jobs = _query(JobQuery), backend().jobs
     facts: dict[str, Any] = jobs.get(job_id).dump()
     facts["failures"] = {source: error.dump() for source, error in jobs.failures(job_id).items()}
     if query.log:
@@ -151,10 +151,10 @@ def one(job_id: str) -> dict[str, Any]:
 
 @routes.post("/check-url")
 def check_url() -> Response:
-    """Have an address looked at: 202; what was found is told at ``url``."""
+    """Enqueue a check of a URL: 202; ``url`` is where its result will be."""
     wanted = body(NewCheck)
-    job, _ = site().start("check_url", wanted.model_dump(exclude_none=True), None)
-    url = url_for("api.checked_url", job_id=job.id, _external=True)
+    job, _ = backend().start("check_url", wanted.model_dump(exclude_none=True), None)
+    url = url_for("api.show_check", job_id=job.id, _external=True)
     answer = jsonify(id=job.id, status=job.status, url=url)
     answer.status_code = HTTPStatus.ACCEPTED
     answer.headers["Location"] = url
@@ -162,24 +162,24 @@ def check_url() -> Response:
 
 
 @routes.get("/check-url/<job_id>")
-def checked_url(job_id: str) -> dict[str, Any]:
-    """Say how far a check is and, once it has ended, what it found (``datafab/collect/urlcheck.py``)."""
-    job = site().jobs.get(job_id)
+def show_check(job_id: str) -> dict[str, Any]:
+    """Show the status of a check and, once it has ended, its result (``datafab/collect/urlcheck.py``)."""
+    job = backend().jobs.get(job_id)
     if job.flow != "check_url":
-        raise NotFound(f"job {job_id} has not checked an address", field="job")
-    services = site().services
+        raise NotFound(f"job {job_id} is not a check of a URL", field="job")
+    services = backend().services
     found = services.store(services.settings.store).read(finding_name(job.id))
     error = job.error.dump() if job.error else None
     return {"id": job.id, "status": job.status, "result": json.loads(found) if found else None, "error": error}
 
 
 @routes.get("/sources")
-def source() -> dict[str, Any]:
-    """How a source was last seen, the last looks at it, and what the index has of it."""
-    name, services = _query(SourceQuery).id, site().services
+def show_source() -> dict[str, Any]:
+    """Show the last known facts of a source, its last checks, and its document in the index."""
+    name, services = _query(SourceQuery).id, backend().services
     looks, document = services.get(SourceRegistry).looks(name), services.get(IndexAccess).reading.get(name)
     if not looks and document is None:
-        raise NotFound(f"no source {name!r} has been looked at", field="id")
+        raise NotFound(f"no source {name!r} has been checked", field="id")
     facts = {key: value for key, value in asdict(services.get(SourceRegistry).state(name)).items() if value is not None}
     return {
         "source": name,
@@ -191,8 +191,8 @@ def source() -> dict[str, Any]:
 
 
 @routes.get("/flows")
-def all_flows() -> dict[str, Any]:
-    """The flows that a job can run, and the stages that flows are made of."""
+def list_flows() -> dict[str, Any]:
+    """List the flows that a job can run, and the stages that flows consist of."""
     return {
         "flows": [flow.dump() for flow in flows().values()],
         "stages": [stage.dump() for stage in STAGES.values()],
@@ -201,10 +201,10 @@ def all_flows() -> dict[str, Any]:
 
 @routes.get("/search")
 def search() -> dict[str, Any]:
-    """Documents of the index that are what is asked for, with what matched in them and the counts asked for."""
+    """Search the index: the matching documents, what matched in them, and the requested facets."""
     query = _query(SearchQuery)
     facets = parse_facets(name.strip() for name in query.facets.split(",") if name.strip())
-    index = site().services.get(IndexAccess).reading
+    index = backend().services.get(IndexAccess).reading
     return index.search(query.q, query.limit, query.offset, sort=query.sort, facets=facets).dump()
 
 

@@ -1,4 +1,4 @@
-"""Bodies and queries as values; what is wrong with one is said by its field."""
+"""Parse request bodies; errors name the field."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def body(model: type[M]) -> M:
-    """Return what was posted.
+    """Return the body of the request.
 
     Raises:
-        UnsupportedMediaType: it does not say that it is JSON; a foreign page in a browser may not say so unasked.
-        FlowError: it cannot be read; names the field.
+        UnsupportedMediaType: its content type is not JSON, which a foreign page in a browser may not send.
+        FlowError: it is invalid; ``field`` is the first invalid field.
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
@@ -29,7 +29,7 @@ def body(model: type[M]) -> M:
 
 
 def refusal(error: ValidationError) -> FlowError:
-    """Return the first thing that is wrong."""
+    """Return the first validation error as an error of ours."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or None
     return FlowError(f"{field}: {first['msg']}" if field else first["msg"], code="bad_request", field=field)

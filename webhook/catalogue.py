@@ -1,10 +1,10 @@
-"""What udata tells of its resources below ``/hydra``: set its ``RESOURCES_ANALYSER_URI`` to ``http://<here>/hydra``.
+"""udata's notifications of resources, below ``/hydra``: set its ``RESOURCES_ANALYSER_URI`` to ``http://<here>/hydra``.
 
-A resource that was added or changed is looked at at once, whatever a pass has enqueued; one that was deleted is
-withdrawn. Whoever tells shows the key of ``DATAFAB_CATALOGUE_PUSH_KEY``; without that setting nobody may.
+A resource that was added or changed is checked at once, whatever a pass has enqueued; one that was deleted is withdrawn
+from the index. Requests need the key of ``DATAFAB_CATALOGUE_PUSH_KEY``; if that is not set, all are refused.
 
 Source of the routes and bodies: datagouv/hydra, ``udata_hydra/routes/resources.py`` and ``schemas/resource.py``; what
-sends them: opendatateam/udata, ``udata/core/dataset/events.py``. Answers name the job; udata reads their status only.
+sends them: opendatateam/udata, ``udata/core/dataset/events.py``. Of an answer udata reads only the status.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from datafab.catalogue.dataset import MAX_TITLE_CHARS, Resource, fingerprint, is
 from datafab.catalogue.sources import SourceRegistry
 from datafab.errors import FlowError
 from webhook.body import body
-from webhook.site import site
+from webhook.site import backend
 
 routes = Blueprint("hydra", __name__, url_prefix="/hydra/api")
 
@@ -35,7 +35,7 @@ class _Input(BaseModel):
 
 
 class Described(_Input):
-    """A resource as udata describes it when it pushes; odd values are read as those of its API are."""
+    """A resource as udata describes it in a notification; unusual values are read as those of its API are."""
 
     url: str = Field(min_length=1, max_length=2000)
     title: Any = None
@@ -48,71 +48,71 @@ class Described(_Input):
     harvest: Any = None
 
 
-class Pushed(_Input):
-    """The body of a push."""
+class PushedResource(_Input):
+    """The body of a notification."""
 
     resource_id: Id
     dataset_id: Id
     document: Described
 
     def raw(self) -> dict[str, Any]:
-        """Return the resource as the API has it."""
-        told = self.document.model_dump()
-        checksum = {"type": told.pop("checksum_type"), "value": told.pop("checksum_value")}
-        return told | {"id": self.resource_id, "checksum": checksum}
+        """Return the resource in the form of udata's API."""
+        fields = self.document.model_dump()
+        checksum = {"type": fields.pop("checksum_type"), "value": fields.pop("checksum_value")}
+        return fields | {"id": self.resource_id, "checksum": checksum}
 
 
 @routes.before_request
-def authenticated() -> None:
-    """Refuse whoever does not show the key."""
-    key = site().services.settings.catalogue_push_key
+def check_key() -> None:
+    """Refuse requests without the key."""
+    key = backend().services.settings.catalogue_push_key
     sent = request.headers.get("Authorization", "").encode("latin-1", "replace")
     if key is None or not hmac.compare_digest(sent, f"Bearer {key}".encode()):
-        raise Unauthorized("Authorization: Bearer, followed by the key of DATAFAB_CATALOGUE_PUSH_KEY, is needed")
+        raise Unauthorized("send the header Authorization: Bearer <key>, with the key of DATAFAB_CATALOGUE_PUSH_KEY")
 
 
 @routes.post("/resources", strict_slashes=False)
-def created() -> tuple[dict[str, str], HTTPStatus]:
-    """Look at a new resource."""
-    return {"message": "created", "job": _look(body(Pushed))}, HTTPStatus.CREATED
+def create() -> tuple[dict[str, str], HTTPStatus]:
+    """Check a new resource."""
+    return {"message": "created", "job": _enqueue_check(body(PushedResource))}, HTTPStatus.CREATED
 
 
 @routes.put("/resources/<resource>", strict_slashes=False)
-def changed(resource: str) -> dict[str, str]:
-    """Look at a resource that has changed."""
-    told = body(Pushed)
-    if told.resource_id != resource:
-        msg = f"resource_id: the address says {resource!r}, the body {told.resource_id!r}"
+def update(resource: str) -> dict[str, str]:
+    """Check a resource that has changed."""
+    pushed = body(PushedResource)
+    if pushed.resource_id != resource:
+        msg = f"resource_id: it is {resource!r} in the URL, but {pushed.resource_id!r} in the body"
         raise FlowError(msg, code="bad_request", field="resource_id")
-    return {"message": "updated", "job": _look(told)}
+    return {"message": "updated", "job": _enqueue_check(pushed)}
 
 
 @routes.delete("/resources/<resource>", strict_slashes=False)
-def deleted(resource: str) -> tuple[dict[str, str], HTTPStatus]:
-    """Withdraw a resource."""
-    job, _ = site().start("withdraw", {"source": f"datagouv:{resource}"})
+def delete(resource: str) -> tuple[dict[str, str], HTTPStatus]:
+    """Withdraw a deleted resource from the index."""
+    job, _ = backend().start("withdraw", {"source": f"datagouv:{resource}"})
     return {"message": "deleted", "job": job.id}, HTTPStatus.OK
 
 
-def _look(told: Pushed) -> str:
-    """Enqueue a look at a resource, unless one is on its way; return the job's id."""
-    raw, services = told.raw(), site().services
-    resource = Resource.parse({"id": told.dataset_id}, raw)
+def _enqueue_check(pushed: PushedResource) -> str:
+    """Enqueue a check of a resource, unless one is running already, and return the job's id."""
+    raw, services = pushed.raw(), backend().services
+    resource = Resource.parse({"id": pushed.dataset_id}, raw)
     url = resource.url or ""
     if not is_fetchable(url) or matching_pattern(url, services.settings.catalogue_exclude):
-        msg = f"document.url: {url!r} is not fetched: it is not http or https, or excluded"
+        msg = f"document.url: {url!r} is not fetched: it is not http or https, or DATAFAB_CATALOGUE_EXCLUDE has it"
         raise FlowError(msg, code="not_fetched", field="document.url")
     seen, source = fingerprint(raw), f"datagouv:{resource.id}"
     params: dict[str, Any] = {"source": source, "url": url, "fingerprint": seen, "dataset": resource.dataset.dump()}
     params |= {"force": True} | ({"format": resource.format[:20]} if resource.format else {})
     params |= {"title": resource.title[:MAX_TITLE_CHARS]} if resource.title else {}
     params |= {"dated": resource.last_modified.isoformat()} if resource.last_modified else {}
-    # So that a full pass sees that it has vanished, should nobody push that.
+    # Recorded as seen, so that a full pass notices when it has vanished, even if no notification says so.
     services.get(SourceRegistry).mark_seen(services.get(Datagouv).url, [source], services.clock.now())
     key = f"push:{resource.id}:{hashlib.sha256(url.encode()).hexdigest()[:16]}:{seen}"
-    job, new = site().start("source", params, key)
-    if not new and site().jobs.get(job.id).final:
-        # Whoever tells twice has a reason: only what is still on its way is not doubled.
-        site().jobs.release_key(job.id, key)
-        job, _ = site().start("source", params, key)
+    job, new = backend().start("source", params, key)
+    if not new and backend().jobs.get(job.id).final:
+        # A repeated notification is checked again; only a check that is still running is not doubled.
+        backend().jobs.release_key(job.id, key)
+        job, _ = backend().start("source", params, key)
     return job.id

@@ -1,9 +1,9 @@
-"""Who may ask: requests for this installation's own host names, and changes by pages of its own or by no page at all.
+"""Refuse requests of foreign web pages: those for other host names, and changes sent by pages of other sites.
 
-A page in a browser on this host reaches what listens on 127.0.0.1 as the host's programs do. It cannot hide three
-things: the name that it was loaded from, in ``Host`` where it has that name resolve to 127.0.0.1 (DNS rebinding);
-its ``Origin``, where it posts; and its relation to the server asked, in ``Sec-Fetch-Site``. Programs send no
-``Origin``. The names that are answered are in ``datafab/core/hosts_allowed.py``.
+A web page in a browser on this host can connect to 127.0.0.1 just as the host's programs can. Three headers give it
+away: ``Host``, which is the name that the page was loaded from even if it makes that resolve to 127.0.0.1 (DNS
+rebinding); ``Origin``, which browsers send with every POST; and ``Sec-Fetch-Site``, the page's relation to this server.
+Programs send no ``Origin``. The allowed host names are in ``datafab/core/hosts_allowed.py``.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from werkzeug.exceptions import Forbidden
 from datafab.core.hosts_allowed import PublicHosts, is_host_allowed, same_origin
 
 #: Methods that change nothing.
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-#: What browsers say of requests by a page of the same server, or by the person at the address bar.
-OWN = frozenset({"same-origin", "none"})
-#: No page of others may embed an answer, or have it taken for another type.
-HEADERS = {
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: Values of Sec-Fetch-Site for a page of this server, and for an address that the user has typed.
+OWN_SITES = frozenset({"same-origin", "none"})
+#: Headers of every answer: pages of other sites may neither embed it nor guess another content type.
+RESPONSE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 
 
-def close(app: Flask, public: PublicHosts) -> None:
-    """Refuse the requests of foreign pages before any route sees them."""
+def refuse_foreign_requests(app: Flask, public: PublicHosts) -> None:
+    """Make an application refuse the requests of foreign pages before any view is called."""
 
     @app.before_request
     def check() -> None:
         host = request.headers.get("Host")
         if not is_host_allowed(host, public.names):
             raise Forbidden(f"the host {host!r} is not served: add its name to DATAFAB_PUBLIC_URL")
-        if request.method not in SAFE and not _own_page(host, public):
-            raise Forbidden("a page of another site may not change anything here: call this API from a program")
+        if request.method not in SAFE_METHODS and not _sent_by_own_page(host, public):
+            raise Forbidden("pages of other sites may not change anything here: call this API from a program")
 
     @app.after_request
-    def mark(answer: Response) -> Response:
-        answer.headers.extend(HEADERS)
+    def add_headers(answer: Response) -> Response:
+        answer.headers.extend(RESPONSE_HEADERS)
         return answer
 
 
-def _own_page(host: str | None, public: PublicHosts) -> bool:
-    """Tell whether no page sent this request, or one of this server."""
+def _sent_by_own_page(host: str | None, public: PublicHosts) -> bool:
+    """Return whether a page of this server sent the request, or no page at all."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:
-        return site in OWN
+        return site in OWN_SITES
     return origin is None or same_origin(origin, host, public.origins)

@@ -1,4 +1,4 @@
-"""Failures as answers: ``{"error": {"type", "message", "field"}}``, with ``position`` where one character is wrong."""
+"""Answers to errors: ``{"error": {"type", "message", "field"}}``, with ``position`` for an error at one character."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from werkzeug.exceptions import HTTPException
 from datafab.errors import DatafabError, FlowError, NotFound, Retriable, Wait
 
 RETRY_AFTER_SECONDS = "5"
-#: Redis is away, or full
+#: Errors of a Redis that is down or full.
 AWAY = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, OperationalError)
 
 
 def register(app: Flask) -> None:
-    """Make the application answer failures in this form. Others than these are logged and answered without detail."""
+    """Register the error handlers of an application. Flask logs any other error and answers it without details."""
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(DatafabError, _failed)
     for kind in AWAY:
@@ -35,11 +35,11 @@ def _answer(status: int, kind: str, message: str, field: str | None = None, **mo
 
 
 def _refused(error: HTTPException) -> Response:
-    """What werkzeug refuses, and the 500 that Flask makes of anything unknown."""
+    """Answer an error of werkzeug, or the 500 that Flask makes of an unexpected error."""
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
     response = cast("Response", error.get_response())
     answer = _answer(response.status_code, kind, error.description or error.name)
-    # Such as Allow, where the method is wrong.
+    # Such as Allow, for a method that is not allowed.
     answer.headers.extend((name, value) for name, value in response.headers if not name.startswith("Content-"))
     return answer
 
@@ -61,8 +61,8 @@ def _failed(error: DatafabError) -> Response:
 
 def _away(error: Exception) -> Response:
     current_app.logger.warning("Redis is away: %s", error)
-    # It may have gone between taking the job and telling so.
-    message = "the queue does not answer: try again; with a `key`, a job that it took after all is not doubled"
+    # Redis may have stored the job before the connection broke.
+    message = "the queue does not answer: try again; with a `key`, a job that was enqueued after all is not doubled"
     answer = _answer(HTTPStatus.SERVICE_UNAVAILABLE, "redis_away", message)
     answer.headers["Retry-After"] = RETRY_AFTER_SECONDS
     return answer

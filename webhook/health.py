@@ -1,4 +1,4 @@
-"""Whether the webhook is alive, and whether what it needs is there."""
+"""Health checks: of the webhook's process, and of the services that it needs."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from flask import Blueprint
 
 from datafab.core.metrics import ClusterMetrics
 from datafab.core.services import Services
-from datafab.ops.diagnosis import still
+from datafab.ops.diagnosis import stalled_queue
 from datafab.ops.pings import pings
-from webhook.site import site
+from webhook.site import backend
 
 routes = Blueprint("health", __name__)
 
 
 @routes.get("/health")
 def health() -> dict[str, str]:
-    """200 while the process lives; asks nothing else."""
+    """Answer 200 while the process lives; no service is queried."""
     return {"status": "ok"}
 
 
 @routes.get("/ready")
 def ready() -> tuple[dict[str, Any], HTTPStatus]:
-    """200 when every service answers and every queue moves, else 503; ``services`` says what is wrong, or null."""
-    services = site().services
+    """Answer 200 if every service answers and every queue moves, else 503; ``services`` has each error, or null."""
+    services = backend().services
     answers = pings(services)
     if answers["redis"] is None:
         answers |= _queues(services)
@@ -35,7 +35,7 @@ def ready() -> tuple[dict[str, Any], HTTPStatus]:
 
 
 def _queues(services: Services) -> dict[str, str]:
-    """Return what is wrong with the queues that do not move."""
-    found = services.get(ClusterMetrics).idle_queues(services.settings.still_after)
-    checks = [still(queue, one.seconds, one.messages) for queue, one in found.items()]
+    """Return the errors of the queues from which no worker takes messages."""
+    found = services.get(ClusterMetrics).idle_queues(services.settings.stalled_after)
+    checks = [stalled_queue(queue, one.seconds, one.messages) for queue, one in found.items()]
     return {check.name: f"{check.found}: {check.fix}" for check in checks}

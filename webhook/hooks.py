@@ -1,8 +1,8 @@
-"""What other services tell, below ``/hooks``: hints, upon which jobs that wait look by themselves. Nothing is believed.
+"""Webhooks of other services, below ``/hooks``: they wake the waiting jobs, which then query the service themselves.
 
-link-proxy sends ``Authorization: Basic <token>`` with the token as it stands, where one is set; its messages are never
-sent again, so one that is refused or comes too early costs time: its job looks from time to time. An entrepôt shows
-the key that its job gave it in ``X-Datafab-Key``.
+The content of a message is never trusted. link-proxy sends ``Authorization: Basic <token>``, with the token as it is
+(not encoded), if one is set. It never repeats a message: if one is refused or comes too early, its job notices the
+change only when it next polls. An entrepôt sends the key that its job has given it in ``X-Datafab-Key``.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from datafab.catalogue.linkproxy_checks import Webhook
 from datafab.catalogue.sources import SourceRegistry
 from datafab.errors import FlowError
 from webhook.body import body
-from webhook.site import site
+from webhook.site import backend
 
 routes = Blueprint("hooks", __name__)
 
 
 @routes.post("/hooks/link-proxy")
 @routes.post("/linkproxypost")
-def linkproxy() -> tuple[dict[str, Any], HTTPStatus]:
-    """Have the jobs that wait for any of these links look now. Doubled, it finds nobody who waits."""
-    _authenticated(site().services.settings.linkproxy_token)
-    told = body(Webhook)
-    # link-proxy waits ten seconds, and does not try again.
-    site().jobs.ping()
-    jobs = site().services.get(SourceRegistry).waiting_jobs(told.ids)
+def receive_link_proxy() -> tuple[dict[str, Any], HTTPStatus]:
+    """Wake the jobs that wait for one of these links. A repeated message has no effect."""
+    _check_token(backend().services.settings.linkproxy_token)
+    message = body(Webhook)
+    # Fail fast if Redis is away: link-proxy waits for ten seconds only, and does not try again.
+    backend().jobs.ping()
+    jobs = backend().services.get(SourceRegistry).waiting_jobs(message.ids)
     for job in jobs:
-        site().hasten(job)
-    return {"key": told.key, "jobs": len(jobs)}, HTTPStatus.ACCEPTED
+        backend().wake(job)
+    return {"key": message.key, "jobs": len(jobs)}, HTTPStatus.ACCEPTED
 
 
 @routes.post("/hooks/entrepot/<job>")
-def entrepot(job: str) -> tuple[dict[str, Any], HTTPStatus]:
-    """Have a job look now at what an entrepôt makes for it. What the message says does not matter."""
+def receive_entrepot(job: str) -> tuple[dict[str, Any], HTTPStatus]:
+    """Wake a job that waits for an entrepôt. The content of the message is ignored."""
     try:
-        key = site().services.secrets.get(job, HOOK_KEY)
+        key = backend().services.secrets.get(job, HOOK_KEY)
     except FlowError as error:
-        raise Unauthorized("no such job waits for a callback") from error
+        raise Unauthorized("no job of this id waits for a callback") from error
     sent = request.headers.get("X-Datafab-Key", "").encode("latin-1", "replace")
     if not hmac.compare_digest(sent, key.encode()):
-        raise Unauthorized("X-Datafab-Key, as it was given with the callback, is needed")
-    return {"tasks": site().hasten(job)}, HTTPStatus.ACCEPTED
+        raise Unauthorized("send the key of the callback in the header X-Datafab-Key")
+    return {"tasks": backend().wake(job)}, HTTPStatus.ACCEPTED
 
 
-def _authenticated(token: str | None) -> None:
-    """Raise Unauthorized unless the request shows the token; without one anybody may send."""
+def _check_token(token: str | None) -> None:
+    """Raise Unauthorized unless the request has the token; if none is set, every request is accepted."""
     if token is None:
         return
     sent = request.headers.get("Authorization", "").encode("latin-1", "replace")
     if not hmac.compare_digest(sent, f"Basic {token}".encode()):
-        raise Unauthorized("Authorization: Basic, followed by the token of DATAFAB_LINKPROXY_TOKEN, is needed")
+        raise Unauthorized("send the header Authorization: Basic <token>, with the token of DATAFAB_LINKPROXY_TOKEN")

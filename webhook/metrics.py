@@ -1,4 +1,4 @@
-"""``/metrics``, for Prometheus: every process tells the same numbers, for they are Redis's."""
+"""``/metrics``, for Prometheus: every process reports the same numbers, because they are read from Redis."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from prometheus_client.registry import Collector
 from datafab.core.metrics import ClusterMetrics, MetricsSnapshot
 from datafab.core.redis import DURATION_BOUNDS
 from datafab.version import __version__
-from webhook.site import site
+from webhook.site import backend
 
 routes = Blueprint("metrics", __name__)
 
 
 class Counted(NamedTuple):
-    """A counter: its field in ``counts`` and what is told of it."""
+    """A counter: its field in ``Measured.counts``, and its name, help and labels."""
 
     field: str
     name: str
@@ -32,12 +32,12 @@ class Counted(NamedTuple):
 COUNTED = (
     Counted("made", "datafab_jobs_made", "Jobs that were accepted.", ("flow",)),
     Counted("ended", "datafab_jobs_ended", "Jobs that have ended; a parked one may end again.", ("state", "flow")),
-    Counted("items", "datafab_items", "Items that a stage had in hand, by what became of them.", ("stage", "status")),
+    Counted("items", "datafab_items", "Items that a stage has processed, by their status.", ("stage", "status")),
     Counted("bytes", "datafab_bytes", "Bytes of the resources of these items.", ("stage", "status")),
     Counted(
         "attempts",
         "datafab_attempts",
-        "Attempts at a batch: ended, waited, died with their process, stopped with it, lost with a process of threads.",
+        "Attempts at a batch: ended, waited, died or stopped with their process, or lost with a process of threads.",
         ("stage", "outcome"),
     ),
     Counted("stale", "datafab_stale_copies", "Copies of tasks that were dropped.", ("stage",)),
@@ -46,13 +46,13 @@ COUNTED = (
 
 
 class Measurements(Collector):
-    """One look's numbers in Prometheus's terms."""
+    """The measured numbers as metrics of Prometheus."""
 
     def __init__(self, measured: MetricsSnapshot) -> None:
         self._measured = measured
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every family, those without numbers too."""
+        """Yield every metric, including those without values."""
         yield _gauge("datafab_info", "The version that answers.", ("version",), [((__version__,), 1)])
         yield from self._gauges()
         for counted in COUNTED:
@@ -69,17 +69,17 @@ class Measurements(Collector):
         oldest = _single(now.oldest)
         yield _gauge("datafab_oldest_job_seconds", "Age of the oldest job that has not ended.", ("state",), oldest)
         parked = [((), now.parked)]
-        yield _gauge("datafab_parked_jobs", "Jobs that `datafab jobs retry` may try again.", (), parked)
-        yield _gauge("datafab_ledger_rows", "Tasks that are to run or wait.", ("state",), _single(now.rows))
+        yield _gauge("datafab_parked_jobs", "Parked jobs, which `datafab jobs retry` runs again.", (), parked)
+        yield _gauge("datafab_ledger_rows", "Tasks that wait or are to run.", ("state",), _single(now.rows))
         lag = [((), now.overdue)]
-        yield _gauge("datafab_overdue_seconds", "How long the first due task has been due: the tick's lag.", (), lag)
+        yield _gauge("datafab_overdue_seconds", "Seconds since the first due task became due: the tick's lag.", (), lag)
         queues = _single(now.queues)
         yield _gauge("datafab_queue_messages", "Messages that no worker has fetched.", ("queue",), queues)
         held = [((), now.unacknowledged)]
         yield _gauge("datafab_unacknowledged_messages", "Messages that a worker has fetched and holds.", (), held)
 
     def _durations(self) -> Metric:
-        """Return how long the attempts took that ended."""
+        """Return the durations of ended attempts."""
         counts = self._measured.counts
         text = "Seconds of an attempt at a batch that ended."
         family = HistogramMetricFamily("datafab_attempt_seconds", text, labels=("stage",))
@@ -102,13 +102,13 @@ def _gauge(
 
 
 def _single(values: Mapping[str, float]) -> Iterator[tuple[tuple[str], float]]:
-    """Yield the values of a family with one label."""
+    """Yield the values of a metric with one label."""
     yield from (((key,), value) for key, value in values.items())
 
 
 @routes.get("/metrics")
 def metrics() -> Response:
-    """Tell Prometheus how the cluster is."""
+    """Return the cluster's metrics for Prometheus."""
     return Response(
-        generate_latest(Measurements(site().services.get(ClusterMetrics).read())), content_type=CONTENT_TYPE_LATEST
+        generate_latest(Measurements(backend().services.get(ClusterMetrics).read())), content_type=CONTENT_TYPE_LATEST
     )

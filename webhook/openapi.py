@@ -1,4 +1,4 @@
-"""``/openapi.json``: the routes as they are, with what is told of each below. A test holds each to the other."""
+"""``/openapi.json``: the application's routes, described by ``OPERATIONS``. A test compares the two."""
 
 from __future__ import annotations
 
@@ -31,86 +31,86 @@ Security = Literal["linkproxy", "hook", "hydra", "datapusher"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What a route reads and answers. ``failure`` is what any other status comes with."""
+    """The request and the answers of a route. ``failure`` is the answer with any other status."""
 
     answers: Mapping[int, type[BaseModel] | str] = field(default_factory=dict)
     body: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
-    #: parameters of the body's job that may come as files of a form, whose part ``job`` is the body
+    #: parameters of the job that may be uploaded as files of a form, whose part ``job`` is the body
     uploads: tuple[str, ...] = ()
     security: Security | None = None
     failure: type[BaseModel] = ErrorAnswer
 
     @property
     def models(self) -> Iterator[type[BaseModel]]:
-        """All models that it names."""
+        """All models of the operation."""
         yield self.failure
         yield from (answer for answer in self.answers.values() if not isinstance(answer, str))
         yield from (model for model in (self.body, self.query) if model is not None)
 
 
-def _datapusher(**told: Any) -> Operation:
-    return Operation(failure=DatapusherError, **told)
+def _datapusher(**fields: Any) -> Operation:
+    return Operation(failure=DatapusherError, **fields)
 
 
 _KEYED: Mapping[str, Any] = {"security": "datapusher"}
 
-#: Flask's name of the view -> what it reads and answers.
+#: Operations by Flask's name of the view.
 OPERATIONS: Mapping[str, Operation] = {
     "health.health": Operation(answers={200: answers.Health}),
     "health.ready": Operation(answers={200: answers.Health, 503: answers.Health}),
     "metrics.metrics": Operation(answers={200: CONTENT_TYPE_LATEST}),
-    "openapi.described": Operation(answers={200: JSON}),
+    "openapi.describe": Operation(answers={200: JSON}),
     "api.enqueue": Operation(
         answers={200: answers.Accepted, 202: answers.Accepted}, body=views.NewJob, uploads=("endpoints", "event")
     ),
-    "api.listing": Operation(answers={200: answers.JobsPage}, query=views.JobsQuery),
-    "api.one": Operation(answers={200: answers.ShownJob}, query=views.JobQuery),
-    "api.source": Operation(answers={200: answers.ShownSource}, query=views.SourceQuery),
+    "api.list_jobs": Operation(answers={200: answers.JobsPage}, query=views.JobsQuery),
+    "api.show_job": Operation(answers={200: answers.ShownJob}, query=views.JobQuery),
+    "api.show_source": Operation(answers={200: answers.ShownSource}, query=views.SourceQuery),
     "api.check_url": Operation(answers={202: answers.Accepted}, body=views.NewCheck),
-    "api.checked_url": Operation(answers={200: answers.CheckedUrl}),
-    "api.all_flows": Operation(answers={200: answers.Flows}),
+    "api.show_check": Operation(answers={200: answers.CheckedUrl}),
+    "api.list_flows": Operation(answers={200: answers.Flows}),
     "api.search": Operation(answers={200: Results}, query=views.SearchQuery),
-    "hooks.linkproxy": Operation(answers={202: answers.Woken}, body=Webhook, security="linkproxy"),
-    "hooks.entrepot": Operation(answers={202: answers.Hurried}, security="hook"),
-    "hydra.created": Operation(answers={201: answers.Told}, body=hydra.Pushed, security="hydra"),
-    "hydra.changed": Operation(answers={200: answers.Told}, body=hydra.Pushed, security="hydra"),
-    "hydra.deleted": Operation(answers={200: answers.Told}, security="hydra"),
+    "hooks.receive_link_proxy": Operation(answers={202: answers.WokenJobs}, body=Webhook, security="linkproxy"),
+    "hooks.receive_entrepot": Operation(answers={202: answers.WokenTasks}, security="hook"),
+    "hydra.create": Operation(answers={201: answers.EnqueuedCheck}, body=hydra.PushedResource, security="hydra"),
+    "hydra.update": Operation(answers={200: answers.EnqueuedCheck}, body=hydra.PushedResource, security="hydra"),
+    "hydra.delete": Operation(answers={200: answers.EnqueuedCheck}, security="hydra"),
     "datapusher.index": _datapusher(answers={200: answers.Help}),
     "datapusher.sums": _datapusher(answers={200: answers.Stats}),
     "datapusher.submit": _datapusher(answers={200: answers.Pushed}, body=answers.Submit),
     "datapusher.listing": _datapusher(answers={200: answers.Listed}, query=answers.DatapusherListing),
     "datapusher.one": _datapusher(answers={200: answers.Pushed}, query=answers.DatapusherLog, **_KEYED),
-    # What a push makes is a table in CKAN: no bytes, of the type of the file.
+    # A push creates a table in CKAN, so this answer is empty; its content type is that of the file.
     "datapusher.data": _datapusher(answers={200: "*/*"}, **_KEYED),
     "datapusher.delete": _datapusher(answers={200: answers.Deleted}, **_KEYED),
     "datapusher.admin": _datapusher(answers={501: DatapusherError}),
 }
-#: Answers whatever else begins like the original's API: no operation of it.
-UNTOLD = frozenset({"datapusher.unknown"})
+#: Views that are not described: the answer to unknown paths below ``/datapusher``.
+UNDESCRIBED = frozenset({"datapusher.unknown"})
 
 SECURITY: Mapping[Security, Mapping[str, str]] = {
-    "linkproxy": {"name": "Authorization", "description": "`Basic`, a space, the token of DATAFAB_LINKPROXY_TOKEN"},
-    "hook": {"name": "X-Datafab-Key", "description": "as it was given with the callback"},
-    "hydra": {"name": "Authorization", "description": "`Bearer`, a space, the key of DATAFAB_CATALOGUE_PUSH_KEY"},
-    "datapusher": {"name": "Authorization", "description": "the `job_key` of the submit's answer"},
+    "linkproxy": {"name": "Authorization", "description": "`Basic`, a space and the token of DATAFAB_LINKPROXY_TOKEN"},
+    "hook": {"name": "X-Datafab-Key", "description": "the key that the job has given with its callback"},
+    "hydra": {"name": "Authorization", "description": "`Bearer`, a space and the key of DATAFAB_CATALOGUE_PUSH_KEY"},
+    "datapusher": {"name": "Authorization", "description": "the `job_key` of the answer to the submit"},
 }
 
 
 @routes.get("/openapi.json")
-def described() -> Response:
+def describe() -> Response:
     """Describe this API."""
     return jsonify(document(current_app))
 
 
 def document(app: Flask) -> dict[str, Any]:
     """Return the description of an application's routes."""
-    models = sorted({model for told in OPERATIONS.values() for model in told.models}, key=lambda model: model.__name__)
+    models = sorted({model for each in OPERATIONS.values() for model in each.models}, key=lambda model: model.__name__)
     refs, schemas = models_json_schema([(model, "validation") for model in models], ref_template=_PREFIX + "{model}")
     known = {model: refs[model, "validation"] for model in models}
     components = schemas.get("$defs", {})
     paths: dict[str, dict[str, Any]] = {}
-    for rule, method in told_routes(app):
+    for rule, method in described_routes(app):
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         paths.setdefault(path, {})[method.lower()] = _operation(app, rule, method, known, components)
     schemes = {name: {"type": "apiKey", "in": "header", **how} for name, how in SECURITY.items()}
@@ -120,31 +120,31 @@ def document(app: Flask) -> dict[str, Any]:
             "title": "datafab",
             "version": __version__,
             "license": {"name": "MIT", "identifier": "MIT"},
-            "description": "Enqueue flows, follow jobs, search what was indexed; CKAN's DataPusher and udata's hooks.",
+            "description": "Enqueue flows, follow jobs, search the index; CKAN's DataPusher and the hooks of udata.",
         },
         "paths": paths,
         "components": {"schemas": components, "securitySchemes": schemes},
     }
 
 
-def told_routes(app: Flask) -> Iterator[tuple[Rule, str]]:
-    """Yield the routes with each of their methods, but for those that Flask adds to every route."""
+def described_routes(app: Flask) -> Iterator[tuple[Rule, str]]:
+    """Yield the routes with each of their methods, without those that Flask adds to every route."""
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
-        if rule.endpoint not in UNTOLD:
+        if rule.endpoint not in UNDESCRIBED:
             yield from ((rule, method) for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
 
 
 def _operation(
     app: Flask, rule: Rule, method: str, known: Mapping[type[BaseModel], Any], components: Mapping[str, Any]
 ) -> dict[str, Any]:
-    told = OPERATIONS[rule.endpoint]
+    operation = OPERATIONS[rule.endpoint]
     title = (app.view_functions[rule.endpoint].__doc__ or "").partition("\n")[0]
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in sorted(rule.arguments)
     ]
-    if told.query is not None:
-        schema = components[known[told.query]["$ref"].removeprefix(_PREFIX)]
+    if operation.query is not None:
+        schema = components[known[operation.query]["$ref"].removeprefix(_PREFIX)]
         required = schema.get("required", [])
         parameters += [
             {"name": name, "in": "query", "required": name in required, "schema": _without_null(part)}
@@ -155,22 +155,22 @@ def _operation(
         "summary": title,
         "tags": [rule.endpoint.partition(".")[0]],
         "parameters": parameters,
-        "responses": {str(status): _answer(status, answer, known) for status, answer in told.answers.items()},
+        "responses": {str(status): _answer(status, answer, known) for status, answer in operation.answers.items()},
     }
-    found["responses"]["default"] = {"description": "not done", **_content(told.failure, known)}
-    if told.body is not None:
-        found["requestBody"] = {"required": True, **_content(told.body, known)}
-    if told.body is not None and told.uploads:
-        files = {name: {"type": "string", "format": "binary"} for name in told.uploads}
-        form = {"type": "object", "required": ["job"], "properties": {"job": known[told.body], **files}}
+    found["responses"]["default"] = {"description": "error", **_content(operation.failure, known)}
+    if operation.body is not None:
+        found["requestBody"] = {"required": True, **_content(operation.body, known)}
+    if operation.body is not None and operation.uploads:
+        files = {name: {"type": "string", "format": "binary"} for name in operation.uploads}
+        form = {"type": "object", "required": ["job"], "properties": {"job": known[operation.body], **files}}
         found["requestBody"]["content"]["multipart/form-data"] = {"schema": form}
-    if told.security is not None:
-        found["security"] = [{told.security: []}]
+    if operation.security is not None:
+        found["security"] = [{operation.security: []}]
     return found
 
 
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a parameter's schema: one that is not set is left out of a query, not null."""
+    """Return the schema of a query parameter: if it has no value, it is left out, never null."""
     kinds = [kind for kind in schema.get("anyOf", []) if kind != {"type": "null"}]
     rest = {name: value for name, value in schema.items() if name != "anyOf" and value is not None}
     return {**rest, **kinds[0]} if len(kinds) == 1 else rest

@@ -40,15 +40,15 @@ from datafab.push.datapusher import (
 )
 from datafab.urls import has_login
 from webhook.errors import AWAY, RETRY_AFTER_SECONDS
-from webhook.site import site
+from webhook.site import backend
 
 routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
 
 KEYS = ("job_type", "data", "metadata", "result_url", "api_key")
 NOT_JSON = "Not recognised as json, make sure content type is application/json"
 MAX_ID = 256
-#: Jobs that are read at once when they are listed.
-PAGE = 200
+#: Jobs per request to Redis when they are listed.
+PAGE_SIZE = 200
 Answer = Response | tuple[Response, HTTPStatus]
 
 
@@ -58,13 +58,13 @@ def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Respon
 
 @routes.get("/")
 def index() -> dict[str, str]:
-    """Say what this is."""
-    return {"help": "DataPusher's API: POST /job submits a push, GET /job/<id> shows it, GET /status sums them up."}
+    """Return a short help."""
+    return {"help": "DataPusher's API: POST /job submits a push, GET /job/<id> shows it, GET /status counts them."}
 
 
 @routes.get("/status", strict_slashes=False)
 def sums() -> dict[str, Any]:
-    """Count the jobs that are kept."""
+    """Count the known jobs by status."""
     stats = {"pending": 0, "complete": 0, "error": 0}
     for job in _all():
         stats[status(job, _failures(job))] += 1
@@ -74,7 +74,7 @@ def sums() -> dict[str, Any]:
 @routes.post("/job", strict_slashes=False)
 @routes.post("/job/<job_id>", strict_slashes=False)
 def submit(job_id: str | None = None) -> Answer:
-    """Enqueue a push; the answer comes before anything has been asked of CKAN."""
+    """Enqueue a push, and answer before CKAN is queried."""
     try:
         sent = _sent()
     except ValueError:
@@ -86,9 +86,9 @@ def submit(job_id: str | None = None) -> Answer:
     if len(job_id) > MAX_ID:
         return _error(f"job_id is longer than {MAX_ID} characters")
     kept = params(job_id, sent, _digest(job_key))
-    # CKAN waits five seconds: where Redis is away it has to hear that at once.
-    site().jobs.ping()
-    job, new = site().start("push", kept, key(job_id), secrets={"api_key": sent["api_key"], "job_key": job_key})
+    # Fail fast if Redis is away: CKAN waits for five seconds only.
+    backend().jobs.ping()
+    job, new = backend().start("push", kept, key(job_id), secrets={"api_key": sent["api_key"], "job_key": job_key})
     if not new:
         return _error(f"job_id {job_id} already exists")
     return jsonify(job_dict(job, {}, (), job_key=job_key))
@@ -107,7 +107,7 @@ def _sent() -> Any:
 
 
 def _refusals(sent: Any) -> Iterator[str]:
-    """Yield what is wrong with the body of a submit, in the original's order and words; only the first is sure."""
+    """Yield the errors of the body of a submit, in the original's order and words; only the first one is reliable."""
     if not isinstance(sent, dict) or not sent:
         yield NOT_JSON
     extra = [name for name in sent if name not in KEYS]
@@ -128,8 +128,8 @@ def _refusals(sent: Any) -> Iterator[str]:
 
 
 def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the addresses and with the header of the key."""
-    settings, ckan = site().services.settings, sent.get("metadata", {}).get("ckan_url")
+    """Yield the errors of the URLs and of the header for the key."""
+    settings, ckan = backend().services.settings, sent.get("metadata", {}).get("ckan_url")
     checks: list[Callable[[], object]] = [lambda: key_header(sent["api_key"], settings)]
     if sent.get("result_url"):
         checks.append(lambda: _check_result_url(str(sent["result_url"])))
@@ -143,14 +143,14 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_result_url(url: str) -> None:
-    require_allowed(root(url), site().services.settings)
+    require_allowed(root(url), backend().services.settings)
     if has_login(url):
         raise FlowError("result_url must not hold a user or a password: the callback shows the API key", code="secret")
 
 
 @routes.get("/job", strict_slashes=False)
 def listing() -> Answer:
-    """List jobs, the newest first, without saying what they are about: this needs no key."""
+    """List jobs, newest first, by their paths only, because no key is needed for this."""
     wanted = request.args.to_dict()
     try:
         limit, offset = int(wanted.pop("_limit", "100")), int(wanted.pop("_offset", "0"))
@@ -169,9 +169,9 @@ def listing() -> Answer:
 
 
 def _all() -> Iterator[Job]:
-    """Yield the pushes that were submitted here, the newest first."""
+    """Yield the pushes that were submitted here, newest first."""
     after = None
-    while page := site().jobs.newest(flow="push", after=after, limit=PAGE):
+    while page := backend().jobs.newest(flow="push", after=after, limit=PAGE_SIZE):
         yield from (job for job in page if datapusher_id(job) is not None)
         after = page[-1].id
 
@@ -185,19 +185,19 @@ def _text(value: Any) -> str:
 
 
 def _failures(job: Job) -> dict[str, ItemError]:
-    """Return a job's failed items; asks for them only where its sums say that there are some."""
+    """Return the errors of a job's failed items; they are read only if its counts say that there are some."""
     if job.final and any(stage.failed for stage in job.progress):
-        return site().jobs.failures(job.id)
+        return backend().jobs.failures(job.id)
     return {}
 
 
 @routes.get("/job/<job_id>", strict_slashes=False)
 def one(job_id: str) -> Answer:
-    """Show a job to those who have its key."""
+    """Show a job; its key is needed."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
-    jobs = site().jobs
+    jobs = backend().jobs
     limit = request.args.get("limit", "")
     lines = jobs.logs(job.id, MAX_LINES)
     if limit.isdigit():
@@ -207,7 +207,7 @@ def one(job_id: str) -> Answer:
 
 @routes.get("/job/<job_id>/data", strict_slashes=False)
 def data(job_id: str) -> Answer:
-    """Show what a job has made. A push makes nothing but a table in CKAN."""
+    """Return the data of a job, which are empty: the result of a push is a table in CKAN."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
@@ -219,11 +219,11 @@ def data(job_id: str) -> Answer:
 
 @routes.delete("/job/<job_id>", strict_slashes=False)
 def delete(job_id: str) -> Answer:
-    """Forget a job here. It goes on where it runs, and still calls back."""
+    """Forget a job. If it is running, it keeps running, and still calls back."""
     job = _authorized(job_id)
     if not isinstance(job, Job):
         return job
-    site().jobs.release_key(job.id, key(job_id))
+    backend().jobs.release_key(job.id, key(job_id))
     return jsonify(success=True)
 
 
@@ -232,23 +232,21 @@ def delete(job_id: str) -> Answer:
 @routes.get("/user", strict_slashes=False)
 @routes.delete("/job", strict_slashes=False)
 def admin() -> Answer:
-    """Refuse what needs the original's admin login."""
-    text = (
-        "there is no admin login here; `datafab jobs list` shows jobs, DATAFAB_RETENTION_DAYS says how long they stay"
-    )
+    """Refuse the routes that need the original's admin login."""
+    text = "there is no admin login; `datafab jobs list` shows jobs, DATAFAB_RETENTION_DAYS sets how long they are kept"
     return _error(text, HTTPStatus.NOT_IMPLEMENTED)
 
 
 @routes.route("/<path:_rest>", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
 def unknown(_rest: str) -> Answer:
-    """Answer any other path in this API's own shape."""
+    """Answer any other path in the form of this API."""
     return _error(f"{request.method} {request.path}: no such page", HTTPStatus.NOT_FOUND)
 
 
 def _authorized(job_id: str) -> Job | tuple[Response, HTTPStatus]:
-    """Return a job whose key was shown, or the refusal."""
+    """Return a job if the request has its key, else the refusal."""
     try:
-        job = site().jobs.get(site().jobs.find_by_key(key(job_id)) or "")
+        job = backend().jobs.get(backend().jobs.find_by_key(key(job_id)) or "")
     except NotFound:
         return _error("job_id not found", HTTPStatus.NOT_FOUND)
     shown, known = request.headers.get("Authorization"), str(job.params.get("authorization") or "")
@@ -262,8 +260,8 @@ def _digest(job_key: str) -> str:
 
 
 def _lost_callback(job: Job) -> ItemError | None:
-    """Return why a job's callback could not be sent."""
-    jobs = site().jobs
+    """Return the error of a job's callback, if it could not be sent."""
+    jobs = backend().jobs
     following = jobs.find_by_key(follow_up_key(job.id, job.ended)) if job.ended is not None else None
     if following is None:
         return None

@@ -1,6 +1,6 @@
-"""What the routes answer and what some of them read, as ``/openapi.json`` describes it.
+"""The schemas of answers and of some requests, for ``/openapi.json``.
 
-Nothing is made of these: a route answers what it has, and a test holds it to what is said here.
+The views do not use them to build their answers: a test checks every answer against its schema.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from datafab.core.job import Job, JobStatus
 
 
 class _Answer(BaseModel):
-    """Every field that is answered is named here."""
+    """An answer, which has no other fields than its schema."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Error(_Answer):
-    """Why not."""
+    """The reason of a failure."""
 
     type: str
     message: str
     field: str | None
-    #: the character of a query that is wrong, from 0
+    #: position in a query of the character that is wrong, from 0
     position: int | None = None
 
 
@@ -38,20 +38,20 @@ class ErrorAnswer(_Answer):
 
 
 class DatapusherError(_Answer):
-    """A failure in DataPusher's shape: a text, or a job's own error."""
+    """A failure in the form of DataPusher: a text, or a job's error."""
 
     error: Any
 
 
 class Health(_Answer):
-    """Whether the webhook lives, and what is wrong with each service."""
+    """The health of the webhook, and the error of each service."""
 
     status: Literal["ok", "unavailable"]
     services: dict[str, str | None] | None = None
 
 
 class Accepted(_Answer):
-    """A job, and where it is followed."""
+    """An accepted job, and the URL to follow it."""
 
     id: str
     status: JobStatus
@@ -59,21 +59,21 @@ class Accepted(_Answer):
 
 
 class JobsPage(_Answer):
-    """Jobs, the newest first."""
+    """A page of jobs, newest first."""
 
     jobs: list[Job]
     next: str | None
 
 
 class ShownJob(Job):
-    """One job with its failed items by source, and its last log lines where asked for."""
+    """A job with the errors of its failed items by source, and its last log lines if requested."""
 
     failures: dict[str, ItemError]
     log: list[dict[str, Any]] | None = None
 
 
 class Look(_Answer):
-    """A job that looked at a source."""
+    """A check of a source."""
 
     at: float
     status: str
@@ -82,7 +82,7 @@ class Look(_Answer):
 
 
 class ShownSource(_Answer):
-    """How a source was last seen."""
+    """The last known facts of a source."""
 
     source: str
     facts: dict[str, str]
@@ -92,7 +92,7 @@ class ShownSource(_Answer):
 
 
 class CheckedUrl(_Answer):
-    """How far a check is, and what it found."""
+    """The status of a check, and its result."""
 
     id: str
     status: JobStatus
@@ -111,13 +111,13 @@ class ShownFlow(_Answer):
     requires: list[str]
     on: Literal["event", "schedule"]
     schedule: str | None = None
-    given: dict[str, Any] | None = Field(default=None, alias="with")
+    defaults: dict[str, Any] | None = Field(default=None, alias="with")
     when: dict[str, str] | None = None
     where: str | None = None
 
 
 class ShownStage(_Answer):
-    """A stage that flows are made of."""
+    """A stage that flows consist of."""
 
     name: str
     title: str
@@ -134,34 +134,34 @@ class Flows(_Answer):
     stages: list[ShownStage]
 
 
-class Woken(_Answer):
-    """A hint of link-proxy: its key, and how many jobs look again."""
+class WokenJobs(_Answer):
+    """The answer to link-proxy: the key of its message, and the number of woken jobs."""
 
     key: str
     jobs: int
 
 
-class Hurried(_Answer):
-    """A hint of an entrepôt: how many tasks look again."""
+class WokenTasks(_Answer):
+    """The answer to an entrepôt: the number of woken tasks."""
 
     tasks: int
 
 
-class Told(_Answer):
-    """What udata's telling has led to."""
+class EnqueuedCheck(_Answer):
+    """The answer to udata: the job that was enqueued."""
 
     message: str
     job: str
 
 
 class Help(_Answer):
-    """What DataPusher's root says."""
+    """The answer of DataPusher's root."""
 
     help: str
 
 
 class Stats(_Answer):
-    """DataPusher's sums."""
+    """DataPusher's counts of jobs."""
 
     version: float
     job_types: list[str]
@@ -170,13 +170,13 @@ class Stats(_Answer):
 
 
 class Listed(_Answer):
-    """DataPusher's list: addresses of jobs."""
+    """DataPusher's list: paths of jobs."""
 
     list: list[str]
 
 
 class Pushed(_Answer):
-    """A push as CKAN knows it; ``job_key`` is in the answer to the submit only."""
+    """A push in the form that CKAN expects; only the answer to the submit has the ``job_key``."""
 
     job_id: str
     job_type: str
@@ -194,13 +194,13 @@ class Pushed(_Answer):
 
 
 class Deleted(_Answer):
-    """A push was forgotten."""
+    """The answer to the deletion of a push."""
 
     success: Literal[True]
 
 
 class Submit(BaseModel):
-    """A push that CKAN asks for."""
+    """A request of CKAN for a push."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -212,7 +212,7 @@ class Submit(BaseModel):
 
 
 class DatapusherListing(BaseModel):
-    """Query of DataPusher's list; any other name is compared with the push's metadata."""
+    """Query of DataPusher's list; any other parameter is compared with the metadata of pushes."""
 
     limit: int = Field(default=100, alias="_limit")
     offset: int = Field(default=0, alias="_offset")

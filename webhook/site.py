@@ -1,4 +1,4 @@
-"""What an application's routes reach the world through."""
+"""The backend of an application's views: the services and the queue."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from datafab.core.services import Services
 
 
 class Start(Protocol):
-    """Enqueues a job: returns it, and whether it is new; of one that is not, only the id is sure."""
+    """A function that enqueues a job and returns it, and whether it is new; of an existing job only the id is valid."""
 
     def __call__(
         self, flow: str, params: dict[str, Any], key: str | None = None, *, secrets: Mapping[str, str] | None = None
@@ -22,28 +22,28 @@ class Start(Protocol):
         """See ``workers.canvas.start``."""
 
 
-#: Makes what waits of a job due now; returns how many of its tasks that are.
-Hasten = Callable[[str], int]
+#: Makes a job's waiting tasks due now, and returns their number.
+Wake = Callable[[str], int]
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class Backend:
     """The services and the queue of one application."""
 
     services: Services
     start: Start
-    hasten: Hasten
+    wake: Wake
 
     @property
     def jobs(self) -> RedisJobs:
-        """The jobs of the cluster; only a run without a cluster has others."""
+        """The jobs of the cluster; only runs in a single process keep theirs elsewhere."""
         return cast("RedisJobs", self.services.jobs)
 
-    def belongs_to(self, app: Flask) -> None:
-        """Make it the application's."""
+    def attach(self, app: Flask) -> None:
+        """Make this the backend of an application."""
         app.extensions["datafab"] = self
 
 
-def site() -> Site:
-    """Return that of the application that answers."""
-    return cast("Site", current_app.extensions["datafab"])
+def backend() -> Backend:
+    """Return the backend of the current application."""
+    return cast("Backend", current_app.extensions["datafab"])

@@ -20,7 +20,7 @@ from datafab.core.ledger import NewRow, row_id
 from datafab.core.redis import CONNECTION_ERRORS
 from datafab.core.stage import Stage
 from datafab.errors import FlowError
-from datafab.flows.registry import asked, begun, complete, find
+from datafab.flows.registry import find, last_requested_stage, plan_new_job, with_defaults
 from workers.app import app, jobs, ledger, services, settings
 
 log = structlog.get_logger()
@@ -149,8 +149,8 @@ def start(
         FlowError: a parameter is missing or too large.
         redis.exceptions.RedisError: Redis is away; nothing was accepted.
     """
-    source, stages = begun(flow, params)
-    params = complete(flow, params)
+    source, stages = plan_new_job(flow, params)
+    params = with_defaults(flow, params)
     now, limit = time.time(), settings().job_deadline
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
     known, sig = write_job(job, source, stages, secrets or {})
@@ -183,4 +183,4 @@ def write_job(
     names = [stage.name for stage in stages]
     follow_ups = [find(job.flow).follow_up, *(stage.follow_up for stage in stages)]
     after = ",".join(dict.fromkeys(one.flow for one in follow_ups if one and one.applies(job.params)))
-    return ledger().enqueue(job, new_rows(sig)[0], names, after=after, asked=asked(job.flow)), sig
+    return ledger().enqueue(job, new_rows(sig)[0], names, after=after, asked=last_requested_stage(job.flow)), sig

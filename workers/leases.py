@@ -226,4 +226,4 @@ def _keeper(pid: int) -> LeaseKeeper:
 @lru_cache(maxsize=1)
 def _made(_pid: int) -> LeaseKeeper:
     mine = settings()
-    return LeaseKeeper(Ledger.connect(mine, patience=REDIS_PATIENCE_SECONDS), mine.beat_every, mine.lease)
+    return LeaseKeeper(Ledger.connect(mine, patience=REDIS_PATIENCE_SECONDS), mine.heartbeat_interval, mine.lease)

@@ -96,10 +96,10 @@ class Listener:
         try:
             while not self._stopping.is_set():
                 with suppress(queue.Empty):
-                    arrived = self._arrived.get(timeout=self._settings.beat_every)
+                    arrived = self._arrived.get(timeout=self._settings.heartbeat_interval)
                     if arrived is not None and not self._stopping.is_set():
                         self._process(arrived)
-                if self._client.is_connected() and time.monotonic() > self._touched + self._settings.beat_every:
+                if self._client.is_connected() and time.monotonic() > self._touched + self._settings.heartbeat_interval:
                     self._touch()
         finally:
             # The broker sends unacknowledged messages again with the next connection.

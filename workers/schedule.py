@@ -18,7 +18,7 @@ from celery.schedules import ParseException, crontab
 
 from datafab.core.redis import CONNECTION_ERRORS
 from datafab.errors import DatafabError
-from datafab.flows.registry import FLOWS, find, flows, localised
+from datafab.flows.registry import FLOWS, find, flows, localise
 from datafab.flows.toml import examine, refuse
 from workers import canvas
 from workers.app import app, services, settings
@@ -98,7 +98,7 @@ def schedule(flow: str, at: float) -> str | None:
     try:
         minute = latest_due(cron(find(flow).schedule), datetime.fromtimestamp(at, ZoneInfo(settings().timezone)))
         key = f"schedule:{flow}:{minute:%Y-%m-%dT%H:%M}"
-        job, created = canvas.start(flow, localised(flow, {}, services()), key)
+        job, created = canvas.start(flow, localise(flow, {}, services()), key)
     except CONNECTION_ERRORS as error:
         # Nothing was enqueued. The message stays, and is delivered again when Redis is back.
         raise Reject(str(error), requeue=True) from error

@@ -19,7 +19,7 @@ from datafab.core.redis import done_key
 from datafab.core.stage import Stage
 from datafab.errors import DatafabError, FlowError
 from datafab.flows.chains import STAGES
-from datafab.flows.registry import later, plan
+from datafab.flows.registry import plan, then_stages
 from workers import canvas
 from workers.app import app, jobs, services, settings
 from workers.base import LedgerTask
@@ -61,7 +61,7 @@ def _enqueue(flow: str, params: dict[str, Any], key: str) -> str:
 
 def _run(self: StageTask, payload: dict[str, Any], *, last: bool = False) -> dict[str, Any]:
     batch = read_value(Batch, payload)
-    attempt = self.attempt(is_extra=self.stage.name in later(batch.flow, batch.params))
+    attempt = self.attempt(is_extra=self.stage.name in then_stages(batch.flow, batch.params))
     reason = attempt.give_up_reason
     if reason is not None and batch.number is None and len(runner.load_items(batch, services())) == 1:
         raise reason  # the job's only item: an operator decides, and can try again

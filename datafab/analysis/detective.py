@@ -31,7 +31,7 @@ from datafab.analysis.workbook import read_workbook
 from datafab.core.document import MAX_COLUMNS, VERSION
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal
-from datafab.settings import UNPACKED
+from datafab.settings import MAX_UNPACK_RATIO
 from datafab.store.scratch import work_folder
 
 GIB = 1024**3
@@ -92,7 +92,7 @@ class Detective(Client):
         """Return the detective of this process, with the limits of its settings."""
         settings = services.settings
         return cls(
-            max_unpacked=UNPACKED * settings.max_bytes,
+            max_unpacked=MAX_UNPACK_RATIO * settings.max_bytes,
             max_workbook=settings.max_workbook_bytes,
             chunk_bytes=settings.analysis_slab_bytes,
             date_order=DateOrderPreference(settings.date_order),

@@ -1,4 +1,4 @@
-"""``datafab analyse``: what the columns of one table hold, in this process."""
+"""``datafab analyse``: analyse the columns of one table, in this process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.text import Text
 
 from datafab.analysis import get_detective
 from datafab.analysis.day_order import DATE_ORDER_HELP, DATE_ORDERS, order_warnings
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option
 from datafab.core.services import Services
 from datafab.errors import Fatal
@@ -26,52 +26,52 @@ from datafab.store.scratch import work_folder
 from datafab.store.store import Store
 
 Mode = Literal["exact", "sample"]
-#: Frequent values that the table shows of a column.
-TOPS = 3
-#: Characters of one, and of a column's name.
-LONGEST = 24
-#: Characters of all that is said of values, at least; those that the other columns of the table take.
-NARROW, OTHERS = 18, 66
+#: Number of frequent values that are shown for a column.
+MAX_TOPS = 3
+#: Characters of a value, and of a column's name.
+MAX_TEXT = 24
+#: Minimum width of the column with the values, and width of all other columns together.
+MIN_WIDTH, OTHER_WIDTH = 18, 66
 
 
 @click.command()
 @click.argument("what", metavar="FILE|URL")
 @click.option("--mode", type=click.Choice(["exact", "sample"]), default="exact", show_default=True)
 @click.option(
-    "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write the table there, with its types."
+    "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write the table to this file, with its types."
 )
 @click.option("--date-order", type=click.Choice(DATE_ORDERS), help=DATE_ORDER_HELP)
 @as_json_option
 def analyse(what: str, mode: Mode, parquet: Path | None, date_order: str | None, as_json: bool) -> None:
-    """Say what the columns of a table hold: CSV, gzip, zip, workbook, parquet, GeoJSON or records of JSON.
+    """Show the formats, types and values of a table's columns: CSV, gzip, zip, workbook, parquet, GeoJSON or JSON.
 
     `sample` looks for formats in 2,000 rows only; the number of rows is exact in both modes.
     """
     if mode == "sample" and parquet is not None:
         raise click.UsageError("--parquet needs all rows: leave out --mode sample")
     if parquet is not None and not parquet.absolute().parent.is_dir():
-        raise click.UsageError(f"--parquet {parquet}: there is no such folder to write it in")
+        raise click.UsageError(f"--parquet {parquet}: the folder of this file does not exist")
     services = Services(load(date_order=date_order) if date_order else load())
     try:
-        with _local(what, services) as path, _told() as progress:
+        with _local_file(what, services) as path, _progress() as progress:
             found = get_detective(services).analyse(path, mode=mode, progress=progress, parquet=parquet)
     except Fatal as error:
         raise Fatal(f"{what}: {error.message}", code=error.code, field=error.field) from error
     finally:
         services.close()
     if as_json:
-        show.lines([found])
+        output.print_json_lines([found])
     else:
         _table(what, found)
         for line in order_warnings(found["schema"]["fields"]):
-            show.out.print(line, highlight=False, markup=False, soft_wrap=True)
+            output.stdout.print(line, highlight=False, markup=False, soft_wrap=True)
         if parquet is not None:
-            show.out.print(f"written: {parquet}", highlight=False, markup=False)
+            output.stdout.print(f"written: {parquet}", highlight=False, markup=False)
 
 
 @contextmanager
-def _local(what: str, services: Services) -> Iterator[Path]:
-    """Have a file, or what is at a URL, on this disk."""
+def _local_file(what: str, services: Services) -> Iterator[Path]:
+    """Yield the path of a file, or of a temporary copy of the file at a URL."""
     if not what.lower().startswith(("http://", "https://")):
         path = Path(what)
         try:
@@ -90,15 +90,15 @@ def _local(what: str, services: Services) -> Iterator[Path]:
 
 
 @contextmanager
-def _told() -> Iterator[Any]:
-    """Show how far it is, where somebody looks."""
+def _progress() -> Iterator[Any]:
+    """Show the progress of the analysis, if stderr is a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
-    with Progress(*columns, console=show.screen, disable=not show.screen.is_terminal, transient=True) as bars:
+    with Progress(*columns, console=output.stderr, disable=not output.stderr.is_terminal, transient=True) as bars:
         bar = bars.add_task("reading", total=None, facts="")
 
         def progress(done: int, total: int | None, unit: str) -> None:
             facts = f"{done / 1e6:,.0f} MB" if unit == "bytes" else f"{done} of {total} {unit}"
-            what = "reading" if unit == "bytes" else "looking"
+            what = "reading" if unit == "bytes" else "analysing"
             bars.update(bar, description=what, completed=done, total=total, facts=facts)
 
         yield progress
@@ -110,7 +110,7 @@ def _table(what: str, found: Mapping[str, Any]) -> None:
     if "separator" in found:
         facts.append(f"separator {found['separator']!r}")
     if found.get("nb_duplicates"):
-        facts.append(f"{found['nb_duplicates']:,} rows are there twice")
+        facts.append(f"{found['nb_duplicates']:,} duplicate rows")
     if found["sampled"]:
         facts.append(f"formats from {found['sample_rows']:,} rows only")
     whole = "profile" in found
@@ -119,24 +119,24 @@ def _table(what: str, found: Mapping[str, Any]) -> None:
         table.add_column(name, justify="right")
     table.add_column("values", no_wrap=True)
     fields = {field["name"]: field for field in found["schema"]["fields"]}
-    room = max(NARROW, show.out.width - OTHERS)
+    width = max(MIN_WIDTH, output.stdout.width - OTHER_WIDTH)
     for name in found["header"]:
         chosen, counted = found["columns"].get(name, {}), found.get("profile", {}).get(name, {})
         figures = [f"{counted[key]:,}" for key in ("nb_missing_values", "nb_distinct")] if whole else []
-        said = _values(chosen, counted)
-        cut = said if len(said) <= room else f"{said[: room - 1]}…"
-        table.add_row(Text(name[:LONGEST]), chosen.get("format", ""), fields[name]["type"], *figures, Text(cut))
-    show.out.print(f"{what}: {', '.join(facts)}", highlight=False, markup=False, soft_wrap=True)
-    show.out.print(table)
+        values = _values(chosen, counted)
+        cut = values if len(values) <= width else f"{values[: width - 1]}…"
+        table.add_row(Text(name[:MAX_TEXT]), chosen.get("format", ""), fields[name]["type"], *figures, Text(cut))
+    output.stdout.print(f"{what}: {', '.join(facts)}", highlight=False, markup=False, soft_wrap=True)
+    output.stdout.print(table)
     for line in found.get("warnings", ()):
-        show.out.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
+        output.stdout.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _values(chosen: Mapping[str, Any], counted: Mapping[str, Any]) -> str:
     if "min" in counted:
         mean = "" if counted["mean"] is None else f", mean {counted['mean']:.6g}"
         return f"{_number(counted['min'])} to {_number(counted['max'])}{mean}"
-    tops = ", ".join(each["value"][:LONGEST] for each in counted.get("tops", [])[:TOPS])
+    tops = ", ".join(each["value"][:MAX_TEXT] for each in counted.get("tops", [])[:MAX_TOPS])
     return f"{chosen['date_format']}: {tops}" if "date_format" in chosen else tops
 
 

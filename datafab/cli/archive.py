@@ -1,26 +1,28 @@
-"""``datafab archive``: archives into a Géoplateforme entrepôt."""
+"""``datafab archive``: deliver archives to a Géoplateforme entrepôt."""
 
 from __future__ import annotations
 
 import click
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option, inline_option, run
 
 
 @click.group()
 def archive() -> None:
-    """Deliver archives to a Géoplateforme entrepôt, and have them made, described and tidied up after."""
+    """Deliver archives to a Géoplateforme entrepôt, where they are processed and described."""
 
 
 @archive.command("run")
 @click.argument("plan", type=click.Path(exists=True, dir_okay=False))
-@click.option("--patience", type=click.IntRange(1), help="Seconds in one status after which it is given up.")
+@click.option(
+    "--patience", type=click.IntRange(1), help="Seconds after which a status that does not change is given up."
+)
 @inline_option
 @as_json_option
 def run_command(plan: str, patience: int | None, inline: bool, as_json: bool) -> None:
-    """Do what PLAN asks for: a JSON file of integrations (docs/archive.md)."""
+    """Run the integrations of PLAN, a JSON file (docs/archive.md)."""
     params = {"plan": plan} | ({"patience": patience} if patience else {})
     ended = run("archive", params, inline=inline)
     ended.report(as_json=as_json)
@@ -31,11 +33,11 @@ def run_command(plan: str, patience: int | None, inline: bool, as_json: bool) ->
 @click.argument("job")
 @as_json_option
 def watch(job: str, as_json: bool) -> None:
-    """Follow JOB, as `archive run` or `jobs list` names it, to its end."""
+    """Follow JOB to its end; its id is printed by `archive run` and `jobs list`."""
     handle = api.JobHandle(job)
-    with show.following() as told:
-        ended = handle.through(told=told)
+    with output.follow_job() as on_progress:
+        ended = handle.wait_for_end(on_progress=on_progress)
     if as_json:
-        show.lines([ended])
+        output.print_json_lines([ended])
     else:
-        show.job(ended, handle.failures, ())
+        output.print_job(ended, handle.failures, ())

@@ -11,71 +11,73 @@ import click
 from datafab import api
 from datafab.catalogue.datagouv import Datagouv
 from datafab.catalogue.sources import SourceRegistry
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.core.item import Counts
 from datafab.core.job import Job
 from datafab.errors import NotFound
 from datafab.urls import without_credentials
-from workers import app as cluster_app
+from workers import app
 
 SOME_FAILED = 3
-#: Jobs that ``status`` looks at.
-LOOKED_AT = 1000
+#: Number of jobs that ``status`` counts.
+MAX_JOBS = 1000
 
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's objects, one a line.")
-at_url = click.option("--url", help="Root of its API; that of DATAFAB_CATALOGUE_URL if not given.")
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's objects as JSON, one per line.")
+url_option = click.option("--url", help="Root URL of its API; default: DATAFAB_CATALOGUE_URL.")
 
 
 @click.group()
 def catalogue() -> None:
-    """Read a catalogue of open data, and fetch, analyse and index the files that have changed."""
+    """Read a catalogue of open data, then fetch, analyse and index the files that have changed."""
 
 
 @catalogue.command()
-@at_url
-@click.option("--since", help="Go back to this date, instead of to the last pass (at first: one day).")
-@click.option("--full", is_flag=True, help="Read all of it, and withdraw from the index what it no longer has.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after so many files that may have changed.")
-@click.option("--wait", is_flag=True, help="Wait for the files' jobs too.")
+@url_option
+@click.option("--since", help="Read changes since this date instead of the last pass (first pass: one day).")
+@click.option(
+    "--full", is_flag=True, help="Read the whole catalogue, and withdraw files from the index that it no longer has."
+)
+@click.option("--limit", type=click.IntRange(1), help="Stop after this number of files that may have changed.")
+@click.option("--wait", is_flag=True, help="Wait for the jobs of the files too.")
 @as_json_option
 def run(wait: bool, as_json: bool, **given: Any) -> None:
-    """Make a pass over the catalogue; enqueue a job for each file that may have changed."""
+    """Read the catalogue once, and enqueue a job for each file that may have changed."""
     api.connect()
     handle = api.enqueue("catalogue", **{name: value for name, value in given.items() if value not in {None, False}})
-    with show.following() as told:
-        this = handle.wait(told=told)
-    ended = [_ended(job) for job in _files(this)] if wait else []
-    counts = Counts(job=this.id)
+    with output.follow_job() as on_progress:
+        pass_job = handle.wait(on_progress=on_progress)
+    ended = [_wait(job) for job in _file_jobs(pass_job)] if wait else []
+    counts = Counts(job=pass_job.id)
     for job in ended:
         counts = counts.plus(job.counts) if job.counts else counts.evolve(failed=counts.failed + 1)
     if as_json:
-        show.lines([this, *ended])
+        output.print_json_lines([pass_job, *ended])
     else:
         for line in handle.logs:
             if line["event"] == "read":
-                said = f"pages read: {line['pages']}, files enqueued: {line['changed']}, left out: {line['left_out']}"
-                show.out.print(said, highlight=False, soft_wrap=True)
+                text = f"pages read: {line['pages']}, files enqueued: {line['changed']}, left out: {line['left_out']}"
+                output.stdout.print(text, highlight=False, soft_wrap=True)
         if wait:
-            show.counts(counts)
+            output.print_counts(counts)
     if counts.failed:
         click.get_current_context().exit(SOME_FAILED)
 
 
 @catalogue.command()
-@at_url
+@url_option
 @as_json_option
 def status(url: str | None, as_json: bool) -> None:
-    """Say how far the catalogue was read, and how its files' jobs stand."""
+    """Show up to which date the catalogue was read, and the jobs of its files by status."""
     api.connect()
-    services = cluster_app.services()
+    services = app.services()
     root = Datagouv.at(services, url).url
     cursor, known = services.get(SourceRegistry).cursor(root), services.get(SourceRegistry).count(root)
-    jobs = cluster_app.jobs()
-    files = Counter(job.status.value for job in jobs.newest(flow="source", limit=LOOKED_AT))
+    jobs = app.jobs()
+    files = Counter(job.status.value for job in jobs.newest(flow="source", limit=MAX_JOBS))
     last = next((job for job in jobs.newest(flow="catalogue") if (job.params.get("url") or root) == root), None)
     read = None if cursor is None else _at(cursor)
     if as_json:
-        show.lines(
+        output.print_json_lines(
             [
                 {
                     "url": without_credentials(root),
@@ -87,48 +89,50 @@ def status(url: str | None, as_json: bool) -> None:
             ]
         )
         return
-    show.out.print(
+    output.stdout.print(
         f"{without_credentials(root)}: {f'read up to {read}' if read else 'never read to the end'}", highlight=False
     )
-    show.out.print(f"files known: {known}", highlight=False)
+    output.stdout.print(f"files known: {known}", highlight=False)
     if last is not None:
-        show.out.print(f"last pass: {last.id} {last.status}", highlight=False)
-    said = ", ".join(f"{count} {name}" for name, count in sorted(files.items()))
-    show.out.print(f"files' jobs: {said or 'none'}", highlight=False)
+        output.stdout.print(f"last pass: {last.id} {last.status}", highlight=False)
+    text = ", ".join(f"{count} {name}" for name, count in sorted(files.items()))
+    output.stdout.print(f"files' jobs: {text or 'none'}", highlight=False)
 
 
 @catalogue.command()
 @click.argument("source")
 @as_json_option
 def history(source: str, as_json: bool) -> None:
-    """Say how a file (datagouv:ID) was found by the last looks at it, and when the next one is."""
+    """Show the last checks of a file (datagouv:ID), and when it is checked next."""
     api.connect()
-    sources = cluster_app.services().get(SourceRegistry)
+    sources = app.services().get(SourceRegistry)
     looks, due = sources.looks(source), sources.next_revisit(source)
     if not looks:
-        msg = f"no source {source!r} has been looked at; `datafab search` names those that are indexed"
+        msg = f"no source {source!r} has been checked; `datafab search` prints the sources in the index"
         raise NotFound(msg, field="source")
     if as_json:
-        show.lines([{"source": source, "looks": [look._asdict() for look in looks], "next": due}])
+        output.print_json_lines([{"source": source, "looks": [look._asdict() for look in looks], "next": due}])
         return
     for look in looks:
-        said = f"{_at(look.at)}  {look.status}  job {look.job}{f': {look.error}' if look.error else ''}"
-        show.out.print(said, highlight=False, soft_wrap=True)
+        text = f"{_at(look.at)}  {look.status}  job {look.job}{f': {look.error}' if look.error else ''}"
+        output.stdout.print(text, highlight=False, soft_wrap=True)
     if sources.state(source).untold:
-        show.out.print("the last look has not reached the catalogue: see its job", highlight=False)
-    show.out.print(f"next look: {_at(due) if due else 'when the catalogue says that it has changed'}", highlight=False)
+        output.stdout.print(
+            "the result of the last check could not be written to the catalogue: see its job", highlight=False
+        )
+    output.stdout.print(f"next check: {_at(due) if due else 'when it changes in the catalogue'}", highlight=False)
 
 
 def _at(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def _files(this: Job) -> list[Job]:
-    return cluster_app.jobs().created_after(this.created, "source")
+def _file_jobs(pass_job: Job) -> list[Job]:
+    return app.jobs().created_after(pass_job.created, "source")
 
 
-def _ended(job: Job) -> Job:
-    """Wait for a job, however it ends."""
+def _wait(job: Job) -> Job:
+    """Wait until a job has ended, with any status."""
     try:
         return api.JobHandle(job.id).wait()
     except api.JobFailed as failed:

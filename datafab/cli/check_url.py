@@ -1,4 +1,4 @@
-"""``datafab check-url``: what a collection would get at an address."""
+"""``datafab check-url``: check what a collection would get from a URL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 import click
 
 from datafab.analysis import get_detective
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import SOME_FAILED, as_json_option
 from datafab.collect.url_probe import UrlCheck
 from datafab.collect.urlcheck import Finding
@@ -18,11 +18,11 @@ from datafab.settings import load
 
 @click.command("check-url")
 @click.argument("url")
-@click.option("--plugin", type=click.Choice(["arcgis", "wfs"]), help="Try this one only.")
+@click.option("--plugin", type=click.Choice(["arcgis", "wfs"]), help="Try this plugin only.")
 @click.option("--parameters", help="JSON object for the plugin, as in an endpoint.csv.")
 @as_json_option
 def check_url(url: str, plugin: str | None, parameters: str | None, as_json: bool) -> None:
-    """Say what is at URL, in this process; exit with 3 when there is nothing to collect."""
+    """Check what can be collected at URL, in this process; exit with 3 if there is nothing."""
     services = Services(load())
     try:
         analyse = partial(get_detective(services).analyse, mode="sample")
@@ -30,10 +30,10 @@ def check_url(url: str, plugin: str | None, parameters: str | None, as_json: boo
     finally:
         services.close()
     if as_json:
-        show.lines([found])
+        output.print_json_lines([found])
     else:
         for line in _lines(found):
-            show.out.print(line, highlight=False, soft_wrap=True, markup=False)
+            output.stdout.print(line, highlight=False, soft_wrap=True, markup=False)
     if not found.ok:
         click.get_current_context().exit(SOME_FAILED)
 
@@ -42,14 +42,14 @@ def _object(text: str | None) -> dict[str, object] | None:
     try:
         value = json.loads(text) if text else None
     except ValueError as error:
-        raise click.BadParameter(f"no JSON: {error}", param_hint="--parameters") from error
+        raise click.BadParameter(f"not valid JSON: {error}", param_hint="--parameters") from error
     if value is not None and not isinstance(value, dict):
         raise click.BadParameter("a JSON object is needed", param_hint="--parameters")
     return value
 
 
 def _lines(found: Finding) -> list[str]:
-    """Return what is told of a finding."""
+    """Return the lines that describe a finding."""
     facts: dict[str, object] = {"plugin": found.plugin or "none, a plain GET", "status": found.status}
     facts |= {"type": found.media_type, "file": found.filename, "bytes": found.size, "sha256": found.sha256}
     if found.table is not None:

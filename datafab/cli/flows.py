@@ -1,4 +1,4 @@
-"""``datafab flows``: which flows there are, and what is wrong with one's own."""
+"""``datafab flows``: list the flows, and check your own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.core.flow import Flow
 from datafab.errors import SettingError
-from datafab.flows import registry as all_flows
+from datafab.flows import registry
 from datafab.flows.chains import STAGES
 from datafab.flows.toml import examine
 from datafab.settings import load
@@ -22,17 +22,19 @@ NOT_DONE = 1
 
 @click.group()
 def flows() -> None:
-    """Look at flows, and check those of datafab.toml."""
+    """List flows, and check those of datafab.toml."""
 
 
 @flows.command("list")
-@click.option("--stages", "only_stages", is_flag=True, help="Only the stages that flows can be made of.")
-@click.option("--json", "as_json", is_flag=True, help="Print the API's objects, one a line.")
+@click.option("--stages", "only_stages", is_flag=True, help="List only the stages of which flows consist.")
+@click.option("--json", "as_json", is_flag=True, help="Print the API's objects as JSON, one per line.")
 def list_(only_stages: bool, as_json: bool) -> None:
-    """List the flows, built in and of datafab.toml, and the stages that flows are made of."""
-    found = [] if only_stages else list(all_flows.flows().values())
+    """List the built-in flows, those of datafab.toml, and the stages of which flows consist."""
+    found = [] if only_stages else list(registry.flows().values())
     if as_json:
-        show.lines(stage.dump() for stage in STAGES.values()) if only_stages else show.lines(map(Flow.dump, found))
+        output.print_json_lines(stage.dump() for stage in STAGES.values()) if only_stages else output.print_json_lines(
+            map(Flow.dump, found)
+        )
         return
     if not only_stages:
         _print_flows(found, load().timezone)
@@ -42,17 +44,17 @@ def list_(only_stages: bool, as_json: bool) -> None:
 @flows.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 def check(file: Path | None) -> None:
-    """Say what is wrong in FILE (a datafab.toml; the one of DATAFAB_CONFIG), by line."""
+    """Print the errors of FILE (a datafab.toml; default: DATAFAB_CONFIG), by line."""
     file = file or load().config
     if file is None:
         msg = "no file to check: name one, or set DATAFAB_CONFIG"
         raise SettingError(msg, field="DATAFAB_CONFIG")
-    found, problems = examine(file, all_flows.FLOWS, cron)
+    found, problems = examine(file, registry.FLOWS, cron)
     for problem in problems:
-        show.screen.print(escape(str(problem)), highlight=False, soft_wrap=True)
+        output.stderr.print(escape(str(problem)), highlight=False, soft_wrap=True)
     if problems:
         click.get_current_context().exit(NOT_DONE)
-    show.out.print(f"{escape(str(file))}: {len(found)} flows, all in order", highlight=False, soft_wrap=True)
+    output.stdout.print(f"{escape(str(file))}: {len(found)} flows, no errors", highlight=False, soft_wrap=True)
 
 
 def _print_flows(found: list[Flow], zone: str) -> None:
@@ -60,10 +62,10 @@ def _print_flows(found: list[Flow], zone: str) -> None:
     for flow in found:
         steps = " > ".join((flow.producer, *flow.stages, *flow.then))
         conditions = "".join(f"\n{stage} when {text}" for stage, text in flow.when.items())
-        runs = f"{flow.schedule} ({zone})" if flow.schedule else "when asked for"
+        runs = f"{flow.schedule} ({zone})" if flow.schedule else "on request"
         needs = ", ".join(sorted(flow.needs))
         table.add_row(*map(escape, (flow.name, steps + conditions, needs, runs, flow.where or "built in")))
-    show.out.print(table)
+    output.stdout.print(table)
 
 
 def _print_stages() -> None:
@@ -71,4 +73,4 @@ def _print_stages() -> None:
     for stage in STAGES.values():
         needs = "yields items" if stage.expand else ", ".join(sorted(stage.requires))
         table.add_row(stage.name, escape(stage.title), needs, ", ".join(sorted(stage.provides)), stage.queue)
-    show.out.print(table)
+    output.stdout.print(table)

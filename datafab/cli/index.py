@@ -1,4 +1,4 @@
-"""``datafab index``: bring an index up to date, fill it anew."""
+"""``datafab index``: migrate an index, or rebuild it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import SOME_FAILED
 from datafab.core.document import Document
 from datafab.core.services import Services
@@ -18,61 +18,63 @@ from datafab.index import open_index
 from datafab.index.access import IndexAccess
 from datafab.ops import rebuild
 from datafab.store.store import root_of
-from workers import app as cluster_app
+from workers import app
 
 
 @click.group()
 def index() -> None:
-    """Bring the index of DATAFAB_INDEX_URL up to date, or fill it anew."""
+    """Migrate or rebuild the index of DATAFAB_INDEX_URL."""
 
 
 @index.command()
-@click.option("--force", is_flag=True, help="Also when nothing has changed.")
+@click.option("--force", is_flag=True, help="Migrate even if nothing has changed.")
 def migrate(force: bool) -> None:
-    """Give an Elasticsearch the mapping of this datafab, while others read and write; start it again if it breaks off.
+    """Give an Elasticsearch index the mapping of this version, without downtime; repeat it if it is interrupted.
 
-    SQLite is brought up when it is opened.
+    SQLite is migrated when it is opened.
     """
-    settings = cluster_app.settings()
+    settings = app.settings()
     with closing(open_index(settings.index, settings)) as found:
         if settings.index.startswith("sqlite:"):
             found.ping()
-            show.out.print("SQLite is up to date")
+            output.stdout.print("SQLite is up to date")
             return
-        from datafab.index.elastic import ElasticIndex  # noqa: PLC0415 - takes a second to import
+        from datafab.index.elastic import ElasticIndex  # noqa: PLC0415 - it takes a second
         from datafab.index.elastic_migration import migrate as migrated  # noqa: PLC0415 - as above
 
         assert isinstance(found, ElasticIndex)
-        with show.screen.status("migrating") as status:
+        with output.stderr.status("migrating") as status:
             done = migrated(found, lambda part, all_: status.update(f"{part} of {all_} documents"), force=force)
     if done.old == done.new:
-        show.out.print(f"{done.new} is up to date", highlight=False)
+        output.stdout.print(f"{done.new} is up to date", highlight=False)
     else:
-        more = f", {done.known} were there" if done.known else ""
-        show.out.print(f"{done.new}: {done.copied} documents copied{more}; {done.old} may be deleted", highlight=False)
+        more = f", {done.known} existed" if done.known else ""
+        output.stdout.print(
+            f"{done.new}: {done.copied} documents copied{more}; {done.old} may be deleted", highlight=False
+        )
 
 
 @index.command("rebuild")
-@click.option("--store", "stores", multiple=True, help="Root of a store whose log/ is read too; several times.")
-@click.option("--from", "other", help="URL of another index to take the documents of, instead of jobs and stores.")
+@click.option("--store", "stores", multiple=True, help="Root of a further store whose log/ is read; repeatable.")
+@click.option("--from", "other", help="URL of another index whose documents are copied, instead of jobs and stores.")
 def rebuild_command(stores: tuple[str, ...], other: str | None) -> None:
-    """Fill the index from what jobs, stores or another index know; start it again if it breaks off."""
-    settings = cluster_app.settings() if other else api.connect()
-    with closing(Services(settings)) as services, show.screen.status("reading") as status:
+    """Fill the index from jobs, stores or another index; repeat it if it is interrupted."""
+    settings = app.settings() if other else api.connect()
+    with closing(Services(settings)) as services, output.stderr.status("reading") as status:
         if (owner := services.get(IndexAccess).owner) is not None:
             owner.claim(move=True)
 
-        def told(done: rebuild.Rebuilt) -> None:
-            status.update(f"{done.ok} documents put, {done.stale} were there")
+        def on_progress(done: rebuild.RebuildCounts) -> None:
+            status.update(f"{done.ok} documents indexed, {done.stale} existed")
 
-        done = rebuild.put(services.get(IndexAccess).reading, _documents(services, stores, other), told)
+        done = rebuild.put(services.get(IndexAccess).reading, _documents(services, stores, other), on_progress)
         services.get(IndexAccess).reading.refresh()
-        status.update("looking for files of catalogues that are missing")
-        missing = 0 if other else rebuild.look_anew(services)
-    _report(done, show.out)
+        status.update("looking for missing files of catalogues")
+        missing = 0 if other else rebuild.schedule_missing(services)
+    _report(done, output.stdout)
     if missing:
-        msg = f"{missing} files of catalogues are known by name only: `datafab catalogue run --full` looks at them"
-        show.out.print(msg, highlight=False, soft_wrap=True)
+        msg = f"{missing} files of catalogues are known by name only: `datafab catalogue run --full` checks them"
+        output.stdout.print(msg, highlight=False, soft_wrap=True)
     if done.refused:
         click.get_current_context().exit(SOME_FAILED)
 
@@ -80,17 +82,17 @@ def rebuild_command(stores: tuple[str, ...], other: str | None) -> None:
 def _documents(services: Services, stores: tuple[str, ...], other: str | None) -> Iterator[Document | Fatal]:
     if other is not None:
         if other == services.settings.index:
-            msg = "--from names the index itself"
+            msg = "--from names the index that is to be filled: give the URL of another one"
             raise FlowError(msg, field="--from")
         with closing(open_index(other, services.settings)) as found:
             yield from found.documents()
         return
-    yield from rebuild.from_jobs(services, cluster_app.jobs())
+    yield from rebuild.from_jobs(services, app.jobs())
     for root in dict.fromkeys([services.settings.store, *map(root_of, stores)]):
         yield from rebuild.from_logs(services, root)
 
 
-def _report(done: rebuild.Rebuilt, out: Console) -> None:
-    out.print(f"{done.ok} documents put, {done.stale} were there in a newer version", highlight=False)
+def _report(done: rebuild.RebuildCounts, out: Console) -> None:
+    out.print(f"{done.ok} documents indexed, {done.stale} existed in a newer version", highlight=False)
     if done.refused:
-        out.print(f"{done.refused} refused; the first: {done.reason}", highlight=False, markup=False)
+        out.print(f"{done.refused} refused; first error: {done.reason}", highlight=False, markup=False)

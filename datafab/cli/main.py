@@ -16,14 +16,14 @@ from datafab import api, log
 from datafab.cli import analyse as cli_analyse
 from datafab.cli import archive as cli_archive
 from datafab.cli import catalogue as cli_catalogue
-from datafab.cli import check_url as cli_check
+from datafab.cli import check_url as cli_check_url
 from datafab.cli import collection as cli_collection
 from datafab.cli import doctor as cli_doctor
 from datafab.cli import flows as cli_flows
 from datafab.cli import index as cli_index
-from datafab.cli import output as show
-from datafab.cli import publish as cli_wis2
-from datafab.cli import push as cli_ckan
+from datafab.cli import output
+from datafab.cli import publish as cli_publish
+from datafab.cli import push as cli_push
 from datafab.cli import sandbox as cli_sandbox
 from datafab.cli import search as cli_search
 from datafab.cli import store as cli_store
@@ -34,24 +34,24 @@ from datafab.errors import DatafabError
 from datafab.flows.registry import flows
 from datafab.settings import load
 from datafab.version import __version__
-from workers import app as cluster_app
+from workers import app
 
 NOT_DONE = 1
 
 
 class Group(click.Group):
-    """Turns our errors into a line for people and an exit code."""
+    """Turns errors into a message and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
         except DatafabError as error:
-            show.error(error.message)
+            output.print_error(error.message)
         except redis.exceptions.OutOfMemoryError as error:
-            show.error(f"Redis is full, and took nothing ({error}): raise its maxmemory; `datafab doctor` tells more")
+            output.print_error(f"Redis is full and refuses writes ({error}): raise its maxmemory; see `datafab doctor`")
         except redis.exceptions.RedisError as error:
-            show.error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL up?")
+            output.print_error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL running?")
         return ctx.exit(NOT_DONE)
 
 
@@ -65,8 +65,8 @@ def main() -> None:
 @main.command("demo")
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
 def demo_command(keep: bool) -> None:
-    """Run the main job on sample files, on a cluster of its own."""
-    from datafab.cli import demo  # noqa: PLC0415 - a quarter of a second that no other command needs
+    """Run the main job on sample files, on a separate cluster."""
+    from datafab.cli import demo  # noqa: PLC0415 - it takes a quarter of a second, which other commands save
 
     demo.run(keep=keep)
 
@@ -74,9 +74,9 @@ def demo_command(keep: bool) -> None:
 @main.command()
 def up() -> None:
     """Run a cluster on this host: Redis, MQTT broker, workers, beat, webhook and Flower."""
-    flows()  # what is wrong in datafab.toml is said here, not in a worker's log
-    with show.starting() as told:
-        here = Cluster(load(), ALL, told=told)
+    flows()  # report errors in datafab.toml here instead of in a worker's log
+    with output.follow_start() as on_state:
+        here = Cluster(load(), ALL, on_state=on_state)
         here.start()
     settings = here.settings
     lines = {"webhook": f"http://{settings.bind}/ready", "flower": f"http://{settings.flower_bind}"}
@@ -84,69 +84,73 @@ def up() -> None:
         lines["mqtt"] = str(settings.mqtt_url)
     lines |= {"home": str(settings.home), "login": f"{flower_login(settings.home)} (user:password of Flower)"}
     for name, where in lines.items():
-        show.out.print(f"{name:<9}{where}", highlight=False, soft_wrap=True, markup=False)
-    show.out.print("Ctrl-C stops it")
+        output.stdout.print(f"{name:<9}{where}", highlight=False, soft_wrap=True, markup=False)
+    output.stdout.print("Ctrl-C stops it")
     here.serve_forever()
 
 
-#: what the flow `collect` takes as true or false
+#: boolean parameters of the flow `collect`
 FLAGS = ("refill_todays_logs", "retry_failed", "conditional", "adaptive", "as_served", "log_facts", "save_csv")
 
 
 @main.command(cls=cli_collection.Collect)
 @click.argument("endpoints", default="collection/endpoint.csv")
-@click.option("--collection-dir", help="Folder or URL that gets resource/ and log/; the file's folder if not given.")
+@click.option("--collection-dir", help="Folder or URL for resource/ and log/; default: the folder of ENDPOINTS.")
 @click.option(
     cli_collection.REFILL,
     type=bool,
     default=False,
     metavar="[=true|false]",
-    help="Fetch again what has a log of today.",
+    help="Fetch endpoints again that have a log of today.",
 )
-@click.option("--retry-failed", is_flag=True, help="Fetch again what failed today.")
-@click.option("--conditional", is_flag=True, help="Ask servers only for what has changed since the last look.")
-@click.option("--adaptive", is_flag=True, help="Look less often at what seldom changes.")
+@click.option("--retry-failed", is_flag=True, help="Fetch endpoints again that failed today.")
+@click.option("--conditional", is_flag=True, help="Send conditional requests: servers return only what has changed.")
+@click.option("--adaptive", is_flag=True, help="Check endpoints less often that seldom change.")
 @click.option("--as-served", is_flag=True, help="Keep errors and parts that services send with status 200, too.")
-@click.option("--log-facts", is_flag=True, help="Log bytes, reason and message too, which the original does not.")
-@click.option("--save-csv", is_flag=True, help="Bring the collection's log.csv and resource.csv up to date afterwards.")
-@click.option("--then", default=None, help="Stages after the fetch, e.g. analyse,index (the default) or none.")
+@click.option("--log-facts", is_flag=True, help="Log bytes, reason and message too, unlike the original.")
+@click.option("--save-csv", is_flag=True, help="Update the collection's log.csv and resource.csv afterwards.")
+@click.option("--then", default=None, help="Stages after the fetch, e.g. analyse,index (default) or none.")
 @inline_option
-@click.option("--exit-zero", is_flag=True, help="Exit with 0 even when endpoints failed.")
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 even if endpoints failed.")
 @as_json_option
 def collect(endpoints: str, collection_dir: str | None, then: str | None, inline: bool, **options: bool) -> None:
-    """Fetch every endpoint of ENDPOINTS (an endpoint.csv), analyse and index what came."""
+    """Fetch every endpoint of ENDPOINTS (an endpoint.csv), then analyse and index the files."""
     params: dict[str, Any] = {"endpoints": endpoints, "collection": collection_dir or str(Path(endpoints).parent)}
     params |= {name: True for name in FLAGS if options[name]}
     if then is not None:
         params["then"] = _stages(then)
-    ended = run("collect", params, inline=inline, settle=cli_collection.PATIENCE if options["save_csv"] else 0)
+    ended = run(
+        "collect", params, inline=inline, follow_up_seconds=cli_collection.SAVE_SECONDS if options["save_csv"] else 0
+    )
     ended.report(as_json=options["as_json"])
     if options["save_csv"]:
-        cli_collection.saved(params["collection"], ended, inline=inline)
+        cli_collection.check_saved(params["collection"], ended, inline=inline)
     if not options["exit_zero"]:
         ended.exit()
 
 
 @main.command()
 @click.argument("flow", callback=lambda _ctx, _param, name: _flow(name))
-@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter; JSON or plain text.")
-@click.option("--then", help="Stages that come last, instead of the flow's own, e.g. index,push or none.")
-@click.option("--key", help="Return the job that already has this key.")
-@click.option("--wait", is_flag=True, help="Wait until it has ended.")
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter, as JSON or plain text."
+)
+@click.option("--then", help="Last stages, instead of the flow's own, e.g. index,push or none.")
+@click.option("--key", help="If a job with this key exists, return it instead of a new one.")
+@click.option("--wait", is_flag=True, help="Wait until the job has ended.")
 def enqueue(flow: str, params: tuple[str, ...], then: str | None, key: str | None, wait: bool) -> None:
-    """Enqueue a job on the cluster and print it."""
+    """Enqueue a job of FLOW on the cluster and print it."""
     api.connect()
     given = dict(_param(text) for text in params) | ({} if then is None else {"then": _stages(then)})
     handle = api.enqueue(flow, key=key, **given)
-    job = handle.through() if wait else handle.job
-    show.lines([job])
+    job = handle.wait_for_end() if wait else handle.job
+    output.print_json_lines([job])
     if wait and job.counts and job.counts.failed:
         click.get_current_context().exit(SOME_FAILED)
 
 
 @main.group()
 def jobs() -> None:
-    """Look at jobs and act on them."""
+    """Show, retry and cancel jobs."""
 
 
 @jobs.command("list")
@@ -155,33 +159,33 @@ def jobs() -> None:
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
 @as_json_option
 def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
-    """List jobs, the newest first."""
+    """List jobs, newest first."""
     api.connect()
-    found = cluster_app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
+    found = app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
     if as_json:
-        show.lines(found)
+        output.print_json_lines(found)
     else:
-        show.jobs(found)
+        output.print_jobs(found)
 
 
 @jobs.command("show")
 @click.argument("job")
 @as_json_option
 def jobs_show(job: str, as_json: bool) -> None:
-    """Show a job: stages, failures, log."""
+    """Show a job with its stages, failures and log."""
     handle = api.JobHandle(job)
     if as_json:
         failures = {source: error.dump() for source, error in handle.failures.items()}
-        show.lines([handle.job.dump() | {"failures": failures, "log": handle.logs}])
+        output.print_json_lines([handle.job.dump() | {"failures": failures, "log": handle.logs}])
     else:
-        show.job(handle.job, handle.failures, handle.logs)
+        output.print_job(handle.job, handle.failures, handle.logs)
 
 
 @jobs.command("retry")
 @click.argument("job")
 def jobs_retry(job: str) -> None:
-    """Run an ended job again: a parked one where it stopped, another as a new job."""
-    show.lines([api.JobHandle(job).retry().job])
+    """Run an ended job again: a parked one from where it stopped, any other as a new job."""
+    output.print_json_lines([api.JobHandle(job).retry().job])
 
 
 @jobs.command("cancel")
@@ -190,23 +194,23 @@ def jobs_cancel(job: str) -> None:
     """Cancel a job."""
     handle = api.JobHandle(job)
     done = handle.cancel()
-    show.lines([handle.job])
+    output.print_json_lines([handle.job])
     if not done:
         click.get_current_context().exit(NOT_DONE)
 
 
 @jobs.command("prune")
 def jobs_prune() -> None:
-    """Forget jobs that are past their retention."""
+    """Delete jobs that are older than DATAFAB_RETENTION_DAYS."""
     api.connect()
-    show.out.print(f"{cluster_app.jobs().prune()} forgotten")
+    output.stdout.print(f"{app.jobs().prune()} deleted")
 
 
-main.add_command(cli_ckan.push)
+main.add_command(cli_push.push)
 main.add_command(cli_archive.archive)
 main.add_command(cli_catalogue.catalogue)
 main.add_command(cli_analyse.analyse)
-main.add_command(cli_check.check_url)
+main.add_command(cli_check_url.check_url)
 main.add_command(cli_collection.collection)
 main.add_command(cli_doctor.doctor)
 main.add_command(cli_flows.flows)
@@ -214,8 +218,8 @@ main.add_command(cli_index.index)
 main.add_command(cli_sandbox.sandbox)
 main.add_command(cli_search.search)
 main.add_command(cli_store.store)
-main.add_command(cli_wis2.publish)
-main.add_command(cli_wis2.wis2)
+main.add_command(cli_publish.publish)
+main.add_command(cli_publish.wis2)
 
 
 def _flow(name: str) -> str:

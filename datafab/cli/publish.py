@@ -1,4 +1,4 @@
-"""``datafab publish``, and ``datafab wis2``: check messages and records, and fetch what WMO's own checks need."""
+"""``datafab publish``: announce files over WIS2. ``datafab wis2``: check messages and records by WMO's rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import click
 from rich.markup import escape
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option, run
 from datafab.core import strict_json as strictjson
 from datafab.errors import Fatal, NotFound
@@ -30,12 +30,12 @@ _SYNC = "`datafab wis2 sync` fetches them"
 
 @click.command()
 @click.argument("what", metavar="EVENT|URL")
-@click.option("--topic", help="WIS2 topic to announce on; that of DATAFAB_WIS2_TOPIC if not given.")
-@click.option("--metadata-id", help="The file's WCMP2 record; that of DATAFAB_WIS2_METADATA_ID if not given.")
-@click.option("--content", is_flag=True, help="Put files of at most 4096 bytes into their messages.")
+@click.option("--topic", help="WIS2 topic to announce on; default: DATAFAB_WIS2_TOPIC.")
+@click.option("--metadata-id", help="The file's WCMP2 record; default: DATAFAB_WIS2_METADATA_ID.")
+@click.option("--content", is_flag=True, help="Embed files of at most 4096 bytes in their messages.")
 @as_json_option
 def publish(what: str, topic: str | None, metadata_id: str | None, content: bool, as_json: bool) -> None:
-    """Announce files over WIS2: those of EVENT, a file with a CloudEvents document, or the one at URL."""
+    """Announce files over WIS2: those of EVENT, a file with a CloudEvents document, or the file at URL."""
     event = announcement(what) if "://" in what else _event(Path(what))
     params = {"event": event, "topic": topic, "metadata_id": metadata_id, "inline": content or None}
     ended = run("publish", {name: value for name, value in params.items() if value is not None})
@@ -44,7 +44,7 @@ def publish(what: str, topic: str | None, metadata_id: str | None, content: bool
 
 
 def _event(file: Path) -> Path:
-    """Return the file of an event, once it is seen to be one: whoever wrote it may still be there to correct it."""
+    """Return the file of an event after checking it, so that its author sees errors before a job is enqueued."""
     try:
         event = _read(read_regular(file), str(file))
     except OSError as error:
@@ -60,17 +60,18 @@ def _event(file: Path) -> Path:
 
 @click.group()
 def wis2() -> None:
-    """Check what is announced over WIS2."""
+    """Check messages and records of WIS2."""
 
 
 @wis2.command()
 @click.argument("file", type=click.File("rb"))
-@click.option("--topic", help="Where the message is, or is to be, published: checked too.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, one a line.")
+@click.option("--topic", help="Topic of the message, which is checked too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, one per line.")
 def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
-    """Say what is wrong in FILE: a notification message, or a WCMP2 record; - reads standard input.
+    """Check FILE, a notification message or a WCMP2 record; - reads standard input.
 
-    Exit code 1 when it breaks a rule; advice alone does not. A message's size is that of its JSON without blanks.
+    Exit code 1 if it breaks a rule; advice alone does not count. The size of a message is that of its JSON without
+    whitespace.
     """
     # A pipe is read too, but neither that nor a device for ever.
     data = file.read(MAX_FILE_BYTES + 1)
@@ -81,11 +82,11 @@ def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
     document = _read(data, file.name)
     verdict = judge(document, Wis2Suite(load().home), topic=topic) if is_record(document) else _message(document, topic)
     if as_json:
-        show.lines(verdict.findings)
+        output.print_json_lines(verdict.findings)
     else:
         _print(file.name, verdict.findings)
     if verdict.missing:
-        show.screen.print(
+        output.stderr.print(
             f"WMO's own suites did not run: {escape(verdict.missing)}; {_SYNC}", highlight=False, soft_wrap=True
         )
     if errors(verdict.findings):
@@ -93,28 +94,30 @@ def check(file: BinaryIO, topic: str | None, as_json: bool) -> None:
 
 
 @wis2.command()
-@click.option("--mirror", metavar="URL", help="Where the files lie below their hosts' names, for a network of its own.")
+@click.option(
+    "--mirror", metavar="URL", help="Mirror that has the files below their hosts' names, for closed networks."
+)
 def sync(mirror: str | None) -> None:
-    """Fetch the schemas and tables of WMO's own checks into DATAFAB_HOME; what is there is replaced once all came."""
+    """Download the schemas and tables of WMO's own checks to DATAFAB_HOME; old ones are replaced at the end."""
     settings = load()
     fetcher = Fetcher(settings)
     try:
         Wis2Bundle(fetcher, mirror).sync(
             settings.home,
-            on_progress=lambda url: show.screen.print(
+            on_progress=lambda url: output.stderr.print(
                 without_credentials(url), markup=False, highlight=False, soft_wrap=True
             ),
         )
     finally:
         fetcher.close()
-    show.out.print(f"{settings.home}: WMO's own checks run now", markup=False, highlight=False, soft_wrap=True)
+    output.stdout.print(f"{settings.home}: WMO's own checks are ready", markup=False, highlight=False, soft_wrap=True)
 
 
 def _read(data: bytes, name: str) -> Any:
     try:
         return strictjson.loads(data)
     except ValueError as error:
-        raise Fatal(f"{name}: no JSON: {error}", code="not_json", field="file") from error
+        raise Fatal(f"{name}: not valid JSON: {error}", code="not_json", field="file") from error
 
 
 def _message(document: Any, topic: str | None) -> Verdict:
@@ -131,8 +134,8 @@ def _print(name: str, findings: list[Finding]) -> None:
     for finding in findings:
         colour = "red" if finding.level == "error" else "yellow"
         text = f"[{colour}]{finding.rule}[/] {escape(finding.field or 'the whole')}: {escape(finding.problem)}"
-        show.out.print(f"{text}\n    {escape(finding.fix)}", highlight=False, soft_wrap=True)
+        output.stdout.print(f"{text}\n    {escape(finding.fix)}", highlight=False, soft_wrap=True)
     broken = len(errors(findings))
-    says = f"{broken} rules broken" if broken else "in order"
+    result = f"{broken} rules broken" if broken else "no errors"
     advice = f", {len(findings) - broken} pieces of advice" if len(findings) > broken else ""
-    show.out.print(f"{escape(name)}: {says}{advice}", highlight=False, soft_wrap=True)
+    output.stdout.print(f"{escape(name)}: {result}{advice}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""``datafab push``: load the file of a CKAN resource into its datastore."""
+"""``datafab push``: load the file of a CKAN resource into its DataStore."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from datafab.settings import Settings, load
 
 @click.command()
 @click.argument("resource")
-@click.option("--ckan-url", metavar="URL", help="Root of the CKAN; the one of DATAFAB_CKAN_URLS if not given.")
-@click.option("--ignore-hash", is_flag=True, help="Load even what CKAN's hash says is loaded already.")
-@click.option("--set-url-type", is_flag=True, help="Make the resource's url_type `datapusher` afterwards.")
+@click.option("--ckan-url", metavar="URL", help="Root URL of the CKAN; default: the one of DATAFAB_CKAN_URLS.")
+@click.option(
+    "--ignore-hash", is_flag=True, help="Load the file even if CKAN's hash says that it has been loaded already."
+)
+@click.option("--set-url-type", is_flag=True, help="Set the resource's url_type to `datapusher` afterwards.")
 @click.option("--date-order", type=click.Choice(DATE_ORDERS), help=DATE_ORDER_HELP)
 @inline_option
 @as_json_option
 def push(
     resource: str, ckan_url: str | None, date_order: str | None, inline: bool, as_json: bool, **options: bool
 ) -> None:
-    """Load the file of RESOURCE, a CKAN resource's id, into its datastore.
+    """Load the file of RESOURCE, the id of a CKAN resource, into its DataStore.
 
-    The API key is that of DATAFAB_CKAN_API_KEY; unset, it is asked for, or read from standard input. CKAN can ask for
-    the same by itself: set its ckan.datapusher.url to http://<webhook>/datapusher/.
+    The API key is that of DATAFAB_CKAN_API_KEY; if that is unset, it is prompted for, or read from standard input. CKAN
+    can submit pushes itself: set its ckan.datapusher.url to http://<webhook>/datapusher/.
     """
     settings = load()
     params: dict[str, Any] = {"resource_id": resource, "ckan_url": ckan_url or _only_ckan(settings)} | options
@@ -39,14 +41,14 @@ def push(
 
 
 def _only_ckan(settings: Settings) -> str:
-    """Return the one CKAN that the settings name."""
+    """Return the root URL of the only CKAN in the settings."""
     if len(settings.ckan_urls) == 1:
         return settings.ckan_urls[0]
-    raise click.UsageError("which CKAN? give --ckan-url, or set DATAFAB_CKAN_URLS to a single root")
+    raise click.UsageError("which CKAN? give --ckan-url, or set DATAFAB_CKAN_URLS to a single URL")
 
 
 def _api_key(settings: Settings) -> str:
-    """Return the API key. It is no option: everybody on the host can read a command line."""
+    """Return the API key. It is not an option, because every user of the host can read command lines."""
     if settings.ckan_api_key:
         return settings.ckan_api_key
     if sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""``datafab store``: remove what nothing names any more."""
+"""``datafab store``: remove files that nothing refers to any more."""
 
 from __future__ import annotations
 
@@ -7,55 +7,56 @@ import time
 import click
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.run_job import as_json_option
 from datafab.core.redis import connect
 from datafab.errors import FlowError
 from datafab.index.access import IndexAccess
-from datafab.ops.prune import unnamed
+from datafab.ops.prune import find_unreferenced
 from datafab.store.store import Store, root_of
-from workers import app as cluster_app
+from workers import app
 
-DAY = 24 * 3600
+DAY_SECONDS = 24 * 3600
 
 
 @click.group()
 def store() -> None:
-    """Look after the files in a store."""
+    """Maintain the files of a store."""
 
 
 @store.command("prune")
-@click.option("--days", type=click.IntRange(1), help="Least age; DATAFAB_RETENTION_DAYS if not given.")
-@click.option("--store", "root", help="Folder or URL; DATAFAB_STORE_URL if not given.")
-@click.option("--yes", is_flag=True, help="Remove them; else they are only told.")
+@click.option("--days", type=click.IntRange(1), help="Minimum age of removed files; default: DATAFAB_RETENTION_DAYS.")
+@click.option("--store", "root", help="Folder or URL of the store; default: DATAFAB_STORE_URL.")
+@click.option("--yes", is_flag=True, help="Remove the files; without it they are only listed.")
 @as_json_option
 def prune(days: int | None, root: str | None, yes: bool, as_json: bool) -> None:
-    """Remove the resources that no log, job, document or source names, and their analyses.
+    """Remove the resources that no log, job, document or source refers to, and their analyses.
 
-    Younger ones stay, and whatever is younger than two jobs' deadlines. `--inline` runs are not known: let them end.
+    Files younger than two job deadlines are always kept. Wait for `--inline` runs to end: they are not taken into
+    account.
     """
     settings = api.connect()
-    here = Store(root_of(root), settings.s3_endpoint) if root else cluster_app.services().store(settings.store)
-    _idle(here)
-    before = time.time() - max((days or settings.retention_days) * DAY, 2 * settings.job_deadline)
+    here = Store(root_of(root), settings.s3_endpoint) if root else app.services().store(settings.store)
+    _check_idle(here)
+    before = time.time() - max((days or settings.retention_days) * DAY_SECONDS, 2 * settings.job_deadline)
     count = size = 0
     client = connect(str(settings.redis_url))
-    for old in unnamed(here, client, cluster_app.services().get(IndexAccess).reading, before):
+    for old in find_unreferenced(here, client, app.services().get(IndexAccess).reading, before):
         if yes:
-            _idle(here)
+            _check_idle(here)
             if not here.remove(old.name, before):
                 continue
         count, size = count + 1, size + old.size
         if as_json:
-            show.lines([old._asdict()])
+            output.print_json_lines([old._asdict()])
     if not as_json:
-        show.out.print(f"{count} files, {size} bytes, {'removed' if yes else 'could go: --yes removes them'}")
+        output.stdout.print(f"{count} files, {size} bytes, {'removed' if yes else 'can be removed with --yes'}")
 
 
-def _idle(here: Store) -> None:
-    """Raise FlowError while jobs run on a store that cannot say which of its files came in again just now."""
+def _check_idle(here: Store) -> None:
+    """Raise FlowError if jobs are running and the store cannot tell which of its files were just written again."""
     if here.touches:
         return
-    if n := cluster_app.jobs().count_unended():
-        msg = f"{n} jobs have not ended: in {here.root} they may need what nothing names yet; wait"
+    if n := app.jobs().count_unended():
+        msg = f"{n} jobs have not ended: they may need files in {here.root} that nothing refers to yet; wait for them"
         raise FlowError(msg, code="busy", field="DATAFAB_STORE_URL")

@@ -1,4 +1,4 @@
-"""A terminal for texts of others: they cannot move its cursor, name its window or fill its clipboard."""
+"""A terminal that is safe for foreign texts: they cannot move its cursor, rename its window or fill its clipboard."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-#: What a terminal may take for an order, in ASCII and Latin-1; line ends and tabs are no orders.
-_ORDERS = dict.fromkeys((*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)))
+#: Control characters of ASCII and Latin-1, which a terminal may execute, without line ends and tabs.
+_CONTROLS = dict.fromkeys((*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)))
 
 
 class Terminal(Console):
-    """Rich's console, which gives orders of its own only: no cell, title or message does."""
+    """A console of Rich that removes control characters from texts, and only writes control sequences of its own."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield what is to be printed; all that is passes here."""
+        """Yield the segments to print; everything that is printed passes through this method."""
         for segment in super().render(renderable, options):
-            text = segment.text if segment.control else segment.text.translate(_ORDERS)
+            text = segment.text if segment.control else segment.text.translate(_CONTROLS)
             yield segment if text == segment.text else Segment(text, segment.style)

@@ -1,4 +1,4 @@
-"""The MQTT broker of this host: mosquitto where there is one, else amqtt, which speaks MQTT 3.1.1 only."""
+"""The MQTT broker of this host: mosquitto if it is installed, else amqtt, which speaks MQTT 3.1.1 only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-#: Both drop nothing: by default mosquitto forgets what is beyond 1,000 queued messages of a client.
+#: No message is dropped: by default mosquitto drops those beyond 1,000 queued messages of a client.
 _MOSQUITTO = """\
 listener {port} 127.0.0.1
 allow_anonymous true
@@ -29,24 +29,24 @@ plugins:
 
 
 def find_mosquitto(folders: Iterable[str | Path] | None = None) -> Path | None:
-    """Return mosquitto, or None when this host has none; ``folders``: None: PATH and ``/usr/sbin``."""
+    """Return the path of mosquitto, or None if it is not in these folders (None: PATH and ``/usr/sbin``)."""
     searched = [*os.get_exec_path(), "/usr/sbin"] if folders is None else folders
     found = shutil.which("mosquitto", path=os.pathsep.join(map(str, searched)))
     return Path(found) if found else None
 
 
 def broker_command(mosquitto: Path | None, port: int, folder: Path, more: str = "") -> tuple[str, ...]:
-    """Return the command of a broker for this host only; writes its configuration into the folder.
+    """Return the command of a broker that listens on 127.0.0.1 only, and write its configuration file.
 
     Args:
-        mosquitto: its binary; None: amqtt.
-        port: on 127.0.0.1.
-        folder: for what it keeps.
-        more: lines for its configuration.
+        mosquitto: path of its binary; None: amqtt.
+        port: port of 127.0.0.1.
+        folder: folder of the broker's configuration and data.
+        more: further lines of the configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if mosquitto and os.geteuid() == 0:
-        more = "user root\n" + more  # else it becomes one that may not write here
+        more = "user root\n" + more  # otherwise it switches to a user who may not write here
     text = (_MOSQUITTO if mosquitto else _AMQTT).format(port=port, folder=folder.absolute()) + more
     config = folder / ("mosquitto.conf" if mosquitto else "amqtt.yaml")
     config.write_text(text, encoding="utf-8")
@@ -56,5 +56,5 @@ def broker_command(mosquitto: Path | None, port: int, folder: Path, more: str = 
 
 
 def broker_url(mosquitto: Path | None, port: int) -> str:
-    """Return the ``DATAFAB_MQTT_URL`` of such a broker."""
+    """Return the ``DATAFAB_MQTT_URL`` of the broker that ``broker_command`` starts."""
     return f"mqtt://127.0.0.1:{port}" + ("" if mosquitto else "?version=3")

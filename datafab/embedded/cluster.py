@@ -1,4 +1,4 @@
-"""The cluster on this host: starts and stops its parts, and tells other commands where it is."""
+"""The cluster on this host: start and stop its parts, and publish its addresses for other commands."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from datafab.embedded.address import Address, free_port
 from datafab.embedded.broker import broker_url, find_mosquitto
 from datafab.embedded.parts import MAKERS, Blueprint
 from datafab.embedded.redis_server import redis_answers, redis_of
-from datafab.embedded.supervisor import Supervisor, Told, say_nothing
+from datafab.embedded.supervisor import OnState, Supervisor, ignore_state
 from datafab.errors import SettingError
 from datafab.settings import Settings
 
-#: the listener comes with these where the settings name topics to listen to
+#: the listener is added to these if the settings name topics to listen to
 ALL = tuple(name for name in MAKERS if name != "listener")
-#: without what is only looked at, and without a broker, which serves whoever listens for longer than a command takes
+#: the parts that a single command needs: no web interfaces, and no broker, whose subscribers outlive a command
 CORE = tuple(name for name in ALL if name not in {"broker", "webhook", "flower"})
-#: seconds that the Redis of a cluster that was killed may take to end
-LEFTOVER_PATIENCE = 5.0
+#: seconds to wait for the Redis of a killed cluster to end
+LEFTOVER_SECONDS = 5.0
 
 
 class ClusterFile(Value):
-    """Where the cluster of a home is: ``cluster.json``, there while it runs."""
+    """The content of ``cluster.json``: the addresses of the cluster of a home, while it runs."""
 
     #: process id of the supervisor
     pid: int
     redis_url: str
-    #: URLs, where these parts run
+    #: URLs of these parts, if they run
     webhook: str | None = None
     flower: str | None = None
-    #: ``DATAFAB_MQTT_URL`` of the broker that runs with it
+    #: ``DATAFAB_MQTT_URL`` of the cluster's own broker
     mqtt: str | None = None
     #: process ids, by part
     parts: dict[str, int]
 
 
 def running(settings: Settings) -> ClusterFile | None:
-    """Return the cluster that runs in this home, if one does. Asks its Redis (2 s at most)."""
+    """Return the cluster that runs in this home, or None. Pings its Redis, for at most 2 s."""
     home = settings.home.absolute()
     try:
         found = ClusterFile.model_validate_json((home / "cluster.json").read_bytes())
@@ -62,13 +62,13 @@ class Cluster:
     """The cluster on this host, as a context manager.
 
     Args:
-        settings: where ``redis_url`` is set, that Redis is used and none is started; so with ``mqtt_url`` and a broker.
-        parts: which of ``ALL`` to run.
-        told: hears ``(part, state)`` of every change.
+        settings: if ``redis_url`` is set, that Redis is used and none is started; likewise ``mqtt_url`` and the broker.
+        parts: the parts of ``ALL`` to run.
+        on_state: called with ``(part, state)`` at every change of state.
         limit: seconds within which every part must be ready.
 
     Attributes:
-        settings: those to work with it: ``start`` fills in ``redis_url``, ``mqtt_url`` and the absolute ``home``.
+        settings: the settings of the cluster: ``start`` sets ``redis_url``, ``mqtt_url`` and the absolute ``home``.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class Cluster:
         settings: Settings,
         parts: Iterable[str] = ALL,
         *,
-        told: Told = say_nothing,
+        on_state: OnState = ignore_state,
         limit: float = 60.0,
     ) -> None:
         self.settings = settings
         self._names = _names(set(parts), settings)
-        self._told = told
+        self._on_state = on_state
         self._limit = limit
         self._lock: int | None = None
         self._supervisor: Supervisor | None = None
@@ -89,15 +89,15 @@ class Cluster:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process ids of what runs, by part."""
+        """The process ids of the running parts, by name."""
         return self._supervisor.pids if self._supervisor else {}
 
     def start(self) -> None:
-        """Start all parts and wait until every one is ready; nothing is left when that fails.
+        """Start all parts and wait until every one is ready; if that fails, stop them again.
 
         Raises:
-            SettingError: a port is taken, the home is in use or cannot be written, there is no Redis.
-            FlowError: a part did not become ready; names its log.
+            SettingError: a port is taken, the home is in use or cannot be written, or there is no Redis.
+            FlowError: a part did not become ready; the message names its log.
         """
         self._check_addresses()
         self._take_home()
@@ -109,7 +109,7 @@ class Cluster:
             raise
 
     def stop(self) -> None:
-        """Stop all parts, Redis last, and give the home free."""
+        """Stop all parts, Redis last, and release the home."""
         try:
             if self._supervisor:
                 self._supervisor.stop()
@@ -122,14 +122,14 @@ class Cluster:
                 self._lock = None
 
     def serve_forever(self) -> None:
-        """Wait for SIGINT, SIGTERM or SIGHUP, then stop all parts. For the main thread, after ``start``."""
-        asked = threading.Event()
+        """Wait for SIGINT, SIGTERM or SIGHUP, then stop all parts. Call it in the main thread, after ``start``."""
+        stopping = threading.Event()
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, lambda *_: asked.set()) for number in signals}
+        handlers = {number: signal.signal(number, lambda *_: stopping.set()) for number in signals}
         try:
-            asked.wait()
+            stopping.wait()
         finally:
-            for number, handler in before.items():
+            for number, handler in handlers.items():
                 signal.signal(number, handler)
             self.stop()
 
@@ -157,7 +157,7 @@ class Cluster:
         return Address.of(self.settings.flower_bind, "DATAFAB_FLOWER_BIND")
 
     def _take_home(self) -> None:
-        """Lock the home. The kernel frees it when this process and its Redis are gone, whatever ended them."""
+        """Lock the home. The kernel releases the lock when this process and its Redis are gone, even if killed."""
         home = self._file.parent
         try:
             home.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ class Cluster:
         except OSError as error:
             msg = f"DATAFAB_HOME={home}: {error.filename}: {error.strerror}"
             raise SettingError(msg, field="DATAFAB_HOME") from error
-        deadline = time.monotonic() + LEFTOVER_PATIENCE
+        deadline = time.monotonic() + LEFTOVER_SECONDS
         while not _locked(self._lock):
             holder = int(os.pread(self._lock, 20, 0) or b"0")
             if _alive(holder) or time.monotonic() > deadline:
@@ -195,13 +195,17 @@ class Cluster:
         self.settings = self.settings.model_copy(update=changes)
         blueprint = Blueprint(settings=self.settings, home=home, lock=self._lock)
         self._supervisor = Supervisor(
-            blueprint.parts(self._names), home / "logs", told=self._told, changed=self._update, limit=self._limit
+            blueprint.parts(self._names),
+            home / "logs",
+            on_state=self._on_state,
+            on_pids=self._update,
+            limit=self._limit,
         )
         self._supervisor.start()
 
     def _update(self, pids: dict[str, int]) -> None:
         if self._published:
-            # A file with the process ids of before serves better than a cluster that ends for a full disk.
+            # On a full disk, a file with outdated process ids is better than the end of the cluster.
             with contextlib.suppress(OSError):
                 self._publish(pids)
 
@@ -222,7 +226,7 @@ class Cluster:
 
 
 def _names(parts: set[str], settings: Settings) -> list[str]:
-    """Return the parts to run, in their order; with all of them the listener, where it has something to hear."""
+    """Return the parts to run, in order; the listener is added if all parts run and there are topics to listen to."""
     if set(ALL) <= parts and settings.event_topic:
         parts = parts | {"listener"}
     if settings.mqtt_url:
@@ -231,7 +235,7 @@ def _names(parts: set[str], settings: Settings) -> list[str]:
 
 
 def _absolute_paths(settings: Settings) -> dict[str, Any]:
-    """Return the settings that name files, for children that work in another folder."""
+    """Return the settings that are paths, made absolute for children, which have another working folder."""
     changes: dict[str, Any] = {"home": settings.home.absolute()}
     if settings.ca_bundle:
         changes["ca_bundle"] = settings.ca_bundle.absolute()

@@ -1,4 +1,4 @@
-"""The login of the embedded cluster's Flower: made once, and kept in the home for its owner alone."""
+"""The login of the embedded cluster's Flower: generated once, and stored in the home, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ USER = "datafab"
 
 
 def flower_login(home: Path) -> str:
-    """Return ``user:password``. A password that other users could have read is replaced.
+    """Return ``user:password``. A password file that other users can read is replaced.
 
     Raises:
         SettingError: the file cannot be read or written.
     """
     path = home / FILE
     try:
-        password = _kept(path)
+        password = _read_private(path)
         if not password:
             password = secrets.token_urlsafe(24)
-            _keep(path, password)
+            _write_private(path, password)
     except OSError as error:
-        msg = f"{path}: {error.strerror}; it holds the password of Flower"
+        msg = f"{path}: {error.strerror}; this file holds the password of Flower: make it readable, or remove it"
         raise SettingError(msg, field="DATAFAB_HOME") from error
     return f"{USER}:{password}"
 
 
-def _kept(path: Path) -> str:
-    """Return the password; empty where there is none that only we can have read."""
+def _read_private(path: Path) -> str:
+    """Return the password, or an empty string if there is none that only this user can have read."""
     try:
         number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -44,7 +44,7 @@ def _kept(path: Path) -> str:
         return file.read(256).decode(errors="replace").strip() if secret else ""
 
 
-def _keep(path: Path, password: str) -> None:
+def _write_private(path: Path, password: str) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

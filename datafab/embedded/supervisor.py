@@ -1,8 +1,8 @@
-"""Child processes kept alive: started together, started again when they die, stopped in order, never left over.
+"""Supervision of child processes: started together, restarted when they die, stopped in order, none left behind.
 
-Every child is the head of a session of its own, so that Ctrl-C reaches this process only, which then stops them in
-order. The kernel ends a child when the *thread* that started it ends, however that comes about: so one thread
-starts them all, and it lives until the last of them is gone. A supervisor killed with -9 leaves nothing behind.
+Every child leads a session of its own, so that Ctrl-C reaches only this process, which then stops the children in
+order. The kernel ends a child when the *thread* that started it ends, for whatever reason. Therefore one thread
+starts them all and lives until the last of them is gone: a supervisor killed with -9 leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ from signal import SIGKILL, SIGTERM, Signals
 
 from datafab.errors import FlowError
 
-MAX_LOG = 10 * 1024**2
-#: a part that dies this often before it is ready will not get better by itself
+MAX_LOG_BYTES = 10 * 1024**2
+#: deaths before a part was first ready, after which starting it is given up
 MAX_EARLY_DEATHS = 3
-LOOK_SECONDS = 0.1
-FIRST_DELAY = 0.5
-LONGEST_DELAY = 30.0
-#: seconds of life after which earlier deaths are forgotten
-FORGIVEN_AFTER = 60.0
+POLL_SECONDS = 0.1
+FIRST_DELAY_SECONDS = 0.5
+MAX_DELAY_SECONDS = 30.0
+#: uptime after which earlier deaths no longer count
+STABLE_AFTER_SECONDS = 60.0
 
-# A `preexec_fn` runs Python between fork and exec, which can deadlock beside other threads: hence a tiny program that
-# ties its life to its parent's (PR_SET_PDEATHSIG = 1) and becomes the child. The parent may have died before that.
+# A `preexec_fn` runs Python between fork and exec, which can deadlock if there are other threads. This tiny program
+# asks for a signal when its parent dies (PR_SET_PDEATHSIG = 1), then becomes the child by exec. It checks its parent
+# afterwards, because that may have died before the request.
 _LIFELINE = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, ctypes.c_ulong(int(sys.argv[1])))
@@ -45,7 +46,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 
 class State(StrEnum):
-    """What is told of a part."""
+    """The states of a part."""
 
     STARTING = "starting"
     READY = "ready"
@@ -53,12 +54,12 @@ class State(StrEnum):
     STOPPED = "stopped"
 
 
-#: told(name, state); ``starting`` and ``died`` come from the supervisor's thread
-Told = Callable[[str, State], None]
+#: Called with a part's name and its new state; for ``starting`` and ``died`` from the supervisor's thread.
+OnState = Callable[[str, State], None]
 
 
-def say_nothing(name: str, state: State) -> None:
-    """Tell nobody."""
+def ignore_state(name: str, state: State) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,25 +67,25 @@ class Part:
     """One child process."""
 
     name: str
-    #: the program, by its full path, and its arguments; no secrets, for everybody on the host can read them
+    #: full path of the program, and its arguments; never secrets, because every user of the host can read them
     command: tuple[str, ...]
     environment: Mapping[str, str]
-    #: whether it does its work; raises nothing
+    #: returns whether the part is ready; raises nothing
     ready: Callable[[], bool]
-    #: parts of the lowest round are stopped first, those of one round together
+    #: parts of the lowest round are stopped first, all parts of one round together
     round: int = 0
     #: seconds between SIGTERM and SIGKILL
     grace: float = 5.0
-    #: what it gets when the supervisor dies without stopping it
+    #: the signal that it receives when the supervisor dies without stopping it
     orphaned: Signals = SIGTERM
     #: file descriptors of this process that it inherits
     inherits: tuple[int, ...] = ()
 
 
 def lifeline(command: Sequence[str], orphaned: Signals = SIGTERM) -> list[str]:
-    """Return a command that runs this one and gets the signal when the thread that started it ends (on Linux).
+    """Return a command that runs ``command`` and is sent the signal when the thread that started it ends (on Linux).
 
-    The process id is the program's own: nothing stays in between.
+    The process id is that of the program itself: there is no process in between.
     """
     if sys.platform != "linux":
         return list(command)
@@ -92,18 +93,18 @@ def lifeline(command: Sequence[str], orphaned: Signals = SIGTERM) -> list[str]:
 
 
 def restart_delay(deaths: int) -> float:
-    """Return the seconds to wait before the next start after this many deaths in a row (1 or more)."""
-    return float(min(FIRST_DELAY * 2 ** min(deaths - 1, 16), LONGEST_DELAY))
+    """Return the seconds to wait before the next start, after this number of deaths in a row (1 or more)."""
+    return float(min(FIRST_DELAY_SECONDS * 2 ** min(deaths - 1, 16), MAX_DELAY_SECONDS))
 
 
 class Supervisor:
-    """Parts, kept alive from ``start`` to ``stop``.
+    """A supervisor that keeps its parts alive from ``start`` to ``stop``.
 
     Args:
-        parts: what to run.
-        logs: folder of ``<name>.log``, also the children's working folder; made when missing.
-        told: hears of every change of a part.
-        changed: hears the process ids, name -> pid, of what runs after each start (from the supervisor's thread).
+        parts: the parts to run.
+        logs: folder of the logs ``<name>.log``, also the children's working folder; created if it does not exist.
+        on_state: called with every change of a part's state.
+        on_pids: called after each start with the process ids by name, from the supervisor's thread.
         limit: seconds within which every part must be ready.
     """
 
@@ -112,14 +113,14 @@ class Supervisor:
         parts: Iterable[Part],
         logs: Path,
         *,
-        told: Told = say_nothing,
-        changed: Callable[[dict[str, int]], None] = lambda _: None,
+        on_state: OnState = ignore_state,
+        on_pids: Callable[[dict[str, int]], None] = lambda _: None,
         limit: float = 60.0,
     ) -> None:
         self._children = [_Child(part, logs / f"{part.name}.log") for part in parts]
         self._logs = logs
-        self._told = told
-        self._changed = changed
+        self._on_state = on_state
+        self._on_pids = on_pids
         self._limit = limit
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -128,15 +129,15 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process ids of what runs, name -> pid."""
+        """The process ids of the running parts, by name."""
         return {child.part.name: child.process.pid for child in self._children if child.process}
 
     def start(self) -> None:
         """Start all parts and wait until every one is ready.
 
         Raises:
-            FlowError: a part was not ready in time or kept dying; names it, its log and the log's last lines. All
-                others are stopped again.
+            FlowError: a part was not ready in time or kept dying; the message has its name, its log and the last
+                lines of that. All other parts are stopped again.
         """
         self._logs.mkdir(parents=True, exist_ok=True)
         self._thread.start()
@@ -147,7 +148,7 @@ class Supervisor:
             raise
 
     def stop(self) -> None:
-        """Stop all parts, round by round; returns when none is left."""
+        """Stop all parts, round by round, and return when none is left."""
         self._stopping.set()
         if not self._thread.is_alive():
             return
@@ -165,11 +166,11 @@ class Supervisor:
     def _stop_round(self, children: list[_Child]) -> None:
         for child in children:
             child.terminate()
-        began = time.monotonic()
+        start = time.monotonic()
         for child in children:
-            child.wait(began + child.part.grace)
+            child.wait(start + child.part.grace)
             child.kill()
-            self._told(child.part.name, State.STOPPED)
+            self._on_state(child.part.name, State.STOPPED)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + self._limit
@@ -180,36 +181,36 @@ class Supervisor:
                     raise child.failure(f"ended {child.early_deaths} times before it was ready")
                 if child.process is not None and child.part.ready():
                     child.ready = True
-                    self._told(child.part.name, State.READY)
+                    self._on_state(child.part.name, State.READY)
                     waiting.remove(child)
             if waiting and time.monotonic() > deadline:
                 raise waiting[0].failure(f"was not ready within {self._limit:.0f} s")
-            time.sleep(LOOK_SECONDS if waiting else 0)
+            time.sleep(POLL_SECONDS if waiting else 0)
 
     def _keep_alive(self) -> None:
-        """Start what is due and bury what died. Ends after the last child: the lives of all hang on this thread."""
+        """Start the parts that are due and reap those that died; return only when all are gone (see above)."""
         while not self._stopping.is_set():
             with self._lock:
                 if not self._stopping.is_set():
-                    self._look()
-            self._stopping.wait(LOOK_SECONDS)
+                    self._check_children()
+            self._stopping.wait(POLL_SECONDS)
         self._gone.wait()
 
-    def _look(self) -> None:
+    def _check_children(self) -> None:
         started = False
         for child in self._children:
-            if child.died():
-                self._told(child.part.name, State.DIED)
+            if child.reap():
+                self._on_state(child.part.name, State.DIED)
             if child.process is None and time.monotonic() >= child.due:
-                self._told(child.part.name, State.STARTING)
+                self._on_state(child.part.name, State.STARTING)
                 child.start()
                 started = True
         if started:
-            self._changed(self.pids)
+            self._on_pids(self.pids)
 
 
 class _Child:
-    """One part's process, if it has one just now."""
+    """A part with its process, which is None while it does not run."""
 
     def __init__(self, part: Part, log: Path) -> None:
         self.part = part
@@ -219,11 +220,11 @@ class _Child:
         self.early_deaths = 0
         self.due = 0.0
         self._deaths = 0
-        self._born = 0.0
+        self._started_at = 0.0
 
     def start(self) -> None:
-        """Start it; a start that fails counts as a death."""
-        self._born = time.monotonic()
+        """Start the process; a start that fails counts as a death."""
+        self._started_at = time.monotonic()
         try:
             with self._open_log() as log:
                 self.process = subprocess.Popen(  # noqa: S603 - our own commands
@@ -239,8 +240,8 @@ class _Child:
         except OSError:
             self._count_death()
 
-    def died(self) -> bool:
-        """Bury it if it ended by itself since the last look."""
+    def reap(self) -> bool:
+        """Clean up if the process ended by itself, and return whether it did."""
         if self.process is None or self.process.poll() is None:
             return False
         self.kill()
@@ -248,18 +249,18 @@ class _Child:
         return True
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM to the process."""
         if self.process:
             self.process.send_signal(SIGTERM)
 
     def wait(self, deadline: float) -> None:
-        """Wait for its end, until then at most (monotonic seconds)."""
+        """Wait until the process has ended, or until the deadline (monotonic seconds)."""
         if self.process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(max(0.0, deadline - time.monotonic()))
 
     def kill(self) -> None:
-        """End it and what is left of its group."""
+        """Kill the process and the rest of its process group."""
         if self.process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, SIGKILL)
@@ -267,18 +268,18 @@ class _Child:
             self.process = None
 
     def failure(self, what: str) -> FlowError:
-        """Return the error for a part that does not come up."""
+        """Return the error for a part that does not become ready."""
         msg = f"{self.part.name} {what}; its log {self.log} ends with:\n{tail(self.log)}"
         return FlowError(msg, code="start", field=self.part.name)
 
     def _count_death(self) -> None:
-        lived = time.monotonic() - self._born
-        self._deaths = 1 if lived > FORGIVEN_AFTER else self._deaths + 1
+        uptime = time.monotonic() - self._started_at
+        self._deaths = 1 if uptime > STABLE_AFTER_SECONDS else self._deaths + 1
         self.early_deaths += not self.ready
         self.due = time.monotonic() + restart_delay(self._deaths)
 
     def _open_log(self) -> FileIO:
-        if self.log.exists() and self.log.stat().st_size > MAX_LOG:
+        if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         at = datetime.now(UTC).isoformat(timespec="seconds")
         log = self.log.open("ab", buffering=0)
@@ -287,7 +288,7 @@ class _Child:
 
 
 def tail(log: Path, lines: int = 10) -> str:
-    """Return the last lines of a log, at most 4 KB of them; a sentence when there is none."""
+    """Return the last lines of a log, at most 4 KB, or the reason why it cannot be read."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 4096))

@@ -12,7 +12,7 @@ from urllib3.exceptions import HTTPError
 from datafab.fetch.connection import READ_BYTES, TooLarge
 from datafab.fetch.refusal import Refusal, bad_status, web_page
 from datafab.fetch.result import Refused
-from datafab.settings import UNPACKED
+from datafab.settings import MAX_UNPACK_RATIO
 from datafab.store.store import Store
 from datafab.urls import without_credentials
 
@@ -84,7 +84,7 @@ def _limited(answer: Response, max_bytes: int) -> Iterator[bytes]:
     """Yield the unpacked body until it is too large, on the wire or unpacked."""
     raw, size = answer.raw, 0
     packed = "content-encoding" in answer.headers
-    max_unpacked = max_bytes * (UNPACKED if packed else 1)
+    max_unpacked = max_bytes * (MAX_UNPACK_RATIO if packed else 1)
     for chunk in answer.iter_content(READ_BYTES):
         size += len(chunk)
         if size > max_unpacked or raw.tell() > max_bytes:

@@ -21,7 +21,7 @@ from datafab.fetch.redirects import RedirectFollower
 from datafab.fetch.refusal import Refusal, bad_status, empty, explain, firewall
 from datafab.fetch.result import FetchResult, Refused
 from datafab.fetch.transport import Adapter, tls_context
-from datafab.settings import UNPACKED, Settings
+from datafab.settings import MAX_UNPACK_RATIO, Settings
 from datafab.store.store import Store
 
 #: Bytes that may come over the wire beyond ``max_bytes``: headers and redirects.
@@ -243,7 +243,7 @@ class Session:
 
     def _store_chunks(self, chunks: Iterator[bytes], store: Store) -> tuple[str, int]:
         """Store a resource that is made here; return its sha256 and size."""
-        max_bytes = self._max_bytes * UNPACKED
+        max_bytes = self._max_bytes * MAX_UNPACK_RATIO
         with store.new_resource() as resource:
             for chunk in chunks:
                 resource.write(chunk)

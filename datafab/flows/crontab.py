@@ -1,4 +1,4 @@
-"""What a crontab looks like: five fields. Which values each may have, Celery's own reader says, which runs it. Pure."""
+"""The form of a crontab: five fields. The values are checked by Celery's own reader, which is passed in. Pure."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterator
 _FIELD = re.compile(r"(\*|\w+(-\w+)?)(/\d+)?(,(\*|\w+(-\w+)?)(/\d+)?)*")
 _FIELDS = 5
 
-#: Reads a crontab; raises ValueError.
+#: Reads a crontab, or raises ValueError.
 Cron = Callable[[str], object]
 
 
 def faults(text: str, cron: Cron = str) -> Iterator[str]:
-    """Yield what is wrong with a crontab; ``cron`` judges the values of one whose shape is right."""
+    """Yield the errors of a crontab; ``cron`` checks its values once its form is right."""
     parts = text.split()
     odd = [part for part in parts if not _FIELD.fullmatch(part)]
     if len(parts) != _FIELDS:
         yield f"{text!r} has {len(parts)} fields; a crontab has 5: minute, hour, day of month, month, day of week"
     elif odd:
-        yield f"{text!r}: {odd[0]!r} is none of *, 5, 1-5, */15, mon-fri or a list of such"
+        yield f"{text!r}: {odd[0]!r} is none of *, 5, 1-5, */15, mon-fri or a list of these"
     elif parts[2] != "*" and parts[4] != "*":
-        yield f"{text!r} names days of the month and of the week: make two flows, for programs disagree on its meaning"
+        yield (
+            f"{text!r} names days of the month and of the week, which programs read in different ways: "
+            f"write two flows, one for each"
+        )
     else:
         try:
             cron(text)

@@ -1,4 +1,4 @@
-"""Where the keys of a TOML text stand: its parser tells what it says, not on which line. Pure."""
+"""Find the lines of the keys of a TOML text, which Python's parser does not report. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 
-#: Strings of several lines and comments; strings of one line only to step over what is inside.
+#: Strings of several lines and comments, in group 1; strings of one line are matched so that nothing inside them is.
 _HIDDEN = re.compile(
     r'("""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|#[^\n]*)|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'',
     re.DOTALL,
@@ -16,29 +16,29 @@ _PATH = rf"{_NAME}(?:\s*\.\s*{_NAME})*"
 _HEADER = re.compile(rf"\s*(\[\[?)\s*({_PATH})\s*\]")
 _KEY = re.compile(rf"\s*({_PATH})\s*=")
 
-#: A key's way from the top: names, and numbers for the tables of a list.
-Way = tuple[str | int, ...]
+#: A key's path from the top: names, and numbers for the tables of a list.
+KeyPath = tuple[str | int, ...]
 
 
 @dataclass(slots=True)
-class Lines:
-    """The lines of a valid TOML text, from 1, by way: ``("flow", 0, "with", "endpoints")``."""
+class KeyLines:
+    """The lines of the keys of a valid TOML text, from 1, by path: ``("flow", 0, "with", "endpoints")``."""
 
-    _lines: dict[Way, int] = field(default_factory=dict)
+    _lines: dict[KeyPath, int] = field(default_factory=dict)
 
     @classmethod
-    def scan(cls, text: str) -> Lines:
+    def scan(cls, text: str) -> KeyLines:
         """Find every header and every key that begins a line."""
-        found: dict[Way, int] = {}
+        found: dict[KeyPath, int] = {}
         lists: Counter[str] = Counter()
-        table: Way = ()
-        shown = _HIDDEN.sub(lambda part: re.sub(r"[^\n]", " ", part[0]) if part[1] else part[0], text)
-        for number, line in enumerate(shown.split("\n"), 1):
+        table: KeyPath = ()
+        visible = _HIDDEN.sub(lambda part: re.sub(r"[^\n]", " ", part[0]) if part[1] else part[0], text)
+        for number, line in enumerate(visible.split("\n"), 1):
             if header := _HEADER.match(line):
                 names = _names(header[2])
                 if header[1] == "[[" and len(names) == 1:
                     lists[names[0]] += 1
-                table = _way(names, lists)
+                table = _table_path(names, lists)
                 found.setdefault(table, number)
                 found.setdefault((names[0],), number)
             elif key := _KEY.match(line):
@@ -47,14 +47,14 @@ class Lines:
                     found.setdefault((*table, *names[:end]), number)
         return cls(found)
 
-    def of(self, *way: str | int) -> int:
-        """Return the line of a key, else of the nearest above it that has one; 1 when none has."""
-        while way and way not in self._lines:
-            way = way[:-1]
-        return self._lines.get(way, 1)
+    def of(self, *path: str | int) -> int:
+        """Return the line of a key, else that of its nearest parent that has one, else 1."""
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines.get(path, 1)
 
 
-def _way(names: list[str], lists: Counter[str]) -> Way:
+def _table_path(names: list[str], lists: Counter[str]) -> KeyPath:
     first, *rest = names
     return (first, lists[first] - 1, *rest) if first in lists else (first, *rest)
 

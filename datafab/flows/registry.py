@@ -1,4 +1,4 @@
-"""Flows as data: a source stage that yields items, then stages that each item goes through."""
+"""The flows of this process, and the plan of a job: which stages it runs, with which parameters."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound
 from datafab.flows.chains import FLOWS, STAGES
+from datafab.flows.parameters import COMMON, is_secret
 from datafab.flows.toml import read
 from datafab.settings import load
 from datafab.store.regularfile import read_regular
@@ -22,44 +23,39 @@ from datafab.urls import has_login
 __all__ = [
     "FLOWS",
     "Flow",
-    "asked",
-    "begun",
     "check_sequence",
-    "complete",
     "find",
     "flows",
-    "later",
-    "localised",
+    "last_requested_stage",
+    "localise",
     "plan",
+    "plan_new_job",
+    "then_stages",
     "use",
+    "with_defaults",
 ]
 
-#: Parameters that every job may have.
-COMMON = frozenset({"then", "when", "priority"})
-#: What must not stand among a job's parameters, which everybody may read.
-SECRETS = frozenset({"api_key", "job_key"})
 #: Parameters that are addresses of services, beside the ``url`` of a pass over a catalogue.
-SERVICES = frozenset({"ckan_url", "result_url", "catalogue", "export"})
+SERVICE_PARAMS = frozenset({"ckan_url", "result_url", "catalogue", "export"})
 _LOGIN_FIX = "leave them out; CKAN takes an API key, and DATAFAB_CATALOGUE_URL may hold the login of a catalogue"
 
-
-#: The file that this process was told to read, where it was told.
-_told: tuple[Path | None] | None = None
+#: Replaces DATAFAB_CONFIG once ``use`` was called: a tuple of one, because the file itself may be None.
+_override: tuple[Path | None] | None = None
 
 
 def use(config: Path | None) -> None:
-    """Let this process read its own flows from another file than DATAFAB_CONFIG names; None: from none."""
-    global _told  # noqa: PLW0603 - a process talks to one cluster
-    _told = (config,)
+    """Read this process's own flows from another file than DATAFAB_CONFIG names; None: from no file."""
+    global _override  # noqa: PLW0603 - a process talks to one cluster
+    _override = (config,)
 
 
 def flows() -> dict[str, Flow]:
     """Return all flows by name: the built-in ones, then those of ``datafab.toml``, which is read once.
 
     Raises:
-        SettingError: something is wrong in that file.
+        SettingError: the file cannot be read, or has errors.
     """
-    config = _told[0] if _told else _from_environment()
+    config = _override[0] if _override else _from_environment()
     return FLOWS | _own(config) if config else dict(FLOWS)
 
 
@@ -74,10 +70,10 @@ def _own(config: Path) -> dict[str, Flow]:
 
 
 def find(name: str) -> Flow:
-    """Return a flow.
+    """Return the flow of this name.
 
     Raises:
-        NotFound: there is none of this name.
+        NotFound: there is no flow of this name.
     """
     known = flows()
     if name not in known:
@@ -86,57 +82,61 @@ def find(name: str) -> Flow:
     return known[name]
 
 
-def complete(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job's parameters with those that its flow brings along. Doing it twice changes nothing.
+def with_defaults(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job's parameters with the defaults of its flow. Idempotent.
 
     Raises:
-        NotFound: no such flow.
-        FlowError: ``then`` or ``when`` has not the shape that it needs.
+        NotFound: there is no such flow.
+        FlowError: ``then`` or ``when`` does not have the type that it needs.
     """
     flow = find(name)
-    mine = {**flow.defaults, **params}
-    names = {*flow.stages, *_then(flow, mine)}
-    when = mine.get("when", {})
+    merged = {**flow.defaults, **params}
+    names = {*flow.stages, *_then(flow, merged)}
+    when = merged.get("when", {})
     if not (isinstance(when, Mapping) and all(isinstance(text, str) for text in when.values())):
-        raise FlowError(f"when: conditions by stage are needed, not {when!r}", field="when")
+        raise FlowError(f"when: an object of conditions by stage is needed, not {when!r}", field="when")
     when = {stage: text for stage, text in flow.when.items() if stage in names} | dict(when)
-    return mine | ({"when": when} if when else {})
+    return merged | ({"when": when} if when else {})
 
 
 def plan(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
-    """Return the source stage and the stages of a job.
+    """Return the source stage of a job, and the stages that its items go through.
 
     Raises:
-        NotFound: no such flow.
-        FlowError: a parameter is missing, a stage unknown or without what it requires, a condition none.
+        NotFound: there is no such flow.
+        FlowError: a parameter is missing or a secret, a stage is unknown or lacks what it requires, or a condition
+            cannot be read.
     """
-    flow, mine = find(name), complete(name, params)
-    for missing in sorted(flow.requires - mine.keys()):
+    flow, merged = find(name), with_defaults(name, params)
+    for missing in sorted(flow.requires - merged.keys()):
         msg = f"flow {name!r} needs the parameter {missing!r}"
         raise FlowError(msg, field=missing)
-    for secret in sorted(SECRETS & mine.keys()):
-        msg = f"{secret!r} is a secret: it must not be among the parameters, which are shown to everybody"
+    for secret in sorted(filter(is_secret, merged)):
+        msg = f"{secret!r} is a secret: it must not be among the parameters, which anyone may read"
         raise FlowError(msg, code="secret", field=secret)
-    names = [*flow.stages, *_then(flow, mine)]
+    names = [*flow.stages, *_then(flow, merged)]
     unknown = [stage for stage in (flow.producer, *names) if stage not in STAGES]
     if unknown:
         msg = f"no stage {unknown[0]!r}; there are {', '.join(sorted(STAGES))}"
         raise FlowError(msg, field="then")
     source, stages = STAGES[flow.producer], [STAGES[stage] for stage in names]
-    when: dict[str, Condition] = {stage: parse(text) for stage, text in mine.get("when", {}).items()}
+    when: dict[str, Condition] = {stage: parse(text) for stage, text in merged.get("when", {}).items()}
     check_sequence(source, stages, when)
     return source, stages
 
 
-def begun(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
-    """Return what ``plan`` does, for a job that is to begin: a parameter that none of its stages reads is a mistake.
+def plan_new_job(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
+    """Return the plan of a job that has not been enqueued yet: any parameter that none of its stages reads is refused.
+
+    Jobs that are enqueued already are not held to this: another version may have enqueued them.
 
     Raises:
-        NotFound, FlowError: as ``plan`` does; there is no such parameter.
+        NotFound, FlowError: as ``plan`` does.
+        FlowError: no stage reads one of the parameters.
     """
     source, stages = plan(name, params)
     flow = find(name)
-    _check_logins(source, complete(name, params))
+    _check_logins(source, with_defaults(name, params))
     known = {*COMMON, *flow.requires, *flow.defaults, flow.follow_up.if_param if flow.follow_up else ""} - {""}
     for stage in (source, *stages):
         if stage.params is None:
@@ -144,8 +144,8 @@ def begun(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stage]]:
         known |= stage.params
     for unknown in sorted(params.keys() - known):
         near = get_close_matches(unknown, known, 1)
-        said = f": {near[0]!r} is meant?" if near else f"; there are {', '.join(sorted(known))}"
-        raise FlowError(f"flow {name!r} has no parameter {unknown!r}{said}", field=unknown)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
+        raise FlowError(f"flow {name!r} has no parameter {unknown!r}{hint}", field=unknown)
     return source, stages
 
 
@@ -153,7 +153,7 @@ def _check_logins(source: Stage, params: Mapping[str, Any]) -> None:
     """Refuse logins in the addresses of services: a job's parameters are shown to everybody."""
     metadata = params.get("metadata")
     nested = metadata.get("ckan_url") if isinstance(metadata, Mapping) else None
-    names = SERVICES | ({"url"} if source.name == "discover" else frozenset())
+    names = SERVICE_PARAMS | ({"url"} if source.name == "discover" else frozenset())
     for field, value in (*((one, params.get(one)) for one in sorted(names)), ("metadata.ckan_url", nested)):
         if isinstance(value, str) and has_login(value):
             msg = f"{field} holds a user or a password, and a job's parameters are shown to everybody: {_LOGIN_FIX}"
@@ -161,44 +161,46 @@ def _check_logins(source: Stage, params: Mapping[str, Any]) -> None:
 
 
 def _then(flow: Flow, params: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the stages that come last: the flow's, or those of the parameter ``then``, which may name flows too."""
+    """Return the last stages: the flow's ``then``, or those of the parameter ``then``, which may name flows too."""
     then = params.get("then", flow.then)
     if not (isinstance(then, list | tuple) and all(isinstance(stage, str) for stage in then)):
         raise FlowError(f"then: a list of stages is needed, not {then!r}", field="then")
     return expand_names(then, flow.stages, STAGES, flows())
 
 
-def later(name: str, params: Mapping[str, Any]) -> frozenset[str]:
-    """Return the names of the stages that follow what a job asks for: the flow's ``then``, or the job's.
+def then_stages(name: str, params: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of a job's ``then`` stages: the flow's, or those of its parameter.
 
-    None of a flow that is not there any more: its job goes on as it began.
+    For a flow that has been removed since the job was enqueued the result is empty: the job goes on all the same.
     """
     flow = flows().get(name)
     return frozenset(_then(flow, params)) if flow else frozenset()
 
 
-def asked(name: str) -> str:
-    """Return the last of the stages that a flow's jobs ask for; empty: none."""
+def last_requested_stage(name: str) -> str:
+    """Return the last stage of a flow before its ``then`` stages, by which a job is judged; empty if there is none."""
     return (find(name).stages or ("",))[-1]
 
 
-def localised(flow: str, params: Mapping[str, Any], services: Services) -> dict[str, Any]:
-    """Return a job's parameters so that they mean the same on every host: files in the store, folders absolute.
+def localise(flow: str, params: Mapping[str, Any], services: Services) -> dict[str, Any]:
+    """Return parameters that mean the same on every host: local files copied to the store, folders made absolute.
 
     Raises:
-        NotFound: no such flow or file.
+        NotFound: there is no such flow or file.
     """
-    known, mine = find(flow), complete(flow, params)
-    # What is no path is the content itself.
-    given = {name: str(mine[name]) for name in known.files | known.folders if isinstance(mine.get(name), str | Path)}
-    paths = {name: Path(text) for name, text in given.items() if _is_local(text)}
+    known, merged = find(flow), with_defaults(flow, params)
+    # Values of other types, such as an object, are the content of the file itself.
+    texts = {
+        name: str(merged[name]) for name in known.files | known.folders if isinstance(merged.get(name), str | Path)
+    }
+    paths = {name: Path(text) for name, text in texts.items() if _is_local(text)}
     for name, path in paths.items():
         if name in known.folders:
-            mine[name] = str(path.absolute())
+            merged[name] = str(path.absolute())
         else:
             store = services.store(services.settings.store)
-            mine[name] = f"list:{store.write_list(_read(path, name))}#{path.absolute()}"
-    return known.localise(mine, services) if known.localise else mine
+            merged[name] = f"list:{store.write_list(_read(path, name))}#{path.absolute()}"
+    return known.localise(merged, services) if known.localise else merged
 
 
 def _read(path: Path, name: str) -> bytes:

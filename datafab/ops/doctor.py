@@ -1,4 +1,4 @@
-"""Looks at all that a cluster needs, as this host sees it."""
+"""Examine everything that a cluster needs, as seen from this host."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from datafab.ops import diagnosis
 from datafab.ops.diagnosis import Check, Worker, broken, ok, warning
 from datafab.ops.pings import needs, pings
 from datafab.publish.wis2_suite import RECORDS, SCHEMA, TOPICS
-from datafab.settings import PREFIX, Settings, load, names, strangers
+from datafab.settings import PREFIX, Settings, load, unknown_variables, variable_names
 from datafab.version import __version__
-from workers import inspect as facts
+from workers import inspect as workers_inspect
 from workers.app import use
 
-#: Seconds for workers to answer.
-PATIENCE = 2.0
+#: Seconds that workers have to answer.
+TIMEOUT_SECONDS = 2.0
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """Yield what was seen, one thing after the other; nothing is changed."""
+    """Yield the checks one by one; nothing is changed."""
     yield ok("datafab", f"{__version__} on Python {platform.python_version()}")
-    yield from diagnosis.unknown(strangers(), names())
+    yield from diagnosis.unknown(unknown_variables(), variable_names())
     yield _flows()
     yield _detective()
     yield _wis2(settings.home.absolute())
     yield from _disks(settings)
-    settings, found = _located(settings)
-    yield found
+    settings, check = _find_cluster(settings)
+    yield check
     if settings.redis_url is None:
         yield from _pings(settings, None)
         return
@@ -59,35 +59,35 @@ def examine(settings: Settings) -> Iterator[Check]:
     use(settings)
     workers = _workers()
     yield from diagnosis.queues(workers)
-    yield from diagnosis.agreement(facts.describe_worker([]), workers)
+    yield from diagnosis.agreement(workers_inspect.describe_worker([]), workers)
     services = Services(settings, jobs=RedisJobs(settings, client))
     yield diagnosis.tick(services.get(ClusterMetrics).read().overdue)
-    for queue, one in services.get(ClusterMetrics).idle_queues(settings.still_after).items():
-        yield diagnosis.still(queue, one.seconds, one.messages)
+    for queue, one in services.get(ClusterMetrics).idle_queues(settings.stalled_after).items():
+        yield diagnosis.stalled_queue(queue, one.seconds, one.messages)
     yield from _pings(settings, services)
     services.close()
 
 
 def _flows() -> Check:
     try:
-        return ok("flows", f"{len(flows())} of them can be run")
+        return ok("flows", f"{len(flows())} flows")
     except SettingError as error:
-        return broken("flows", error.message, "correct the file of DATAFAB_CONFIG; `datafab flows check` says more")
+        return broken("flows", error.message, "correct the file of DATAFAB_CONFIG; see `datafab flows check`")
 
 
 def _detective() -> Check:
-    """Compare csv-detective with the one that analyses are named after."""
+    """Check that csv-detective has the version that is part of the names of analyses."""
     version = metadata.version("csv-detective")
     if VERSION.startswith(f"csv-detective-{version}-"):
         return ok("csv-detective", version)
-    fix = "install what uv.lock names (`make setup`): analyses would be kept under the name of another release"
-    return broken("csv-detective", f"{version}, but analyses are called {VERSION}", fix)
+    fix = "install the version of uv.lock (`make setup`): analyses would be stored under the name of another version"
+    return broken("csv-detective", f"{version}, but analyses are named {VERSION}", fix)
 
 
 def _wis2(home: Path) -> Check:
     missing = [name for name in (SCHEMA, RECORDS, TOPICS) if not (home / name).is_file()]
     if missing:
-        fix = "`datafab wis2 sync`, if anything is announced over WIS2: WMO's own suites do not run without"
+        fix = "run `datafab wis2 sync` if you announce files over WIS2: WMO's own suites do not run without them"
         return warning("wis2 bundle", f"{len(missing)} of its 3 parts are not in {home}", fix)
     return ok("wis2 bundle", f"in {home}")
 
@@ -102,8 +102,8 @@ def _disks(settings: Settings) -> Iterator[Check]:
         yield diagnosis.disk(name, str(place), shutil.disk_usage(there).free, settings.max_bytes)
 
 
-def _located(settings: Settings) -> tuple[Settings, Check]:
-    """Return the settings with the Redis of the cluster, if there is one."""
+def _find_cluster(settings: Settings) -> tuple[Settings, Check]:
+    """Return the settings with the Redis of the cluster, if there is one, and the check."""
     if settings.redis_url is not None:
         return settings, ok("cluster", "that of DATAFAB_REDIS_URL")
     here = running(settings)
@@ -113,8 +113,8 @@ def _located(settings: Settings) -> tuple[Settings, Check]:
     try:
         find_redis()
     except SettingError as error:
-        return settings, broken("cluster", "none, and none could be started", error.message)
-    return settings, warning("cluster", "none runs", "`datafab up` starts one, or set DATAFAB_REDIS_URL")
+        return settings, broken("cluster", "none is running, and none can be started", error.message)
+    return settings, warning("cluster", "none is running", "start one with `datafab up`, or set DATAFAB_REDIS_URL")
 
 
 def _redis(client: redis.Redis) -> Iterator[Check]:
@@ -128,32 +128,34 @@ def _redis(client: redis.Redis) -> Iterator[Check]:
 
 
 def _versions(client: redis.Redis) -> Check:
-    """Look for the keys of other versions: nobody here reads them, so their jobs would wait for ever."""
+    """Look for the keys of other versions, which this one does not read: their jobs would wait forever."""
     others = [f"datafab:{number}:" for number in range(10) if f"datafab:{number}:" != PREFIX]
     found = [prefix for prefix in others if client.exists(prefix + "jobs")]
     if found:
-        fix = "have the workers of that version end their jobs, then delete its keys"
+        fix = "let workers of that version finish its jobs, then delete its keys"
         return warning("redis keys", f"{PREFIX}, and jobs of another version below {', '.join(found)}", fix)
     return ok("redis keys", PREFIX)
 
 
 def _workers() -> dict[str, Worker | None]:
     try:
-        return facts.ask_workers(PATIENCE)
-    except (OperationalError, RedisError):  # it went just now, or what it had connected to did
+        return workers_inspect.ask_workers(TIMEOUT_SECONDS)
+    except (OperationalError, RedisError):  # Redis, or a connection that was opened before, has just gone
         return {}
 
 
 def _pings(settings: Settings, services: Services | None) -> Iterator[Check]:
-    """Ask every other service that is configured; without the cluster's Redis where that is away."""
-    asked = services or Services(load(**settings.model_dump(exclude_unset=True) | {"redis_url": None}))
-    known = needs(asked)
-    for name, wrong in pings(asked).items():
+    """Check every other configured service; without ``services``, those that do not need the cluster's Redis."""
+    used = services or Services(load(**settings.model_dump(exclude_unset=True) | {"redis_url": None}))
+    known = needs(used)
+    for name, error in pings(used).items():
         if name == "redis":
             continue
-        if wrong is None:
+        if error is None:
             yield ok(name, "answers")
         else:
-            yield broken(name, wrong, f"see to it that it answers this host, or correct {known[name].setting}")
+            yield broken(
+                name, error, f"make sure that it answers requests of this host, or correct {known[name].setting}"
+            )
     if services is None:
-        asked.close()
+        used.close()

@@ -1,4 +1,4 @@
-"""Ask every system that the settings name whether it answers."""
+"""Ping every system that the settings name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from datafab.index.access import IndexAccess
 
 
 def needs(services: Services) -> dict[str, ExternalSystem]:
-    """Return the systems: those that every cluster needs, then those of the chains."""
+    """Return the systems by name: those that every cluster needs, then those of the chains."""
     found = {
-        "redis": ExternalSystem(partial(_redis, services), "DATAFAB_REDIS_URL"),
-        "store": ExternalSystem(partial(_store, services), "DATAFAB_STORE_URL"),
-        "index": ExternalSystem(partial(_index, services), "DATAFAB_INDEX_URL"),
+        "redis": ExternalSystem(partial(_ping_redis, services), "DATAFAB_REDIS_URL"),
+        "store": ExternalSystem(partial(_ping_store, services), "DATAFAB_STORE_URL"),
+        "index": ExternalSystem(partial(_ping_index, services), "DATAFAB_INDEX_URL"),
     }
     for chain in CHAINS:
         found |= chain.pings(services)
@@ -26,11 +26,11 @@ def needs(services: Services) -> dict[str, ExternalSystem]:
 
 
 def pings(services: Services) -> dict[str, str | None]:
-    """Ask them; name -> what is wrong with it, or None."""
-    return {name: _wrong(need) for name, need in needs(services).items()}
+    """Ping all systems, and return their errors by name; None: the system answers."""
+    return {name: _error(need) for name, need in needs(services).items()}
 
 
-def _wrong(need: ExternalSystem) -> str | None:
+def _error(need: ExternalSystem) -> str | None:
     try:
         need.ping()
     except DatafabError as error:
@@ -40,13 +40,13 @@ def _wrong(need: ExternalSystem) -> str | None:
     return None
 
 
-def _redis(services: Services) -> None:
+def _ping_redis(services: Services) -> None:
     services.jobs.ping()
 
 
-def _store(services: Services) -> None:
+def _ping_store(services: Services) -> None:
     services.store(services.settings.store).ping()
 
 
-def _index(services: Services) -> None:
+def _ping_index(services: Services) -> None:
     services.get(IndexAccess).reading.ping()

@@ -1,1 +1,1 @@
-"""Small, faithful stand-ins of outside systems, for the demo and the tests."""
+"""Small, faithful replacements of other systems, for the demo and the tests."""

@@ -1,6 +1,6 @@
-"""What an entrepôt does with archives: uploads, checks, executions and stored data, as time passes.
+"""The state of an entrepôt: uploads, checks, executions and stored data, and how they change over time.
 
-Nothing runs by itself: what has become of a thing is worked out from the time whenever somebody asks.
+Nothing runs in the background: every status is computed from the time when it is requested.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from datafab.sandbox.control import Control
 
-#: The archive processing of the real one, and its checks (cartes.gouv.fr-documentation, content/fr/fr.11tydata.js).
+#: The original's processing for archives, and its checks (cartes.gouv.fr-documentation, content/fr/fr.11tydata.js).
 COPY = "12cdc646-3976-4f18-b273-f34fca37e2a6"
 CHECKS = {
     "Vérification standard": "ecb00ba0-eb42-427e-8418-f5d8a30e84ec",
     "Vérification archive": "f4f79b5e-7056-4b56-981d-34043b4925ab",
 }
-#: Types of uploads, and what may be changed of entities (cartes.gouv.fr, assets/@types/entrepot.ts).
+#: Types of uploads, and fields of entities that may be changed (cartes.gouv.fr, assets/@types/entrepot.ts).
 TYPES = frozenset(
     {"VECTOR", "RASTER", "ARCHIVE", "ROK4-PYRAMID", "INDEX", "HISTORIC-IMAGERY", "POINT-CLOUD", "PYRAMID-3D"}
 )
@@ -30,7 +30,7 @@ POINTS = 5000
 
 
 class Refused(Exception):
-    """An answer that is no success."""
+    """An error response."""
 
     def __init__(self, status: int, *said: str) -> None:
         super().__init__(*said)
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds that things take."""
+    """Durations in seconds."""
 
     ask: float = 0.1
     check: float = 0.1
@@ -52,18 +52,18 @@ class Timings:
 
 @dataclass(slots=True)
 class Sandbox:
-    """One entrepôt with one datastore.
+    """An entrepôt with one datastore.
 
     Attributes:
-        url: root of its API.
-        token_url: where tokens come from.
-        datastore: its id.
-        user: the id of the one user.
-        login, password, client_id, client_secret: what gets a token.
-        failing: names of checks that fail whatever is in the upload.
-        ends: what executions come to; ``WAITING`` or ``PROGRESS`` last for ever.
-        becomes: what stored data come to when their execution has succeeded.
-        logs: of every execution.
+        url: root URL of the API.
+        token_url: URL that issues tokens.
+        datastore: id of the datastore.
+        user: id of the only user.
+        login, password, client_id, client_secret: the credentials for a token.
+        failing: names of checks that fail whatever the upload contains.
+        ends: final status of executions; ``WAITING`` and ``PROGRESS`` last forever.
+        becomes: final status of stored data whose execution has succeeded.
+        logs: log lines of every execution.
     """
 
     control: Control = field(default_factory=Control)
@@ -90,7 +90,7 @@ class Sandbox:
         return (self.control.clock.now() - moment).total_seconds()
 
     def find(self, kind: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-        """Return an entity that is there."""
+        """Return an entity, or refuse if it does not exist."""
         if name not in kind or kind[name].get("deleted"):
             raise Refused(404, f"{name} not found")
         return kind[name]
@@ -110,7 +110,7 @@ class Sandbox:
         return self.uploads[name]
 
     def _new(self, event: str) -> dict[str, Any]:
-        """Return what every new entity has."""
+        """Return the common fields of a new entity."""
         now = self.control.clock.now().isoformat()
         by = {"_id": self.user, "first_name": "Ada", "last_name": "M"}
         last = {"title": event, "date": now, "initiator": by}
@@ -132,13 +132,13 @@ class Sandbox:
         return "UNSTABLE" if self.failed(upload) else "CLOSED"
 
     def writable(self, upload: dict[str, Any]) -> dict[str, Any]:
-        """Return an upload that can be written."""
+        """Return an upload, or refuse if it cannot be written."""
         if self.state(upload) != "OPEN":
             raise Refused(409, f"the upload is {self.state(upload)}")
         return upload
 
     def put(self, upload: dict[str, Any], path: str, body: bytes) -> None:
-        """Take a file."""
+        """Add a file to an upload."""
         if path in self.writable(upload)["files"]:
             raise Refused(409, f"{path} is there already")
         upload["files"][path] = (len(body), hashlib.md5(body, usedforsecurity=False).hexdigest())
@@ -151,25 +151,25 @@ class Sandbox:
         upload["checks"] = {name: str(uuid.uuid4()) for name in CHECKS}
 
     def failed(self, upload: dict[str, Any]) -> set[str]:
-        """Return the checks that fail."""
+        """Return the names of the checks that fail."""
         lines = [line.split(maxsplit=1) for text in upload["md5"].values() for line in text.splitlines() if line]
-        told = {path.strip(): digest for digest, path in lines}
+        listed = {path.strip(): digest for digest, path in lines}
         files = {path: digest for path, (_, digest) in upload["files"].items() if not _ignored(path)}
         bases = [posixpath.basename(path) for path in files]
         standard, archive = CHECKS
-        wrong = {standard} if any(told.get(path) != digest for path, digest in files.items()) else set()
+        wrong = {standard} if any(listed.get(path) != digest for path, digest in files.items()) else set()
         return wrong | ({archive} if len(set(bases)) < len(bases) else set()) | self.failing
 
     def checks(self, upload: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """Return the checks by what they have come to."""
+        """Return the checks by status."""
         found: dict[str, list[dict[str, Any]]] = {"asked": [], "in_progress": [], "passed": [], "failed": []}
         if "closed" not in upload:
             return found
-        gone, failed = self.since(upload["closed"]), self.failed(upload)
+        elapsed, failed = self.since(upload["closed"]), self.failed(upload)
         for name, number in upload["checks"].items():
-            done = gone >= self.timings.ask + self.timings.check
-            begun = "in_progress" if gone >= self.timings.ask else "asked"
-            key = ("failed" if name in failed else "passed") if done else begun
+            done = elapsed >= self.timings.ask + self.timings.check
+            unfinished = "in_progress" if elapsed >= self.timings.ask else "asked"
+            key = ("failed" if name in failed else "passed") if done else unfinished
             found[key].append({"_id": number, "check": {"_id": CHECKS[name], "name": name}})
         return found
 
@@ -183,7 +183,7 @@ class Sandbox:
     # executions
 
     def create_execution(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Create an execution, and its output."""
+        """Create an execution and its output."""
         uploads = [self.find(self.uploads, name) for name in given.get("inputs", {}).get("upload", [])]
         wanted = given.get("output", {}).get("stored_data", {})
         if given.get("processing") != COPY or not uploads or not wanted.get("name"):
@@ -223,15 +223,15 @@ class Sandbox:
             return "ABORTED"
         if "launched" not in execution:
             return "CREATED"
-        gone = self.since(execution["launched"])
-        if gone < self.timings.wait or self.ends == "WAITING":
+        elapsed = self.since(execution["launched"])
+        if elapsed < self.timings.wait or self.ends == "WAITING":
             return "WAITING"
-        if gone < self.timings.wait + self.timings.run or self.ends == "PROGRESS":
+        if elapsed < self.timings.wait + self.timings.run or self.ends == "PROGRESS":
             return "PROGRESS"
         return self.ends
 
     def times(self, execution: dict[str, Any]) -> dict[str, str]:
-        """Return when an execution was created, launched, started and finished, as far as it has come."""
+        """Return the times at which an execution was created, launched, started and finished, as far as they passed."""
         times = {"creation": execution["creation"], "update": execution["creation"]}
         if "launched" not in execution:
             return times
@@ -239,12 +239,12 @@ class Sandbox:
         status = self.status(execution)
         return times | {
             name: at.isoformat()
-            for name, at, there in (
+            for name, at, passed in (
                 ("launch", execution["launched"], True),
                 ("start", start, status != "WAITING"),
                 ("finish", start + timedelta(seconds=self.timings.run), status in {"SUCCESS", "FAILURE", "ABORTED"}),
             )
-            if there
+            if passed
         }
 
     def stored_status(self, stored: dict[str, Any]) -> str:
@@ -268,7 +268,7 @@ class Sandbox:
         self.change(stored, given, STORED_FIELDS)
 
     def change(self, entity: dict[str, Any], given: dict[str, Any], fields: frozenset[str]) -> None:
-        """Change those fields of an entity that may be changed."""
+        """Change those fields of an entity that may be changed, and ignore the others."""
         entity |= {key: value for key, value in given.items() if key in fields}
         entity["update"] = self.control.clock.now().isoformat()
 

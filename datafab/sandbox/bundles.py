@@ -1,4 +1,4 @@
-"""What the small link-proxy makes of a file: one bundle, or one for each file of a known type in an archive.
+"""The bundles that link-proxy extracts from a file: one, or one for each file of a known type in an archive.
 
 Source: geodatagouv/link-proxy, ``jobs/check/flatten.js``, ``jobs/check/upload.js``, ``lib/utils/store.js``, and some
 types of its ``types.yml``.
@@ -32,7 +32,7 @@ _SHAPE = ("shp", "dbf", "prj", "shx", "cpg")
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Files that belong together, as one file: a zip where they are several."""
+    """Files that belong together, as one file: if there are several, a zip."""
 
     path: str
     type: str
@@ -46,25 +46,25 @@ class Bundle:
         return PurePosixPath(self.path).name
 
     def key(self, location: str, day: date, download: str) -> str:
-        """Return where it is kept, below the bucket."""
+        """Return its key in the bucket."""
         file = str(PurePosixPath(self.path).with_suffix(".zip")) if self.archive else self.path
         plain = unicodedata.normalize("NFKD", file).encode("ascii", "ignore").decode()
         return f"{urlsplit(location).hostname}/{day}/{download}/{re.sub('[-_]+', '-', plain).lower()}"
 
 
 def etag(content: bytes) -> str:
-    """Return what S3 says of a file's content."""
+    """Return the ETag that S3 gives a file of this content."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def bundles(location: str, body: bytes) -> list[Bundle]:
-    """Return the bundles of a file that was fetched."""
+    """Return the bundles of a fetched file."""
     name = PurePosixPath(unquote(urlsplit(location).path)).name or "file"
     if zipfile.is_zipfile(io.BytesIO(body)) and name.lower().endswith(".zip"):
         try:
             with zipfile.ZipFile(io.BytesIO(body)) as archive:
                 return _sorted({info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()})
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError):  # broken, encrypted, of an unknown method
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError):  # damaged, encrypted, or an unknown compression
             return []
     return _sorted({name: body})
 

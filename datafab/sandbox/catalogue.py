@@ -1,9 +1,9 @@
-"""A small udata on 127.0.0.1: the list of datasets with its sorting, paging and masks, as data.gouv.fr answers.
+"""A small udata on 127.0.0.1: the list of datasets with sorting, paging and masks, as data.gouv.fr has it.
 
-Rows move between pages as they do there: a dataset that is changed goes to the top of ``sort=-last_update``. To have
-one move while somebody reads, give ``meanwhile`` what is to happen after a page.
+Datasets move between pages as they do in the original: a changed one goes to the top of ``sort=-last_update``. To move
+one while a client reads the pages, put a function into ``meanwhile``, which is called after a page.
 
-Source: opendatateam/udata; each route names its file. What has no route here is 404, as there.
+Source: opendatateam/udata; each route names its file. Other paths are answered with 404, as in the original.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from datafab.sandbox.control import Control, serving
 
 @dataclass(slots=True)
 class Sandbox:
-    """One catalogue.
+    """A catalogue.
 
     Attributes:
-        url: root of its API.
-        export: URL of its list of all resources.
-        public: what it calls that root in ``next_page``, if it is another.
-        datasets: by id.
+        url: root URL of the API.
+        export: URL of the list of all resources.
+        public: root URL of the API in ``next_page``, if it differs.
+        datasets: the datasets by id.
         key: an administrator's API key, for the header ``X-API-KEY``.
-        others: API keys of users who are none.
-        control: time, faults, and what was asked.
-        meanwhile: number of a page -> what happens once, after that page was answered.
+        others: API keys of other users.
+        control: time, faults and journal.
+        meanwhile: functions by number of a page; each is called once, after the answer with that page.
     """
 
     url: str = ""
@@ -47,7 +47,7 @@ class Sandbox:
     meanwhile: dict[int, Callable[[], object]] = field(default_factory=dict)
 
     def add(self, *urls: str, **fields: Any) -> str:
-        """Add a dataset with a resource for each URL; return its id. A field of the dataset may be any."""
+        """Add a dataset with a resource for each URL, and return its id. ``fields`` replace any of its fields."""
         now, name = self._now(), uuid.uuid4().hex[:24]
         self.datasets[name] = {
             "id": name,
@@ -71,14 +71,14 @@ class Sandbox:
         return name
 
     def attach(self, dataset: str, url: str | None, **fields: Any) -> str:
-        """Add a resource to a dataset; return its id. A field of it may be anything, null included."""
+        """Add a resource to a dataset, and return its id. ``fields`` replace any of its fields, with any value."""
         resource = self._resource(url) | fields
         self.datasets[dataset]["resources"].append(resource)
         self._touch(dataset)
         return str(resource["id"])
 
     def change(self, resource: str, **fields: Any) -> None:
-        """Change a resource: modified now, unless the fields say otherwise. Its dataset goes to the top."""
+        """Change a resource, which is modified now unless ``fields`` have a date. Its dataset goes to the top."""
         for name, dataset in list(self.datasets.items()):
             for each in dataset["resources"]:
                 if each["id"] == resource:
@@ -88,7 +88,7 @@ class Sandbox:
         raise KeyError(resource)
 
     def touch(self, dataset: str, last_update: str | None = None) -> None:
-        """Make a dataset updated now, or at a time of its own: harvested dates lie in the past and in the future."""
+        """Set the update time of a dataset: now, or any date, because harvested dates may be in past or future."""
         self.datasets[dataset]["last_update"] = last_update or self._now()
 
     def remove(self, dataset: str) -> None:
@@ -101,7 +101,7 @@ class Sandbox:
         return dict.fromkeys(self.others, False) | {self.key: True}
 
     def dataset(self, name: str) -> dict[str, Any] | None:
-        """Return a dataset by its id or slug, one that was deleted too."""
+        """Return a dataset by id or slug, even a deleted one."""
         return next((each for each in list(self.datasets.values()) if name in {each["id"], each["slug"]}), None)
 
     def resource(self, dataset: Mapping[str, Any], name: str) -> dict[str, Any] | None:
@@ -109,7 +109,7 @@ class Sandbox:
         return next((each for each in dataset["resources"] if each["id"] == name), None)
 
     def write_extras(self, dataset: dict[str, Any], resource: dict[str, Any], extras: dict[str, Any]) -> None:
-        """Give a resource these extras; a remote file's date is then what they say, and its dataset's follows.
+        """Set a resource's extras, which may have a remote file's date; the date of its dataset follows.
 
         Source: opendatateam/udata, ``udata/core/dataset/models.py`` (``ResourceMixin.last_modified``,
         ``Dataset.compute_last_update``).
@@ -156,19 +156,19 @@ class Sandbox:
         }
 
     def sorted(self, sort: str | None) -> list[dict[str, Any]]:
-        """Return the datasets that are listed, in the order that is asked for."""
+        """Return the public datasets in the requested order."""
         hidden = ("deleted", "archived", "private")
         shown = [each for each in list(self.datasets.values()) if not any(each.get(name) for name in hidden)]
         key = (sort or "-created").removeprefix("-")
         return sorted(shown, key=_KEYS.get(key, _metric(key)), reverse=not sort or sort.startswith("-"))
 
     def some(self, sort: str | None, first: int, last: int) -> tuple[list[dict[str, Any]], int]:
-        """Return the datasets from one place to another in that order, and how many there are in all."""
+        """Return a range of the datasets in that order, and the number of all."""
         listed = self.sorted(sort)
         return listed[first:last], len(listed)
 
     def page(self, query: Mapping[str, str], page: int, size: int) -> dict[str, Any] | None:
-        """Return a page of the list; None: the list ends before it. The addresses of others repeat the query."""
+        """Return a page of the list, or None if the list ends before it. Its links to other pages repeat the query."""
         first = (page - 1) * size
         shown, total = self.some(query.get("sort"), first, first + size)
         if not shown and page > 1:
@@ -187,7 +187,7 @@ class Sandbox:
         }
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of the list of all resources; dates have no zone there."""
+        """Yield the rows of the list of all resources, in which dates have no time zone."""
         for dataset in list(self.datasets.values()):
             yield from rows_of(dataset)
 
@@ -208,13 +208,13 @@ _KEYS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 
 
 def public(dataset: dict[str, Any]) -> dict[str, Any]:
-    """Return what API 1 tells of a dataset unless a mask asks for more."""
+    """Return the fields of a dataset in version 1 of the API, without a mask."""
     return {name: value for name, value in dataset.items() if name != "community_resources"}
 
 
 @contextmanager
 def catalogue(port: int = 0, control: Control | None = None, sandbox: Sandbox | None = None) -> Iterator[Sandbox]:
-    """Run a catalogue, an empty one unless it is given."""
+    """Run a catalogue; by default it is empty."""
     sandbox = sandbox or Sandbox(control=control or Control())
     with serving(app_of(sandbox), port) as url:
         sandbox.url, sandbox.export = url + API, f"{url}{API}/site/resources.csv"

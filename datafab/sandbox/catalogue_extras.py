@@ -1,4 +1,4 @@
-"""Extras of resources, which a udata takes by its API 2 only.
+"""The extras of resources, which only version 2 of udata's API accepts.
 
 Source: opendatateam/udata, ``udata/core/dataset/apiv2.py`` (``ResourceExtrasAPI``), ``udata/api/__init__.py`` (keys),
 ``udata/mongo/extras_fields.py`` with the types of ``udata/core/dataset/models.py`` (``ResourceMixin.extras``).
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, abort, jsonify, request
 
-from datafab.sandbox.answers import refused
+from datafab.sandbox.answers import error_response
 
 if TYPE_CHECKING:
     from datafab.sandbox.catalogue import Sandbox
@@ -24,60 +24,60 @@ RESERVED = ("analysis:*", "check:*", "csv-export:*", "validation-report:*", "dca
 
 
 def routes(app: Flask, sandbox: Sandbox) -> None:
-    """Add them to an app."""
+    """Add the routes of extras to an app."""
 
     @app.get(_PATH)
     def extras(name: str, rid: Any) -> Response:
         """Return a resource's extras. Source: opendatateam/udata, ``udata/core/dataset/apiv2.py``."""
         dataset = _known(sandbox.dataset(name))
         if dataset["deleted"]:
-            abort(refused(404 if dataset["private"] else 410, "Dataset has been deleted"))
+            abort(error_response(404 if dataset["private"] else 410, "Dataset has been deleted"))
         return jsonify(_resource(sandbox, dataset, rid)["extras"])
 
     @app.put(_PATH)
     def write_extras(name: str, rid: Any) -> Response:
-        """Merge extras into a resource's; a null removes its key. Source: as above, in the same order of checks."""
+        """Merge extras into those of a resource; null removes a key. Source and order of checks: as above."""
         dataset = _known(sandbox.dataset(name))
         administrator = _authenticated(sandbox)
         given = request.get_json()
         if not isinstance(given, dict):
-            abort(refused(400, "Wrong payload format, dict expected"))
+            abort(error_response(400, "Wrong payload format, dict expected"))
         if dataset["deleted"]:
-            abort(refused(410, "Dataset has been deleted"))
+            abort(error_response(410, "Dataset has been deleted"))
         found = _resource(sandbox, dataset, rid)
         reserved = [each for each in given if any(fnmatchcase(each, pattern) for pattern in RESERVED)]
         if reserved and not administrator:
-            abort(refused(400, f"Extras keys reserved to platform services: {', '.join(reserved)}"))
+            abort(error_response(400, f"Extras keys reserved to platform services: {', '.join(reserved)}"))
         merged = {each: value for each, value in (found["extras"] | given).items() if value is not None}
         if errors := _wrong(merged):
-            abort(refused(400, "Unsupported types", **errors))
+            abort(error_response(400, "Unsupported types", **errors))
         sandbox.write_extras(dataset, found, merged)
         return jsonify(merged)
 
 
 def _known(dataset: dict[str, Any] | None) -> dict[str, Any]:
     if dataset is None:
-        abort(refused(404, "The requested URL was not found on the server."))
+        abort(error_response(404, "The requested URL was not found on the server."))
     return dataset
 
 
 def _resource(sandbox: Sandbox, dataset: dict[str, Any], rid: Any) -> dict[str, Any]:
     found = sandbox.resource(dataset, str(rid))
     if found is None:
-        abort(refused(404, "Resource does not exist"))
+        abort(error_response(404, "Resource does not exist"))
     return found
 
 
 def _authenticated(sandbox: Sandbox) -> bool:
-    """Return whether the key that is shown is an administrator's."""
+    """Return whether the request's key is that of an administrator."""
     key = request.headers.get("X-API-KEY", "")
     if key not in sandbox.keys:
-        abort(refused(401, "Invalid API token" if key else "Unauthorized"))
+        abort(error_response(401, "Invalid API token" if key else "Unauthorized"))
     return sandbox.keys[key]
 
 
 def _wrong(extras: dict[str, Any]) -> dict[str, str]:
-    """Return what a udata says of values of another type than it has declared for their names."""
+    """Return udata's errors for values that do not have the type which it has declared for their names."""
     errors = {}
     if not isinstance(extras.get("check:available", True), bool):
         errors["check:available"] = "BooleanField only accepts boolean values"

@@ -1,4 +1,4 @@
-"""The small udata's list of all resources as CSV.
+"""The list of all resources of the small udata, as CSV.
 
 Source of its columns: opendatateam/udata, ``udata/core/dataset/csv.py`` (``ResourcesCsvAdapter``), and of its form
 ``udata/core/csv.py``.
@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 def rows_of(dataset: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a line for each resource of a dataset that is neither deleted nor private."""
+    """Yield a row for each resource of a dataset, unless that is deleted or private."""
     if dataset.get("deleted") or dataset.get("private"):
         return
     organisation = dataset.get("organization") or {}
@@ -57,12 +57,12 @@ def _row(resource: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _naive(date: str | None) -> str | None:
-    """Return a date without its zone, as MongoDB has it."""
+    """Return a date without its time zone, as MongoDB stores it."""
     return datetime.fromisoformat(date).replace(tzinfo=None).isoformat() if date else None
 
 
 def lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the lines of the list, one with the names first."""
+    """Yield the lines of the list, beginning with the header."""
     text = io.StringIO()
     writer = csv.writer(text, delimiter=";", quotechar='"', quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(COLUMNS)

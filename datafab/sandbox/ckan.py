@@ -1,8 +1,8 @@
-"""A small CKAN on 127.0.0.1: resources and a datastore in memory, with the answers of CKAN 2.11 that a load meets.
+"""A small CKAN on 127.0.0.1: resources and a DataStore in memory, with the answers of CKAN 2.11 that a push needs.
 
-``POST /api/3/action/<name>`` and the downloads of uploaded files. What it takes, what it refuses and in which words is
-that of the repository ckan/ckan, whose files the docstrings name; ``tests/integration/test_ckan.py`` holds this and a
-real one to the same. The datastore's actions are in ``ckan_datastore.py``.
+It has ``POST /api/3/action/<name>`` and the downloads of uploaded files. What it accepts and refuses, and the texts of
+errors, are those of the repository ckan/ckan, whose files the docstrings name; ``tests/integration/test_ckan.py`` runs
+the same tests on this one and on a real one. The actions of the DataStore are in ``ckan_datastore.py``.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ _NULL = [
 
 @dataclass(slots=True)
 class Sandbox:
-    """One CKAN.
+    """A CKAN.
 
     Attributes:
-        url: its root.
-        token: what opens it.
+        url: root URL.
+        token: the API token.
         packages: datasets by id, as ``package_create`` gives them, but for their resources.
-        resources: by id, as ``resource_show`` gives them.
-        tables: the datastore, by resource id.
+        resources: the resources by id, as ``resource_show`` returns them.
+        tables: the tables of the DataStore, by resource id.
         uploads: bytes of uploaded files, by resource id.
-        hooks: bodies that ``datapusher_hook`` got.
-        calls: how often each action was asked for.
+        hooks: bodies that ``datapusher_hook`` has received.
+        calls: number of calls of each action.
         delay: seconds that each insert takes.
-        failures: (action, HTTP status, body) of the next calls that are to fail.
+        failures: (action, HTTP status, body) of the next calls, which will fail.
     """
 
     url: str = ""
@@ -85,7 +85,7 @@ class Sandbox:
     lock: Lock = field(default_factory=Lock)
 
     def add(self, url: str, **fields: Any) -> str:
-        """Add a resource with this URL; return its id."""
+        """Add a resource with this URL, and return its id."""
         name, now = str(fields.get("id") or uuid.uuid4()), _now()
         resource: dict[str, Any] = dict.fromkeys(_NULL)
         resource |= {"id": name, "url": url, "hash": "", "format": "", "datastore_active": False, "state": "active"}
@@ -104,17 +104,17 @@ class Sandbox:
         return found
 
     def upload(self, name: str, body: bytes) -> str:
-        """Add a resource whose file lies in this CKAN, for holders of the token only; return its id."""
+        """Add a resource whose file is stored in this CKAN and needs the token, and return its id."""
         resource = self.add("", url_type="upload")
         package = self.resources[resource]["package_id"]
-        # CKAN writes its site_url there, which need not be where we reach it.
+        # CKAN writes its site_url there, which may differ from the URL that clients use.
         path = f"/dataset/{package}/resource/{resource}/download/{name}"
         self.resources[resource]["url"] = "http://ckan.example" + path
         self.uploads[resource] = body
         return resource
 
     def resource(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the resource that is asked for."""
+        """Return the requested resource."""
         if not given.get("id"):
             raise invalid("id", "Missing value")
         if given["id"] not in self.resources:
@@ -122,7 +122,7 @@ class Sandbox:
         return self.resources[given["id"]]
 
     def table(self, given: Mapping[str, Any]) -> Table:
-        """Return the table that is asked for, by ``resource_id`` or ``id``; an alias will do."""
+        """Return the requested table, by ``resource_id``, ``id`` or alias."""
         name = given.get("resource_id") or given.get("id")
         if not name:
             raise invalid("resource_id", "Missing value")
@@ -132,7 +132,7 @@ class Sandbox:
         return self.tables[alias]
 
     def answer(self, name: str, given: dict[str, Any], token: str | None) -> Answer:
-        """Do an action; return the HTTP status and what CKAN would say: ``ckan/views/api.py``, ``action``."""
+        """Run an action, and return the HTTP status and CKAN's answer: ``ckan/views/api.py``, ``action``."""
         help_url = f"{self.url}/api/3/action/help_show?name={name}"
         self.calls[name] += 1
         for planned in self.failures:
@@ -192,14 +192,14 @@ def _cleaned(resource: dict[str, Any]) -> dict[str, Any]:
 
 @action(writes=False)
 def status_show(ckan: Sandbox, _: dict[str, Any]) -> Any:
-    """Say that it is there: ``ckan/logic/action/get.py``."""
+    """Return the version: ``ckan/logic/action/get.py``."""
     about = {"site_title": "sandbox", "site_description": "", "locale_default": "en", "error_emails_to": None}
     return about | {"ckan_version": "2.11.6", "site_url": ckan.url, "extensions": ["datastore", "datapusher"]}
 
 
 @action(writes=True)
 def package_create(ckan: Sandbox, given: dict[str, Any]) -> Any:
-    """Make a dataset without an owner: ``ckan/logic/action/create.py``, names as ``logic/validators.py`` has them."""
+    """Create a dataset without an owner: ``ckan/logic/action/create.py``, names as ``logic/validators.py`` has them."""
     name = given.get("name")
     if not name:
         raise invalid("name", "Missing value")
@@ -243,7 +243,7 @@ def resource_patch(ckan: Sandbox, given: dict[str, Any]) -> Any:
 
 @action(writes=True)
 def datapusher_hook(ckan: Sandbox, given: dict[str, Any]) -> Any:
-    """Take a callback: ``ckanext/datapusher/logic/action.py``."""
+    """Receive a callback: ``ckanext/datapusher/logic/action.py``."""
     for key in ("metadata", "status"):
         if not given.get(key):
             raise Refused(409, {key: ["Missing value"], "__type": "Validation Error"})
@@ -286,7 +286,7 @@ def _app(ckan: Sandbox) -> Flask:
 
     @app.route("/api/3/action/<name>", methods=["GET", "POST"])
     def act(name: str) -> Response:
-        """Do an action: ``ckan/views/api.py``, ``action``."""
+        """Run an action: ``ckan/views/api.py``, ``action``."""
         try:
             given = _given(writes=name in ACTIONS and ACTIONS[name][1])
         except ValueError as error:
@@ -295,7 +295,7 @@ def _app(ckan: Sandbox) -> Flask:
 
     @app.get("/dataset/<_package>/resource/<resource>/download/<_name>")
     def download(_package: str, resource: str, _name: str) -> Response:
-        """Give an uploaded file: ``ckan/views/resource.py``, ``download``; here as if its dataset were private."""
+        """Return an uploaded file: ``ckan/views/resource.py``, ``download``; here as if its dataset were private."""
         if request.headers.get("Authorization") != ckan.token or resource not in ckan.uploads:
             return _reply(404, b"Not found")
         return Response(ckan.uploads[resource], content_type="text/csv")
@@ -305,12 +305,12 @@ def _app(ckan: Sandbox) -> Flask:
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @contextmanager
 def ckan(port: int = 0) -> Iterator[Sandbox]:
-    """Run a CKAN; it is empty."""
+    """Run an empty CKAN."""
     sandbox = Sandbox()
     server = make_server("127.0.0.1", port, _app(sandbox), threaded=True, request_handler=_Quiet)
     sandbox.url = f"http://127.0.0.1:{server.server_port}"

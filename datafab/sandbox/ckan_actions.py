@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: (the Sandbox, what was sent) -> ``result``
+#: A function of the Sandbox and the request's parameters that returns ``result``.
 Action = Callable[[Any, dict[str, Any]], Any]
 
 ACTIONS: dict[str, tuple[Action, bool]] = {}
 
 
 def action(*, writes: bool) -> Callable[[Action], Action]:
-    """Make a function an action; ``writes``: it needs the token, and POST."""
+    """Register a function as an action; if it ``writes``, it needs the token and POST."""
 
-    def added(function: Action) -> Action:
+    def register(function: Action) -> Action:
         ACTIONS[function.__name__] = (function, writes)
         return function
 
-    return added
+    return register

@@ -1,4 +1,4 @@
-"""The datastore's actions of the sandbox's CKAN: ``ckanext/datastore/logic/action.py`` and ``backend/postgres.py``."""
+"""The actions of the small CKAN's DataStore: ``ckanext/datastore/logic/action.py`` and ``backend/postgres.py``."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NOT_HERE = {"q", "plain", "language", "distinct", "total_estimation_threshold",
 
 
 def not_found(text: str = "") -> Refused:
-    """Return the refusal of what is not there: ``ckan/views/api.py``."""
+    """Return the error for an object that does not exist: ``ckan/views/api.py``."""
     return Refused(404, {"message": f"Not found: {text}" if text else "Not found", "__type": "Not Found Error"})
 
 
 def _writable(ckan: Sandbox, given: Mapping[str, Any]) -> None:
-    """Refuse to change the datastore of a resource that is not its own, unless forced: ``_check_read_only``."""
+    """Refuse to change the table of a resource of another url_type, unless ``force`` is set: ``_check_read_only``."""
     name = given.get("resource_id") or given.get("id")
     if not name:
         raise invalid("resource_id", "Missing value")
@@ -42,12 +42,12 @@ def _writable(ckan: Sandbox, given: Mapping[str, Any]) -> None:
 
 @action(writes=True)
 def datastore_create(ckan: Sandbox, given: dict[str, Any]) -> Any:
-    """Make a table, or add to one, with records where there are some: ``create_table``, ``alter_table``."""
+    """Create or extend a table, with records if there are any: ``create_table``, ``alter_table``."""
     name = str(given.get("resource_id"))
     if given.get("resource_id") is None:
         raise invalid("resource_id", "resource_id or resource required")
     if name not in ckan.resources:
-        raise invalid("resource_id", "Not found: Resource")  # its validator comes before the access check
+        raise invalid("resource_id", "Not found: Resource")  # validated before the access check
     _listed_objects(given)
     _writable(ckan, given)
     old = ckan.tables.get(name)
@@ -77,7 +77,7 @@ def _listed_objects(given: Mapping[str, Any]) -> None:
 
 @action(writes=True)
 def datastore_upsert(ckan: Sandbox, given: dict[str, Any]) -> Any:
-    """Insert records: ``upsert_data``. The other methods only as far as they say which key they lack."""
+    """Insert records: ``upsert_data``. Of the other methods only the errors about keys are implemented."""
     _writable(ckan, given)
     table = ckan.table(given)
     records, method = given.get("records") or [], given.get("method", "upsert")
@@ -173,7 +173,7 @@ def datastore_info(ckan: Sandbox, given: dict[str, Any]) -> Any:
     try:
         table = ckan.table(given)
     except Refused as refused:
-        if refused.status == 404:  # noqa: PLR2004 - here it looks for aliases too, and says so
+        if refused.status == 404:  # noqa: PLR2004 - this action looks for aliases too, and its error mentions them
             name = given.get("resource_id") or given.get("id")
             raise not_found(f'Resource/Alias "{name}" was not found.') from refused
         raise
@@ -183,7 +183,7 @@ def datastore_info(ckan: Sandbox, given: dict[str, Any]) -> Any:
 
 
 def _listed(given: Any) -> list[str]:
-    """Return a list that may be given as a text: ``ckanext/datastore/helpers.py``, ``get_list``."""
+    """Return a list, which may be given as a text: ``ckanext/datastore/helpers.py``, ``get_list``."""
     if isinstance(given, str):
         return [part.strip() for part in given.split(",") if part.strip()]
     return list(given or [])

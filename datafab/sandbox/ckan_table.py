@@ -1,4 +1,4 @@
-"""A table of the sandbox's datastore: what PostgreSQL and CKAN take and refuse, as far as loads come across it."""
+"""A table of the small CKAN's DataStore: the rules of PostgreSQL and CKAN that matter for pushes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from functools import partial
 from typing import Any
 
-#: What each type makes of a value; an error means that it is refused.
+#: Conversions of values by type; if one raises an error, the value is refused.
 _MAKE: dict[str, Callable[[Any], Any]] = {
     "text": str,
     "numeric": Decimal,
@@ -24,7 +24,7 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
     "timestamptz": lambda value: datetime.fromisoformat(str(value)),
     "date": lambda value: datetime.fromisoformat(str(value)).date(),
 }
-#: How ``datastore_info`` calls them afterwards.
+#: Names of types in ``datastore_info``, if they differ.
 _SHOWN = {"int": "int4", "bigint": "int8", "float": "float8"}
 _NATIVE = {
     "int": "integer",
@@ -33,22 +33,22 @@ _NATIVE = {
     "timestamp": "timestamp without time zone",
     "timestamptz": "timestamp with time zone",
 }
-#: Other names of the same types, as PostgreSQL itself gives them.
+#: Other names that PostgreSQL accepts for the same types.
 _KNOWN_AS = {shown: kind for names in (_SHOWN, _NATIVE) for kind, shown in names.items()} | {"integer": "int"}
-#: PostgreSQL's limits: characters that CKAN lets a name have, though it means bytes; bytes of a full text.
+#: Limits of PostgreSQL: length of a name, which CKAN counts in characters instead of bytes; bytes of a full text.
 MAX_NAME, MAX_TSVECTOR = 63, 1_048_575
-#: How a date may be written that makes a field without a type a timestamp.
+#: Formats of dates for which a field without a type becomes a timestamp.
 _DATES = ["%Y-%m-%d", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"]
 _DATES += [form for mark in "/-" for form in (f"%d{mark}%m{mark}%Y", f"%m{mark}%d{mark}%Y")]
 _RANGE = {"int": 2**31, "bigint": 2**63}
 
 
 class Refused(Exception):
-    """CKAN says no.
+    """An error response of CKAN.
 
     Attributes:
         status: HTTP status.
-        error: the ``error`` of its answer.
+        error: the field ``error`` of the answer.
     """
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
@@ -59,9 +59,9 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Table:
-    """Fields and rows; a request that is refused leaves nothing behind but numbers that are not given again."""
+    """Fields and rows. A refused request changes nothing but the serial, whose numbers are not used again."""
 
-    #: id of its resource
+    #: id of the resource
     name: str
     fields: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -71,11 +71,11 @@ class Table:
     aliases: list[str] = field(default_factory=list)
 
     def copy(self) -> Table:
-        """Return another with the same rows."""
+        """Return a copy with the same rows."""
         return replace(self, fields=list(self.fields), rows=list(self.rows), indexes=list(self.indexes))
 
     def define(self, fields: Sequence[Mapping[str, Any]], records: Sequence[Any] = ()) -> None:
-        """Add fields that are not there yet, those of the first record as well: ``create_table``, ``alter_table``."""
+        """Add missing fields, including those of the first record: ``create_table``, ``alter_table``."""
         names = [one.get("id") for one in fields]
         first = records[0] if records else {}
         fields = [_plain(one) for one in fields]
@@ -90,11 +90,11 @@ class Table:
                 known[one["id"]] |= {"info": one["info"]} if isinstance(one.get("info"), dict) else {}
             else:
                 self.fields.append({"type": _guessed(first.get(one["id"]))} | dict(one))
-        there = {one["id"] for one in self.fields}
-        self.fields += [{"id": name, "type": _guessed(value)} for name, value in first.items() if name not in there]
+        existing = {one["id"] for one in self.fields}
+        self.fields += [{"id": name, "type": _guessed(value)} for name, value in first.items() if name not in existing]
 
     def index(self, primary_key: Any, indexes: Any) -> None:
-        """Note which fields are indexed, in place of those that were: ``create_indexes``."""
+        """Replace the primary key and the indexes: ``create_indexes``."""
         names = {_cut(one["id"]) for one in self.fields}
         for members in [primary_key or [], *(indexes or [])]:
             for name in [members] if isinstance(members, str) else members:
@@ -123,7 +123,7 @@ class Table:
             self.rows.append({"_id": self.serial} | row)
 
     def _unique(self, row: Mapping[str, Any]) -> None:
-        """Refuse a key that is there already: the unique index of ``create_indexes``."""
+        """Refuse an existing key: the unique index of ``create_indexes``."""
         key = [row[name] for name in self.primary_key]
         if key and None not in key and any([old[name] for name in self.primary_key] == key for old in self.rows):
             text = "duplicate key value violates unique constraint"
@@ -153,12 +153,12 @@ class Table:
         return made.isoformat() if isinstance(made, date) else made
 
     def searched(self, name: str, value: Any) -> Any:
-        """Return a value as ``datastore_search`` shows it: a timestamp without fractions of a second."""
+        """Return a value as ``datastore_search`` returns it: a timestamp without fractions of a second."""
         kind = next((one.get("type", "text") for one in self.fields if _cut(one["id"]) == name), "")
         return value[:19] if kind == "timestamp" and value else value
 
     def shown(self) -> list[dict[str, Any]]:
-        """Return the fields as ``datastore_info`` shows them."""
+        """Return the fields as ``datastore_info`` returns them."""
         return [
             one | {"id": _cut(one["id"]), "type": _SHOWN.get(one["type"], one["type"]), "schema": self._schema(one)}
             for one in self.fields
@@ -185,7 +185,7 @@ def _full_text(row: Mapping[str, Any], last: int) -> None:
 
 
 def _guessed(value: Any) -> str:
-    """Return the type of a field that is given none: ``_guess_type``."""
+    """Return the type of a field for which none is given: ``_guess_type``."""
     if isinstance(value, int | float):
         return "int" if isinstance(value, int) else "float"
     makes: list[tuple[Callable[[Any], Any], str]] = [
@@ -205,12 +205,12 @@ def _dated(form: str, value: str) -> datetime:
 
 
 def _cut(name: str) -> str:
-    """Cut a name as PostgreSQL does, without a word."""
+    """Cut a long name as PostgreSQL does, which reports no error."""
     return name.encode()[:63].decode(errors="ignore")
 
 
 def _plain(one: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a field with its type under the name that is used here: ``check_fields``."""
+    """Return a field with the name of its type that is used here: ``check_fields``."""
     if "type" in one and _KNOWN_AS.get(one["type"], one["type"]) not in _MAKE:
         raise invalid("fields", f'"{one["type"]}" is not a valid field type')
     _check_name(one.get("id"))
@@ -218,18 +218,18 @@ def _plain(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_name(name: Any) -> None:
-    """Refuse what is no field name: ``ckanext/datastore/helpers.py``, ``is_valid_field_name``."""
+    """Refuse an invalid field name: ``ckanext/datastore/helpers.py``, ``is_valid_field_name``."""
     if not isinstance(name, str) or not name or name != name.strip() or re.match("_", name) or '"' in name:
         raise invalid("fields", f'"{name}" is not a valid field name')
 
 
 def invalid(key: str, text: str) -> Refused:
-    """Return the refusal of a value, by the field that it was given in."""
+    """Return the error for a value of this field."""
     return Refused(409, {key: [text], "__type": "Validation Error"})
 
 
 def _bad_value(value: Any, kind: str, last: int) -> Refused:
-    """Refuse a value. Of an insert CKAN names the last row of the request, not the one that is wrong."""
+    """Return the error for a value. CKAN names the last row of the request instead of the row with the error."""
     shown = {"int": "integer"}.get(kind, kind)
     if kind in {"timestamp", "timestamptz", "date"} and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", str(value)):
         return _refused_row(f'date/time field value out of range: "{value}"', last)

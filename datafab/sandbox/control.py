@@ -1,7 +1,7 @@
-"""What every sandbox over HTTP can be told: time, faults, and what was asked of it. ``/_sim`` is the same over HTTP.
+"""The control of every sandbox: its clock, faults and journal of requests, in Python and at ``/_sim`` over HTTP.
 
-``GET /_sim``: the journal. ``POST /_sim``: an object of operations, done in their order: ``faults`` (a list of
-``Fault``), ``advance`` (seconds), ``forget`` (the journal), and those of the sandbox.
+``GET /_sim`` returns the journal. ``POST /_sim`` takes an object of operations, which are executed in order: ``faults``
+(a list of ``Fault``), ``advance`` (seconds), ``forget`` (the journal), and those of the sandbox.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ Operation = Callable[[Any], Any]
 
 @dataclass(slots=True)
 class Clock:
-    """The time of a sandbox: the real one, unless it is set; it can be advanced.
+    """The clock of a sandbox: the real time, which can be advanced or stopped.
 
     Attributes:
-        at: where it stands still; None: it goes.
-        ahead: of the real time.
+        at: the time at which it is stopped; None: it runs.
+        ahead: how far it is ahead of the real time.
     """
 
     at: datetime | None = None
     ahead: timedelta = timedelta()
 
     def now(self) -> datetime:
-        """Return the time, UTC."""
+        """Return the time in UTC."""
         return self.at or datetime.now(UTC) + self.ahead
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         step = timedelta(seconds=seconds)
         if self.at is None:
             self.ahead += step
@@ -48,19 +48,19 @@ class Clock:
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
-    """What goes wrong with the next requests.
+    """A fault of the next requests.
 
     Attributes:
-        path: beginning of the paths that it concerns.
-        ends: their end.
-        method: the only one that it concerns; empty: all.
-        skip: so many requests pass before.
-        times: so many fail then.
-        status: of the answer; 0: the connection is closed without one.
-        body: of the answer.
-        headers: of the answer.
+        path: prefix of the paths that are affected.
+        ends: suffix of these paths.
+        method: the method that is affected; empty: all.
+        skip: number of requests that pass before.
+        times: number of requests that fail then.
+        status: status of the answer; 0: the connection is closed without an answer.
+        body: body of the answer.
+        headers: headers of the answer.
         delay: seconds before the answer.
-        after: whether what was asked for is done nevertheless.
+        after: whether the request is processed before it fails.
     """
 
     path: str = "/"
@@ -75,7 +75,7 @@ class Fault:
     after: bool = False
 
     def hits(self, method: str, path: str) -> bool:
-        """Tell whether it is this request's turn; counts it."""
+        """Return whether this request fails, and count it."""
         if not self.times or self.method not in {"", method} or not path.startswith(self.path):
             return False
         if not path.endswith(self.ends):
@@ -87,7 +87,7 @@ class Fault:
         return True
 
     def answer(self) -> Response:
-        """Return the answer."""
+        """Return the faulty answer."""
         time.sleep(self.delay)
         if self.status == 0:
             with suppress(OSError, KeyError):
@@ -99,12 +99,12 @@ class Fault:
 
 @dataclass(slots=True)
 class Control:
-    """The strings by which a sandbox is moved.
+    """The control of a sandbox.
 
     Attributes:
-        journal: method, path, query, body and status of every request, in the order of their answers.
-        faults: those to come.
-        operations: what ``POST /_sim`` can do.
+        journal: method, path, query, body and status of every request, in the order of the answers.
+        faults: the planned faults.
+        operations: functions by name, for ``POST /_sim``.
     """
 
     clock: Clock = field(default_factory=Clock)
@@ -118,11 +118,11 @@ class Control:
         return [each for each in self.journal if each["method"] == method and each["path"].startswith(path)]
 
     def forget(self, _: object = None) -> None:
-        """Begin a new journal; what is answered late stands in the one that it was asked in."""
+        """Start a new journal; requests that are still being answered are recorded in the old one."""
         self.journal = []
 
-    def into(self, app: Flask) -> None:
-        """Put the control into an app."""
+    def attach(self, app: Flask) -> None:
+        """Add the control to an app."""
         own: dict[str, Operation] = {
             "faults": lambda planned: self.faults.extend(Fault(**each) for each in planned),
             "advance": self.clock.advance,
@@ -166,12 +166,12 @@ class Control:
 
 class _Quiet(WSGIRequestHandler):
     def log(self, *_: Any) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 @contextmanager
 def serving(app: Flask, port: int = 0) -> Iterator[str]:
-    """Serve an app on 127.0.0.1; gives its root."""
+    """Serve an app on 127.0.0.1, and yield its root URL."""
     server = make_server("127.0.0.1", port, app, threaded=True, request_handler=_Quiet)
     Thread(target=server.serve_forever, args=(0.05,), name=app.name, daemon=True).start()
     try:

@@ -1,13 +1,13 @@
-"""A small Géoplateforme entrepôt on 127.0.0.1, over HTTP; what it does stands in ``archives``.
+"""A small Géoplateforme entrepôt on 127.0.0.1; its state is in ``archives``.
 
-Each route's docstring names where it is from:
+Each route's docstring names its source:
 
 - guide: IGNF/cartes.gouv.fr-documentation, content/fr/guides-developpeur/tutoriels/gestion-des-donnees-archive/…
 - note: the same repository's change notes (guides-utilisateur/…/changements-evolutions/…)
 - SDK: Geoplateforme/sdk-entrepot, sdk_entrepot_gpf/…; its routes are keys of _conf/default.ini
 - APP: IGNF/cartes.gouv.fr, src/Services/EntrepotApi/… and assets/@types/entrepot.ts
 
-Status codes that none of them states are assumed: they stand in ``archives.Refused``'s uses and below.
+Status codes that none of these sources states are assumed: see the uses of ``archives.Refused``, and below.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from flask import Blueprint, Flask, Response, jsonify, request
 
 from datafab.sandbox.archives import CHECKS, COPY, UPLOAD_FIELDS, Refused, Sandbox
 from datafab.sandbox.control import Control, Operation, serving
-from datafab.sandbox.entrepot_views import Entity, Shown, named, page, tree
+from datafab.sandbox.entrepot_views import Entity, Views, named, page, tree
 
 
 def _app(sandbox: Sandbox) -> Flask:
     app = Flask("sandbox-entrepot", static_folder=None)
-    shown = Shown(sandbox)
+    views = Views(sandbox)
     sandbox.control.operations |= _operations(sandbox)
-    sandbox.control.into(app)
+    sandbox.control.attach(app)
 
     @app.errorhandler(Refused)
     def refused(error: Refused) -> tuple[Response, int]:
@@ -51,10 +51,17 @@ def _app(sandbox: Sandbox) -> Flask:
         """SDK: store/Datastore.py."""
         return {"_id": sandbox.datastore, "name": "bac à sable", "processings": [], "endpoints": []}
 
-    groups = {"uploads": _uploads, "checks": _checks, "files": _files, "runs": _runs, "stored": _stored}
+    groups = {
+        "uploads": _uploads,
+        "checks": _checks,
+        "files": _files,
+        "processings": _processings,
+        "executions": _executions,
+        "stored": _stored,
+    }
     for name, add in groups.items():
         routes = Blueprint(name, __name__, url_prefix=root)
-        add(routes, sandbox, shown)
+        add(routes, sandbox, views)
         app.register_blueprint(routes)
     return app
 
@@ -62,7 +69,7 @@ def _app(sandbox: Sandbox) -> Flask:
 def _access(app: Flask, sandbox: Sandbox) -> None:
     @app.post("/token")
     def token() -> tuple[Response, int]:
-        """SDK: auth/Authentifier.py; the real one is Keycloak's."""
+        """SDK: auth/Authentifier.py; the original is a Keycloak."""
         given = request.form.to_dict()
         wanted = {"client_id": sandbox.client_id, "client_secret": sandbox.client_secret}
         if given.get("grant_type") == "password":
@@ -80,30 +87,30 @@ def _access(app: Flask, sandbox: Sandbox) -> None:
         return {"_id": sandbox.user, "first_name": "Ada", "last_name": "M", "communities_member": [community]}
 
 
-def _uploads(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
+def _uploads(routes: Blueprint, sandbox: Sandbox, views: Views) -> None:
     def upload(name: str) -> Entity:
         return sandbox.find(sandbox.uploads, name)
 
     @routes.post("/uploads")
     def create() -> tuple[Entity, int]:
         """Guide: livraison.md, "Déclarer la livraison"; APP: ``UploadCreateDto``."""
-        return shown.upload(sandbox.create_upload(request.get_json())), 201
+        return views.upload(sandbox.create_upload(request.get_json())), 201
 
     @routes.get("/uploads")
     def listed() -> Response:
         """SDK: store/StoreEntity.py, ``api_list``."""
-        return page(named(sandbox.uploads, shown.upload, ("type", "name", "srs", "description", "status")))
+        return page(named(sandbox.uploads, views.upload, ("type", "name", "srs", "description", "status")))
 
     @routes.get("/uploads/<name>")
     def one(name: str) -> Entity:
         """APP: ``UploadPrivateDetailResponseDto``."""
-        return shown.upload(upload(name))
+        return views.upload(upload(name))
 
     @routes.patch("/uploads/<name>")
     def patch(name: str) -> Entity:
         """Note: champ-extra-sur-les-entites.md; APP: ``UploadUpdateDto``."""
         sandbox.change(upload(name), request.get_json(), UPLOAD_FIELDS)
-        return shown.upload(upload(name))
+        return views.upload(upload(name))
 
     @routes.delete("/uploads/<name>")
     def delete(name: str) -> tuple[str, int]:
@@ -128,7 +135,7 @@ def _uploads(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
     _notes(routes, "/uploads", upload)
 
 
-def _checks(routes: Blueprint, sandbox: Sandbox, _shown: Shown) -> None:
+def _checks(routes: Blueprint, sandbox: Sandbox, _views: Views) -> None:
     @routes.get("/uploads/<name>/checks")
     def checks(name: str) -> Response:
         """Guide: livraison.md, "Consultation des vérifications sur ma livraison"."""
@@ -140,7 +147,7 @@ def _checks(routes: Blueprint, sandbox: Sandbox, _shown: Shown) -> None:
         return page(["contrôle commencé", "contrôle terminé"])
 
 
-def _files(routes: Blueprint, sandbox: Sandbox, _shown: Shown) -> None:
+def _files(routes: Blueprint, sandbox: Sandbox, _views: Views) -> None:
     def upload(name: str) -> Entity:
         return sandbox.find(sandbox.uploads, name)
 
@@ -171,7 +178,7 @@ def _files(routes: Blueprint, sandbox: Sandbox, _shown: Shown) -> None:
         return "", 204
 
 
-def _runs(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
+def _processings(routes: Blueprint, _sandbox: Sandbox, _views: Views) -> None:
     copy = {"_id": COPY, "name": "Recopie d'une archive livrée", "description": ""}
     kinds = {
         "priority": "STANDARD",
@@ -180,9 +187,6 @@ def _runs(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
         "parameters": [],
         "required_checks": [{"_id": number, "name": name} for name, number in CHECKS.items()],
     }
-
-    def execution(name: str) -> Entity:
-        return sandbox.find(sandbox.executions, name)
 
     @routes.get("/processings")
     def processings() -> Response:
@@ -196,10 +200,15 @@ def _runs(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
             raise Refused(404, f"{name} not found")
         return copy | kinds
 
+
+def _executions(routes: Blueprint, sandbox: Sandbox, views: Views) -> None:
+    def execution(name: str) -> Entity:
+        return sandbox.find(sandbox.executions, name)
+
     @routes.post("/processings/executions")
     def create() -> tuple[Entity, int]:
         """Guide: integration.md, "Configuration d'une exécution de ce traitement"."""
-        return shown.execution(sandbox.create_execution(request.get_json())), 201
+        return views.execution(sandbox.create_execution(request.get_json())), 201
 
     @routes.get("/processings/executions")
     def listed() -> Response:
@@ -217,7 +226,7 @@ def _runs(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
     @routes.get("/processings/executions/<name>")
     def one(name: str) -> Entity:
         """Guide: integration.md, "Consultation de l'état de l'exécution"."""
-        return shown.execution(execution(name))
+        return views.execution(execution(name))
 
     @routes.post("/processings/executions/<name>/<any(launch, abort):what>")
     def act(name: str, what: str) -> tuple[str, int]:
@@ -231,25 +240,25 @@ def _runs(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
         return page(sandbox.logs if "launched" in execution(name) else [])
 
 
-def _stored(routes: Blueprint, sandbox: Sandbox, shown: Shown) -> None:
+def _stored(routes: Blueprint, sandbox: Sandbox, views: Views) -> None:
     def stored(name: str) -> Entity:
         return sandbox.find(sandbox.stored, name)
 
     @routes.get("/stored_data")
     def listed() -> Response:
         """SDK: store/StoreEntity.py, ``api_list``; its usual fields lack the status (note: parametre-fields-…md)."""
-        return page(named(sandbox.stored, shown.stored, ("name", "type", "srs")))
+        return page(named(sandbox.stored, views.stored, ("name", "type", "srs")))
 
     @routes.get("/stored_data/<name>")
     def one(name: str) -> Entity:
         """APP: ``StoredDataPrivateDetailResponseDto``."""
-        return shown.stored(stored(name))
+        return views.stored(stored(name))
 
     @routes.patch("/stored_data/<name>")
     def patch(name: str) -> Entity:
         """Guide: integration.md, "Ajout d'informations sur la donnée stockée"; APP: ``StoredDataUpdateDto``."""
         sandbox.patch(stored(name), request.get_json())
-        return shown.stored(stored(name))
+        return views.stored(stored(name))
 
     @routes.delete("/stored_data/<name>")
     def delete(name: str) -> tuple[str, int]:
@@ -293,7 +302,7 @@ def _notes(routes: Blueprint, base: str, find: Callable[[str], Entity]) -> None:
 
 
 def _operations(sandbox: Sandbox) -> dict[str, Operation]:
-    """Return what ``/_sim`` can do."""
+    """Return the operations of ``/_sim``."""
 
     def timings(given: dict[str, float]) -> None:
         for name, seconds in given.items():
@@ -311,7 +320,7 @@ def _operations(sandbox: Sandbox) -> dict[str, Operation]:
 
 
 def deliver(sandbox: Sandbox) -> list[int]:
-    """Send the callbacks of all executions that have ended, as often as this is asked for; return the answers.
+    """Send the callbacks of all ended executions, even if they have been sent before, and return the statuses.
 
     Note: nouveau-service-validateurs-changements-sur-lapi-entrepot.md, "Définition d'un callback".
     """
@@ -320,18 +329,18 @@ def deliver(sandbox: Sandbox) -> list[int]:
         callback, status = execution["callback"], sandbox.status(execution)
         if callback and status in {"SUCCESS", "FAILURE", "ABORTED"}:
             url = f"{sandbox.url}/datastores/{sandbox.datastore}/processings/executions/{execution['_id']}"
-            told = {"type": "PROCESSING", "id": execution["_id"], "status": status}
-            told |= {"execution_url": url, "log_url": f"{url}/logs"}
+            body = {"type": "PROCESSING", "id": execution["_id"], "status": status}
+            body |= {"execution_url": url, "log_url": f"{url}/logs"}
             headers = callback.get("headers") or {}
             answers.append(
-                requests.request(callback["method"], callback["url"], json=told, headers=headers, timeout=10)
+                requests.request(callback["method"], callback["url"], json=body, headers=headers, timeout=10)
             )
     return [answer.status_code for answer in answers]
 
 
 @contextmanager
 def entrepot(port: int = 0, control: Control | None = None) -> Iterator[Sandbox]:
-    """Run an entrepôt; it is empty."""
+    """Run an empty entrepôt."""
     sandbox = Sandbox(control=control or Control())
     with serving(_app(sandbox), port) as root:
         sandbox.url, sandbox.token_url = f"{root}/api", f"{root}/token"

@@ -1,4 +1,4 @@
-"""How the sandbox's entrepôt shows what it holds."""
+"""The JSON forms of the entities of the small entrepôt."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from datafab.sandbox.archives import COPY, Sandbox
 Entity = dict[str, Any]
 
 
-class Shown:
-    """Entities as the API shows them (``PrivateDetailResponseDto`` of each, assets/@types/entrepot.ts)."""
+class Views:
+    """Entities in the form of the API (``PrivateDetailResponseDto`` of each, assets/@types/entrepot.ts)."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -60,12 +60,12 @@ def tree(upload: Entity) -> list[Entity]:
         *folders, name = path.split("/")
         level = root
         for folder in folders:
-            there = next((each for each in level if each["name"] == folder), None)
-            if there is None:
-                there = {"type": "DIRECTORY", "name": folder, "size": 0, "children": []}
-                level.append(there)
-            there["size"] += size
-            level = there["children"]
+            node = next((each for each in level if each["name"] == folder), None)
+            if node is None:
+                node = {"type": "DIRECTORY", "name": folder, "size": 0, "children": []}
+                level.append(node)
+            node["size"] += size
+            level = node["children"]
         level.append({"type": "FILE", "name": name, "size": size})
     return root + [{"type": "FILE", "name": name, "size": len(text)} for name, text in upload["md5"].items()]
 
@@ -82,9 +82,9 @@ def page(entries: list[Any]) -> Response:
 
 
 def named(kind: Mapping[str, Entity], show: Callable[[Entity], Entity], usual: tuple[str, ...]) -> list[Entity]:
-    """Return what a list shows of entities: the usual fields, or those of ``fields``, and always the id.
+    """Return the entities of a list, with the usual fields or those of ``fields``, and always the id.
 
-    Its filters are ``name``, which takes any name that begins so, as LIKE may, and ``tags[<name>]`` (SDK:
+    Its filters are ``name``, which matches the beginning of a name, as LIKE may do, and ``tags[<name>]`` (SDK:
     store/StoreEntity.py, ``api_list``; fields: change note parametre-fields-dans-la-lecture-de-collection.md).
     """
     wanted = request.args.get("name", "")

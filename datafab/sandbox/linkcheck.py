@@ -1,4 +1,4 @@
-"""How the small link-proxy decides whether to fetch, and fetches.
+"""The small link-proxy's decision whether to fetch, and its fetch.
 
 Source: geodatagouv/link-proxy, ``jobs/check/utils/`` (``blacklist.js``, ``unsupported.js``, ``skip.js``); its limits:
 ``jobs/check/index.js``.
@@ -16,7 +16,7 @@ import requests
 
 _HOSTS = ("data.gouv.fr", "*.data.gouv.fr", "*.openstreetmap.fr")
 _SEVEN_DAYS = timedelta(days=7)
-#: connect, and between two parts of the answer; seconds
+#: Seconds to connect, and between two parts of the answer.
 _TIMEOUTS = (6, 5)
 _LARGEST = 1024**3
 _BAD = 400
@@ -24,7 +24,7 @@ _BAD = 400
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What the file's server answered."""
+    """The answer of a file's server."""
 
     status: int | None
     body: bytes
@@ -33,7 +33,7 @@ class Fetched:
 
 
 def blacklisted(location: str, own: Iterable[str]) -> bool:
-    """Tell whether it is a host that is never fetched from; ``own``: further hosts, or URLs on them."""
+    """Return whether the host is on the blacklist; ``own`` are further hosts, or URLs on them."""
     parts = urlsplit(location)
     host = (parts.hostname or "").lower()
     if {host, parts.netloc.lower()} & {urlsplit(each).netloc or each for each in own}:
@@ -42,24 +42,24 @@ def blacklisted(location: str, own: Iterable[str]) -> bool:
 
 
 def unsupported(location: str) -> bool:
-    """Tell whether it is a part of an archive."""
+    """Return whether the URL is a part of a split archive."""
     return re.search(r"\.7z\.\d\d\d$", urlsplit(location).path) is not None
 
 
 def recent(last: Fetched | None, finished: datetime | None, now: datetime) -> bool:
-    """Tell whether the last check that finished is too recent for another."""
+    """Return whether the last finished check is too recent for another one."""
     if last is None or finished is None:
         return False
     if "immutable" in last.cache_control:
         return True
     age = re.search(r"max-age=(\d+)", last.cache_control)
-    # A max-age of 0 counts as none.
+    # A max-age of 0 is ignored.
     seconds = int(age[1]) if age else 0
     return now - finished < (timedelta(seconds=seconds) if seconds else _SEVEN_DAYS)
 
 
 def fetch(location: str) -> Fetched:
-    """Fetch a file; what fails is told."""
+    """Fetch a file, and return its content or the error."""
     status = None
     try:
         with requests.Session() as session:

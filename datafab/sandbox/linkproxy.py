@@ -1,6 +1,6 @@
-"""A small link-proxy on 127.0.0.1, with the HTTP API of link-proxy 1.4.6; what it does stands in ``links``.
+"""A small link-proxy on 127.0.0.1, with the HTTP API of link-proxy 1.4.6; its state is in ``links``.
 
-Source of all routes but that of files: geodatagouv/link-proxy, ``index.js``, and of their answers ``lib/link.js`` and
+Source of all routes except that of files: geodatagouv/link-proxy, ``index.js``; of their answers: ``lib/link.js`` and
 ``lib/check.js``.
 """
 
@@ -30,7 +30,7 @@ _BRIEF = ("number", "createdAt", "updatedAt", "state", "statusCode")
 
 
 def _brief(check: dict[str, Any]) -> dict[str, Any]:
-    """Return what the list of checks tells of one; what is not known is not there."""
+    """Return the fields of a check in the list of checks; unknown ones are left out."""
     return {name: check[name] for name in _BRIEF if name in check}
 
 
@@ -39,7 +39,7 @@ def _app(sandbox: Sandbox) -> Flask:
 
     @app.post("/")
     def submit() -> Response:
-        """Have a URL checked. Source: ``post('/')`` of geodatagouv/link-proxy, ``index.js``."""
+        """Submit a URL for a check. Source: ``post('/')`` of geodatagouv/link-proxy, ``index.js``."""
         try:
             given = json.loads(request.get_data() or b"")
         except ValueError:
@@ -52,7 +52,7 @@ def _app(sandbox: Sandbox) -> Flask:
 
     @app.get("/")
     def find() -> AnyResponse:
-        """Lead to the link of a URL. Source: ``get('/')`` of geodatagouv/link-proxy, ``index.js``."""
+        """Redirect to the link of a URL. Source: ``get('/')`` of geodatagouv/link-proxy, ``index.js``."""
         location = request.args.get("location")
         if not location:
             return _error(400, "location is required")
@@ -72,12 +72,12 @@ def _app(sandbox: Sandbox) -> Flask:
 
     _checks(app, sandbox)
     sandbox.control.operations |= _operations(sandbox)
-    sandbox.control.into(app)
+    sandbox.control.attach(app)
     return app
 
 
 def _checks(app: Flask, sandbox: Sandbox) -> None:
-    """Add what is said of checks and of the files that they gave."""
+    """Add the routes of checks and files."""
 
     @app.get("/<name>/checks")
     def checks(name: str) -> Response:
@@ -89,7 +89,7 @@ def _checks(app: Flask, sandbox: Sandbox) -> None:
 
     @app.get("/<name>/checks/latest")
     def latest(name: str) -> AnyResponse:
-        """Lead to the last check that is over.
+        """Redirect to the last finished check.
 
         Source: ``get('/:link/checks/latest')`` of geodatagouv/link-proxy, ``index.js``.
         """
@@ -109,9 +109,9 @@ def _checks(app: Flask, sandbox: Sandbox) -> None:
 
     @app.get(f"/{BUCKET}/<path:key>")
     def file(key: str) -> AnyResponse:
-        """Return a file that is kept, as the S3 beside link-proxy does.
+        """Return a stored file, like the S3 server of link-proxy.
 
-        Source of its address: geodatagouv/link-proxy, ``jobs/check/upload.js`` and ``lib/utils/store.js``.
+        Source of its URL: geodatagouv/link-proxy, ``jobs/check/upload.js`` and ``lib/utils/store.js``.
         """
         if key not in sandbox.files:
             return _error(404, "NoSuchKey")
@@ -121,7 +121,7 @@ def _checks(app: Flask, sandbox: Sandbox) -> None:
 
 
 def _operations(sandbox: Sandbox) -> dict[str, Operation]:
-    """Return what ``/_sim`` can do."""
+    """Return the operations of ``/_sim``."""
     return {
         "subscribe": lambda given: sandbox.subscribe(**given),
         "webhooks": lambda mode: setattr(sandbox, "webhooks", mode),
@@ -136,7 +136,7 @@ def _operations(sandbox: Sandbox) -> dict[str, Operation]:
 
 @contextmanager
 def linkproxy(port: int = 0, control: Control | None = None) -> Iterator[Sandbox]:
-    """Run a link-proxy; it knows no link and no subscriber."""
+    """Run a link-proxy without links and subscribers."""
     sandbox = Sandbox(control=control or Control())
     with serving(_app(sandbox), port) as url:
         sandbox.url = url

@@ -1,9 +1,9 @@
-"""What the small link-proxy does: links, checks that fetch for real, downloads that are kept, webhooks.
+"""The state of the small link-proxy: links, checks that really fetch, stored downloads, webhooks.
 
 Source: geodatagouv/link-proxy, ``jobs/check/`` (``index.js``, ``check.js``, ``link.js``, ``cache.js``), ``lib/link.js``
-and ``jobs/webhook/index.js``; of its queue tusbar/bull-manager, ``index.js``.
+and ``jobs/webhook/index.js``; source of its queue: tusbar/bull-manager, ``index.js``.
 
-Checks run one after another. ``hold`` stops a check on its way, ``webhooks`` says how messages go astray.
+Checks run one after another. ``hold`` stops a check half-way, ``webhooks`` sets how messages are delayed or lost.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from datafab.sandbox.linkcheck import Fetched, blacklisted, fetch, recent, unsup
 
 BUCKET = "link-proxy-files"
 _AGENT = "link-proxy/1.4.6 (+https://geo.data.gouv.fr/doc/link-proxy)"
-#: seconds that a subscriber has
+#: Seconds that a subscriber has to answer.
 DELIVERY = 10
-#: states of a check that is not over
+#: States of a check that is not finished.
 RUNNING = ("started", "analyzing")
 
-#: ``early``: the check runs, and its messages go out, before the POST that asked for it is answered.
+#: ``early``: the check runs, and its messages are sent, before the POST that submitted it is answered.
 Webhooks = Literal["send", "late", "twice", "never", "early"]
 
 
 @dataclass(slots=True)
 class Link:
-    """A URL that is watched, with its checks and what it gave."""
+    """A watched URL with its checks and downloads."""
 
     id: str
     location: str
@@ -43,33 +43,33 @@ class Link:
     updated: str
     checks: list[dict[str, Any]] = field(default_factory=list)
     downloads: list[dict[str, Any]] = field(default_factory=list)
-    #: path and digest of each file that was ever found
+    #: path and digest of each file that has ever been found
     seen: set[tuple[str, str]] = field(default_factory=set)
     parents: list[str] = field(default_factory=list)
     last: Fetched | None = None
     finished: datetime | None = None
 
     def shown(self) -> dict[str, Any]:
-        """Return it as ``POST /`` does."""
+        """Return the link in the form of ``POST /``."""
         return {"_id": self.id, "createdAt": self.created, "updatedAt": self.updated, "locations": [self.location]}
 
 
 @dataclass(slots=True)
 class Sandbox:
-    """One link-proxy.
+    """A link-proxy.
 
     Attributes:
-        url: its root.
-        links: by id.
-        files: what is kept, by path below the bucket.
-        subscribers: ``{name, url, token}``, as they stand in its database.
-        deliveries: each message that was sent: ``{url, body, status}``; status None: nobody answered.
-        blacklist: more hosts that it does not fetch from.
-        planned: location -> how its next checks end (``errored`` …), instead of by what is found.
-        webhooks: what becomes of the messages.
-        late: messages that are kept back, for ``deliver``.
-        held: where checks stop: ``queued``, ``started``, ``analyzing``.
-        control: time, faults, and what was asked.
+        url: root URL.
+        links: the links by id.
+        files: stored files by key in the bucket.
+        subscribers: ``{name, url, token}``, as in its database.
+        deliveries: the messages that were sent: ``{url, body, status}``; status None: there was no answer.
+        blacklist: further hosts from which it does not fetch.
+        planned: final states of the next checks by location (``errored`` …), instead of the real result.
+        webhooks: what happens to messages.
+        late: messages that wait for ``deliver``.
+        held: phases in which checks stop: ``queued``, ``started``, ``analyzing``.
+        control: time, faults and journal.
     """
 
     url: str = ""
@@ -89,20 +89,20 @@ class Sandbox:
     _closed: bool = False
 
     def subscribe(self, url: str, token: str = "", name: str = "datafab") -> None:
-        """Add a subscriber; the real one has no call for it either."""
+        """Add a subscriber; the original has no route for this either."""
         self.subscribers.append({"name": name, "url": url, "token": token})
 
     def contain(self, parent: str, child: str) -> None:
-        """Make a link one that another contains: an archive, or a page that lists files."""
+        """Mark a link as contained in another: an archive, or a page that lists files."""
         self.links[child].parents.append(parent)
 
     def hold(self, *phases: str) -> None:
-        """Have checks stop where they are, or before they begin."""
+        """Stop checks in these phases."""
         with self._change:
             self.held |= set(phases)
 
     def release(self, *phases: str) -> None:
-        """Let checks go on; without phases: everywhere."""
+        """Let checks continue in these phases; without arguments in all of them."""
         with self._change:
             self.held -= set(phases) or set(self.held)
             self._change.notify_all()
@@ -112,7 +112,7 @@ class Sandbox:
         return next((link for link in list(self.links.values()) if link.location == location), None)
 
     def submit(self, location: str, *, no_cache: bool = False) -> Link:
-        """Have a URL checked; while a check of it waits or runs, this is merged with it.
+        """Submit a URL for a check; if one is queued or running already, no other is added.
 
         Source: geodatagouv/link-proxy, ``lib/link.js`` (``upsertLink``), ``jobs/definitions.js`` (``jobIdKey``).
         """
@@ -131,7 +131,7 @@ class Sandbox:
         return link
 
     def run(self) -> None:
-        """Run the checks of the queue until the end."""
+        """Run the checks of the queue until the sandbox is closed."""
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._closed or (self._queue and "queued" not in self.held))
@@ -142,43 +142,43 @@ class Sandbox:
             self.check(self.links[name], no_cache=no_cache)
 
     def close(self) -> None:
-        """End the checks."""
+        """Stop running checks."""
         with self._change:
             self._closed = True
             self._change.notify_all()
 
     def check(self, link: Link, *, no_cache: bool = False) -> None:
-        """Check a link, to its end. Source: geodatagouv/link-proxy, ``jobs/check/index.js`` and ``check.js``."""
+        """Run a check of a link. Source: geodatagouv/link-proxy, ``jobs/check/index.js`` and ``check.js``."""
         now = self.control.clock.now()
         check: dict[str, Any] = {"number": len(link.checks) + 1, "createdAt": self._now(), "updatedAt": self._now()}
-        # After one that failed nothing is taken to be known.
+        # After a failed check, nothing counts as unchanged.
         no_cache = no_cache or (bool(link.checks) and link.checks[-1]["state"] == "errored")
         check |= {"location": link.location, "options": {"noCache": no_cache}}
         check["state"] = self._at_creation(link, now, fresh=no_cache)
         if check["state"] != "started":
-            self._over()
+            self._finish()
             link.checks.append(check)
             return
         link.checks.append(check)
         self._pass("started")
         fetched = fetch(link.location)
         if fetched.error or link.location in self.planned:
-            # Neither its date nor a status is told.
+            # As in the original, neither the date nor a status is set.
             check |= {"error": fetched.error or "it was planned"}
-            self._over()
+            self._finish()
             check["state"] = self.planned.get(link.location, "errored")
             return
         check |= {"state": "analyzing", "updatedAt": self._now(), "statusCode": fetched.status}
         self._pass("analyzing")
         changed = self._keep(link, bundles(link.location, fetched.body), no_cache=no_cache)
         link.last, link.finished = fetched, now
-        self._over()
+        self._finish()
         check |= {"state": "finished", "updatedAt": self._now()}
         if changed:
             self._notify({"check": {"linkId": link.id} | check, "links": [link.id, *link.parents]})
 
-    def _over(self) -> None:
-        """Let the link that is being checked be asked for again, before its check is seen to be over."""
+    def _finish(self) -> None:
+        """Allow the link to be submitted again, before its check has a final state."""
         with self._change:
             self._running = None
 
@@ -191,10 +191,11 @@ class Sandbox:
         return "skipped" if watched and recent(link.last, link.finished, now) else "started"
 
     def _keep(self, link: Link, found: list[Bundle], *, no_cache: bool) -> bool:
-        """Keep what has changed of what was found; tell whether anything has.
+        """Store the bundles that have changed, and return whether there are any.
 
-        A file is unchanged when it was ever seen with this content, and never without a cache. What is no longer found
-        stays. Source: geodatagouv/link-proxy, ``jobs/check/cache.js`` (``getFileCache``), ``index.js``, ``link.js``.
+        A file is unchanged if it has ever been seen with this content, unless caches are off. Files that are no longer
+        found are kept. Source: geodatagouv/link-proxy, ``jobs/check/cache.js`` (``getFileCache``), ``index.js`` and
+        ``link.js``.
         """
         changed = []
         for bundle in found:
@@ -211,7 +212,7 @@ class Sandbox:
         return bool(changed)
 
     def _kept(self, link: Link, bundle: Bundle) -> dict[str, Any]:
-        """Keep a bundle; return its download. Source: geodatagouv/link-proxy, ``jobs/check/index.js``."""
+        """Store a bundle, and return its download. Source: geodatagouv/link-proxy, ``jobs/check/index.js``."""
         name = uuid.uuid4().hex[:24]
         key = bundle.key(link.location, self.control.clock.now().date(), name)
         self.files[key] = bundle.content
@@ -239,12 +240,12 @@ class Sandbox:
                 self.send(body)
 
     def deliver(self) -> None:
-        """Send the messages that were kept back."""
+        """Send the late messages."""
         while self.late:
             self.send(self.late.pop(0))
 
     def send(self, body: dict[str, Any]) -> None:
-        """Send a message to every subscriber, once; one that fails is not sent again.
+        """Send a message to every subscriber once; failed messages are not sent again.
 
         Source: geodatagouv/link-proxy, ``jobs/webhook/index.js``.
         """

@@ -1,4 +1,4 @@
-"""A catalogue of any size: its datasets are made when they are asked for, always the same ones, newest first."""
+"""A catalogue of any size: its datasets are generated on request, always the same ones, newest first."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 from datafab.sandbox.catalogue import Sandbox
 
-#: when the newest of them was updated, unless it is one of those that have changed
+#: Update time of the newest unchanged dataset.
 _EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass
 class Many(Sandbox):
-    """One catalogue.
+    """A catalogue with generated datasets.
 
     Attributes:
-        count: its datasets.
-        each: resources of each of them.
-        files: root of the server where their files lie.
-        changed: so many datasets, the first ones, have changed at ``since``, with all of their resources.
-        since: when.
+        count: number of datasets.
+        each: number of resources of each dataset.
+        files: root URL of their files.
+        changed: number of datasets, the first ones, that have changed with all of their resources.
+        since: time of these changes.
     """
 
     count: int = 0
@@ -32,14 +32,14 @@ class Many(Sandbox):
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def some(self, sort: str | None, first: int, last: int) -> tuple[list[dict[str, Any]], int]:
-        """Return the datasets of these numbers, and how many there are in all."""
+        """Return a range of the datasets, and the number of all."""
         if sort != "-last_update":
-            msg = f"{sort}: these are sorted by -last_update only"
+            msg = f"{sort}: only sort=-last_update is supported"
             raise ValueError(msg)
         return [self._dataset(number) for number in range(first, min(last, self.count))], self.count
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines of the list of all resources."""
+        """Yield the rows of the list of all resources."""
         for number in range(self.count):
             self.datasets = {"": self._dataset(number)}
             yield from super().rows()

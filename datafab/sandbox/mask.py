@@ -1,4 +1,4 @@
-"""The masks of flask-restx, by which a client of udata says which fields it wants: ``data{id,title},total``.
+"""The masks of flask-restx, with which a client of udata selects fields: ``data{id,title},total``.
 
 Source: python-restx/flask-restx, ``flask_restx/mask.py``.
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 import re
 from typing import Any
 
-#: What is no token is passed over.
+#: Tokens of a mask; everything else is ignored.
 _TOKEN = re.compile(r"[\w:*-]+|[{},]")
 
-#: Name of a field -> what is wanted of it; an empty one: all.
+#: Masks by name of a field; an empty mask selects everything.
 Mask = dict[str, Any]
 
 
 class Malformed(ValueError):
-    """The mask cannot be read."""
+    """The mask is malformed."""
 
 
 def masked(value: Any, text: str | None) -> Any:
-    """Return of a value what a mask asks for; fields that there are not are left out."""
+    """Return the selected fields of a value; missing fields are left out."""
     return value if not text else _apply(value, _parse(text))
 
 
@@ -52,7 +52,7 @@ def _parse(text: str) -> Mask:
 
 
 def _take(each: str, before: str, open_ones: list[Mask]) -> None:
-    """Take the next token into the innermost of the brackets that are open."""
+    """Process the next token in the innermost open bracket."""
     if each == "{":
         if before not in open_ones[-1]:
             raise Malformed("Unexpected opening bracket")

@@ -16,8 +16,8 @@ from threading import Thread
 
 import openpyxl
 
-#: Seconds that the slow file takes.
-SLOW = 1.5
+#: Delay of the slow file.
+SLOW_SECONDS = 1.5
 
 COMMUNES = (
     ("Ardèche", "07", "Privas", "07186", "07000", "44.735", "4.599"),
@@ -30,12 +30,12 @@ COMMUNES = (
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """What a path of the portal answers."""
+    """The answer of a path of the portal."""
 
     body: bytes
     media_type: str = "text/csv"
     status: HTTPStatus = HTTPStatus.OK
-    #: seconds
+    #: in seconds
     delay: float = 0
 
 
@@ -46,14 +46,14 @@ def _text(header: Sequence[str], rows: Sequence[Sequence[str]], *, separator: st
 
 
 def _siren(number: int) -> str:
-    """Return a number of nine digits with the check digit that a SIREN has (Luhn)."""
+    """Return a number of nine digits with the check digit of a SIREN (Luhn)."""
     digits = f"{number:08d}"
     doubled = [int(digit) * (2 if place % 2 else 1) for place, digit in enumerate(digits)]
     return digits + str(-sum(value - 9 if value > 9 else value for value in doubled) % 10)  # noqa: PLR2004 - Luhn
 
 
 def _companies() -> bytes:
-    """Companies with semicolons, Latin-1 and decimal commas."""
+    """Return companies with semicolons, Latin-1 and decimal commas."""
     rows = [
         (_siren(30_000_000 + 7 * n), f"Société {commune[2]} n° {n}", commune[4], f"{n % 28 + 1:02d}/03/2024", f"{n},50")
         for n in range(200)
@@ -63,19 +63,19 @@ def _companies() -> bytes:
 
 
 def _communes() -> bytes:
-    """Communes with their coordinates, UTF-8 and commas."""
+    """Return communes with their coordinates, UTF-8 and commas."""
     header = ("département", "code_departement", "commune", "code_commune", "code_postal", "latitude", "longitude")
     return _text(header, COMMUNES, separator=",").encode()
 
 
 def _stations() -> bytes:
-    """Charging stations, gzipped."""
+    """Return charging stations, gzipped."""
     rows = [(f"station{n}@example.org", f"2024-0{n % 9 + 1}-15", "oui" if n % 2 else "non", str(n)) for n in range(500)]
     return gzip.compress(_text(("contact", "mise_en_service", "gratuit", "bornes"), rows).encode(), mtime=0)
 
 
 def _budget() -> bytes:
-    """A budget as a workbook."""
+    """Return a budget as a workbook."""
     book = openpyxl.Workbook()
     sheet = book.active
     assert sheet is not None
@@ -93,7 +93,7 @@ FILES: dict[str, Callable[[], File]] = {
     "/communes.csv": lambda: File(_communes()),
     "/bornes.csv.gz": lambda: File(_stations(), "application/gzip"),
     "/budget.xlsx": lambda: File(_budget(), XLSX),
-    "/lent.csv": lambda: File(_communes() + b"\n", delay=SLOW),
+    "/lent.csv": lambda: File(_communes() + b"\n", delay=SLOW_SECONDS),
     "/page.csv": lambda: File(b"<!DOCTYPE html><html><body>Connexion</body></html>", "text/html"),
     "/erreur.csv": lambda: File(b"<!DOCTYPE html><html><body>Maintenance</body></html>", "text/csv"),
     "/absent.csv": lambda: File(b"", status=HTTPStatus.NOT_FOUND),
@@ -115,12 +115,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(file.body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Say nothing."""
+        """Do nothing."""
 
 
 @contextmanager
 def portal() -> Iterator[str]:
-    """Serve the files; gives the portal's URL."""
+    """Serve the files, and yield the portal's URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     Thread(target=server.serve_forever, name="portal", daemon=True).start()
     try:
@@ -131,6 +131,6 @@ def portal() -> Iterator[str]:
 
 
 def endpoint_csv(url: str) -> str:
-    """Return an endpoint.csv of all files of a portal."""
+    """Return an endpoint.csv with all files of a portal."""
     rows = [(hashlib.sha256((url + path).encode()).hexdigest(), url + path, "", "") for path in FILES]
     return _text(("endpoint", "endpoint-url", "plugin", "end-date"), rows, separator=",")

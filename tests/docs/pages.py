@@ -153,7 +153,7 @@ def described() -> dict[str, Any]:
     """Return ``/openapi.json``."""
     with tempfile.TemporaryDirectory() as home:
         given = load({}, home=home, redis_url="redis://127.0.0.1:1/0")
-        app = create_app(given, Services(given, jobs=MemoryJobs()), start=_never, hasten=lambda _: 0)
+        app = create_app(given, Services(given, jobs=MemoryJobs()), start=_never, wake=lambda _: 0)
         document: dict[str, Any] = app.test_client().get("/openapi.json").json
         return document
 

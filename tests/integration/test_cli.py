@@ -17,7 +17,7 @@ from datafab.sandbox.portal import FILES
 from tests.integration.conftest import Run, printed
 from tests.servers.celery import until
 from webhook import create_app
-from workers import app as cluster_app
+from workers import app
 
 FAILED = {"absent.csv": "http_404", "erreur.csv": "html", "page.csv": "html"}
 
@@ -83,7 +83,7 @@ def test_an_address_is_checked_at_once(datafab: Run, cluster: Cluster, site: str
     said = datafab("check-url", f"{site}/absent.csv", code=3).stdout
     assert "cannot be collected" in said
     assert "the server answered 404 Not Found" in said
-    assert "no JSON" in datafab("check-url", site, "--parameters", "{", code=2).stderr
+    assert "not valid JSON" in datafab("check-url", site, "--parameters", "{", code=2).stderr
 
 
 def test_an_address_is_checked_by_the_cluster(cluster: Cluster, site: str, collection: Path):
@@ -101,6 +101,15 @@ def test_an_address_is_checked_by_the_cluster(cluster: Cluster, site: str, colle
 
 def _ended(told: dict[str, Any]) -> dict[str, Any] | None:
     return told if told["status"] in {"succeeded", "failed", "parked"} else None
+
+
+@pytest.mark.parametrize("name", ["api_key", "job_key", "token", "API-Key"])
+def test_a_job_whose_parameters_hold_a_secret_is_refused(datafab: Run, cluster: Cluster, name: str):
+    known = printed(datafab("jobs", "list", "--json"))
+    # The flow `push` takes any parameter, so that nothing else refuses these.
+    said = datafab("enqueue", "push", "-p", "resource_id=r", "-p", f"{name}=x", code=1).stderr
+    assert f"'{name}' is a secret" in said.replace("\n", " ")
+    assert printed(datafab("jobs", "list", "--json")) == known
 
 
 def test_search_prints_json(datafab: Run, cluster: Cluster, collection: Path):
@@ -129,7 +138,7 @@ def test_jobs_can_be_listed_shown_cancelled_and_retried(datafab: Run, cluster: C
     (again,) = printed(datafab("jobs", "retry", done["id"]))
     assert again["id"] != done["id"]
     assert again["flow"] == "collect"
-    assert datafab("jobs", "prune").stdout == "0 forgotten\n"
+    assert datafab("jobs", "prune").stdout == "0 deleted\n"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +166,7 @@ def test_an_endpoint_csv_without_its_columns_fails_the_job(datafab: Run, cluster
 
 
 def test_python(cluster: Cluster, collection: Path):
-    cluster_app.use(cluster.settings)
+    app.use(cluster.settings)
     params = {"endpoints": collection / "endpoint.csv", "collection": collection}
     handle = package.enqueue("collect", key=str(collection), **params)
     ended = handle.wait(timeout=60)
@@ -172,7 +181,7 @@ def test_python(cluster: Cluster, collection: Path):
 
 
 def test_a_job_that_fails_raises(cluster: Cluster, tmp_path: Path):
-    cluster_app.use(cluster.settings)
+    app.use(cluster.settings)
     (tmp_path / "endpoint.csv").write_text("nothing\n", encoding="utf-8")
     handle = package.enqueue("collect", endpoints=tmp_path / "endpoint.csv", collection=tmp_path)
     with pytest.raises(package.JobFailed, match=r"failed in stage endpoints: .*endpoint.csv has no column 'endpoint'"):
@@ -201,18 +210,18 @@ def test_an_index_is_filled_anew_and_moves_to_another_server(
     assert len(known) == len(FILES)
     here, there = f"sqlite:///{collection}/new.db", elastic_index.display_url
     assert documents(here) == []
-    assert "documents put" in datafab("index", "rebuild").stdout
+    assert "documents indexed" in datafab("index", "rebuild").stdout
     rebuilt = documents(here)
     assert [hit["source"] for hit in rebuilt] == [hit["source"] for hit in known]
     assert [hit for hit in rebuilt if hit["formats"]] == [hit for hit in known if hit["formats"]]
     assert "SQLite is up to date" in datafab("index", "migrate").stdout
     assert documents(there) == []
-    assert f"{len(FILES)} documents put, 0 were there" in datafab("index", "rebuild", "--from", here).stdout
+    assert f"{len(FILES)} documents indexed, 0 existed" in datafab("index", "rebuild", "--from", here).stdout
     assert documents(there) == rebuilt
     assert "-v1-000001 is up to date" in datafab("index", "migrate").stdout
     said = datafab("index", "migrate", "--force").stdout
     assert f"-v1-000002: {len(FILES)} documents copied" in said
     assert "-v1-000001 may be deleted" in said
     assert documents(there) == rebuilt
-    assert "--from names the index itself" in datafab("index", "rebuild", "--from", there, code=1).stderr
+    assert "--from names the index that is to be filled" in datafab("index", "rebuild", "--from", there, code=1).stderr
     elastic_index.client.indices.delete(index=f"{elastic_index.name}-v1-000001")

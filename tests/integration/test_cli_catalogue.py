@@ -25,7 +25,7 @@ def test_a_pass_fetches_what_has_changed_and_says_how_far_it_was_read(datafab: R
             name: datafab("catalogue", "history", f"datagouv:{name}").stdout for name in udata.resource_ids(dataset)[:2]
         }
         assert [line.split("  ")[1] for text in told.values() for line in text.splitlines()[:-1]] == ["ok", "failed"]
-        assert all("next look: 20" in text for text in told.values())
+        assert all("next check: 20" in text for text in told.values())
         assert "http_404" in told[udata.resource_ids(dataset)[1]]
         again = json.loads(datafab("catalogue", "run", "--url", udata.url, "--wait", "--json").stdout)
         assert (again["flow"], again["status"], again["total"]) == ("catalogue", "succeeded", 1)
@@ -46,7 +46,7 @@ def test_a_pass_that_cannot_be_made_says_why(datafab: Run):
     with catalogue() as udata:
         done = datafab("catalogue", "run", "--url", udata.url, "--since", "hier", code=1)
         assert "since='hier': a date such as" in done.stderr
-    assert "no source 'datagouv:x' has been looked at" in datafab("catalogue", "history", "datagouv:x", code=1).stderr
+    assert "no source 'datagouv:x' has been checked" in datafab("catalogue", "history", "datagouv:x", code=1).stderr
     done = datafab("catalogue", "run", "--url", "ftp://x", code=1)
     assert "ftp://x" in done.stderr
 

@@ -182,7 +182,7 @@ def test_the_files_of_an_event_are_announced(
     ("text", "says"),
     [
         (None, "No such file or directory; name the file of an event, or the URL"),
-        ("siren;nom", "no JSON"),
+        ("siren;nom", "not valid JSON"),
         ('{"id": "e"}', "the event has no source"),
         ('{"id": "e", "source": "s", "specversion": "1.0", "data": {"assets": {}}}', "announces no file"),
     ],

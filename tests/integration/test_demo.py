@@ -33,7 +33,7 @@ def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
         "data/communes.csv, data/bornes.csv.gz: checks passed",
         "stored data COMMUNES: GENERATED",
         "edition 2026-01-01 to 2026-12-31, extent",
-        "asked once each: uploads, tags, data, data, md5, close, executions, tags, launch; looked",
+        "requested once each: uploads, tags, data, data, md5, close, executions, tags, launch; polled",
     ):
         assert said in done.stdout, done.stdout
     # Which others it saw, as that of a callback, is a matter of when it was asked.

@@ -17,7 +17,7 @@ import requests
 from datafab.embedded import ALL, Cluster, State, find_redis, flower_login, free_port, running, tail
 from datafab.embedded.address import Address
 from datafab.embedded.redis_server import redis_answers, redis_version
-from datafab.embedded.supervisor import MAX_LOG, Part, Supervisor, restart_delay
+from datafab.embedded.supervisor import MAX_LOG_BYTES, Part, Supervisor, restart_delay
 from datafab.errors import FlowError, SettingError
 from datafab.settings import child_environment, load
 from tests.servers.redis import RedisServer
@@ -68,8 +68,8 @@ def connected(url):
     return redis.Redis.from_url(url, decode_responses=True)
 
 
-class Told:
-    """What was told, and when."""
+class States:
+    """The states that parts went through, and when."""
 
     def __init__(self):
         self.all = []
@@ -78,10 +78,10 @@ class Told:
         self.all.append((name, state, time.monotonic()))
 
     def times(self, state):
-        return [at for _, told, at in self.all if told is state]
+        return [at for _, each, at in self.all if each is state]
 
     def names(self, state):
-        return [name for name, told, _ in self.all if told is state]
+        return [name for name, each, _ in self.all if each is state]
 
 
 @pytest.fixture
@@ -183,22 +183,22 @@ def test_a_setting_that_is_no_address_is_named(bind):
 def test_a_taken_port_is_named_before_anything_starts(tmp_path, setting):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        told = Told()
-        cluster = Cluster(load({}, home=tmp_path / "home", **{setting: f"127.0.0.1:{port}"}), told=told)
+        states = States()
+        cluster = Cluster(load({}, home=tmp_path / "home", **{setting: f"127.0.0.1:{port}"}), on_state=states)
         with pytest.raises(SettingError, match=f"{port}.*DATAFAB_{setting.upper()}") as raised:
             cluster.start()
     assert raised.value.field == f"DATAFAB_{setting.upper()}"
-    assert not told.all
+    assert not states.all
     assert not (tmp_path / "home").exists()
 
 
 def test_what_dies_is_started_again_ever_later(tmp_path):
-    told = Told()
-    supervisor = Supervisor([shell("frail", "sleep 0.2; exit 1")], tmp_path / "logs", told=told)
+    states = States()
+    supervisor = Supervisor([shell("frail", "sleep 0.2; exit 1")], tmp_path / "logs", on_state=states)
     supervisor.start()
-    assert until(lambda: len(told.times(State.STARTING)) == 3)
+    assert until(lambda: len(states.times(State.STARTING)) == 3)
     supervisor.stop()
-    starts, deaths = told.times(State.STARTING), told.times(State.DIED)
+    starts, deaths = states.times(State.STARTING), states.times(State.DIED)
     assert starts[1] - deaths[0] >= 0.5
     assert starts[2] - deaths[1] >= 1.0
     assert until(lambda: not processes(tmp_path), 2)
@@ -216,16 +216,16 @@ def test_what_a_dead_part_leaves_of_its_group_goes_with_it(tmp_path):
 
 
 def test_parts_stop_round_by_round_and_a_deaf_one_is_killed(tmp_path):
-    told = Told()
+    states = States()
     deaf = shell("deaf", "trap '' TERM; while :; do sleep 0.1; done", round=0, grace=0.3)
     parts = [shell("last", "sleep 60", round=2), shell("middle", "sleep 60", round=1), deaf]
-    supervisor = Supervisor(parts, tmp_path / "logs", told=told)
+    supervisor = Supervisor(parts, tmp_path / "logs", on_state=states)
     supervisor.start()
     time.sleep(0.1)  # for the trap
     began = time.monotonic()
     supervisor.stop()
     assert 0.3 <= time.monotonic() - began < 3
-    assert told.names(State.STOPPED) == ["deaf", "middle", "last"]
+    assert states.names(State.STOPPED) == ["deaf", "middle", "last"]
     assert until(lambda: not processes(tmp_path), 2)
     supervisor.stop()
 
@@ -251,19 +251,19 @@ def test_a_program_that_is_missing_is_told_in_its_log(tmp_path):
 
 
 def test_a_log_that_has_grown_large_is_put_aside(tmp_path):
-    (tmp_path / "chatty.log").write_bytes(b"x" * (MAX_LOG + 1))
+    (tmp_path / "chatty.log").write_bytes(b"x" * (MAX_LOG_BYTES + 1))
     supervisor = Supervisor([shell("chatty", "echo bonjour; sleep 60")], tmp_path)
     supervisor.start()
     assert until(lambda: "bonjour" in tail(tmp_path / "chatty.log").splitlines())
     supervisor.stop()
-    assert (tmp_path / "chatty.log.1").stat().st_size == MAX_LOG + 1
+    assert (tmp_path / "chatty.log.1").stat().st_size == MAX_LOG_BYTES + 1
     assert (tmp_path / "chatty.log").stat().st_size < 1000
 
 
 def test_redis_comes_back_with_its_data_and_nothing_is_left_after_stop(tmp_path):
     settings = load({}, home=tmp_path)
-    told = Told()
-    with Cluster(settings, ["redis"], told=told) as cluster:
+    states = States()
+    with Cluster(settings, ["redis"], on_state=states) as cluster:
         found = running(settings)
         assert found is not None
         assert (found.pid, found.parts) == (os.getpid(), cluster.pids)
@@ -279,7 +279,7 @@ def test_redis_comes_back_with_its_data_and_nothing_is_left_after_stop(tmp_path)
         again = running(settings)
         assert again is not None
         assert again.parts == cluster.pids != found.parts
-    assert told.names(State.DIED) == ["redis"]
+    assert states.names(State.DIED) == ["redis"]
     assert until(lambda: not processes(tmp_path), 2)
     assert not (tmp_path / "cluster.json").exists()
     assert running(settings) is None
@@ -372,9 +372,9 @@ def test_children_find_what_was_named_from_this_folder(tmp_path):
 def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
     binds = {name: f"127.0.0.1:{free_port()}" for name in ("bind", "flower_bind")}
     settings = load({}, home=tmp_path, cpu_processes=1, io_processes=2, **binds)
-    told = Told()
-    with Cluster(settings, told=told) as cluster:
-        assert set(told.names(State.READY)) == {*ALL, "worker-io2"} == set(cluster.pids)
+    states = States()
+    with Cluster(settings, on_state=states) as cluster:
+        assert set(states.names(State.READY)) == {*ALL, "worker-io2"} == set(cluster.pids)
         found = running(settings)
         assert found is not None
         assert answer(found.webhook + "/health") == (200, {"status": "ok"})
@@ -405,7 +405,7 @@ def test_the_whole_cluster_comes_up_works_comes_back_and_goes(tmp_path):
             )
             assert (status, refused["error"]["field"]) == (400, "endpoints")
     assert until(lambda: not processes(tmp_path), 2)
-    assert told.names(State.STOPPED)[-1] == "redis"
+    assert states.names(State.STOPPED)[-1] == "redis"
 
 
 def answer(url, body=None):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from datafab.flows.parameters import SECRETS
 from datafab.sandbox.portal import endpoint_csv, portal
 from tests.integration.conftest import printed
 from tests.servers import nursery
@@ -38,12 +39,22 @@ def test_check_explains_every_error_by_line(tmp_path: Path):
     said = datafab("flows", "check", str(file), home=tmp_path, code=1).stderr.splitlines()
     assert [line.partition(": ")[0] for line in said] == [f"{file}:9", f"{file}:11"]
     assert "a built-in flow has this name" in said[0]
-    assert "is 'collect' meant?" in said[1]
+    assert "did you mean 'collect'?" in said[1]
     file.write_text(GOOD, encoding="utf-8")
-    assert (
-        datafab("flows", "check", home=tmp_path, DATAFAB_CONFIG=str(file)).stdout == f"{file}: 1 flows, all in order\n"
-    )
+    assert datafab("flows", "check", home=tmp_path, DATAFAB_CONFIG=str(file)).stdout == f"{file}: 1 flows, no errors\n"
     assert "set DATAFAB_CONFIG" in datafab("flows", "check", home=tmp_path, code=1).stderr
+
+
+def test_check_refuses_a_flow_that_holds_a_secret(tmp_path: Path):
+    file = tmp_path / "datafab.toml"
+    names = [*sorted(SECRETS), "API-Key"]
+    table = '[[flow]]\nname = "flow-{}"\nsource = "push"\n[flow.with]\nresource_id = "r"\n{} = "x"\n'
+    text = "".join(table.format(number, name) for number, name in enumerate(names))
+    file.write_text(text, encoding="utf-8")
+    said = datafab("flows", "check", str(file), home=tmp_path, code=1).stderr.splitlines()
+    assert [line.partition(": a secret ")[0] for line in said] == [
+        f"{file}:{6 * number + 6}: flow 'flow-{number}', with.{name}" for number, name in enumerate(names)
+    ]
 
 
 @pytest.mark.parametrize("command", [["flows", "list"], ["up"], ["enqueue", "collect"]])
@@ -88,8 +99,9 @@ from datafab import api
 from datafab.embedded import CORE, Cluster
 from datafab.settings import load
 from workers import app as cluster
+from workers import app
 with Cluster(load(), CORE) as here:
-    cluster.use(here.settings)
+    app.use(here.settings)
     job = api.enqueue("csv-only").wait(60)
     print(json.dumps([hit.title for hit in api.search("").hits]))
     print(json.dumps(job.dump()))

@@ -21,7 +21,7 @@ from datafab.settings import PREFIX, Settings, child_environment, load
     [
         ("DATAFAB_LEASE", "soon", "DATAFAB_LEASE='soon'"),
         ("DATAFAB_LEASE", "0", "DATAFAB_LEASE='0'"),
-        ("DATAFAB_TIMEZONE", "Europe/Atlantis", "no time zone is called 'Europe/Atlantis'"),
+        ("DATAFAB_TIMEZONE", "Europe/Atlantis", "there is no time zone 'Europe/Atlantis'"),
         ("DATAFAB_ALLOW_PRIVATE_HOSTS", "localhost", "DATAFAB_ALLOW_PRIVATE_HOSTS"),
         ("DATAFAB_RETENTION_DAYS", "-1", "DATAFAB_RETENTION_DAYS='-1'"),
         ("DATAFAB_REDIS_URL", "localhost:6379", "must begin with redis://"),
@@ -80,7 +80,7 @@ def test_a_password_with_an_at_sign_is_not_shown():
 
 def test_the_defaults_hang_together():
     settings = load(home=Path("/h"))
-    assert settings.beat_every == settings.lease / 3
+    assert settings.heartbeat_interval == settings.lease / 3
     assert settings.store == "file:///h/store"
     assert settings.index == "sqlite:////h/index.db"
 

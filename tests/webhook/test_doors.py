@@ -15,7 +15,7 @@ from datafab.core.hosts_allowed import PublicHosts, is_host_allowed
 from datafab.errors import SettingError
 from datafab.settings import load
 from webhook import create_app
-from webhook.openapi import told_routes
+from webhook.openapi import described_routes
 
 PUBLIC = "https://data.example.org:8443/datafab, webhook"
 FOREIGN = [
@@ -36,7 +36,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
 
 def routes() -> list[tuple[str, str]]:
     app = create_app(load({}, redis_url="redis://127.0.0.1:1/0"), start=lambda *_, **__: None)
-    return sorted((rule.rule, method) for rule, method in told_routes(app))
+    return sorted((rule.rule, method) for rule, method in described_routes(app))
 
 
 @pytest.mark.parametrize(("rule", "method"), routes())

@@ -14,7 +14,7 @@ from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.settings import PREFIX, load
 from tests.servers.redis import RedisServer
-from webhook import MAX_BODY, create_app
+from webhook import MAX_BODY_BYTES, create_app
 
 TOKEN = "planted-token-7d1e"  # noqa: S105
 BASIC = {"Authorization": f"Basic {TOKEN}"}
@@ -122,7 +122,7 @@ def test_a_malformed_one_is_refused_with_its_field(hooks: Hooks, body: bytes, fi
 
 
 def test_an_oversized_one_and_one_of_another_type_are_refused(hooks: Hooks):
-    large = hooks.http.post(PATHS[0], data=b" " * (MAX_BODY + 1), content_type="application/json", headers=BASIC)
+    large = hooks.http.post(PATHS[0], data=b" " * (MAX_BODY_BYTES + 1), content_type="application/json", headers=BASIC)
     assert (large.status_code, large.json["error"]["type"]) == (413, "request_entity_too_large")
     form = hooks.http.post(PATHS[0], data=json.dumps(message()), content_type="text/plain", headers=BASIC)
     assert form.status_code == 415

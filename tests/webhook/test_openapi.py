@@ -23,7 +23,7 @@ from datafab.index.access import IndexAccess
 from datafab.settings import load
 from tests.servers.redis import RedisServer
 from webhook import create_app
-from webhook.openapi import OPERATIONS, UNTOLD, told_routes
+from webhook.openapi import OPERATIONS, UNDESCRIBED, described_routes
 
 KEYS = {"catalogue_push_key": "geheim", "allow_private_hosts": ("*",)}
 HEADERS = {"hydra": {"Authorization": "Bearer geheim"}}
@@ -58,7 +58,7 @@ def schema(app):
 
 def test_every_view_is_told_and_nothing_else(app):
     views = {rule.endpoint for rule in app.url_map.iter_rules()}
-    assert views == OPERATIONS.keys() | UNTOLD, "tell of a new view in OPERATIONS of webhook/openapi.py"
+    assert views == OPERATIONS.keys() | UNDESCRIBED, "describe the new view in OPERATIONS of webhook/openapi.py"
 
 
 def test_every_route_and_method_is_described_and_nothing_else(app, http):
@@ -66,7 +66,7 @@ def test_every_route_and_method_is_described_and_nothing_else(app, http):
     routes = {
         (str(rule).replace("<", "{").replace(">", "}"), method.lower())
         for rule in app.url_map.iter_rules()
-        if rule.endpoint not in UNTOLD
+        if rule.endpoint not in UNDESCRIBED
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     assert described == routes
@@ -80,7 +80,9 @@ def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(http):
 
 NAMES = sorted(
     (rule.endpoint, method, rule.rule)
-    for rule, method in told_routes(create_app(load(redis_url="redis://127.0.0.1:1/0"), start=lambda *_, **__: None))
+    for rule, method in described_routes(
+        create_app(load(redis_url="redis://127.0.0.1:1/0"), start=lambda *_, **__: None)
+    )
     if rule.endpoint != REFUSED
 )
 
@@ -163,6 +165,6 @@ def test_what_is_there_is_answered_as_described(schema, filled, path, name, quer
 
 
 def test_an_answer_that_is_not_as_described_is_found(app, schema, filled, monkeypatch):
-    monkeypatch.setitem(app.view_functions, "api.all_flows", lambda: {"flows": [], "stages": [], "more": 1})
+    monkeypatch.setitem(app.view_functions, "api.list_flows", lambda: {"flows": [], "stages": [], "more": 1})
     with pytest.raises(FailureGroup):
         schema["/api/flows"]["GET"].Case().call_and_validate(checks=CHECKS)

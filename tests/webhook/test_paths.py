@@ -17,7 +17,7 @@ from datafab.core.services import Services
 from datafab.settings import load
 from webhook import api as views
 from webhook import create_app
-from webhook.paths import confined
+from webhook.paths import confine_paths
 
 PLANTED = "AWS_SECRET_ACCESS_KEY=geheim"
 CSV = b"endpoint,endpoint-url\n,https://example.org/a.csv\n"
@@ -165,7 +165,7 @@ def test_a_form_without_a_job_is_none(site: Site):
 
 
 def test_an_upload_has_a_limit(site: Site, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(views, "MAX_UPLOAD", 1000)
+    monkeypatch.setattr(views, "MAX_UPLOAD_BYTES", 1000)
     form = {"job": '{"flow": "collect", "params": {"collection": "c"}}'}
     assert site.http.post("/api/jobs", data=form | {"endpoints": (io.BytesIO(b"x" * 400), "e")}).status_code == 202
     answer = site.http.post("/api/jobs", data=form | {"endpoints": (io.BytesIO(b"x" * 2000), "e")})
@@ -206,7 +206,7 @@ def test_what_a_flow_brings_along_is_its_operators(site: Site, tmp_path: Path):
 def test_a_root_in_a_bucket_has_folders_of_that_bucket(tmp_path: Path, given: str):
     services = Services(load({}, home=tmp_path, collections="s3://bucket/data"))
     rest = given.removeprefix("s3://bucket/data/")
-    assert confined("collect", {"collection": given}, services) == {"collection": f"s3://bucket/data/{rest}"}
+    assert confine_paths("collect", {"collection": given}, services) == {"collection": f"s3://bucket/data/{rest}"}
 
 
 @pytest.mark.parametrize(

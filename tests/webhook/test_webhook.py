@@ -16,7 +16,7 @@ from datafab.errors import FlowError, NotFound, Retriable, SettingError
 from datafab.index.access import IndexAccess
 from datafab.settings import PREFIX, load
 from tests.servers.redis import RedisServer
-from webhook import MAX_BODY, create_app
+from webhook import MAX_BODY_BYTES, create_app
 
 
 class Recorder:
@@ -130,7 +130,7 @@ def test_a_bad_body_is_refused_with_its_field(site, body, field):
 
 
 def test_a_body_over_the_limit_is_refused(site):
-    body = json.dumps({"flow": "collect", "params": {"a": "x" * MAX_BODY}})
+    body = json.dumps({"flow": "collect", "params": {"a": "x" * MAX_BODY_BYTES}})
     answer = site.post(None, data=body, json=None, content_type="application/json")
     assert answer.status_code == 413
     assert answer.json["error"]["type"] == "request_entity_too_large"

@@ -18,7 +18,7 @@ import requests
 
 from datafab.core.job import Job, JobStatus
 from datafab.core.services import Services
-from datafab.flows.registry import localised
+from datafab.flows.registry import localise
 from datafab.sandbox.archives import COPY, Sandbox, Timings
 from datafab.sandbox.control import Control, Fault, serving
 from datafab.sandbox.entrepot import deliver, entrepot
@@ -96,7 +96,7 @@ def planned(folder: Path, **changes: object) -> Path:
 
 
 def begun(plan: Path, **params: object) -> str:
-    job, created = start("archive", localised("archive", {"plan": str(plan), **params}, services()))
+    job, created = start("archive", localise("archive", {"plan": str(plan), **params}, services()))
     assert created
     return job.id
 

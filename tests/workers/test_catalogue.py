@@ -605,12 +605,12 @@ def test_what_the_index_has_lost_is_looked_at_by_the_next_full_pass(
         assert services().get(IndexAccess).reading.delete(lost)
         before = Pass(bench, udata, full=True)
         assert not before.enqueued
-        assert rebuild.look_anew(services()) == 1
+        assert rebuild.schedule_missing(services()) == 1
         this = Pass(bench, udata, full=True)
         until(lambda lost=lost: services().get(IndexAccess).reading.get(lost), 30)
         assert set(statuses(this.sources())) == {"unchanged"}
     assert [(found.source, found.sha256) for found in map(services().get(IndexAccess).reading.get, names)] == kept
-    assert rebuild.look_anew(services()) == 0
+    assert rebuild.schedule_missing(services()) == 0
 
 
 def test_a_look_that_began_during_a_pass_brings_nothing_back_that_it_withdraws(

@@ -84,7 +84,7 @@ def test_a_queue_whose_workers_are_all_busy_moves(bench: Bench):
         bench.until_told(job, "start")
     measures, ended = ClusterMetrics(bench.redis), []
     while not ended:
-        assert measures.idle_queues(bench.settings.still_after) == {}
+        assert measures.idle_queues(bench.settings.stalled_after) == {}
         ended = [job for job in jobs if bench.job(job).final]
     for job in jobs:
         bench.end(job, 60)

@@ -14,7 +14,7 @@ from datafab.core.document import Document, analysis_name
 from datafab.core.item import Status
 from datafab.core.redis import connect
 from datafab.index import open_index
-from datafab.ops.prune import unnamed
+from datafab.ops.prune import find_unreferenced
 from datafab.settings import load
 from datafab.store.store import Store
 from tests.servers.redis import RedisServer
@@ -47,7 +47,7 @@ class Place:
         return digest
 
     def gone(self):
-        return {old.name for old in unnamed(self.store, self.redis, self.index, BEFORE)}
+        return {old.name for old in find_unreferenced(self.store, self.redis, self.index, BEFORE)}
 
     def by_log(self, digest):
         self.store.write("log/2026-01-01/x.json", json.dumps({"resource": digest}).encode())

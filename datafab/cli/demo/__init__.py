@@ -1,6 +1,6 @@
-"""``datafab demo``: sample files through the whole cluster, in half a minute, with nothing to install.
+"""``datafab demo``: run sample files through the whole cluster, in half a minute, with nothing to install.
 
-One more act is one module here and one line in ``ACTS``.
+To add an act, write a module here and add a line to ``ACTS``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import requests
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.demo import archive, catalogue, files, trail
 from datafab.cli.demo.scene import Scene, headline
 from datafab.embedded import ALL, Cluster, flower_login, free_port
@@ -23,35 +23,35 @@ from datafab.sandbox.entrepot import entrepot
 from datafab.sandbox.linkproxy import linkproxy
 from datafab.sandbox.portal import portal
 from datafab.settings import Settings, load
-from workers import app as cluster_app
+from workers import app
 
 ACTS: tuple[Callable[[Scene], None], ...] = (files.play, trail.play, catalogue.play, archive.play)
 
 
 def run(*, keep: bool) -> None:
-    """Run a cluster of its own and play all acts on it.
+    """Run a temporary cluster and play all acts on it.
 
     Args:
         keep: leave the cluster running until Ctrl-C.
     """
-    began = time.monotonic()
+    start = time.monotonic()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="datafab-demo-")))
         url, proxy = stack.enter_context(portal()), stack.enter_context(linkproxy())
         geo = stack.enter_context(entrepot())
-        with show.starting() as told:
-            cluster = Cluster(_settings(folder, proxy.url, geo), ALL, told=told)
+        with output.follow_start() as on_state:
+            cluster = Cluster(_settings(folder, proxy.url, geo), ALL, on_state=on_state)
             cluster.start()
         try:
-            cluster_app.use(cluster.settings)
+            app.use(cluster.settings)
             headline("A cluster on this host", ", ".join(cluster.pids))
             scene = Scene(settings=cluster.settings, folder=folder, portal=url, linkproxy=proxy, entrepot=geo)
             for act in ACTS:
                 act(scene)
-            _watch(cluster.settings)
-            show.out.print(f"\nDone in {time.monotonic() - began:.0f} s.", highlight=False)
+            _print_flower_tasks(cluster.settings)
+            output.stdout.print(f"\nDone in {time.monotonic() - start:.0f} s.", highlight=False)
             if keep:
-                _invite(cluster.settings)
+                _print_addresses(cluster.settings)
                 cluster.serve_forever()
         finally:
             cluster.stop()
@@ -81,17 +81,19 @@ def _settings(folder: Path, linkproxy_url: str, geo: Entrepot) -> Settings:
     )
 
 
-def _watch(settings: Settings) -> None:
-    """Say what Flower saw."""
+def _print_flower_tasks(settings: Settings) -> None:
+    """Print the names of the tasks that Flower has seen."""
     flower = f"http://{settings.flower_bind}"
     user, _, password = flower_login(settings.home).partition(":")
     tasks = requests.get(f"{flower}/api/tasks", auth=(user, password), timeout=10).json()
-    # It knows no name of a task whose message it has not seen, as it was starting then.
+    # Flower does not know the names of tasks that were sent before it had started.
     names = sorted({task["name"].removeprefix("datafab.") for task in tasks.values() if task["name"]} - {"tick"})
-    show.out.print(f"\n[bold]Flower[/] at {flower} saw the tasks {', '.join(names)}", highlight=False)
+    output.stdout.print(f"\n[bold]Flower[/] at {flower} saw the tasks {', '.join(names)}", highlight=False)
 
 
-def _invite(settings: Settings) -> None:
-    show.out.print(f"\nIt runs on: webhook http://{settings.bind}/ready, Flower http://{settings.flower_bind}/")
-    show.out.print(f"Flower's login is {flower_login(settings.home)}", highlight=False, soft_wrap=True)
-    show.out.print(f"With DATAFAB_HOME={settings.home} other datafab commands join it. Ctrl-C stops it.")
+def _print_addresses(settings: Settings) -> None:
+    output.stdout.print(
+        f"\nThe cluster keeps running: webhook http://{settings.bind}/ready, Flower http://{settings.flower_bind}/"
+    )
+    output.stdout.print(f"Flower's login is {flower_login(settings.home)}", highlight=False, soft_wrap=True)
+    output.stdout.print(f"With DATAFAB_HOME={settings.home} other datafab commands use it. Ctrl-C stops it.")

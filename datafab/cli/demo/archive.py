@@ -1,4 +1,4 @@
-"""An archive into a small entrepôt: delivered, checked, executed, described, tidied up."""
+"""An act: deliver an archive to a small entrepôt, which checks and processes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from rich.markup import escape
 from rich.table import Table
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.demo.scene import Scene, headline
 from datafab.errors import Fatal
 
@@ -25,7 +25,7 @@ PLAN = {
 
 
 def play(scene: Scene) -> None:
-    """Run a plan, and ask the entrepôt what has come of it and what it was asked for."""
+    """Run a plan, then print its result and its requests, as recorded by the entrepôt."""
     entrepot = scene.entrepot
     headline("datafab archive run plan.json", f"two files into {entrepot.url}")
     plan = scene.folder / "plan.json"
@@ -35,12 +35,12 @@ def play(scene: Scene) -> None:
     (upload,), (stored,) = entrepot.uploads.values(), entrepot.stored.values()
     if entrepot.stored_status(stored) != "GENERATED" or upload["state"] != "DELETED":
         raise Fatal(f"the archive is {entrepot.stored_status(stored)}, its upload {upload['state']}", code="demo")
-    asked = [each["path"].rpartition("/")[2] for each in entrepot.control.asked("POST", "/api")]
-    looks = len(entrepot.control.asked("GET", "/api"))
-    table = Table("stage", "what came of it")
+    posts = [each["path"].rpartition("/")[2] for each in entrepot.control.asked("POST", "/api")]
+    gets = len(entrepot.control.asked("GET", "/api"))
+    table = Table("stage", "result")
     table.add_row("deliver", f"{', '.join(upload['files'])}: checks passed")
     table.add_row("execute", f"stored data {escape(stored['name'])}: GENERATED")
     table.add_row("describe", f"edition {stored['edition']['from']} to {stored['edition']['to']}, extent")
     table.add_row("tidy", "upload deleted")
-    show.out.print(table)
-    show.out.print(f"asked once each: {', '.join(asked)}; looked {looks} times", highlight=False)
+    output.stdout.print(table)
+    output.stdout.print(f"requested once each: {', '.join(posts)}; polled {gets} times", highlight=False)

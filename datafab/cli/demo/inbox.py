@@ -1,4 +1,4 @@
-"""Somebody who has subscribed to the broker."""
+"""A subscriber of the MQTT broker."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from datafab.errors import Fatal
 from datafab.publish.mqtt import Broker
 
 #: Seconds to wait for the broker, and for a message.
-LIMIT = 15.0
+MAX_WAIT_SECONDS = 15.0
 
 
 class Inbox:
-    """What comes on a topic, as JSON, while ``with`` lasts."""
+    """The JSON messages of a topic, received while the context manager is active."""
 
     def __init__(self, url: str, topic: str) -> None:
         self._topic = topic
@@ -27,20 +27,20 @@ class Inbox:
         self._client = Broker.of(url).client("datafab-demo")
         self._client.on_connect = self._connected
         self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = self._came
+        self._client.on_message = self._receive
 
     def first(self) -> dict[str, Any]:
-        """Return the first message, once it is there."""
-        end = time.monotonic() + LIMIT
+        """Wait for the first message and return it."""
+        end = time.monotonic() + MAX_WAIT_SECONDS
         while not self._messages:
             if time.monotonic() > end:
-                raise Fatal(f"no message came on {self._topic} within {LIMIT:.0f} s", code="demo")
+                raise Fatal(f"no message was received on {self._topic} within {MAX_WAIT_SECONDS:.0f} s", code="demo")
             time.sleep(0.05)
         return self._messages[0]
 
     def __enter__(self) -> Self:
         self._client.loop_start()
-        if not self._subscribed.wait(LIMIT):
+        if not self._subscribed.wait(MAX_WAIT_SECONDS):
             self._client.loop_stop()
             raise Fatal("the broker does not answer", code="demo")
         return self
@@ -54,5 +54,5 @@ class Inbox:
     def _connected(self, client: Client, *_: Any) -> None:
         client.subscribe(self._topic, qos=1)
 
-    def _came(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
+    def _receive(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         self._messages.append(json.loads(message.payload))

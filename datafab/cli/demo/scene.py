@@ -1,4 +1,4 @@
-"""Where an act of the demo plays: a running cluster, a folder, a portal."""
+"""The scene of the demo's acts: a running cluster, a folder, a portal."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from datafab import api
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.core.job import Job
-from datafab.flows.registry import localised
+from datafab.flows.registry import localise
 from datafab.sandbox.archives import Sandbox as Entrepot
 from datafab.sandbox.links import Sandbox as LinkProxy
 from datafab.settings import Settings
-from workers import app as cluster
+from workers import app
 from workers.canvas import start
 
-#: Seconds that a job of the demo may take.
-LIMIT = 120.0
+#: Longest duration of a job of the demo.
+MAX_JOB_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """What acts share.
+    """The systems that the acts share.
 
     Attributes:
-        settings: of the cluster.
-        folder: for files of their own.
+        settings: settings of the cluster.
+        folder: folder for files of the acts.
         portal: URL of the sample files.
-        linkproxy, entrepot: those of the settings.
+        linkproxy, entrepot: the sandboxes that the settings name.
     """
 
     settings: Settings
@@ -42,13 +42,13 @@ class Scene:
         """Run a job and follow it to its end.
 
         Raises:
-            JobFailed: it did not succeed.
+            JobFailed: the job did not succeed.
         """
-        job, _ = start(flow, localised(flow, params, cluster.services()), secrets=secrets)
-        with show.following() as told:
-            return api.JobHandle(job.id).wait(timeout=LIMIT, told=told)
+        job, _ = start(flow, localise(flow, params, app.services()), secrets=secrets)
+        with output.follow_job() as on_progress:
+            return api.JobHandle(job.id).wait(timeout=MAX_JOB_SECONDS, on_progress=on_progress)
 
 
 def headline(title: str, *facts: str) -> None:
-    """Print what an act is about."""
-    show.out.print(f"\n[bold]{title}[/]" + "".join(f": {fact}" for fact in facts), highlight=False)
+    """Print the headline of an act."""
+    output.stdout.print(f"\n[bold]{title}[/]" + "".join(f": {fact}" for fact in facts), highlight=False)

@@ -1,4 +1,4 @@
-"""One file through every stage, by one job; what each stage did is then asked of the system where it did it."""
+"""An act: one job runs a file through every stage; the results are then read from the systems themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import requests
 from rich.markup import escape
 from rich.table import Table
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.demo.inbox import Inbox
 from datafab.cli.demo.scene import Scene, headline
 from datafab.core.document import Document
@@ -20,18 +20,18 @@ from datafab.index.access import IndexAccess
 from datafab.publish.finding import errors
 from datafab.publish.notification_rules import check
 from datafab.sandbox.ckan import Sandbox, ckan
-from workers import app as cluster
+from workers import app
 
 FILE = "/communes.csv"
 TOPIC = "origin/a/wis2/fr-datafab-demo/data/recommended/hydrology/experimental"
 RECORD = "urn:wmo:md:fr-datafab-demo:communes"
 THEN = ("analyse", "index", "push", "publish")
-#: Fields of a table that are named.
-NAMED = 4
+#: Fields of a table that are printed.
+MAX_FIELDS = 4
 
 
 def play(scene: Scene) -> None:
-    """Collect a file, analyse and index it, push it into a CKAN and announce it to an MQTT broker."""
+    """Collect a file, analyse and index it, push it to a CKAN and announce it on an MQTT broker."""
     url = scene.portal + FILE
     endpoints = scene.folder / "one.csv"
     with endpoints.open("w", newline="", encoding="utf-8") as file:
@@ -51,18 +51,18 @@ def play(scene: Scene) -> None:
         }
         job = scene.run("collect", params, {"api_key": portal.token})
         found = _found(url, job.created)
-        table = Table("stage", "what it did", "looked up")
+        table = Table("stage", "action", "result")
         table.add_row("collect", f"fetched {url}", _stored(scene, found))
         table.add_row("analyse", _formats(found), f"{found.total_lines} rows, {found.encoding}")
         table.add_row("index", f"put {escape(found.title)}", f"found by: communes, column:{found.header[0]}")
         table.add_row("push", f"loaded resource {resource[:8]}… of {portal.url}", ", ".join(_loaded(portal, resource)))
         table.add_row("publish", f"announced on {TOPIC}", _announced(inbox.first(), broker, url))
-    show.out.print(table)
+    output.stdout.print(table)
 
 
 def _found(url: str, since: float) -> Document:
-    """Return the file's document, put by this job, by its words."""
-    hits = cluster.services().get(IndexAccess).reading.search("communes column:département", 20).hits
+    """Search the document that the job has indexed."""
+    hits = app.services().get(IndexAccess).reading.search("communes column:département", 20).hits
     for hit in hits:
         if hit.resource_url == url and hit.version >= round(since * 1000):
             return hit
@@ -70,7 +70,7 @@ def _found(url: str, since: float) -> Document:
 
 
 def _stored(scene: Scene, found: Document) -> str:
-    """Compare the resource with its name."""
+    """Check the sha256 of the stored resource."""
     name = str(found.sha256)
     digest = hashlib.sha256((scene.folder / "trail" / "resource" / name).read_bytes()).hexdigest()
     if digest != name:
@@ -80,20 +80,20 @@ def _stored(scene: Scene, found: Document) -> str:
 
 def _formats(found: Document) -> str:
     named = [f"{escape(col.name)} ([cyan]{col.format}[/])" for col in found.cols if col.format not in {None, "string"}]
-    return ", ".join(named[:NAMED]) + (f", … {len(named) - NAMED} more" if len(named) > NAMED else "")
+    return ", ".join(named[:MAX_FIELDS]) + (f", … {len(named) - MAX_FIELDS} more" if len(named) > MAX_FIELDS else "")
 
 
 def _loaded(portal: Sandbox, resource: str) -> Iterator[str]:
-    """Ask CKAN what its datastore holds."""
+    """Query the table in CKAN's DataStore."""
     url = f"{portal.url}/api/3/action/datastore_search"
     answer: Mapping[str, Any] = requests.get(url, params={"resource_id": resource}, timeout=10).json()["result"]
     yield f"{answer['total']} rows in its datastore"
     fields = [field for field in answer["fields"] if field["id"] != "_id"]
-    yield from (f"{escape(field['id'])} ([cyan]{field['type']}[/])" for field in fields[-NAMED:])
+    yield from (f"{escape(field['id'])} ([cyan]{field['type']}[/])" for field in fields[-MAX_FIELDS:])
 
 
 def _announced(message: Mapping[str, Any], broker: str, url: str) -> str:
-    """Check the message that a subscriber got."""
+    """Check the message that a subscriber has received."""
     wrong = errors(check(dict(message), topic=TOPIC))
     if wrong or message["links"][0]["href"] != url:
         raise Fatal(f"the notification is wrong: {wrong or message['links']}", code="demo")

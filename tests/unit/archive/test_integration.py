@@ -16,7 +16,7 @@ from datafab.archive.upload_content import Content, Part, Steps
 from datafab.core.backoff import pause_seconds
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, NotFound
-from datafab.flows.registry import localised
+from datafab.flows.registry import localise
 from datafab.settings import load
 
 SHA = "a" * 64
@@ -223,14 +223,14 @@ class TestFilesOfThisHost:
 
     def test_go_into_the_store(self, services: Services, tmp_path: Path):
         (tmp_path / "é.zip").write_bytes(b"PK")
-        given = localised("archive", {"plan": self.written(tmp_path, plan(files=["é.zip"]))}, services)
+        given = localise("archive", {"plan": self.written(tmp_path, plan(files=["é.zip"]))}, services)
         store = services.store(services.settings.store)
         kept = json.loads(store.read_list(given["plan"].removeprefix("list:").partition("#")[0]))
         (file,) = kept["integrations"][0]["files"]
         assert (file["path"], file["size"]) == ("é.zip", 2)
         with store.open(file["sha256"]) as opened:
             assert opened.read() == b"PK"
-        assert localised("archive", given, services) == given
+        assert localise("archive", given, services) == given
 
     @pytest.mark.parametrize(
         ("name", "error", "said"),
@@ -238,11 +238,11 @@ class TestFilesOfThisHost:
     )
     def test_must_be_there(self, services: Services, tmp_path: Path, name, error, said):
         with pytest.raises(error, match=said):
-            localised("archive", {"plan": self.written(tmp_path, plan(files=[name]))}, services)
+            localise("archive", {"plan": self.written(tmp_path, plan(files=[name]))}, services)
 
     def test_so_must_the_plan(self, services: Services, tmp_path: Path):
         with pytest.raises(NotFound, match=r"absent\.json: No such file"):
-            localised("archive", {"plan": str(tmp_path / "absent.json")}, services)
+            localise("archive", {"plan": str(tmp_path / "absent.json")}, services)
         (tmp_path / "plan.json").write_bytes(b"{")
         with pytest.raises(FlowError, match=r"plan\.json: not JSON"):
-            localised("archive", {"plan": str(tmp_path / "plan.json")}, services)
+            localise("archive", {"plan": str(tmp_path / "plan.json")}, services)

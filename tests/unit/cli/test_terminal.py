@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from datafab.cli import output as show
+from datafab.cli import output
 from datafab.cli.main import main
 from datafab.cli.terminal import Terminal
 from datafab.core.document import Column, Document, Results
@@ -54,9 +54,9 @@ def test_what_people_see_of_files_and_failures(capsys):
     column = Column(position=0, name=HOSTILE, format="siren")
     good = Document(source="a", version=1, title=HOSTILE, status="ok", cols=(column,))
     error = ItemError(type="x", message=HOSTILE)
-    show.files(Results(total=2, hits=(good, good.evolve(error=error))))
-    show.failed({"a": error})
-    show.error(HOSTILE)
+    output.print_files(Results(total=2, hits=(good, good.evolve(error=error))))
+    output.print_failures({"a": error})
+    output.print_error(HOSTILE)
     said = capsys.readouterr()
     assert not set(said.out + said.err) & {ESC, BEL, CSI, DEL}
     assert "pwned" in said.out
@@ -75,7 +75,7 @@ def test_an_analysis_of_a_hostile_table(tmp_path):
 
 def test_json_on_a_terminal_has_no_characters_that_it_obeys(capsys):
     name = "é\x7f\x85\x9b31m\x1b"
-    show.lines([{"nom": name}])
+    output.print_json_lines([{"nom": name}])
     said = capsys.readouterr().out
     assert said == '{"nom": "é\\u007f\\u0085\\u009b31m\\u001b"}\n'
     assert json.loads(said) == {"nom": name}

@@ -16,7 +16,7 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
 from datafab.flows.chains import STAGES
-from datafab.flows.registry import localised
+from datafab.flows.registry import localise
 from datafab.settings import Settings
 from tests.servers.http import Answer, Site
 
@@ -100,7 +100,7 @@ class TestEndpoints:
         services = Services(settings, jobs=MemoryJobs())
         params = {"endpoints": str(path), "collection": str(folder / "collection")}
         if afar:
-            params = localised("collect", params, services)
+            params = localise("collect", params, services)
             for file in (path, *(folder / "pipeline").rglob("*.rq")):
                 file.unlink()
         attempt = Attempt(Lease(job_created=time.time()))

@@ -79,9 +79,9 @@ def test_backoff(failures: int, retries: int, delay: float | None):
 @pytest.mark.parametrize(
     ("error", "code", "message", "delay"),
     [
-        (Fatal(), "fatal", "This item will never work.", None),
+        (Fatal(), "fatal", "The item failed, and retries cannot help.", None),
         (Fatal("no", code="http_404"), "http_404", "no", None),
-        (Wait(), "wait", "Not ready yet; look again after ``delay`` seconds (default 5). No failure, no cost.", 5),
+        (Wait(), "wait", "The item is not ready yet.", 5),
         (Wait("soon", delay=1), "wait", "soon", 1),
         (Retriable("busy"), "retriable", "busy", None),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from datafab.cli.output import pace, summary
+from datafab.cli.output import describe_progress, print_summary
 from datafab.core.item import Counts, Item, ItemError
 from datafab.core.job import Job, Progress, job_result
 from datafab.core.job_fields import Record, read_job
@@ -123,7 +123,7 @@ def test_a_job_of_this_process_tells_it_too():
     ],
 )
 def test_what_stands_beside_a_bar(stage, said):
-    assert pace(stage) == said
+    assert describe_progress(stage) == said
 
 
 def fields(**more: str) -> dict[str, str]:
@@ -173,12 +173,12 @@ def test_a_job_of_the_version_before_is_read_as_it_was_counted():
 def test_the_summary_tells_of_endpoints(capsys, changes, said):
     job = read_job("j", fields(**changes))
     assert job.counts is not None
-    summary(job, job.counts)
+    print_summary(job, job.counts)
     assert capsys.readouterr().out.strip() == said
 
 
 def test_the_summary_of_one(capsys):
     one = {"n:collect:ok": "1", "flow": "collect", "status": "succeeded", "created": "9", "deadline": "9"}
     job = read_job("j", one | {"asked": "collect"})
-    summary(job, job.counts or Counts(job="j"))
+    print_summary(job, job.counts or Counts(job="j"))
     assert capsys.readouterr().out.strip() == "1 endpoint: 1 collected · 0 B"

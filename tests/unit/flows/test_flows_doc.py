@@ -8,7 +8,7 @@ import pytest
 
 from datafab.core.condition import _COMPARE, ANALYSIS_FIELDS, parse
 from datafab.flows.registry import FLOWS
-from datafab.flows.table import KEYS, MAX_GIVEN
+from datafab.flows.table import KEYS, MAX_DEFAULTS_BYTES
 from datafab.flows.toml import examine
 from workers.schedule import cron
 
@@ -54,4 +54,4 @@ def test_the_fields_that_the_page_names_can_be_compared(field: str):
 
 
 def test_the_page_knows_the_limit():
-    assert f"at most {MAX_GIVEN // 1024} KB" in TEXT
+    assert f"at most {MAX_DEFAULTS_BYTES // 1024} KB" in TEXT

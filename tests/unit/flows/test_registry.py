@@ -11,7 +11,18 @@ from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound, SettingError
 from datafab.flows.chains import STAGES
-from datafab.flows.registry import FLOWS, begun, check_sequence, complete, flows, localised, plan, use
+from datafab.flows.parameters import SECRETS
+from datafab.flows.registry import (
+    FLOWS,
+    plan_new_job,
+    check_sequence,
+    flows,
+    localise,
+    plan,
+    plan_new_job,
+    use,
+    with_defaults,
+)
 from datafab.settings import load
 
 PUSH = ["ckan_resource", "ckan_fetch", "ckan_types", "datastore", "ckan_restore", "ckan_hash"]
@@ -28,8 +39,14 @@ GIVEN = {"endpoints": "endpoint.csv", "collection": "collection"}
         ("collect", GIVEN | {"then": ["endpoints"]}, FlowError, "endpoints", "it can only come first"),
         ("collect", GIVEN | {"then": "index"}, FlowError, "then", "a list of stages is needed, not 'index'"),
         ("collect", GIVEN | {"then": [1]}, FlowError, "then", "a list of stages is needed"),
-        ("collect", GIVEN | {"when": "size > 1"}, FlowError, "when", "conditions by stage are needed, not 'size > 1'"),
-        ("collect", GIVEN | {"when": {"index": 1}}, FlowError, "when", "conditions by stage are needed"),
+        (
+            "collect",
+            GIVEN | {"when": "size > 1"},
+            FlowError,
+            "when",
+            "an object of conditions by stage is needed, not 'size > 1'",
+        ),
+        ("collect", GIVEN | {"when": {"index": 1}}, FlowError, "when", "an object of conditions by stage is needed"),
         ("collect", GIVEN | {"when": {"index": "size"}}, FlowError, "when", "condition 'size': a comparison is"),
         ("collect", GIVEN | {"when": {"push_": "size > 1"}}, FlowError, "when.push_", "no stage of this flow"),
         ("collect", GIVEN | {"when": {"collect": "size > 1"}}, FlowError, "when.collect", "names size, which no stage"),
@@ -58,15 +75,15 @@ def test_what_cannot_run_says_why(flow, params, error, field, says):
 )
 def test_the_address_of_a_service_holds_no_login(flow, params, field):
     with pytest.raises(FlowError, match="a user or a password") as raised:
-        begun(flow, params)
+        plan_new_job(flow, params)
     assert (raised.value.field, raised.value.code) == (field, "secret")
     assert "geheim" not in raised.value.message
 
 
 def test_the_address_of_a_file_may_hold_a_login_and_an_at_sign_is_none():
-    begun("source", {"source": "s", "url": "http://u:p@example.org/a.csv"})
-    begun("push", {"ckan_url": "http://ckan.example/a@b"})
-    begun("catalogue", {"url": "https://udata.example/api/1?mail=a@b"})
+    plan_new_job("source", {"source": "s", "url": "http://u:p@example.org/a.csv"})
+    plan_new_job("push", {"ckan_url": "http://ckan.example/a@b"})
+    plan_new_job("catalogue", {"url": "https://udata.example/api/1?mail=a@b"})
 
 
 @pytest.mark.parametrize(
@@ -93,16 +110,16 @@ def test_then_replaces_what_follows(then, names):
             "collect",
             GIVEN | {"retry_faild": True},
             "retry_faild",
-            r"no parameter 'retry_faild': 'retry_failed' is meant\?",
+            r"no parameter 'retry_faild'; did you mean 'retry_failed'\?",
         ),
         ("collect", GIVEN | {"xyz": 1}, "xyz", "no parameter 'xyz'; there are adaptive, as_served, collection, "),
-        ("again", {"limits": 3}, "limits", "'limit' is meant"),
-        ("publish", {"event": "e", "metadata": "m", "then": []}, "metadata", "'metadata_id' is meant"),
+        ("again", {"limits": 3}, "limits", "did you mean 'limit'"),
+        ("publish", {"event": "e", "metadata": "m", "then": []}, "metadata", "did you mean 'metadata_id'"),
     ],
 )
 def test_a_parameter_that_no_stage_reads_is_a_mistake(flow, params, field, text):
     with pytest.raises(FlowError, match=text) as raised:
-        begun(flow, params)
+        plan_new_job(flow, params)
     assert raised.value.field == field
 
 
@@ -116,7 +133,14 @@ def test_a_parameter_that_no_stage_reads_is_a_mistake(flow, params, field, text)
     ],
 )
 def test_a_parameter_that_some_stage_may_read_is_none(flow, params):
-    assert begun(flow, params) == plan(flow, params)
+    assert plan_new_job(flow, params) == plan(flow, params)
+
+
+@pytest.mark.parametrize("name", [*sorted(SECRETS), "API-Key"])
+def test_a_secret_among_the_parameters_is_refused(name):
+    with pytest.raises(FlowError, match=f"'{name}' is a secret") as raised:
+        plan("push", {"resource_id": "r", name: "x"})
+    assert (raised.value.code, raised.value.field) == ("secret", name)
 
 
 def test_a_stage_must_find_what_it_requires():
@@ -183,23 +207,23 @@ def test_without_the_file_there_are_the_built_in_ones(own):
 
 
 def test_a_job_wins_over_its_flow(own):
-    mine = complete("communes", {"retry_failed": False, "then": ["index"], "when": {"index": "size > 9"}})
+    mine = with_defaults("communes", {"retry_failed": False, "then": ["index"], "when": {"index": "size > 9"}})
     assert mine["retry_failed"] is False
     assert mine["when"] == {"index": "size > 9"}  # analyse is not there, nor is its condition
-    assert complete("communes", mine) == mine
-    assert complete("communes", {})["when"] == {"index": "size > 0", "analyse": "media_type = text/csv"}
-    assert "when" not in complete("collect", {})
+    assert with_defaults("communes", mine) == mine
+    assert with_defaults("communes", {})["when"] == {"index": "size > 0", "analyse": "media_type = text/csv"}
+    assert "when" not in with_defaults("collect", {})
 
 
 def test_a_file_that_a_flow_brings_along_goes_to_the_store(own, tmp_path):
     services = Services(load(home=tmp_path / "home"))
-    params = localised("communes", {"collection": Path("ailleurs")}, services)
+    params = localise("communes", {"collection": Path("ailleurs")}, services)
     sha256, _, name = params["endpoints"].removeprefix("list:").partition("#")
     assert services.store(services.settings.store).read_list(sha256) == b"endpoint-url\n"
     assert (name, params["collection"]) == (str(tmp_path / "endpoint.csv"), str(Path("ailleurs").absolute()))
     (tmp_path / "endpoint.csv").unlink()
     with pytest.raises(NotFound, match=r"endpoint.csv: no such file"):
-        localised("communes", {}, services)
+        localise("communes", {}, services)
     services.close()
 
 

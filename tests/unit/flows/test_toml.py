@@ -13,7 +13,7 @@ from datafab.core.flow import Flow
 from datafab.core.item import MAX_MESSAGE_BYTES, Batch
 from datafab.errors import SettingError
 from datafab.flows.chains import STAGES
-from datafab.flows.lines import Lines
+from datafab.flows.lines import KeyLines
 from datafab.flows.toml import examine, read
 from workers.schedule import cron
 
@@ -111,14 +111,14 @@ def sound(*lines: str) -> str:
     ("text", "line", "says"),
     [
         # the file
-        ("[[flow]\n", 1, "no TOML: "),
-        ("[[flow]]\nname = \n", 2, "no TOML: "),
-        ('[[flow]]\nname = "a', 2, "no TOML: "),
+        ("[[flow]\n", 1, "not valid TOML: "),
+        ("[[flow]]\nname = \n", 2, "not valid TOML: "),
+        ('[[flow]]\nname = "a', 2, "not valid TOML: "),
         ("# é\n[[flow]]\nname = 'é'\n".encode("cp1252"), 1, "the byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("\n\n# n° é\n".encode("cp1252"), 3, "the byte 0xb0 is not UTF-8"),
-        ('lease = 3\n[[flow]]\nname = "a"', 1, "lease: there are [[flow]] tables only; settings are DATAFAB_..."),
-        ("\n[flows]\n[[flows.x]]\n", 2, "flows: there are [[flow]] tables only"),
-        ('\n[flow]\nname = "a"\n', 2, "flow: write [[flow]], in double brackets"),
+        ('lease = 3\n[[flow]]\nname = "a"', 1, "lease: only [[flow]] tables are allowed; settings are DATAFAB_..."),
+        ("\n[flows]\n[[flows.x]]\n", 2, "flows: only [[flow]] tables are allowed"),
+        ('\n[flow]\nname = "a"\n', 2, "flow: write [[flow]] with double brackets"),
         ("\nflow = 3\n", 2, "flow: write [[flow]]"),
         ("flow = [1]\n", 1, "flow number 1: Input should be a valid dictionary"),
         # keys
@@ -128,9 +128,13 @@ def sound(*lines: str) -> str:
             "flow number 1, name: is missing; a flow has name, source, stages, on,",
         ),
         ('\n[[flow]]\nname = "f"\n', 2, "flow 'f', source: is missing"),
-        (sound("stage = []"), 5, "flow 'f', stage: no such key; is 'stages' meant?"),
+        (sound("stage = []"), 5, "flow 'f', stage: no such key; did you mean 'stages'?"),
         (sound("", "retention = 3"), 6, "flow 'f', retention: no such key; a flow has name, source, stages, on, sched"),
-        ('[[flow]]\nname = "Été"\nsource = "collect"', 2, "flow 'Été', name: small letters, digits, - and _, a letter"),
+        (
+            '[[flow]]\nname = "Été"\nsource = "collect"',
+            2,
+            "flow 'Été', name: use lower-case letters, digits, - and _, beg",
+        ),
         ('[[flow]]\nname = 3\nsource = "collect"', 2, "flow 3, name: Input should be a valid string, not 3"),
         ('[[flow]]\nname = "f"\nsource = "collect"\nstages = "index"', 4, "flow 'f', stages: Input should be a valid"),
         ('[[flow]]\nname = "f"\nsource = "collect"\nstages = ["index", 3]', 4, "valid string, not 3"),
@@ -150,33 +154,49 @@ def sound(*lines: str) -> str:
             3,
             "source: 'endpoint' is neither a source stage nor a flow; the",
         ),
-        ('[[flow]]\nname = "f"\nsource = "analyse"', 3, "source: 'analyse' goes through items and yields none; there"),
+        ('[[flow]]\nname = "f"\nsource = "analyse"', 3, "source: 'analyse' takes items and yields none; there"),
         ('[[flow]]\nname = "f"\nsource = "f"', 3, "source: 'f' is neither a source stage nor a flow"),
         ('[[flow]]\nname = "f"\nsource = "endpoints"', 1, "stages: is missing or empty; only a flow that builds on an"),
-        (COLLECTED + 'stages = ["anlyse"]', 4, "flow 'f', stages: no stage 'anlyse'; is 'analyse' meant?"),
+        (COLLECTED + 'stages = ["anlyse"]', 4, "flow 'f', stages: no stage 'anlyse'; did you mean 'analyse'?"),
         (COLLECTED + 'stages = ["zzz"]', 4, "flow 'f', stages: no stage 'zzz'; there are address, analyse, "),
         (COLLECTED + 'stages = ["collect"]', 4, "flow 'f', stages: stage 'collect' occurs twice"),
         (COLLECTED + 'stages = ["endpoints"]', 4, "stage 'endpoints' yields a job's items: it can only come first"),
         ('[[flow]]\nname = "f"\nsource = "endpoints"\nstages = ["analyse"]', 4, "stage 'analyse' needs sha256, which"),
         # starts
         (sound('on = "schedule"', WITH), 5, "flow 'f', on: needs a schedule, e.g. schedule = "),
-        (sound('on = "event"', 'schedule = "* * * * *"', WITH), 6, 'schedule: a schedule, but on = "event"'),
+        (sound('on = "event"', 'schedule = "* * * * *"', WITH), 6, 'schedule: there is a schedule, but on = "event"'),
         (sound('schedule = "* * * *"', WITH), 5, "schedule: '* * * *' has 4 fields; a crontab has 5: minute, hour, d"),
         (sound('schedule = "* 6;7 * * *"', WITH), 5, "schedule: '* 6;7 * * *': '6;7' is none of *, 5, 1-5, */15,"),
         (sound('schedule = "*/5/2 * * * *"', WITH), 5, "'*/5/2' is none of"),
         (sound('schedule = "0 24 * * *"', WITH), 5, "schedule: '0 24 * * *': Invalid end range: 24 > 23."),
         (sound('schedule = "0 0 30 2 *"', WITH), 5, "day_of_month '30' never occurs in month_of_year '2'"),
         (sound('schedule = "*/0 * * * *"', WITH), 5, "schedule: '*/0 * * * *': slice step cannot be zero"),
-        (sound('schedule = "0 6 1 * mon"', WITH), 5, "names days of the month and of the week: make two flows"),
-        (sound('schedule = "0 6 * * *"'), 1, "flow 'f', with: on a schedule nobody else gives collection, endpoints"),
-        (sound('schedule = "0 6 * * *"', "with.endpoints = 'x'"), 6, "with: on a schedule nobody else gives collecti"),
+        (sound('schedule = "0 6 1 * mon"', WITH), 5, "names days of the month and of the week, which programs"),
+        (
+            sound('schedule = "0 6 * * *"'),
+            1,
+            "flow 'f', with: a flow with a schedule has to set all parameters that it needs; add collection, endpoints",
+        ),
+        (
+            sound('schedule = "0 6 * * *"', "with.endpoints = 'x'"),
+            6,
+            "with: a flow with a schedule has to set all parameters that it needs; add collecti",
+        ),
         # parameters
         (sound('with = { a = "http://u:geheim@e.org" }'), 5, "with.a: a user or a password would stand in messages"),
-        (sound('with = { a = 1, api_key = "x" }'), 5, "with.api_key: a secret would stand in messages and listings"),
-        (sound("[flow.with]", "then = ['index']"), 6, "with.then: is said by the key `stages` of the flow"),
-        (sound("with.when = {}"), 5, "with.when: is said by the key `when`"),
-        (sound("[flow.with]", "a = 1", "day = 2026-01-31"), 7, "with.day: datetime.date(2026, 1, 31) is no JSON valu"),
-        (sound("with = { n = nan }"), 5, "with.n: nan is no JSON value"),
+        (
+            sound('with = { a = 1, api_key = "x" }'),
+            5,
+            "with.api_key: a secret would be visible in messages and listings",
+        ),
+        (sound("[flow.with]", "then = ['index']"), 6, "with.then: use the key `stages` of the flow instead"),
+        (sound("with.when = {}"), 5, "with.when: use the key `when`"),
+        (
+            sound("[flow.with]", "a = 1", "day = 2026-01-31"),
+            7,
+            "with.day: datetime.date(2026, 1, 31) is not a JSON valu",
+        ),
+        (sound("with = { n = nan }"), 5, "with.n: nan is not a JSON value"),
         (sound(f"with = {{ text = '{'é' * 800}' }}"), 5, "with: `with` and `when` are larger than 2048 bytes"),
         # conditions
         (sound("[flow.when]", "index = 'size >> 3'"), 6, "when.index: condition 'size >> 3': "),
@@ -229,7 +249,7 @@ def test_what_is_there_under_a_condition_serves_those_with_the_same(tmp_path, co
 
 def test_a_key_is_found_behind_strings_of_several_lines():
     text = '[[flow]]\na = """\n[[flow]]\nb = 1\n# """\nb = 2 # c = 3\n"d e".f = \'\'\'\nx = 1\'\'\'\n[[flow]]\nb = 3\n'
-    lines = Lines.scan(text)
+    lines = KeyLines.scan(text)
     assert [lines.of("flow", 0, key) for key in ("a", "b", "c", "d e")] == [2, 6, 1, 7]
     assert lines.of("flow", 0, "d e", "f") == 7
     assert (lines.of("flow", 1), lines.of("flow", 1, "b"), lines.of("flow", 1, "x")) == (9, 10, 9)
@@ -239,7 +259,7 @@ def test_a_key_is_found_behind_strings_of_several_lines():
 @given(st.lists(st.sampled_from(["", "# [[flow]]", 'a = "[[flow]]"', "b.c = ['x = 1']", "[flow.d]", '"é" = 1'])))
 def test_tables_are_counted_whatever_stands_between(noise: list[str]):
     text = "\n".join(["[[flow]]", *noise, "[[flow]]", "z = 1"])
-    assert Lines.scan(text).of("flow", 1, "z") == len(noise) + 3
+    assert KeyLines.scan(text).of("flow", 1, "z") == len(noise) + 3
 
 
 @given(

@@ -106,5 +106,5 @@ def test_hosts_may_share_a_server_s_index():
 def test_a_misspelt_setting_is_told_with_what_it_may_be_meant_for():
     known = ["DATAFAB_REDIS_URL", "DATAFAB_HOME"]
     misspelt, other = diagnosis.unknown(["DATAFAB_REDISURL", "DATAFAB_X"], known)
-    assert (misspelt.level, misspelt.fix.partition(";")[0]) == (Level.WARNING, "it may be meant for DATAFAB_REDIS_URL")
+    assert (misspelt.level, misspelt.fix.partition(";")[0]) == (Level.WARNING, "did you mean DATAFAB_REDIS_URL?")
     assert other.fix.startswith("remove it")

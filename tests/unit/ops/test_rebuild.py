@@ -38,7 +38,7 @@ def doc(source: str) -> Document:
     return Document(source=source, version=1, status="ok", title="Titre")
 
 
-def put(services: Services, documents) -> rebuild.Rebuilt:
+def put(services: Services, documents) -> rebuild.RebuildCounts:
     return rebuild.put(services.get(IndexAccess).reading, documents, lambda _: None)
 
 
@@ -57,14 +57,14 @@ def test_logs_and_analyses_of_a_store_make_documents(services, tmp_path):
     store.write(log_name("e4", NOON), b"{cut sho")
     store.write(log_name("e5", NOON), FetchLog(url="https://example.fr/known", at=NOON, status=200).encoded())
     services.get(IndexAccess).reading.put_many([doc("endpoint:e5")])
-    assert put(services, rebuild.from_logs(services, str(tmp_path))) == rebuild.Rebuilt(ok=3)
+    assert put(services, rebuild.from_logs(services, str(tmp_path))) == rebuild.RebuildCounts(ok=3)
     found = services.get(IndexAccess).reading.get("endpoint:e1")
     assert (found.title, found.status, found.formats, found.version) == ("données.csv", "ok", ("siret",), 1795176000000)
     assert services.get(IndexAccess).reading.get("endpoint:e2").error == ItemError(type="http_404", message="absent")
     assert services.get(IndexAccess).reading.get("endpoint:e3").error.type == "Timeout"
     assert services.get(IndexAccess).reading.get("endpoint:e5").title == "Titre"
     assert services.get(IndexAccess).reading.search("format:siret").total == 1
-    assert put(services, rebuild.from_logs(services, str(tmp_path))) == rebuild.Rebuilt()
+    assert put(services, rebuild.from_logs(services, str(tmp_path))) == rebuild.RebuildCounts()
 
 
 class Known:
@@ -113,7 +113,7 @@ def test_jobs_name_files_of_catalogues_and_collections(services, tmp_path):
         job(3, "analyse", file="a.csv"),
     )
     services.put(SourceRegistry, known)
-    assert put(services, rebuild.from_jobs(services, known)) == rebuild.Rebuilt(ok=3)
+    assert put(services, rebuild.from_jobs(services, known)) == rebuild.RebuildCounts(ok=3)
     found = services.get(IndexAccess).reading.get("datagouv:1")
     assert (found.version, found.resource_url, found.formats) == (9000, "https://example.fr/1", ("siret",))
     assert (found.title, found.organisation, found.mime) == ("Titre", "o", "text/csv")
@@ -148,7 +148,7 @@ def test_what_failed_the_last_time_has_its_reason(services, error, told, expecte
     analysis = {"status": "failed", "error": {"type": "no_table", "message": "no rows"}}
     Store(services.settings.store).write(analysis_name(SHA), json.dumps(analysis).encode())
     known = services.put(SourceRegistry, Last(error, told))
-    assert put(services, rebuild.from_jobs(services, known)) == rebuild.Rebuilt(ok=1)
+    assert put(services, rebuild.from_jobs(services, known)) == rebuild.RebuildCounts(ok=1)
     found = services.get(IndexAccess).reading.get("datagouv:1")
     assert (found.status, (found.error.type, found.error.message), found.sha256) == ("failed", expected, content)
 
@@ -178,7 +178,7 @@ def test_a_busy_index_is_waited_for_and_what_it_refuses_is_told(monkeypatch):
     monkeypatch.setattr(rebuild.time, "sleep", slept.append)
     index, told = Busy(3), []
     done = rebuild.put(index, [doc(f"file:{n}") for n in range(5)], told.append)
-    assert done == rebuild.Rebuilt(ok=4, refused=1, reason="out of range")
+    assert done == rebuild.RebuildCounts(ok=4, refused=1, reason="out of range")
     assert sorted(index.had) == [f"file:{n}" for n in (0, 1, 2, 4)]
     assert slept == [2.0]
     assert told == [done]

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from datafab.cli.main import main
 from datafab.core.services import Services
 from datafab.errors import DatafabError, FlowError, Lost
-from datafab.flows.registry import localised
+from datafab.flows.registry import localise
 from datafab.settings import load
 from datafab.store.regularfile import NotRegular, read_regular
 from datafab.store.store import Store
@@ -59,15 +59,15 @@ def test_at_the_command_line_too(odd: tuple[Path, str], tmp_path: Path):
     path, said = odd
     services = Services(load({}, home=tmp_path / "home"))
     with pytest.raises(FlowError, match=said):
-        localised("collect", {"endpoints": path, "collection": tmp_path / "c"}, services)
+        localise("collect", {"endpoints": path, "collection": tmp_path / "c"}, services)
     with pytest.raises(DatafabError, match=said):
-        localised("archive", {"plan": str(path)}, services)
+        localise("archive", {"plan": str(path)}, services)
     plan = tmp_path / "plan.json"
     output = {"name": "a"}
     plan.write_text(json.dumps({"integrations": [{"name": "a", "files": [str(path.absolute())], "output": output}]}))
     if path.name != "large":  # one of an archive may be larger
         with pytest.raises(DatafabError, match=said):
-            localised("archive", {"plan": str(plan)}, services)
+            localise("archive", {"plan": str(plan)}, services)
         answer = CliRunner().invoke(main, ["analyse", str(path)])
         assert said in f"{answer.output}{answer.exception}"
     services.close()
@@ -80,7 +80,7 @@ def test_a_file_of_an_archive_has_a_limit(tmp_path: Path):
         json.dumps({"integrations": [{"name": "a", "files": ["large"], "output": {"name": "a"}}]})
     )
     with pytest.raises(FlowError, match=r"has more than 1000 bytes \(DATAFAB_MAX_BYTES\)"):
-        localised("archive", {"plan": str(tmp_path / "plan.json")}, services)
+        localise("archive", {"plan": str(tmp_path / "plan.json")}, services)
 
 
 def test_a_stores_pipe_holds_nobody(tmp_path: Path):
