@@ -29,7 +29,7 @@ def test_the_demo_ends_by_itself_and_shows_everything(tmp_path):
         "which breaks no rule",
         "errored, 0 kept",
         "3 files' jobs; webhooks of link-proxy answered with [202",
-        "a second pass: 1 file's job, for the one that the catalogue calls changed: 1 unchanged",
+        "a second pass: 1 file's job, for the file that has changed in the catalogue: 1 unchanged",
         "data/communes.csv, data/bornes.csv.gz: checks passed",
         "stored data COMMUNES: GENERATED",
         "edition 2026-01-01 to 2026-12-31, extent",
