@@ -134,8 +134,7 @@ class Session:
             store: where the body goes.
             transform: changes the body before it is hashed and stored.
             accept_html: whether a web page is stored like any other body.
-            headers: extra headers, such as a key; neither sent to another host that a redirect leads to, nor part of
-                the result.
+            headers: extra headers, such as a key; not sent to other hosts after a redirect, and not in the result.
             is_known: where it returns true, the body is not read, and the result is that of a status 304.
             max_bytes: largest body, where it is below the setting.
 
@@ -166,14 +165,19 @@ class Session:
             if answer is not None:
                 answer.close()
         # An answer that broke off is none: the original's log has only the exception then.
-        last = answer if complete else None
+        return self._result(answer if complete else None, stored, refusal, time.perf_counter() - started)
+
+    def _result(
+        self, answer: Response | None, stored: tuple[str, int] | None, refusal: Refusal | None, elapsed: float
+    ) -> FetchResult:
+        """Return what came of a fetch whose last whole answer is given."""
         sha256, size = stored or (None, None)
         return FetchResult(
             url=self._follower.url,
-            elapsed=time.perf_counter() - started,
-            status=last.status_code if last is not None else None,
-            headers=dict(last.headers) if last is not None else {},
-            request_headers=self.headers if last is not None else {},
+            elapsed=elapsed,
+            status=answer.status_code if answer is not None else None,
+            headers=dict(answer.headers) if answer is not None else {},
+            request_headers=self.headers if answer is not None else {},
             sha256=sha256,
             size=size,
             refusal=refusal,

@@ -118,7 +118,8 @@ def flows() -> Iterator[str]:
     stages = _stages()
     for name, flow in first("datafab.flows.chains:FLOWS", "datafab.flows:FLOWS").items():
         yield name
-        names = (flow.source, *flow.stages, *flow.then)
+        producer = flow.producer if hasattr(flow, "producer") else flow.source  # its former name
+        names = (producer, *flow.stages, *flow.then)
         yield from (f"{name} stage {stage}" for stage in names)
         yield from (f"{name} requires {param}" for param in flow.requires)
         for stage in names:
@@ -141,7 +142,8 @@ def tasks() -> Iterator[str]:
 def metrics() -> Iterator[str]:
     """Yield metrics with their type and labels."""
     module = import_module("webhook.metrics")
-    for family in module.Measurements(module.Measured()).collect():
+    snapshot = module.MetricsSnapshot if hasattr(module, "MetricsSnapshot") else module.Measured  # its former name
+    for family in module.Measurements(snapshot()).collect():
         yield f"{family.name} {family.type} {' '.join(family._labelnames)}".strip()
 
 

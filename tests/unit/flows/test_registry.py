@@ -14,7 +14,6 @@ from datafab.flows.chains import STAGES
 from datafab.flows.parameters import SECRETS
 from datafab.flows.registry import (
     FLOWS,
-    plan_new_job,
     check_sequence,
     flows,
     localise,

@@ -183,7 +183,11 @@ def sound(*lines: str) -> str:
             "with: a flow with a schedule has to set all parameters that it needs; add collecti",
         ),
         # parameters
-        (sound('with = { a = "http://u:geheim@e.org" }'), 5, "with.a: a user or a password would stand in messages"),
+        (
+            sound('with = { a = "http://u:geheim@e.org" }'),
+            5,
+            "with.a: a user or a password would be visible in messages",
+        ),
         (
             sound('with = { a = 1, api_key = "x" }'),
             5,
