@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from celery import Celery
 from redis.exceptions import RedisError
 
 from tests.servers.nursery import ROOT, nursery, start_anew
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 T = TypeVar("T")
 
