@@ -127,7 +127,7 @@ def _tasks(sig: Signature) -> Sequence[dict[str, Any]]:
 def new_row(tasks: Sequence[dict[str, Any]], state: str = "sent") -> NewRow:
     """Return the row of a chain's first task, which carries the others as in Celery's messages.
 
-    A chain itself is no use: Celery publishes it with a producer of its own, and so outside of the tick's batch.
+    A chain itself cannot be used: Celery publishes it with a producer of its own, and so outside of the tick's batch.
     """
     first, *others = tasks
     options = {**first["options"], **({"chain": others[::-1]} if others else {})}
