@@ -145,7 +145,7 @@ class Listener:
             event = strictjson.loads(payload)
             key = envelope(event).key
         except ValueError as error:
-            self._refuse(topic, payload, FlowError(f"no JSON: {error}", code="bad_event"))
+            self._refuse(topic, payload, FlowError(f"not JSON: {error}", code="bad_event"))
             return
         except FlowError as error:
             self._refuse(topic, payload, error)
