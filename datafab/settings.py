@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +24,13 @@ from datafab.setting_types import (
     TimeZone,
     UrlsWithoutLogin,
 )
+from datafab.urls import without_credentials
 from datafab.version import __version__
 
 #: Prefix of every key in Redis; the number is the version of the data.
 PREFIX = "datafab:1:"
 #: Largest size of an unpacked file, as a multiple of the largest download.
 MAX_UNPACK_RATIO = 10
-#: How a URL with a user or a password begins, with or without its scheme.
 
 
 def _default_home() -> Path:
@@ -281,7 +280,7 @@ def _shown(name: str, value: Any) -> str:
     field = Settings.model_fields.get(name)
     if field is not None and not field.repr:
         return "(secret)"
-    return re.sub(r"(?<=//)[^/?#\s]*@", "", repr(value))
+    return without_credentials(repr(value))
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -40,7 +40,7 @@ def create_app(
         settings: the settings; None: those of the environment.
         services: the clients; None: built from the settings, with a Redis client that gives up after about a second.
         start: enqueues a job; None: ``workers.canvas.start``.
-        wake: makes a job's waiting tasks due now; None: ``Ledger.hasten``.
+        wake: makes a job's waiting tasks due now; None: ``Ledger.wake``.
 
     Raises:
         SettingError: DATAFAB_REDIS_URL is not set, or ``datafab.toml`` has errors.

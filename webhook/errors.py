@@ -17,14 +17,14 @@ from datafab.errors import DatafabError, FlowError, NotFound, Retriable, Wait
 
 RETRY_AFTER_SECONDS = "5"
 #: Errors of a Redis that is down or full.
-AWAY = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, OperationalError)
+REDIS_ERRORS = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, OperationalError)
 
 
 def register(app: Flask) -> None:
     """Register the error handlers of an application. Flask logs any other error and answers it without details."""
     app.register_error_handler(HTTPException, _refused)
     app.register_error_handler(DatafabError, _failed)
-    for kind in AWAY:
+    for kind in REDIS_ERRORS:
         app.register_error_handler(kind, _away)
 
 

@@ -20,7 +20,7 @@ routes = Blueprint("metrics", __name__)
 
 
 class Counted(NamedTuple):
-    """A counter: its field in ``Measured.counts``, and its name, help and labels."""
+    """A counter: its field in ``MetricsSnapshot.counts``, and its name, help and labels."""
 
     field: str
     name: str

@@ -72,8 +72,8 @@ def store_uploads(name: str, files: Mapping[str, tuple[str, bytes]], services: S
 def _path_fields() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
     """Return the names of the parameters that hold files, folders and documents in any flow.
 
-    Not of the one flow alone: a job keeps parameters that its own flow does not read, and another flow, which follows
-    the job or names it, may read them.
+    All flows count, not only the job's own: a job keeps parameters that its own flow does not read, and another flow,
+    which follows the job or names it, may read them.
     """
     known, nothing = flows().values(), frozenset[str]()
     return (

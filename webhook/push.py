@@ -39,14 +39,14 @@ from datafab.push.datapusher import (
     status,
 )
 from datafab.urls import has_login
-from webhook.errors import AWAY, RETRY_AFTER_SECONDS
+from webhook.errors import REDIS_ERRORS, RETRY_AFTER_SECONDS
 from webhook.site import backend
 
 routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
 
 KEYS = ("job_type", "data", "metadata", "result_url", "api_key")
 NOT_JSON = "Not recognised as json, make sure content type is application/json"
-MAX_ID = 256
+MAX_ID_CHARS = 256
 #: Jobs per request to Redis when they are listed.
 PAGE_SIZE = 200
 Answer = Response | tuple[Response, HTTPStatus]
@@ -83,8 +83,8 @@ def submit(job_id: str | None = None) -> Answer:
     if refused:
         return _error(refused)
     job_id, job_key = job_id or str(uuid.uuid4()), secrets.token_urlsafe(32)
-    if len(job_id) > MAX_ID:
-        return _error(f"job_id is longer than {MAX_ID} characters")
+    if len(job_id) > MAX_ID_CHARS:
+        return _error(f"job_id is longer than {MAX_ID_CHARS} characters")
     kept = params(job_id, sent, _digest(job_key))
     # Fail fast if Redis is away: CKAN waits for five seconds only.
     backend().jobs.ping()
@@ -287,5 +287,5 @@ def _away(error: Exception) -> Response:
     return answer
 
 
-for _kind in AWAY:
+for _kind in REDIS_ERRORS:
     routes.register_error_handler(_kind, _away)

@@ -76,7 +76,7 @@ class LedgerTask(Task):
 
     abstract = True
     Request = "workers.base:LedgerRequest"
-    #: characters of a result that logs and events show: more of a batch tells nothing, and takes time
+    #: characters of a result that logs and events show: more of a batch says no more, and takes time
     resultrepr_maxsize = 80
     #: seconds without progress after which an attempt is given up: see ``RetryPolicy.deadline``
     attempt_deadline = 3600.0
@@ -200,7 +200,7 @@ class LedgerTask(Task):
     def on_replace(self, sig: Signature) -> NoReturn:
         """Keep the canvas that replaces this task before it is published, so that a second attempt publishes the same.
 
-        The canvas has its ids already: whatever is published twice is dropped as stale.
+        The canvas has its ids already: a message that is published twice is dropped as stale.
         """
         lease: Lease = self.request.lease
         ledger = lease_keeper().ledger

@@ -127,7 +127,7 @@ def _tasks(sig: Signature) -> Sequence[dict[str, Any]]:
 def new_row(tasks: Sequence[dict[str, Any]], state: str = "sent") -> NewRow:
     """Return the row of a chain's first task, which carries the others as in Celery's messages.
 
-    A chain itself is no use: Celery publishes it with a producer of its own, and so outside of the tick's batch.
+    A chain itself cannot be used: Celery publishes it with a producer of its own, and so outside of the tick's batch.
     """
     first, *others = tasks
     options = {**first["options"], **({"chain": others[::-1]} if others else {})}
@@ -181,6 +181,7 @@ def write_job(
     if secrets:
         services().secrets.put(job.id, secrets)
     names = [stage.name for stage in stages]
-    follow_ups = [find(job.flow).follow_up, *(stage.follow_up for stage in stages)]
-    after = ",".join(dict.fromkeys(one.flow for one in follow_ups if one and one.applies(job.params)))
-    return ledger().enqueue(job, new_rows(sig)[0], names, after=after, asked=last_requested_stage(job.flow)), sig
+    possible = [find(job.flow).follow_up, *(stage.follow_up for stage in stages)]
+    follow_ups = ",".join(dict.fromkeys(one.flow for one in possible if one and one.applies(job.params)))
+    asked = last_requested_stage(job.flow)
+    return ledger().enqueue(job, new_rows(sig)[0], names, follow_ups=follow_ups, asked=asked), sig

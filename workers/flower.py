@@ -51,8 +51,8 @@ class GuardedFlower(Flower):
         options: those of Flower's application.
     """
 
-    def __init__(self, names: Collection[str], **known: Any) -> None:
-        super().__init__(**known)
+    def __init__(self, names: Collection[str], **options: Any) -> None:
+        super().__init__(**options)
         self._names = names
         prefix = (self.options.url_prefix or "").strip("/")
         self.add_handlers(".*", [(f"{prefix and '/'}{prefix}/metrics", OwnMetrics)])

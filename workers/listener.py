@@ -135,7 +135,7 @@ class Listener:
             self._client.ack(message.mid, message.qos)
 
     def _write_job(self, topic: str, payload: bytes) -> None:
-        """Write the job of a message, or a dead letter if it is no event.
+        """Write the job of a message, or a dead letter if it is not an event.
 
         Raises:
             FlowError: a setting or the store is broken, not the event.
@@ -145,7 +145,7 @@ class Listener:
             event = strictjson.loads(payload)
             key = envelope(event).key
         except ValueError as error:
-            self._refuse(topic, payload, FlowError(f"no JSON: {error}", code="bad_event"))
+            self._refuse(topic, payload, FlowError(f"not JSON: {error}", code="bad_event"))
             return
         except FlowError as error:
             self._refuse(topic, payload, error)

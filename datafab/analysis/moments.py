@@ -85,7 +85,7 @@ def possible_readings(text: str) -> Mapping[str, Moment]:
     """Return the possible readings of a date by the order of its parts; ``UNAMBIGUOUS`` if there is only one.
 
     Raises:
-        ValueError: the text is no date.
+        ValueError: the text is not a date.
     """
     text = _STAMP.sub(r"\1T\2", " ".join(text.split())) if text.strip().isdigit() else " ".join(text.split())
     if text.lower() in {"infinity", "-infinity"}:
@@ -102,7 +102,7 @@ def possible_readings(text: str) -> Mapping[str, Moment]:
         except (ValueError, OverflowError):
             continue
     if not read:
-        msg = f"{text!r} is no date"
+        msg = f"{text!r} is not a date"
         raise ValueError(msg)
     return read
 
@@ -111,7 +111,7 @@ def parse_moment(text: str, order: str | None) -> Moment:
     """Return the reading of a date in its column's order of day and month.
 
     Raises:
-        ValueError: the text is no date, or ambiguous in this order.
+        ValueError: the text is not a date, or ambiguous in this order.
     """
     read = possible_readings(text)
     if len({str(each) for each in read.values()}) == 1:
@@ -145,11 +145,11 @@ def format_time(text: str) -> str:
     """Return a time of day in ISO 8601.
 
     Raises:
-        ValueError: the text is no time of day.
+        ValueError: the text is not a time of day.
     """
     found = _CLOCK.fullmatch(text.strip())
     if found is None or _time_zone(found) is not None:
-        msg = f"{text!r} is no time of day"
+        msg = f"{text!r} is not a time of day"
         raise ValueError(msg)
     passed = _time_of_day(found)
     return "24:00:00" if passed == timedelta(days=1) else (datetime(1970, 1, 1) + passed).time().isoformat()  # noqa: DTZ001
@@ -217,7 +217,7 @@ def _parse_month_name(text: str) -> dict[str, tuple[int, int, int]]:
 
 
 def _month_number(word: str) -> int:
-    """Return the number of a month by its name in English or French; 0 if it is no month."""
+    """Return the number of a month by its name in English or French; 0 if it is not a month."""
     plain = unicodedata.normalize("NFKD", word).encode("ascii", "ignore").decode().lower()
     return _MONTHS.get(plain, 0)
 

@@ -119,7 +119,7 @@ def to_numeric(value: str, style: Style = POINT) -> str:
     Underscores and other bases, which PostgreSQL reads since version 16, are converted for earlier versions.
 
     Raises:
-        ValueError: the value is no number, or has more digits than ``numeric`` keeps.
+        ValueError: the value is not a number, or has more digits than ``numeric`` keeps.
     """
     if _SPECIAL.fullmatch(value):
         return value
@@ -127,7 +127,7 @@ def to_numeric(value: str, style: Style = POINT) -> str:
         return f"{found[1]}{int(found[2], 0)}"
     plain = style.plain(value).replace("_", "")
     if not _declared_pattern(style).fullmatch(value) or not _fits_numeric(plain):
-        msg = f"{value!r} is no number"
+        msg = f"{value!r} is not a number"
         raise ValueError(msg)
     return plain
 

@@ -1,7 +1,7 @@
 """Compute how many rows of a parquet file may be read at once, from its footer and its dictionaries.
 
 A long text may be stored once and referenced in each row, and a list may have a million items of a few bits. So the
-memory of a row is estimated, and only so many rows are read at once as take some megabytes, but at least one.
+memory of a row is estimated, and the rows that are read at once take some megabytes, but are at least one.
 """
 
 from __future__ import annotations

@@ -85,11 +85,6 @@ def usable_resources(dataset: Mapping[str, Any]) -> Iterator[RawResource]:
             yield dataset, resource
 
 
-def parse_resources(dataset: Mapping[str, Any]) -> Iterator[Resource]:
-    """Parse the resources of a dataset."""
-    return (Resource.parse(*raw) for raw in usable_resources(dataset))
-
-
 def fingerprint(resource: Mapping[str, Any]) -> str:
     """Return a digest of the fields that change when the file may have changed.
 

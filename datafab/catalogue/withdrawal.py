@@ -12,7 +12,7 @@ def withdraw(sources: SourceRegistry, index: Index, catalogue: str, names: Itera
     """Withdraw sources, with the other files at their URLs. An interrupted withdrawal can be repeated.
 
     Args:
-        sources: registry that forgets them, but for a mark that stops jobs which were created before.
+        sources: registry that forgets them, except for a mark that stops jobs which were created before.
         index: index from which their documents are deleted.
         catalogue: root of the catalogue's API.
         names: names of the sources.

@@ -38,11 +38,11 @@ def log_row(name: str, data: bytes) -> dict[str, str]:
         data: its content.
 
     Raises:
-        ValueError: it is no log, or its day or endpoint differs from its name.
+        ValueError: it is not a log, or its day or endpoint differs from its name.
     """
     log = json.loads(data)
     if not isinstance(log, dict):
-        msg = "it is no JSON object"
+        msg = "it is not a JSON object"
         raise ValueError(msg)  # noqa: TRY004 - to the caller it is a wrong value
     headers = log.get("response-headers")
     headers = headers if isinstance(headers, dict) else {}
@@ -60,7 +60,7 @@ def log_row(name: str, data: bytes) -> dict[str, str]:
         msg = f"it is of {row['entry-date'][:10] or 'no day'} and the endpoint {row['endpoint']}"
         raise ValueError(msg)
     if row["resource"] and not _DIGEST.fullmatch(row["resource"]):
-        msg = f"its resource {row['resource']!r} is no sha256 digest"
+        msg = f"its resource {row['resource']!r} is not a sha256 digest"
         raise ValueError(msg)
     return row
 

@@ -66,7 +66,7 @@ def read_rows(data: bytes, name: str) -> Iterator[Row]:
         name: its name, for messages.
 
     Raises:
-        FlowError: a required column is missing, or the file is no CSV.
+        FlowError: a required column is missing, or the file is not CSV.
     """
     text = _decoded(data, name)
     head = text.partition("\n")[0]

@@ -61,7 +61,7 @@ def _root(params: Mapping[str, Any]) -> str:
 
 
 def _name(params: Mapping[str, Any]) -> str:
-    """Return the parameter ``endpoints``; empty when it is no text."""
+    """Return the parameter ``endpoints``; empty when it is not a text."""
     name = params.get("endpoints")
     return str(name) if isinstance(name, str | Path) else ""
 

@@ -18,7 +18,7 @@ from datafab.urls import url_parts
 #: First and last bytes of an answer that are searched. A report of an error is shorter than the first.
 HEAD_BYTES, TAIL_BYTES = 64 * 1024, 8 * 1024
 #: Characters of a report that are quoted.
-MAX_QUOTED_CHARACTERS = 500
+MAX_QUOTED_CHARS = 500
 #: Error codes of ArcGIS in answers with HTTP status 200.
 ERROR_CODES = range(400, 600)
 #: Parameters by which a URL asks for some features, or for their number, only.
@@ -107,7 +107,7 @@ def arcgis_error(answer: Mapping[str, Any]) -> Report | None:
     quoted = ": ".join(dict.fromkeys(str(text) for text in texts if text)) or "an error that it does not name"
     code = error.get("code")
     known = f"http_{code}" if isinstance(code, int) and code in ERROR_CODES else "arcgis_error"
-    return Report(known, f"the service says: {quoted[:MAX_QUOTED_CHARACTERS]}", arcgis=True)
+    return Report(known, f"the service says: {quoted[:MAX_QUOTED_CHARS]}", arcgis=True)
 
 
 def _of_xml(head: bytes, tail: bytes, *, part: bool) -> Report | None:
@@ -149,7 +149,7 @@ def _error(data: bytes) -> Report | None:
     if not isinstance(exceptions, list) or not exceptions:
         return None
     quoted = "; ".join(str(one.get("text") if isinstance(one, dict) else one) for one in exceptions)
-    return Report("service_error", f"the service says: {quoted[:MAX_QUOTED_CHARACTERS]}")
+    return Report("service_error", f"the service says: {quoted[:MAX_QUOTED_CHARS]}")
 
 
 def _fewer(counts: Iterator[int]) -> Report | None:
@@ -179,7 +179,7 @@ def _text(data: bytes, encoding: str) -> str:
     text = text.removeprefix("\ufeff")
     plain = _TAGS.sub(" ", _CDATA.sub(lambda match: match[1].replace("<", " "), text))
     quoted = " ".join(unescape(plain).split()) or ", ".join(_CODE.findall(text))
-    return quoted[:MAX_QUOTED_CHARACTERS] or "an error that it does not name"
+    return quoted[:MAX_QUOTED_CHARS] or "an error that it does not name"
 
 
 def _encoding(head: bytes) -> str:

@@ -54,7 +54,7 @@ def collect(items: list[Item], ctx: Context, *, clock: Callable[[], datetime] | 
             ctx.check()
             facts = item.collect
             if facts is None or item.url is None or item.store is None:
-                yield Fatal("an item without collect, url and store is no endpoint", code="not_an_endpoint")
+                yield Fatal("an item without collect, url and store is not an endpoint", code="not_an_endpoint")
                 continue
             store = ctx.services.store(item.store)
             target = Target(item=item, facts=facts, url=item.url, store=store, now=now())

@@ -50,7 +50,7 @@ class Finding(Value):
     #: seconds
     elapsed: float | None = None
     table: Table | None = None
-    #: why the resource is no table
+    #: why the resource is not a table
     no_table: ItemError | None = None
     #: why there is nothing to collect
     reason: ItemError | None = None

@@ -126,7 +126,7 @@ def parse(text: str) -> Condition:
     group: set[Comparison] = set()
     while True:
         if len(tokens) < 3:  # noqa: PLR2004 - field, operator, value
-            _refuse(text, f"a comparison is `field operator value`, {' '.join(tokens) or 'nothing'!r} is none")
+            _refuse(text, f"a comparison is `field operator value`, {' '.join(tokens) or 'nothing'!r} is not one")
         group.add(_comparison(text, *tokens[:3]))
         joint, tokens = tokens[3:4], tokens[4:]
         if joint not in ([], ["and"], ["or"]):
@@ -160,7 +160,7 @@ def _comparison(text: str, name: str, sign: str, value: str) -> Comparison:
         try:
             return Comparison(name, sign, float(value))
         except ValueError:
-            _refuse(text, f"{name!r} is a number, and {value} is none")
+            _refuse(text, f"{name!r} is a number, and {value} is not")
     if kind is Kind.TRUTH:
         if value not in {"true", "false"}:
             _refuse(text, f"{name!r} is true or false, not {value}")

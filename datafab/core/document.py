@@ -22,11 +22,11 @@ from datafab.urls import url_parts
 #: After a change every resource is analysed anew.
 VERSION = "csv-detective-0.13.0-3"
 #: The longest id that all indexes accept, in bytes; a longer source is hashed.
-MAX_ID = 512
+MAX_ID_BYTES = 512
 #: The number of columns that a document lists; further ones are only counted.
 MAX_COLUMNS = 2000
 #: The number of characters that are kept of a column's name.
-MAX_NAME = 500
+MAX_NAME_CHARS = 500
 
 
 class Column(Value):
@@ -116,7 +116,7 @@ def analysis_name(sha256: str) -> str:
 def document_id(source: str) -> str:
     """Return the id of a source's document: the source, or its hash if that is too long."""
     encoded = source.encode(errors="surrogatepass")
-    return source if len(encoded) <= MAX_ID else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
+    return source if len(encoded) <= MAX_ID_BYTES else f"sha256:{hashlib.sha256(encoded).hexdigest()}"
 
 
 def filename(item: Item) -> str:
@@ -189,6 +189,6 @@ def _columns(analysis: Mapping[str, Any]) -> tuple[Column, ...]:
     found = analysis.get("columns", {})
     wanted = ("format", "python_type", "score", "date_format")
     return tuple(
-        Column(name=name[:MAX_NAME], position=position, **{key: found.get(name, {}).get(key) for key in wanted})
+        Column(name=name[:MAX_NAME_CHARS], position=position, **{key: found.get(name, {}).get(key) for key in wanted})
         for position, name in enumerate(analysis.get("header", [])[:MAX_COLUMNS])
     )

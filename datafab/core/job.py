@@ -34,7 +34,7 @@ class Progress(Value):
     """The progress of one stage of a job: items by status, the bytes of their resources, speed and time left.
 
     For a stage after those that were asked for, the statuses are those of its own work: ``skipped`` counts contents of
-    another kind (a PDF is no table), ``failed`` damaged contents too.
+    another kind (a PDF is not a table), ``failed`` damaged contents too.
     """
 
     stage: str

@@ -39,7 +39,7 @@ from datafab.settings import PREFIX, Settings
 PASSED = "passed"
 
 MAX_LINES = 1000
-#: The notes on an item: its stage's, and the runner's; None: a version before kept both in one.
+#: The notes on an item: its stage's, and the runner's; None: an earlier version kept both in one.
 Notes = tuple[dict[str, Any], dict[str, Any] | None]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 MAX_FAILURES = 1000

@@ -98,20 +98,20 @@ class Ledger:
         """Return a ledger that rides out a Redis restart of ``patience`` seconds."""
         return cls(settings, connect(str(settings.redis_url), patience=patience))
 
-    def enqueue(self, job: Job, row: NewRow, stages: Iterable[str], *, after: str = "", asked: str = "") -> str:
+    def enqueue(self, job: Job, row: NewRow, stages: Iterable[str], *, follow_ups: str = "", asked: str = "") -> str:
         """Write a job, its dedupe key and its first row together; return the id of the job that has the key.
 
         Args:
             job: to be written.
             row: of its first task.
             stages: the names of its stages.
-            after: the flows that follow the job, joined by commas.
+            follow_ups: the flows that follow the job, joined by commas.
             asked: the last of its stages that was asked for.
         """
         params = json.dumps(job.params, ensure_ascii=False)
         limit = min(self.job_limit, job.deadline - job.created)
         args: list[Any] = [job.id, job.key or "", row.row_id, row.queue, row.signature, self.handover, limit]
-        args += [job.flow, params, ",".join(stages), after, asked]
+        args += [job.flow, params, ",".join(stages), follow_ups, asked]
         return str(self._run("enqueue", *args))
 
     def take(

@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-#: Brackets within brackets. Pydantic reads no more either; writers of JSON give up somewhat later.
-DEEPEST = 200
+#: Levels of brackets within brackets. Pydantic reads no more either; writers of JSON give up somewhat later.
+MAX_DEPTH = 200
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -30,14 +30,14 @@ def loads(data: bytes) -> Any:
         raise ValueError(msg) from error
     except RecursionError as error:
         raise _too_deep() from error
-    if text.count("[") + text.count("{") > DEEPEST:
+    if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(document)
     return document
 
 
 def _check_depth(document: Any) -> None:
     level = [document]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         level = [inner for one in level for inner in _members(one) if isinstance(inner, dict | list)]
     if level:
         raise _too_deep()
@@ -50,7 +50,7 @@ def _members(value: Any) -> Iterable[Any]:
 
 
 def _too_deep() -> ValueError:
-    return ValueError(f"its brackets are nested too deeply: more than {DEEPEST} levels")
+    return ValueError(f"its brackets are nested too deeply: more than {MAX_DEPTH} levels")
 
 
 def _no_number(name: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The runner's notes on an item that waits. Those that a stage keeps of it are another record."""
+"""The runner's notes on an item that waits. The stage's own notes on it are another record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-#: The names of these notes where versions before kept them among a stage's own.
+#: The names of these notes in earlier versions, which kept them among a stage's own.
 _FORMER = {"_since": "since", "_due": "due", "_why": "why", "_failures": "failures"}
 
 
@@ -49,6 +49,6 @@ class Waiting:
 
     @classmethod
     def split(cls, memo: dict[str, Any], *, whole: bool) -> Self:
-        """Move these notes out of a stage's own, where versions before kept them."""
+        """Move these notes out of a stage's own, where earlier versions kept them."""
         names = _FORMER | ({"at": "at"} if whole else {})
         return cls.load({name: memo.pop(former) for former, name in names.items() if former in memo})

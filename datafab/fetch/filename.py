@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from datafab.urls import url_parts
 
 #: Longer names are cut at the front, so that the ending stays.
-MAX_NAME_CHARACTERS = 200
+MAX_NAME_CHARS = 200
 
 _EXTENDED = re.compile(r"filename\*\s*=\s*([\w-]*)'[^']*'([^;\s]+)", re.IGNORECASE)
 
@@ -22,7 +22,7 @@ def filename(headers: Mapping[str, str], url: str) -> str | None:
     """
     name = _disposition(_header(headers, "content-disposition")) or unquote(url_parts(url).path)
     name = re.sub(r"[\x00-\x1f\x7f]", "", name).replace("\\", "/").rstrip("/").rpartition("/")[2].strip()
-    return name[-MAX_NAME_CHARACTERS:] if name not in {"", ".", ".."} else None
+    return name[-MAX_NAME_CHARS:] if name not in {"", ".", ".."} else None
 
 
 def media_type(headers: Mapping[str, str]) -> str | None:

@@ -33,7 +33,7 @@ MAX_ANSWER_BYTES = 64 * 1024**2
 #: Time limit of a complete answer, unless ``total_timeout`` is less.
 TIMEOUT_SECONDS = 120.0
 #: Characters of an answer that a message quotes.
-MAX_QUOTED_CHARACTERS = 200
+MAX_QUOTED_CHARS = 200
 JSON_NAMES: dict[type, str] = {dict: "object", list: "list"}
 #: One half of a surrogate pair without the other.
 _LONE_SURROGATE = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]")
@@ -83,7 +83,7 @@ class Reply:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, kind):
-            quoted = self.body[:MAX_QUOTED_CHARACTERS].decode("utf-8", "replace").strip()
+            quoted = self.body[:MAX_QUOTED_CHARS].decode("utf-8", "replace").strip()
             raise self.bad_answer(f"no JSON {JSON_NAMES[kind]} came: {quoted!r}")
         return found
 
@@ -198,7 +198,7 @@ def _reason(text: bytes) -> str:
         for key in ("error_description", "message", "error"):
             problem = found.get(key)
             if isinstance(problem, list) and problem:
-                return "; ".join(map(str, problem))[:MAX_QUOTED_CHARACTERS]
+                return "; ".join(map(str, problem))[:MAX_QUOTED_CHARS]
             if isinstance(problem, str) and problem:
-                return problem[:MAX_QUOTED_CHARACTERS]
-    return text.decode("utf-8", "replace").strip()[:MAX_QUOTED_CHARACTERS]
+                return problem[:MAX_QUOTED_CHARS]
+    return text.decode("utf-8", "replace").strip()[:MAX_QUOTED_CHARS]

@@ -132,7 +132,7 @@ class Session:
         Args:
             url: with http or https.
             store: where the body goes.
-            transform: changes the body before it is hashed and stored.
+            transform: changes the body before it is hashed and stored; it may raise Refused, then nothing is stored.
             accept_html: whether a web page is stored like any other body.
             headers: extra headers, such as a key; not sent to other hosts after a redirect, and not in the result.
             is_known: where it returns true, the body is not read, and the result is that of a status 304.
@@ -164,13 +164,13 @@ class Session:
         finally:
             if answer is not None:
                 answer.close()
-        # An answer that broke off is none: the original's log has only the exception then.
+        # An answer that broke off does not count: the original's log has only the exception then.
         return self._result(answer if complete else None, stored, refusal, time.perf_counter() - started)
 
     def _result(
         self, answer: Response | None, stored: tuple[str, int] | None, refusal: Refusal | None, elapsed: float
     ) -> FetchResult:
-        """Return what came of a fetch whose last whole answer is given."""
+        """Return the result of a fetch; ``answer`` is its last complete answer."""
         sha256, size = stored or (None, None)
         return FetchResult(
             url=self._follower.url,

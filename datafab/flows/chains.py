@@ -1,6 +1,6 @@
 """All chains: the one list. One more chain is one folder and one line here.
 
-What any chain may have done with its files, analysing and indexing, stands beside them.
+The stages of the analysis and the index, which any chain may use, are listed beside them.
 """
 
 from __future__ import annotations

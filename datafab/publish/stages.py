@@ -303,7 +303,7 @@ STAGES = (
         provides=frozenset({"wis2"}),
         # A file that is unchanged for an earlier stage may not have been announced yet.
         wants=frozenset({Status.OK, Status.UNCHANGED}),
-        retry=RetryPolicy(deadline=300.0, retries=30),
         # Enough retries for an evening without a broker.
+        retry=RetryPolicy(deadline=300.0, retries=30),
     ),
 )

@@ -22,16 +22,6 @@ _LEVEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 _CENTRE = re.compile(r"[a-z]{2,}-[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
 
 
-def data_topic(centre: str, policy: str, category: str) -> str:
-    """Return a topic for data; ``category`` is the discipline and the levels below it, with slashes."""
-    return "/".join((CHANNEL, VERSION, SYSTEM, centre, "data", policy, *category.strip("/").split("/")))
-
-
-def metadata_topic(centre: str) -> str:
-    """Return the topic for the discovery metadata of a centre."""
-    return f"{CHANNEL}/{VERSION}/{SYSTEM}/{centre}/metadata"
-
-
 def is_metadata(topic: str) -> bool:
     """Tell whether a topic is one for metadata."""
     return topic.split("/")[4:5] == ["metadata"]

@@ -47,8 +47,8 @@ class Wis2Suite(Client):
         return cls(services.settings.home)
 
     def notification(self, message: Mapping[str, Any]) -> Verdict:
-        """Run the WNM's test suite on a message; whether its geometry is a valid one is judged without it, too."""
-        # Where its form is no good, our rules say so.
+        """Run the WNM's test suite on a message. Its geometry is checked even if the suite cannot run."""
+        # A malformed geometry is reported by our own rules.
         found = [] if list(check_geometry(dict(message))) else validity(message.get("geometry"), "W7")
         missing = self._missing(SCHEMA)
         if missing:
@@ -104,7 +104,7 @@ def validity(geometry: Any, rule: str) -> list[Finding]:
     if reason == "Valid Geometry":
         return []
     fix = "close its rings, and let none cross itself or leave the one around it"
-    return [Finding(rule=rule, field="geometry", problem=f"it is no valid geometry: {reason}", fix=fix)]
+    return [Finding(rule=rule, field="geometry", problem=f"it is not a valid geometry: {reason}", fix=fix)]
 
 
 def _run(suite: Any, kind: str) -> Verdict:

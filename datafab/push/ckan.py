@@ -42,7 +42,7 @@ def ckan_root(url: str) -> str:
     """Return the root URL of a CKAN in one spelling.
 
     Raises:
-        Fatal: it has a query or a fragment, which would replace the path of the action.
+        Fatal: it has a query or a fragment, which would replace the path of the action, or a user or a password.
     """
     if "?" in url or "#" in url:
         msg = f"{without_credentials(url)}: the URL of a CKAN cannot have a query or a fragment: give its root"

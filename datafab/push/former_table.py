@@ -101,7 +101,7 @@ class FormerTable:
         """Delete the saved table, as CKAN's is complete."""
         for suffix in (".json", ".jsonl.gz"):
             # In this order, so that there is never a snapshot without its rows.
-            self.store.remove(self._name + suffix, math.inf)  # whatever the clock says that dated it
+            self.store.remove(self._name + suffix, math.inf)  # at any age: the clock that dated it may be wrong
 
     def save(self, ckan: Ckan, snapshot: TableSnapshot, check: Callable[[], None]) -> TableSnapshot:
         """Save a resource's current table; ``snapshot`` names the job and the table that will replace it.

@@ -72,7 +72,7 @@ class Folder:
             number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             if not stat.S_ISREG(os.fstat(number).st_mode):
                 os.close(number)
-                raise NotRegular("is no regular file", path)
+                raise NotRegular("is not a regular file", path)
             return open(number, "rb")
         except FileNotFoundError:
             raise

@@ -39,7 +39,7 @@ def open_regular(path: Path | str) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises:
-        NotRegular: the path is no regular file.
+        NotRegular: the path is not a regular file.
         OSError: it cannot be opened.
     """
     _check(Path(path).stat(), path)
@@ -65,7 +65,7 @@ def read_regular(path: Path | str, limit: int = MAX_FILE_BYTES, check: Callable[
         check: called with every read; raises when the job was cancelled.
 
     Raises:
-        NotRegular: the path is no regular file, or it is too large.
+        NotRegular: the path is not a regular file, or it is too large.
         OSError: it cannot be read.
     """
     with open_regular(path) as file:

@@ -260,7 +260,7 @@ class Store:
             FlowError: the store does not have it.
         """
         if not _DIGEST.fullmatch(sha256):
-            msg = f"list {sha256!r}: no sha256 digest"
+            msg = f"list {sha256!r}: not a sha256 digest"
             raise FlowError(msg, code="bad_digest")
         data = self.read(f"batch/{sha256}")
         if data is None:
@@ -298,7 +298,7 @@ def root_of(place: str) -> str:
 def _resource(sha256: str) -> str:
     """Return the name of a resource. Digests come from messages and logs: other text could lead out of the store."""
     if not _DIGEST.fullmatch(sha256):
-        msg = f"{sha256!r} is no sha256 digest"
+        msg = f"{sha256!r} is not a sha256 digest"
         raise Fatal(msg, code="bad_digest", field="sha256")
     return f"resource/{sha256}"
 

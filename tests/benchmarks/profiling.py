@@ -31,8 +31,8 @@ OWNERS = {
     "fetchlog.py": "logs (json)",
     "store/store.py": "files and hashes",
     "store/folder.py": "files and hashes",
-    "datafab/clients/": "limits and redirects around the HTTP client",
-    "/datafab/": "runner, stage, domain",
+    "datafab/fetch/": "limits and redirects around the HTTP client",
+    "/datafab/": "runner, stage",
 }
 
 

@@ -92,7 +92,7 @@ def test_a_geometry_that_is_no_valid_one(wis2: Wis2, rings: list):
     """The suite of WMO asks for a valid one: so do we without its data."""
     wrong = RIGHT | {"geometry": {"type": "Polygon", "coordinates": rings}}
     said = wis2("check", "-", "--topic", TOPIC, code=1, stdin=json.dumps(wrong)).stdout
-    assert "W7 geometry: it is no valid geometry: " in said
+    assert "W7 geometry: it is not a valid geometry: " in said
     assert "1 rules broken" in said
 
 

@@ -23,7 +23,7 @@ class Moto:
 
     Attributes:
         url: its endpoint.
-        client: a client of its own.
+        client: a client of its own, from ``with`` on.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -122,8 +122,8 @@ def test_its_file_says_whether_it_can_take_events(ear: Ear):
 
 
 REFUSED = [
-    (b"\xff{", "no JSON", None),
-    (b"[" * 100_000, "no JSON", None),
+    (b"\xff{", "not JSON", None),
+    (b"[" * 100_000, "not JSON", None),
     (b"[]", "the event is not a JSON object", None),
     (json.dumps(event()).replace('"1.0"', "NaN").encode(), "NaN is not a number in JSON", None),
     (json.dumps(event()).replace('"id"', '"id": "another", "id"', 1).encode(), "has the member 'id' twice", None),

@@ -106,7 +106,7 @@ class ArcgisLayer:
             raise self.refused("bad_answer", "the answer has no list of features")
         parts = [each.get(name) or {} for each in _objects(features) for name in ("attributes", "geometry")]
         if len(_objects(features)) < len(features) or len(_objects(parts)) < len(parts):
-            raise self.refused("bad_answer", "a feature in the answer is no object with attributes and geometry")
+            raise self.refused("bad_answer", "a feature in the answer is not an object with attributes and geometry")
         return features, bool(answer.get("exceededTransferLimit"))
 
     def _query(self, query: Mapping[str, str]) -> dict[str, Any]:
@@ -121,9 +121,9 @@ class ArcgisLayer:
         try:
             answer = json.loads(body)
         except (ValueError, RecursionError) as error:
-            raise self.refused("bad_answer", "the answer is no JSON: is this an ArcGIS layer?") from error
+            raise self.refused("bad_answer", "the answer is not JSON: is this an ArcGIS layer?") from error
         if not isinstance(answer, dict):
-            raise self.refused("bad_answer", "the answer is no JSON object: is this an ArcGIS layer?")
+            raise self.refused("bad_answer", "the answer is not a JSON object: is this an ArcGIS layer?")
         report = arcgis_error(answer)
         if report is not None:
             raise self.refused(report.code, report.sentence)

@@ -28,7 +28,7 @@ class SparqlQuery:
         """Yield the CSV.
 
         Raises:
-            Refused: the answer is no result in JSON.
+            Refused: the answer is not a result in JSON.
         """
         parts = urlsplit(self._service)
         query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), ("query", self._text)])
@@ -36,7 +36,7 @@ class SparqlQuery:
         try:
             yield from to_csv(json.loads(answer), PREFIXES.get(self._service, ""))
         except ValueError as error:
-            sentence = f"the answer is no result of a SPARQL query in JSON: {error}"
+            sentence = f"the answer is not the result of a SPARQL query in JSON: {error}"
             raise Refused(
                 Refusal("bad_result", f"{without_credentials(self._service)}: {sentence}", "SPARQLError")
             ) from error

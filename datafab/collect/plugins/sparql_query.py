@@ -23,7 +23,7 @@ def to_csv(answer: Mapping[str, Any], prefix: str = "") -> Iterator[bytes]:
     """Yield the CSV of a result in SPARQL's JSON; ``prefix`` is removed from the beginning of values.
 
     Raises:
-        ValueError: the answer is no such result.
+        ValueError: the answer is not such a result.
     """
     try:
         names: Sequence[str] = answer["head"]["vars"]

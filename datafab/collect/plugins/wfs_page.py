@@ -105,7 +105,7 @@ class _GmlParser:
         try:
             parser.Parse(data, True)
         except expat.ExpatError as error:
-            msg = f"the answer is no XML: {error}"
+            msg = f"the answer is not XML: {error}"
             raise ValueError(msg) from error
         finally:
             del self._parser  # a cycle of references: the page would stay in memory until garbage collection
@@ -136,7 +136,7 @@ class _GmlParser:
             self._start_report()
             return
         if local != "FeatureCollection":
-            msg = f"the answer is <{local}>, no collection of features"
+            msg = f"the answer is <{local}>, not a collection of features"
             raise ValueError(msg)
         declaration, tag = _DECLARATION.match(self._data), self._tag()
         name = re.split(rb"[\s/>]", tag[1:], maxsplit=1)[0]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 #: Content types whose bodies are changed.
 STRIPPED_TYPES = ("application/json", "application/geo+json", "application/xml")
 
-#: Largest number of bytes of a match: so many are held back, as they may be the beginning of one.
+#: Largest number of bytes of a match. The last bytes of a chunk may be the beginning of one: this number is held back.
 MAX_MATCH_BYTES = 4096
 
 # White space and values are bounded, so that no match is longer; the value of a timeStamp has some thirty characters.

@@ -16,7 +16,7 @@ from flask import Flask
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 from datafab.catalogue.datagouv import Datagouv
-from datafab.catalogue.dataset import parse_moment, parse_resources
+from datafab.catalogue.dataset import Resource, parse_moment, usable_resources
 from datafab.catalogue.linkproxy import LinkProxy
 from datafab.catalogue.linkproxy_checks import Check, Outcome, parse_downloads
 from datafab.catalogue.pagination import CataloguePager
@@ -228,7 +228,7 @@ class TestDatagouv:
         udata.add("https://example.org/a.csv", description="long " * 1000)
         (dataset,) = datagouv(udata.url).page().datasets
         assert dataset.keys() == {"id", "title", "last_update", "organization", "resources"}
-        (resource,) = parse_resources(dataset)
+        (resource,) = (Resource.parse(*raw) for raw in usable_resources(dataset))
         assert (resource.url, resource.dataset.organisation) == ("https://example.org/a.csv", "Producteur")
         assert resource.last_modified == parse_moment(dataset["last_update"]) == NOON
 

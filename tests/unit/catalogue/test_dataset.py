@@ -23,7 +23,6 @@ from datafab.catalogue.dataset import (
     is_unchanged,
     matching_pattern,
     parse_moment,
-    parse_resources,
     usable_resources,
 )
 from datafab.catalogue.linkproxy_checks import Check, Outcome, Webhook, parse_downloads
@@ -119,7 +118,7 @@ class TestResource:
         ],
     )
     def test_what_has_no_id_is_left_out(self, dataset: dict[str, Any], ids: list[str]):
-        assert [each.id for each in parse_resources(dataset)] == ids
+        assert [Resource.parse(*raw).id for raw in usable_resources(dataset)] == ids
 
     @given(
         st.dictionaries(
@@ -141,7 +140,7 @@ class TestResource:
         prints: set[str] = set()
         for each in json.loads((CORPUS / "udata-fixtures-results.json").read_bytes())["datasets"]:
             dataset = each["dataset"] | {"resources": each["resources"], "organization": each["organization"]}
-            found += parse_resources(dataset)
+            found += (Resource.parse(*raw) for raw in usable_resources(dataset))
             prints |= {fingerprint(resource) for _, resource in usable_resources(dataset)}
         assert len(found) == len(prints) == 99
         assert all(resource.last_modified and resource.last_modified.tzinfo is UTC for resource in found)

@@ -1,4 +1,4 @@
-"""The extras that a catalogue is told of a file, in hydra's names."""
+"""The extras that a catalogue receives for a file, under hydra's names."""
 
 from __future__ import annotations
 

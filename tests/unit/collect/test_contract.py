@@ -43,7 +43,7 @@ def site():
     ],
 )
 def test_an_exception_is_logged_by_its_name(collection, site, url, exception):
-    """The others of this list: ``test_collect.py``, ``TestLogsOfFailures``."""
+    """The others of this list: ``test_stages.py``, ``TestLogsOfFailures``."""
     collection.settings = collection.settings.model_copy(update={"read_timeout": 0.3})
     url = url.format(port=site.ports[0], closed=closed_port())
     item = collection.one(row(url), log_facts=False)

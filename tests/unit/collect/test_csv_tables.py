@@ -113,11 +113,11 @@ class TestRows:
         ("text", "says"),
         [
             ("{", "Expecting"),
-            ("[]", "no JSON object"),
+            ("[]", "not a JSON object"),
             ("{}", "of no day"),
             (json.dumps({"entry-date": "2026-11-17T", "endpoint-url": URLS[0]}), "of 2026-11-17"),
             ('{"entry-date": "2026-11-18T", "endpoint-url": "other"}', endpoint_hash("other")),
-            (json.dumps({"entry-date": "2026-11-18T", "endpoint-url": URLS[0], "resource": "../x"}), "no sha256"),
+            (json.dumps({"entry-date": "2026-11-18T", "endpoint-url": URLS[0], "resource": "../x"}), "not a sha256"),
         ],
     )
     def test_a_log_that_is_none_is_left_out(self, folder, text, says):

@@ -296,7 +296,7 @@ def told(**error):
         (told(code=503, message="Busy", details=["a", "b"]), "/x", "http_503", "says: Busy: a: b"),
         (told(code=503, message="Busy", details="a"), "/x", "http_503", "says: Busy: a"),
         (told(message=None), "/x", "arcgis_error", "an error that it does not name"),
-        ({"/x?f=json": Answer(b"[1]", content_type="application/json")}, "/x", "bad_answer", "no JSON object"),
+        ({"/x?f=json": Answer(b"[1]", content_type="application/json")}, "/x", "bad_answer", "not a JSON object"),
         ({"/x?f=json": Answer(b"<wfs/>", content_type="text/xml")}, "/x", "bad_answer", "is this an ArcGIS layer?"),
         ({"/x?f=json": Answer(b"<p>", content_type="text/html")}, "/x", "html", "a web page"),
         ({"/x?f=json": Answer(b"{", fault="short")}, "/x", "incomplete", "broke off"),

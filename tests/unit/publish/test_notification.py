@@ -20,11 +20,12 @@ from datafab.publish.event import assets, envelope, geometry, multihash, times
 from datafab.publish.finding import errors
 from datafab.publish.notification import MessageIdentity, Subject, content, encoded, message, pubtime
 from datafab.publish.notification_rules import check
-from datafab.publish.topic import check_topic, data_topic, metadata_topic
+from datafab.publish.topic import check_topic
 
 CORPUS = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "wis2"
 CATEGORY = "ocean/surface-based-observations/drifting-ocean-profilers"
 TOPIC = f"origin/a/wis2/fr-ifremer-argo/data/core/{CATEGORY}"
+METADATA_TOPIC = "origin/a/wis2/fr-ifremer-argo/metadata"
 URL = "https://data-argo.ifremer.fr/dac/coriolis/7901113/profiles/R7901113_022.nc"
 DATA = "données;12,5\n".encode()
 FROZEN = MessageIdentity(id="31e9d66a-cd83-4174-9429-b932f1abe1be", pubtime="2025-03-28T14:31:00.250Z")
@@ -294,7 +295,7 @@ def test_a_start_after_its_end_is_found():
 
 
 def test_a_deletion_of_metadata_names_its_record():
-    topic = metadata_topic("fr-ifremer-argo")
+    topic = METADATA_TOPIC
     subject = SUBJECT.evolve(data_id=data_id(topic, URL), metadata_id=None)
     deletion = message(FROZEN.evolve(rel="deletion"), subject)
     assert [finding.rule for finding in errors(check(deletion, topic=topic))] == ["W13"]
@@ -319,8 +320,8 @@ def test_anything_can_be_checked(thing: Any):
     ("topic", "rules"),
     [
         (TOPIC, []),
-        (metadata_topic("fr-ifremer-argo"), []),
-        (data_topic("fr-meteofrance-test", "recommended", "/weather/experimental/essai/"), []),
+        (METADATA_TOPIC, []),
+        ("origin/a/wis2/fr-meteofrance-test/data/recommended/weather/experimental/essai", []),
         # that of the original chain: data policy before notification type
         (f"origin/a/wis2/fr-ifremer-argo/core/data/{CATEGORY}", ["T1"]),
         ("origin/a/wis2/fr-ifremer-argo/metadata/core/ocean", ["T3"]),

@@ -1,4 +1,4 @@
-"""What is no regular file, or too large, is refused at once wherever a file of this host is read."""
+"""What is not a regular file, or too large, is refused at once wherever a file of this host is read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KINDS = {
 
 @pytest.fixture(params=[name for name in KINDS if not name.startswith("/") or Path(name).exists()])
 def odd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
-    """Return something that is no regular file, and what is said of it."""
+    """Return something that is not a regular file, and what is said of it."""
     monkeypatch.chdir(tmp_path)  # a socket's path is short
     os.mkfifo("pipe")
     Path("folder").mkdir()
@@ -87,9 +87,9 @@ def test_a_stores_pipe_holds_nobody(tmp_path: Path):
     (tmp_path / "resource").mkdir()
     os.mkfifo(tmp_path / "resource" / ("0" * 64))
     os.mkfifo(tmp_path / "log.csv")
-    with pytest.raises(FlowError, match="is no regular file"):
+    with pytest.raises(FlowError, match="is not a regular file"):
         Store(str(tmp_path)).open("0" * 64)
-    with pytest.raises(FlowError, match="is no regular file"):
+    with pytest.raises(FlowError, match="is not a regular file"):
         Store(str(tmp_path)).read("log.csv")
 
 

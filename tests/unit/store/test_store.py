@@ -239,10 +239,10 @@ def test_a_list_that_is_not_there_says_where_to_look(folder):
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "", "0" * 63, "A" * 64, "0" * 64 + "\n"])
 def test_only_digests_are_names(folder, name):
-    with pytest.raises(FlowError, match="no sha256"):
+    with pytest.raises(FlowError, match="not a sha256"):
         folder.read_list(name)
     for call in (folder.open, folder.has, folder.path, folder.size):
-        with pytest.raises(Fatal, match="no sha256"):
+        with pytest.raises(Fatal, match="not a sha256"):
             call(name)
 
 
