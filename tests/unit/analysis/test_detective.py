@@ -144,6 +144,8 @@ REFUSED = {
 }
 
 
+# A busy machine takes minutes for the largest of them under coverage.
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_analysed_is_refused_with_its_reason(analyse, case):
     content, code = REFUSED[case]
