@@ -45,7 +45,7 @@ def test_a_pass_fetches_what_has_changed_and_says_how_far_it_was_read(datafab: R
 def test_a_pass_that_cannot_be_made_says_why(datafab: Run):
     with catalogue() as udata:
         done = datafab("catalogue", "run", "--url", udata.url, "--since", "hier", code=1)
-        assert "since='hier': a date such as" in done.stderr
+        assert "since='hier': give a date such as" in done.stderr
     assert "no source 'datagouv:x' has been checked" in datafab("catalogue", "history", "datagouv:x", code=1).stderr
     done = datafab("catalogue", "run", "--url", "ftp://x", code=1)
     assert "ftp://x" in done.stderr

@@ -47,4 +47,4 @@ def test_an_error_points_at_the_character(datafab: Run):
         "  siret colum:x",
         "        ^",
     ]
-    assert "there are format, organisation" in datafab("search", "a", "--facets", "x", code=1).stderr
+    assert "the facets are format, organisation" in datafab("search", "a", "--facets", "x", code=1).stderr

@@ -86,7 +86,7 @@ def test_a_flow_of_ones_own_is_listed(tmp_path: Path):
     }
     said = datafab("flows", "list", home=tmp_path, DATAFAB_CONFIG=str(file)).stdout
     assert "index when filename has '.csv' and formats has siren" in said
-    assert "Find out what a table's columns hold" in said
+    assert "Analyse a resource" in said
 
 
 def test_a_condition_on_the_analysis_decides_what_is_indexed(tmp_path: Path):

@@ -315,11 +315,11 @@ def test_notes_of_the_version_before_are_read_from_redis(bench: Bench, sandbox: 
     former = {"_since": time.time(), "_due": time.time() + 0.5, "_failures": 5, "_why": "busy"}
     bench.redis.hset(key, "m:0", json.dumps(memo | former))
     bench.redis.hdel(key, "r:0")
-    ((kept, waiting),) = jobs().memo(job, "execute", None).values()
+    ((kept, waiting),) = jobs().notes(job, "execute", None).values()
     assert (kept, waiting) == (memo | former, None)
     bench.mend()
     until(lambda: bench.redis.hexists(key, "r:0"), 60)
-    ((kept, waiting),) = jobs().memo(job, "execute", None).values()
+    ((kept, waiting),) = jobs().notes(job, "execute", None).values()
     assert not former.keys() & kept.keys()
     assert waiting
     assert waiting["since"] == former["_since"]
@@ -492,7 +492,7 @@ def test_a_job_that_was_away_does_not_go_on_beside_the_next_one(bench: Bench, sa
     sandbox.timings.check = 0.1
 
     def why() -> list[str]:
-        return [str(waiting) for _, waiting in jobs().memo(job, "deliver", None).values()]
+        return [str(waiting) for _, waiting in jobs().notes(job, "deliver", None).values()]
 
     until(lambda: [each for each in why() if "job another is working on the output 'CANTON'" in each], 60)
     assert not sandbox.executions

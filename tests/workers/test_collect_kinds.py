@@ -160,7 +160,7 @@ def test_a_second_run_of_the_day_says_the_same(collected: Collected):
 
 def test_a_flow_that_asks_for_tables_fails_what_is_none(collected: Collected, monkeypatch: pytest.MonkeyPatch):
     """The stages of a flow are what its jobs ask for; those of its ``then`` follow."""
-    monkeypatch.setattr("datafab.flows.registry._told", (collected.bench.cluster.folder / "datafab.toml",))
+    monkeypatch.setattr("datafab.flows.registry._override", (collected.bench.cluster.folder / "datafab.toml",))
     job = collected.run({"/zones.kml": OTHERS["/zones.kml"]}, then=[])
     assert sums(job) == (1, 0, 0, 0)
     again = collected.bench.run("tables", 60, **job.params)

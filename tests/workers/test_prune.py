@@ -120,9 +120,9 @@ def ask(place, *options, code=0):
 def test_nothing_goes_until_one_says_so(place):
     digest, kept = place.put("four"), place.put("kept")
     place.by_log(kept)
-    assert ask(place) == "2 files, 6 bytes, could go: --yes removes them\n"
+    assert ask(place) == "2 files, 6 bytes, can be removed with --yes\n"
     assert place.store.exists(f"resource/{digest}")
-    assert ask(place, "--days", "200") == "0 files, 0 bytes, could go: --yes removes them\n"
+    assert ask(place, "--days", "200") == "0 files, 0 bytes, can be removed with --yes\n"
     told = [json.loads(line) for line in ask(place, "--yes", "--json").splitlines()]
     assert {one["name"] for one in told} == {f"resource/{digest}", analysis_name(digest)}
     assert not place.store.exists(f"resource/{digest}")
