@@ -108,6 +108,10 @@ class Folder:
     def _make_temporary(self) -> None:
         try:
             os.makedirs(self._temporary, exist_ok=True)
+        except FileExistsError as error:
+            # A folder that another process removed between the two system calls is none; the caller tries again.
+            if os.path.lexists(self._temporary) and not os.path.isdir(self._temporary):
+                raise_store_error(self._temporary, error)
         except OSError as error:
             raise_store_error(self._temporary, error)
 

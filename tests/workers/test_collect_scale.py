@@ -111,7 +111,7 @@ def test_killed_hosts_lose_nothing_double_nothing_and_fetch_only_what_is_missing
             many.cluster.start(victim)
         ended = many.end(job, 300)
         hits = Counter(site.hits)
-    assert ended.status is JobStatus.SUCCEEDED
+    assert ended.status is JobStatus.SUCCEEDED, ended.error
     assert ended.counts
     assert (ended.counts.ok, ended.counts.total) == (count, count)
     check(folder, urls)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -290,6 +291,26 @@ def test_a_folder_that_many_tidy_up_is_written_to_all_the_same(tmp_path):
     folder.tidy()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "resource"]
     assert len(list((tmp_path / "log" / "2026-11-20").iterdir())) == 300
+
+
+def test_a_folder_that_goes_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    """``makedirs`` finds the folder, and then not: another process has removed it between two system calls."""
+    made, whole = [], os.makedirs
+
+    def makedirs(path: str, **options: bool) -> None:
+        made.append(path)
+        if len(made) == 1:
+            raise FileExistsError(errno.EEXIST, "File exists", path)
+        whole(path, **options)
+
+    folder = Store(str(tmp_path))
+    monkeypatch.setattr("datafab.store.folder.os.makedirs", makedirs)
+    folder.write("log/2026-11-20/a.json", b"x")
+    assert folder.read("log/2026-11-20/a.json") == b"x"
+    folder.tidy()
+    (tmp_path / "tmp").write_text("a file where the folder should be")
+    with pytest.raises(FlowError, match="tmp: File exists; the store needs room"):
+        folder.write("log/2026-11-20/b.json", b"x")
 
 
 def test_a_store_is_recognised_by_those_who_have_not_begun_it(tmp_path):
