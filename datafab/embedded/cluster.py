@@ -77,7 +77,7 @@ class Cluster:
         parts: Iterable[str] = ALL,
         *,
         on_state: OnState = ignore_state,
-        limit: float = 60.0,
+        limit: float = 180.0,
     ) -> None:
         self.settings = settings
         self._names = _names(set(parts), settings)
