@@ -15,6 +15,7 @@ from datafab.analysis.cell_kind import is_value
 from datafab.analysis.header import Header, find_header, header_warnings, most_common_width, starts_with_title
 from datafab.analysis.header_candidate import Candidate, Record
 from datafab.analysis.mixed_encoding import MIXED_ENCODING
+from datafab.core.long_cells import allow_long_cells
 from datafab.errors import Fatal
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 HEAD_BYTES = 8192
 #: Maximum number of records and of lines from which ``detect_layout`` decides.
 HEAD_RECORDS, HEAD_LINES = 100, 1000
-#: Maximum characters of a cell or a line: outlines of areas are long, a quote that is never closed is longer.
-MAX_CELL_CHARS = 16 * 1024**2
 #: Separators in the order of preference if they fit equally well.
 SEPARATORS = (";", ",", "\t", "|")
 #: Separators of tables that have none of the others, with the least number of columns that makes them credible: times
@@ -187,8 +186,7 @@ def delimiter(separator: str, width: int) -> str:
 
 def csv_reader(lines: Iterable[str], separator: str) -> Reader:
     """Return a reader of records whose cells may have up to ``MAX_CELL_CHARS`` characters."""
-    # The csv module has one limit for the whole process; its default of 128 KiB refuses ordinary GeoJSON cells.
-    csv.field_size_limit(MAX_CELL_CHARS)
+    allow_long_cells()
     return csv.reader(lines, delimiter=separator)
 
 

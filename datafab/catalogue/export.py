@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from datafab.catalogue.dataset import RawResource
+from datafab.core.long_cells import allow_long_cells
 from datafab.errors import Fatal
 
 #: Columns that the list must have.
@@ -33,6 +34,7 @@ def read_condensed(lines: Iterable[bytes]) -> Iterator[RawResource]:
 
 
 def _rows(chunks: Iterable[bytes]) -> Iterator[dict[str, str]]:
+    allow_long_cells()
     reader = csv.DictReader(_lines(chunks), delimiter=";")
     missing = REQUIRED_COLUMNS - set(reader.fieldnames or ())
     if missing:

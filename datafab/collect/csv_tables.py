@@ -26,6 +26,7 @@ from datafab.collect.csv_rows import (
     log_row,
     merge_provenance,
 )
+from datafab.core.long_cells import allow_long_cells
 from datafab.errors import FlowError
 from datafab.store.store import Store
 
@@ -224,6 +225,7 @@ class _TableBuilder:
 
     def _rows(self, name: str, path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            allow_long_cells()
             reader = csv.DictReader(file)
             missing = [column for column in needed if column not in (reader.fieldnames or needed)]
             if missing:

@@ -13,6 +13,7 @@ from io import StringIO
 from typing import Any
 
 from datafab.core.item import CollectFacts, Item, Status
+from datafab.core.long_cells import allow_long_cells
 from datafab.errors import DatafabError, Fatal, FlowError
 from datafab.urls import usable
 
@@ -70,6 +71,7 @@ def read_rows(data: bytes, name: str) -> Iterator[Row]:
     """
     text = _decoded(data, name)
     head = text.partition("\n")[0]
+    allow_long_cells()
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=";" if ";" in head and "," not in head else ",")
     try:
         _check_columns(reader.fieldnames or (), name)

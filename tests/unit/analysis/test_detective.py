@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from datafab.analysis.detective import Detective
-from datafab.analysis.dialect import MAX_CELL_CHARS
 from datafab.analysis.tablefile import TableFile
 from datafab.core.document import VERSION
+from datafab.core.long_cells import MAX_CELL_CHARS
 from datafab.errors import Fatal, Lost
 
 TABLES = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "tables"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from datafab.analysis import dialect
 from datafab.analysis.dialect import FileKind, Layout
 from datafab.analysis.mixed_encoding import codec_and_errors
+from datafab.core.long_cells import MAX_CELL_CHARS
 from datafab.errors import Fatal
 
 FRENCH = "département;région\nArdèche;Rhône-Alpes\nÎle-d'Yeu;œuvre à 3 €\n"
@@ -162,7 +163,7 @@ def test_separator_and_header_are_found(text, separator, skip, header):
         ("\n \n\n", "empty"),
         ("a;b\na;b\na;b\n", "header"),
         ('"a;b\n1;2\n', "quote"),
-        ("a;" + "x" * (dialect.MAX_CELL_CHARS + 1) + "\n", "too_large"),
+        ("a;" + "x" * (MAX_CELL_CHARS + 1) + "\n", "too_large"),
     ],
 )
 def test_what_has_no_layout_is_refused(text, code):

@@ -481,3 +481,13 @@ class TestNames:
     )
     def test_media_type(self, headers, kind):
         assert media_type(headers) == kind
+
+
+def test_a_long_cell_is_read_in_a_process_that_has_read_no_table():
+    before = csv.field_size_limit(131072)  # the csv module's own
+    try:
+        text = f"endpoint-url,endpoint,note\nhttps://example.org/a.csv,,{'x' * 200_000}\n"
+        (row,) = read_rows(text.encode(), "endpoint.csv")
+    finally:
+        csv.field_size_limit(before)
+    assert row.url == "https://example.org/a.csv"
