@@ -28,9 +28,10 @@ class Scraped:
         return [self._numbers(client) for client in self.clients]
 
     def both_at_rest(self) -> list[Numbers] | None:
-        """Return what both say, unless something went on meanwhile: a tick in flight is in the numbers too."""
-        first, second = self.both()
-        return [first, second] if without_clocks(self.one()) == without_clocks(first) else None
+        """Return what both say, unless the numbers of either moved meanwhile: a tick in flight is in them too."""
+        before, after = self.both(), self.both()
+        at_rest = list(map(without_clocks, before)) == list(map(without_clocks, after))
+        return after if at_rest else None
 
     def one(self) -> Numbers:
         return self._numbers(self.clients[0])
