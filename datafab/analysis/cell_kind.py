@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class CellKind(StrEnum):
-    """The kind of a cell, by what it looks like."""
+    """The kind of a cell, judged by its text."""
 
     BLANK = "blank"
     TEXT = "text"

@@ -67,7 +67,7 @@ def _is_doubled(rows: Sequence[Record], position: int) -> bool:
 
 
 def header_warnings(head: Header, unit: str) -> tuple[str, ...]:
-    """Return warnings on what was skipped above a header, and on a header of two records.
+    """Return warnings about lines skipped above a header, and about a header of two records.
 
     Args:
         head: the header.

@@ -1,4 +1,4 @@
-"""Limits on what is held in memory of a non-text table."""
+"""Memory limits for non-text tables."""
 
 from __future__ import annotations
 

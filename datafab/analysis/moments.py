@@ -1,7 +1,7 @@
 """Parse dates and times as people and programs write them, for columns that a data dictionary declares as dates. Pure.
 
 The accepted forms are those of PostgreSQL and DataPusher, but independent of a server's ``DateStyle``: if day and month
-can only be told apart by their order, all possible readings are returned and the column decides.
+differ only in their order, all possible readings are returned and the column decides.
 """
 
 from __future__ import annotations

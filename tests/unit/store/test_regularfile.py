@@ -23,7 +23,7 @@ KINDS = {
     "/dev/null": "is a device",
     "/proc/self/environ": "is a file of the kernel",
     "/proc/kcore": "is a file of the kernel",
-    "/proc/self/root/proc/version": "is a file of the kernel",
+    "/proc/self/../version": "is a file of the kernel",
     "/sys/kernel/notes": "is a file of the kernel",
     "/proc": "is a folder",
     "pipe": "is a pipe",
