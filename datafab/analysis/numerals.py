@@ -27,8 +27,8 @@ class Style:
     Attributes:
         group: characters that may separate thousands; empty: none may.
         decimal: the decimal mark.
-        doubtful: whether what it reads may be thousands of another style, as ``1,234`` is where cells are not
-            separated by semicolons.
+        doubtful: whether a number in this style may also be thousands in another style, such as ``1,234`` in a table
+            whose separator is not the semicolon.
     """
 
     group: str
