@@ -87,7 +87,7 @@ def beat(name: str, *, app: str, env: dict[str, str], log: Path) -> Process:
 
 
 #: How much longer than on an idle machine may take what a test waits for: the tests share it with each other.
-PATIENCE = 3
+PATIENCE = 10
 
 
 def until(condition: Callable[[], T], timeout: float, every: float = 0.05) -> T:

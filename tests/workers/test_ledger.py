@@ -286,7 +286,8 @@ def test_a_lost_message_is_sent_again(bench: Bench):
     bench.cluster.parts["cpu"].kill()
     job = bench.start("pair", n=3)
     bench.until_told(job, "end", 3)
-    until(lambda: bench.redis.llen("datafab:1:cpu") == 3, 10)
+    # Three or more: the tick sends again what lies in the queue for long, as on a busy machine.
+    until(lambda: bench.redis.llen("datafab:1:cpu") >= 3, 10)
     bench.redis.delete("datafab:1:cpu")
     bench.mend()
     ended = bench.end(job, 30)
@@ -336,7 +337,8 @@ def test_what_cannot_be_started_is_refused(bench: Bench):
 def test_messages_are_small_and_survive_json(bench: Bench):
     bench.cluster.parts["cpu"].kill()
     job = bench.start("long", n=3, text="é" * 500)
-    until(lambda: bench.redis.llen("datafab:1:cpu") == 3, 10)
+    # Three or more: the tick sends again what lies in the queue for long, as on a busy machine.
+    until(lambda: bench.redis.llen("datafab:1:cpu") >= 3, 10)
     for message in bench.redis.lrange("datafab:1:cpu", 0, -1):
         assert len(message.encode()) < MAX_MESSAGE_BYTES
         args, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
