@@ -15,9 +15,10 @@ from datafab.core.services import Services
 from datafab.flows import registry as flows
 from datafab.flows.chains import STAGES
 from datafab.settings import Settings, load
-from workers import transport
+from workers import results, transport
 
 transport.install()
+results.install()
 app = Celery("datafab", include=["workers.tasks", "workers.schedule", "workers.shutdown", "workers.inspect"])
 app.config_from_object(celeryconfig)
 

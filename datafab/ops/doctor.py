@@ -17,6 +17,7 @@ from datafab.core.document import VERSION
 from datafab.core.jobs import RedisJobs
 from datafab.core.metrics import ClusterMetrics
 from datafab.core.redis import ClusterRedis, connect
+from datafab.core.redis_refusals import explain
 from datafab.core.services import Services
 from datafab.embedded import find_redis, running
 from datafab.errors import SettingError
@@ -52,7 +53,7 @@ def examine(settings: Settings) -> Iterator[Check]:
         yield from _redis(client, settings.key_prefix)
     except RedisError as error:
         fix = "start it, or correct DATAFAB_REDIS_URL"
-        yield broken("redis", f"{type(error).__name__}: {error}", fix)
+        yield broken("redis", explain(error, settings), fix)
         yield from _pings(settings, None)
         return
     use(settings)
