@@ -72,6 +72,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "sweep": {"task": "datafab.sweep", "schedule": 10.0, "options": {"queue": "control"}},
             "prune": {"task": "datafab.prune", "schedule": 3600.0, "options": {"queue": "control"}},
         },
+        "beat_scheduler": "workers.scheduler:Scheduler",
         "beat_schedule_filename": str(settings.home / "beat-schedule"),
         # Beat looks at its heap at least this often; the default of five minutes would miss a fast tick.
         "beat_max_loop_interval": settings.tick,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -46,6 +47,11 @@ class _Client(RefusalsAsOutages, redis.PrefixedStrictRedis):
 class QoS(redis.QoS):
     """A QoS that acknowledges and restores messages only while there is a connection."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: messages that are done, and that Redis has not let this worker acknowledge
+        self._refused: list[str] = []
+
     @property
     def _connected(self) -> bool:
         transport = self.channel.connection  # None once the channel is closed
@@ -68,22 +74,41 @@ class QoS(redis.QoS):
                 return
 
     def restore_visible(self, *args: Any, **options: Any) -> None:
-        """Put back messages of workers that have died; while Redis refuses that, they stay where they are."""
+        """Put back messages of workers that have died; while Redis refuses that, they stay where they are.
+
+        Called each second, also to acknowledge what could not be acknowledged before.
+        """
         try:
+            while self._refused:
+                self._remove_from_indices(self._refused[0]).execute()
+                del self._refused[0]
             super().restore_visible(*args, **options)
+        except RedisRefuses:
+            return
         except ResponseError as error:
             if refusal(error) is None:
                 raise
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledge a message."""
-        if self._connected:
+        """Acknowledge a message, later if Redis refuses now: this worker must not count it as one that it holds."""
+        if not self._connected:
+            return
+        try:
             super().ack(delivery_tag)
+        except RedisRefuses:
+            self._refused.append(delivery_tag)
+            super(redis.QoS, self).ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Reject a message."""
-        if self._connected:
+        """Reject a message. One that Redis does not put back now is delivered again after the visibility timeout."""
+        if not self._connected:
+            return
+        try:
             super().reject(delivery_tag, requeue=requeue)
+        except (RedisRefuses, ResponseError) as error:
+            if isinstance(error, ResponseError) and refusal(error) is None:
+                raise
+            super(redis.QoS, self).ack(delivery_tag)
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Put back messages that were fetched and not started, at a graceful stop."""
@@ -129,7 +154,13 @@ class SentinelTransport(redis.SentinelTransport):
     Channel = SentinelChannel
 
 
-def install() -> None:
-    """Use these transports for Redis URLs, as Celery has no setting for it that a URL does not override."""
+def install(now: Callable[[], float]) -> None:
+    """Use these transports for Redis URLs, as Celery has no setting for it that a URL does not override.
+
+    Args:
+        now: the time of the cluster. kombu notes by its host's clock when a message was fetched: a host whose clock is
+            ahead would deliver all messages of the others again.
+    """
+    redis.time = now
     names = dict.fromkeys(("redis", "rediss"), "workers.transport:Transport")
     TRANSPORT_ALIASES.update(names, sentinel="workers.transport:SentinelTransport")

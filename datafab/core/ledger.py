@@ -99,6 +99,11 @@ class Ledger:
         """Return a ledger that rides out a Redis restart of ``patience`` seconds."""
         return cls(settings, connect(settings, patience=patience))
 
+    def now(self) -> float:
+        """Return the Unix time by Redis's clock."""
+        seconds, micros = self.redis.time()
+        return float(seconds) + float(micros) / 1e6
+
     def enqueue(self, job: Job, row: NewRow, stages: Iterable[str], *, follow_ups: str = "", asked: str = "") -> str:
         """Write a job, its dedupe key and its first row together; return the id of the job that has the key.
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import redis
+from redis.backoff import NoBackoff
 from redis.connection import SSLConnection
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from datafab.errors import SettingError
@@ -67,7 +69,7 @@ class RedisAddress:
 
     def _sentinel_options(self) -> dict[str, Any]:
         options: dict[str, Any] = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
-        options |= self.location.sentinel_login
+        options |= {"retry": Retry(NoBackoff(), 0), **self.location.sentinel_login}  # another Sentinel is asked
         return options | ({"ssl": True, **self.tls} if self.location.tls else {})
 
 
