@@ -23,7 +23,7 @@ from redis.exceptions import ResponseError
 
 from datafab.core.redis_refusals import RedisRefuses, RefusalsAsOutages, refusal
 
-#: Seconds between two tries to note a message as fetched.
+#: Seconds between two tries while Redis refuses.
 RETRY_SECONDS = 0.5
 
 log = structlog.get_logger()
@@ -129,6 +129,13 @@ class _Shared:
         if self._shared is None or self._shared.connection_pool is not self.pool:  # type: ignore[attr-defined]
             self._shared = super()._create_client()  # type: ignore[misc]
         return self._shared
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except RedisRefuses:
+            time.sleep(RETRY_SECONDS)  # Celery connects anew at once, which succeeds
+            raise
 
     def _get_client(self) -> Any:
         return functools.partial(_Client, global_keyprefix=self.global_keyprefix)

@@ -23,6 +23,7 @@ REFUSALS = {
     "MISCONF": "Redis cannot write to its disk: make room there, see its log",
     "NOREPLICAS": "Redis has fewer replicas than min-replicas-to-write: start them",
     "MASTERDOWN": "this Redis is a replica that has lost its master",
+    "UNBLOCKED": "this Redis was the master until now, and is a replica",
     "BUSY": "Redis is busy with a script",
 }
 #: What Redis 6.2 writes when a command of a script is refused.

@@ -18,7 +18,7 @@ ALLOWED = {
     "datafab/index/elastic_indices.py": "only where no version is given",
     "datafab/ops/doctor.py": "what is compared with Redis's clock",
     "datafab/store/files.py": "the age of files of this host",
-    "datafab/store/folder.py": "the time of access of a file, for the host's own tools",
+    "datafab/store/folder.py": "the age of files, which are kept for days",
     "workers/app.py": "until Redis has answered once",
 }
 

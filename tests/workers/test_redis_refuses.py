@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery.schedules import schedule as timer
 
 from datafab.core.redis_refusals import REFUSALS, RedisRefuses
 from datafab.ops.doctor import examine
@@ -15,9 +17,12 @@ from datafab.settings import child_environment
 from tests.servers.celery import Cluster, until
 from tests.servers.redis import RedisServer
 from tests.workers.conftest import Bench
+from tests.workers.toys import app
 from webhook import create_app
 from workers.app import jobs, services, use
 from workers.canvas import start
+from workers.schedule import TASK
+from workers.scheduler import Scheduler
 
 #: The commands after which Redis refuses, and those after which it no longer does.
 WAYS = {
@@ -90,6 +95,28 @@ def test_all_wait_and_go_on(bench: Bench, code: str, tmp_path: Path):
     assert [bench.job(job).counts.ok for job in (*before, after)] == [3, 2, 1]
     assert [job.id for job in jobs().newest(limit=3)] == [after, *before[::-1]]
     assert {name: part.pid for name, part in bench.cluster.parts.items() if part.alive} == pids
+
+
+def test_a_flow_that_was_due_meanwhile_is_enqueued_afterwards(bench: Bench, tmp_path: Path):
+    use(bench.settings)
+    beat = Scheduler(app=app, lazy=True, schedule_filename=str(tmp_path / "schedule"))
+    due = beat.Entry(
+        name="schedule:noop5", task=TASK, args=("noop5", 0.0), options={"queue": "nobody"}, schedule=timer(0.0), app=app
+    )
+    often = beat.Entry(name="tick", task="datafab.tick", options={"queue": "nobody"}, schedule=timer(0.0), app=app)
+    tell(bench.server, WAYS["OOM"][0])
+    try:
+        until(lambda: refused(bench), 20)
+        beat.apply_entry(due)
+        beat.apply_entry(often)
+    finally:
+        tell(bench.server, WAYS["OOM"][1])
+    queue = f"{bench.redis.prefix}nobody"
+    assert bench.redis.llen(queue) == 0
+    beat.schedule.clear()  # nothing else is due
+    until(lambda: [beat.tick(), bench.redis.llen(queue)][1], 20)
+    assert [json.loads(one)["headers"]["task"] for one in bench.redis.lrange(queue, 0, -1)] == [TASK]
+    bench.redis.delete(queue)
 
 
 def noticed(bench: Bench, name: str, before: int) -> bool:
