@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -151,7 +150,7 @@ def start(
     """
     source, stages = plan_new_job(flow, params)
     params = with_defaults(flow, params)
-    now, limit = time.time(), settings().job_deadline
+    now, limit = ledger().now(), settings().job_deadline
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
     known, sig = write_job(job, source, stages, secrets or {})
     if known != job.id:

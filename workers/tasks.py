@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
@@ -154,7 +153,7 @@ def prune() -> int:
     """Forget jobs whose retention is over, and their item lists."""
     forgotten, mine = jobs().prune(), settings()
     # A parked job may be tried again until its retention is over, and needs lists that are older than its end.
-    services().store(mine.store).remove_lists(time.time() - 2 * mine.retention_days * 24 * 3600)
+    services().store(mine.store).remove_lists(services().clock.now() - 2 * mine.retention_days * 24 * 3600)
     return forgotten
 
 
