@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 from kombu.utils.json import dumps, loads
 
+from datafab.core.caller import Caller
 from datafab.core.item import MAX_INLINE_BYTES, Batch
 from datafab.core.job import Job
 from datafab.core.ledger import Enqueued, NewRow, row_id
@@ -142,14 +143,13 @@ def start(
     key: str | None = None,
     *,
     secrets: Mapping[str, str] | None = None,
-    caller: str | None = None,
-    limit: int | None = None,
+    caller: Caller | None = None,
 ) -> tuple[Job, bool]:
     """Enqueue a job; return it, and whether it is new (else it is the one that has the key).
 
     The job, its key and its first row are written together before the message leaves: should this process die in
     between, the tick sends the message. ``secrets`` are kept apart, until the job has ended. A job of a ``caller`` that
-    has ``limit`` running jobs is accepted, and waits until one of them has ended.
+    has as many running jobs as its limit allows is accepted, and waits until one of them has ended.
 
     Raises:
         NotFound: no such flow.
@@ -160,7 +160,8 @@ def start(
     params = with_defaults(flow, params)
     now = time.time()
     deadline = now + settings().job_deadline
-    job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, caller=caller, created=now, deadline=deadline)
+    name, limit = (caller.name, caller.limit) if caller else (None, None)
+    job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, caller=name, created=now, deadline=deadline)
     known, sig = write_job(job, source, stages, secrets or {}, limit=limit)
     if known.job != job.id:
         if secrets:

@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import redis
-
 from datafab.core.job import JobStatus
-from datafab.core.redis import LISTED_KEYS, script
-from datafab.settings import PREFIX
+from datafab.core.redis import LISTED_KEYS, ClusterRedis, script
 
 #: Jobs that one call of a script reads, so that Redis is busy with it for a few milliseconds only.
 JOBS_PER_CALL = 500
@@ -44,14 +41,15 @@ class Page(NamedTuple):
 class JobLists:
     """The lists of one Redis."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: ClusterRedis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
+        self._prefix = client.prefix
         names = ("list_jobs", "list_keyed", "count_keyed", "index_jobs", "check_list", "check_keyed", "check_rows")
         self._scripts = {name: script(client, name, rows=True) for name in names}
 
     def position_after(self, job: str) -> Position | None:
         """Return the place after a job; None: there is no such job."""
-        score = self._redis.zscore(PREFIX + "jobs", job)
+        score = self._redis.zscore(self._prefix + "jobs", job)
         return None if score is None else Position(repr(score), job)
 
     def page(self, start: Position, limit: int, *, status: str = "", flow: str = "", caller: str = "") -> Page:
@@ -116,8 +114,8 @@ class JobLists:
 
     def _names(self) -> Iterator[tuple[str, str, str]]:
         """Yield status, flow and caller of each list; an empty caller stands for all."""
-        callers = ["", *sorted(self._redis.smembers(PREFIX + "callers"))]
-        for flow in sorted(self._redis.smembers(PREFIX + "flows")):
+        callers = ["", *sorted(self._redis.smembers(self._prefix + "callers"))]
+        for flow in sorted(self._redis.smembers(self._prefix + "flows")):
             yield from ((status.value, flow, caller) for caller in callers for status in JobStatus)
 
     def _run(self, script: str, *args: Any) -> Any:
