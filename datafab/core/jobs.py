@@ -299,6 +299,10 @@ class RedisJobs:
         """Return the number of jobs that have not ended."""
         return int(self._redis.zcard(self._prefix + "deadlines"))
 
+    def count_admitted(self) -> int:
+        """Return the number of those that do not wait for a place in their caller's share."""
+        return int(self._redis.zcount(self._prefix + "deadlines", "-inf", "(inf"))
+
     def prune(self) -> int:
         """Forget jobs whose retention is over; return their number. Their keys expire by themselves."""
         seconds, _ = self._redis.time()
