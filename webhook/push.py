@@ -174,11 +174,20 @@ def _jobs(state: str, first: int, limit: int) -> Iterator[Job]:
 
 
 def _described(wanted: Mapping[str, str], state: str) -> Iterator[Job]:
-    """Yield those whose metadata have all of these values."""
-    for job in _jobs(state, 0, MAX_OFFSET):
+    """Yield those whose metadata have all of these values; Redis finds the few that may."""
+    texts = [_spellings(name, value) for name, value in wanted.items()]
+    for job in backend().jobs.find_keyed(KEY_KIND, state, texts):
         kept = _metadata(job)
         if all(name in kept and _text(kept[name]) == value for name, value in wanted.items()):
             yield job
+
+
+def _spellings(name: str, value: str) -> list[str]:
+    """Return how the JSON of parameters may spell a value: as a text, or as what ``_text`` has made of another type."""
+    values = [value, json.dumps(value), json.dumps(value, ensure_ascii=False)]
+    if "\\u" in value:  # part of an object or a list, of which the parameters have the characters themselves
+        values.append("")
+    return [f"{key}: {one}" for one in values for key in {json.dumps(name), json.dumps(name, ensure_ascii=False)}]
 
 
 def _metadata(job: Job) -> Mapping[str, Any]:

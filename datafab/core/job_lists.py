@@ -7,7 +7,8 @@ theirs by the first request that misses them, and what such a version has change
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from datafab.core.job import JobStatus
@@ -15,6 +16,8 @@ from datafab.core.redis import LISTED_KEYS, ClusterRedis, script
 
 #: Jobs that one call of a script reads, so that Redis is busy with it for a few milliseconds only.
 JOBS_PER_CALL = 500
+#: Jobs of which one call only compares the parameters with a text.
+TEXTS_PER_CALL = 2000
 #: Row states that have a set of their own.
 COUNTED_STATES = ("run", "wait", "held")
 
@@ -44,8 +47,8 @@ class JobLists:
     def __init__(self, client: ClusterRedis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
         self._prefix = client.prefix
-        names = ("list_jobs", "list_keyed", "count_keyed", "index_jobs", "check_list", "check_keyed", "check_rows")
-        self._scripts = {name: script(client, name, rows=True) for name in names}
+        names = ("list_jobs", "list_keyed", "find_keyed", "count_keyed", "index_jobs", "check_list", "check_keyed")
+        self._scripts = {name: script(client, name, rows=True) for name in (*names, "check_rows")}
 
     def position_after(self, job: str) -> Position | None:
         """Return the place after a job; None: there is no such job."""
@@ -76,6 +79,24 @@ class JobLists:
             _, ids = self._run("list_keyed", kind, outcome, first, limit)
         found: list[str] = ids
         return found
+
+    def find_keyed(self, kind: str, outcome: str, texts: Sequence[Sequence[str]]) -> Iterator[str]:
+        """Yield the ids of jobs with a kind of dedupe key whose parameters have some texts, newest first.
+
+        Args:
+            kind: as for ``keyed``.
+            outcome: as for ``keyed``.
+            texts: parts of the parameters' JSON; of each list, one text is enough.
+        """
+        start, read = 0, TEXTS_PER_CALL
+        while read == TEXTS_PER_CALL:
+            arguments = (kind, outcome, start, start + TEXTS_PER_CALL - 1, json.dumps(texts, ensure_ascii=False))
+            unlisted, read, ids = self._run("find_keyed", *arguments)
+            if unlisted:
+                self.index()
+                _, read, ids = self._run("find_keyed", *arguments)
+            start += read
+            yield from ids
 
     def count_keyed(self, kind: str) -> dict[str, int]:
         """Return the numbers of jobs with a kind of dedupe key, by outcome."""

@@ -28,7 +28,7 @@ Keys, all below ``datafab:1:`` (``Settings.redis_prefix``)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -173,6 +173,11 @@ class RedisJobs:
     def keyed(self, kind: str, outcome: str = "", *, first: int = 0, limit: int = 50) -> list[Job]:
         """Return the jobs with a kind of dedupe key, the newest first: see ``JobLists.keyed``."""
         return self._read(self._lists.keyed(kind, outcome, first, limit))
+
+    def find_keyed(self, kind: str, outcome: str, texts: Sequence[Sequence[str]]) -> Iterator[Job]:
+        """Yield the jobs with a kind of dedupe key whose parameters have some texts: see ``JobLists.find_keyed``."""
+        for job in self._lists.find_keyed(kind, outcome, texts):
+            yield from self._read([job])
 
     def count_keyed(self, kind: str) -> dict[str, int]:
         """Return the numbers of jobs with a kind of dedupe key: ``pending``, ``complete`` and ``error``."""
