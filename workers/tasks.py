@@ -111,10 +111,10 @@ def tick() -> int:
             sent_rows = [(row.row_id, row.attempt) for row in claimed if _send(row, producer)]
         ledger.confirm(sent_rows)
         sent += len(claimed)
-    for ended, flows, key in jobs().ended_with_follow_ups():
-        for place, flow in enumerate(flows):
-            _start_follow_up(ended, flow, f"{key}:{flow}" if place else key)
-        jobs().mark_followed_up(ended)
+    for pending in jobs().ended_with_follow_ups():
+        for place, flow in enumerate(pending.flows):
+            _start_follow_up(pending.job, flow, f"{pending.key}:{flow}" if place else pending.key)
+        jobs().mark_followed_up(pending)
     return sent
 
 

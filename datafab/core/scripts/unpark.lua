@@ -8,6 +8,9 @@ redis.call('HDEL', job, 'ended', 'error')
 redis.call('HSET', job, 'status', 'queued', 'busy', 0, 'waits', 0, 'deadline', now + limit)
 redis.call('ZADD', P .. 'deadlines', now + limit, id)
 redis.call('ZREM', P .. 'parked', id)
+redis.call('ZREM', P .. 'after', id)  -- what follows a job follows its last end
+local dedupe = redis.call('HGET', job, 'key')
+if dedupe then redis.call('PERSIST', P .. 'key:' .. dedupe) end
 for _, part in ipairs({'', ':log', ':failed', ':rows'}) do redis.call('PERSIST', job .. part) end
 for _, row_id in ipairs(row_ids) do
   redis.call('PERSIST', row_key(row_id))
@@ -16,6 +19,7 @@ for _, row_id in ipairs(row_ids) do
     for _, name in ipairs(redis.call('HKEYS', job)) do
       if string.match(name, '^[nbd]:') then redis.call('HDEL', job, name) end
     end
+    redis.call('DEL', job .. ':failed')
   end
   move(row_id, 'wait')
   redis.call('ZADD', P .. 'due', now, row_id)
