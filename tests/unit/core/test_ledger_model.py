@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-import redis as redis_client
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -37,12 +36,13 @@ from datafab.core.locks import LOCK_EXPIRY_SECONDS, RedisLocks
 from datafab.core.redis import done_key
 from datafab.core.secrets import RedisSecrets
 from datafab.errors import Fatal
-from datafab.settings import PREFIX, load
+from datafab.settings import load
 from tests.servers.redis import RedisServer
 from tests.unit.core.ledger_model import FINAL, LedgerModel
 
 STEPS = int(os.environ.get("DATAFAB_MODEL_STEPS", "2000"))
 STEPS_OF_A_HISTORY = 50
+PREFIX = load({}).redis_prefix
 #: where the tests' clock stands in Redis
 CLOCK = "clock"
 BEGIN = 1_700_000_000.0
@@ -81,7 +81,7 @@ end
 """
 
 
-class SteppedRedis(redis_client.Redis):
+class SteppedRedis(scripts.ClusterRedis):
     """A client of a Redis whose clock the test steps."""
 
     def time(self) -> tuple[int, int]:  # type: ignore[override]
@@ -103,6 +103,7 @@ class Clockwork:
 
     def __init__(self, url: str) -> None:
         self.redis: Any = SteppedRedis.from_url(url, decode_responses=True)
+        self.redis.prefix = PREFIX
         self.settings = load({"DATAFAB_REDIS_URL": url, "DATAFAB_LEASE": "2", "DATAFAB_HEARTBEAT": "0.5"}).model_copy(
             update={"job_deadline": 5000.0, "retention_days": 1}
         )
@@ -128,12 +129,14 @@ class Clockwork:
 @pytest.fixture(scope="module")
 def clockwork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clockwork]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scripts, "PREAMBLE", STEPPED + scripts.PREAMBLE)
+        preamble = scripts.preamble
+        patch.setattr(scripts, "preamble", lambda prefix: STEPPED + preamble(prefix))
         yield Clockwork(server.url)
 
 
 #: which of those that there are
 which = st.integers(0, 999)
+some_items = st.dictionaries(st.integers(0, 3), st.booleans(), min_size=1, max_size=3)
 short = st.sampled_from([0.25, 1.0, 2.0, 30.0])
 
 
@@ -213,7 +216,7 @@ class Histories(RuleBasedStateMachine):
         woken = bool(before and before.hurry)
         job = before.job if before else ""
         done = done_key(job, f"s{depth}", number)
-        row = self.model.take(row_id, attempt, holder, seconds, pool, done)
+        row = self.model.take(row_id, attempt, holder, seconds, pool=pool, done=done)
 
         def take() -> Lease | None:
             return self.real.ledger.take(
@@ -321,7 +324,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.held)
     @rule(
         number=which,
-        items=st.dictionaries(st.integers(0, 3), st.booleans(), min_size=1, max_size=3),
+        items=some_items,
         again=st.booleans(),
     )
     def record(self, number: int, items: dict[int, bool], again: bool) -> None:
@@ -530,7 +533,7 @@ class Histories(RuleBasedStateMachine):
                 if row.state == "sent":
                     lease = self.real.ledger.take(row_id, row.attempt, "last", seconds=9, pool="threads", stage="s")
                     assert lease, row_id
-                    self.model.take(row_id, row.attempt, "last", 9, "threads", "")
+                    self.model.take(row_id, row.attempt, "last", 9, pool="threads", done="")
                     assert self.real.ledger.end(lease)
                     self.model.end(row.job, row_id, "last", [], "")
             for job in self.model.jobs:

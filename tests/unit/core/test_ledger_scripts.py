@@ -15,9 +15,10 @@ from datafab.core.lease import Lease
 from datafab.core.ledger import Ledger, NewRow
 from datafab.core.redis import connect, done_key
 from datafab.errors import Fatal
-from datafab.settings import PREFIX, load
+from datafab.settings import load
 from tests.servers.redis import RedisServer
 
+PREFIX = load({}).redis_prefix
 RECORDS = [Record(0, Item(source="toy:0").failed(Fatal("broken")), touched=True)]
 
 
@@ -26,7 +27,7 @@ class Caller:
 
     def __init__(self, url: str) -> None:
         settings = load({"DATAFAB_REDIS_URL": url})
-        self.redis: Any = connect(url)
+        self.redis: Any = connect(settings)
         self.ledger = Ledger(settings, self.redis)
         self.jobs = RedisJobs(settings, self.redis)
 
