@@ -37,12 +37,11 @@ from datafab.core.redis import done_key
 from datafab.core.secrets import RedisSecrets
 from datafab.errors import Fatal
 from datafab.settings import load
-from tests.servers.redis import RedisServer
+from tests.servers.redis import PREFIX, RedisServer
 from tests.unit.core.ledger_model import FINAL, LedgerModel
 
 STEPS = int(os.environ.get("DATAFAB_MODEL_STEPS", "2000"))
 STEPS_OF_A_HISTORY = 50
-PREFIX = load({}).redis_prefix
 #: where the tests' clock stands in Redis
 CLOCK = "clock"
 BEGIN = 1_700_000_000.0

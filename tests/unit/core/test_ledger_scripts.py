@@ -16,9 +16,8 @@ from datafab.core.ledger import Ledger, NewRow
 from datafab.core.redis import connect, done_key
 from datafab.errors import Fatal
 from datafab.settings import load
-from tests.servers.redis import RedisServer
+from tests.servers.redis import PREFIX, RedisServer
 
-PREFIX = load({}).redis_prefix
 RECORDS = [Record(0, Item(source="toy:0").failed(Fatal("broken")), touched=True)]
 
 
