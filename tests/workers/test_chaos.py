@@ -2,8 +2,8 @@
 
 One host reaches Redis through a proxy, has a home of its own, and a clock that is wrong. What comes of the jobs is
 counted outside, at those who receive it. ``make test`` runs about a minute of it; ``make soak`` 20,000 jobs
-(DATAFAB_CHAOS_JOBS) and at least ten minutes of faults (DATAFAB_CHAOS=seconds). All choices follow from the seed that is
-printed (DATAFAB_CHAOS_SEED).
+(DATAFAB_CHAOS_JOBS) and at least ten minutes of faults (DATAFAB_CHAOS=seconds). All choices follow from the seed, which
+is printed (DATAFAB_CHAOS_SEED).
 """
 
 from __future__ import annotations
@@ -38,17 +38,8 @@ SEED = int(os.environ.get("DATAFAB_CHAOS_SEED", str(time.time_ns() % 10_000)))
 WINDOW = 200
 HERE, THERE = ("io", "cpu", "control", "beat", "listener", "webhook"), ("io2", "cpu2", "control2")
 #: How often each fault is drawn.
-FAULTS = {
-    "child": 8,
-    "host": 6,
-    "beat": 2,
-    "listener": 2,
-    "webhook": 2,
-    "redis": 1,
-    "stall": 2,
-    "reset": 3,
-    "freeze": 3,
-}
+FAULTS = {"child": 8, "host": 6, "beat": 2, "listener": 2, "webhook": 2}
+FAULTS |= {"redis": 1, "stall": 2, "reset": 3, "freeze": 3}
 #: A full Redis ends workers as long as they do not wait for it: DATAFAB_CHAOS_FULL=1 fills it too.
 if os.environ.get("DATAFAB_CHAOS_FULL"):
     FAULTS["full"] = 2
