@@ -8,6 +8,7 @@ is printed (DATAFAB_CHAOS_SEED).
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import signal
@@ -211,7 +212,12 @@ def test_chaos(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run(traffic, chaos)
     limit = 120 + JOBS / 10
     until(lambda: _settled(traffic, chaos), limit, 0.5)
-    print(dict(chaos.faults), dict(traffic.asked), f"recovery: {_percentiles(chaos.recovered)}", flush=True)
+    print(
+        dict(chaos.faults),
+        dict(traffic.asked),
+        f"recovery of {len(chaos.recovered)} tasks: {_percentiles(chaos.recovered)}",
+        flush=True,
+    )
     assert traffic.failed() == []
     assert traffic.made() == traffic.expected
     assert traffic.amiss() == {}
@@ -223,19 +229,25 @@ def test_chaos(hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def run(traffic: Traffic, chaos: Chaos) -> None:
     """Ask for jobs while faults are made, at least for so many seconds; then let all faults end."""
-    end, strike_at = time.monotonic() + SECONDS, time.monotonic()
-    while (asked := traffic.asked.total()) < JOBS or time.monotonic() < end:
-        with suppress(RedisError):
-            if asked < JOBS and traffic.unended() < WINDOW:
-                traffic.ask()
-        if time.monotonic() >= strike_at:
-            chaos.strike()
-            strike_at = time.monotonic() + chaos.random.uniform(0.3, 1.5)
-        chaos.look()
-        chaos.hosts.mend()
-        if asked >= JOBS:
+    end = time.monotonic() + SECONDS
+    while traffic.asked.total() < JOBS or time.monotonic() < end:
+        pause = chaos.random.uniform(0.3, 1.5)
+        strike_at = time.monotonic() + pause
+        for _ in range(min(_room(traffic), math.ceil(JOBS / SECONDS * pause * chaos.random.uniform(0, 2)))):
+            traffic.ask()
+        while time.monotonic() < strike_at:
+            chaos.look()
+            chaos.hosts.mend()
             time.sleep(0.1)
+        chaos.strike()
     chaos.look(last=True)
+
+
+def _room(traffic: Traffic) -> int:
+    """Return how many jobs may be asked for now."""
+    with suppress(RedisError):
+        return max(0, min(JOBS - traffic.asked.total(), WINDOW - traffic.unended()))
+    return 0
 
 
 def _settled(traffic: Traffic, chaos: Chaos) -> bool:
