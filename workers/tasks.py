@@ -107,10 +107,10 @@ def report(job: str) -> dict[str, Any]:
 def tick() -> int:
     """Send the rows that are due: those that waited, were lost, or lost their holder. Several ticks may run at once."""
     sent = send_due_rows()
-    for ended, flows, key in jobs().ended_with_follow_ups():
-        for place, flow in enumerate(flows):
-            _start_follow_up(ended, flow, f"{key}:{flow}" if place else key)
-        jobs().mark_followed_up(ended)
+    for pending in jobs().ended_with_follow_ups():
+        for place, flow in enumerate(pending.flows):
+            _start_follow_up(pending.job, flow, f"{pending.key}:{flow}" if place else pending.key)
+        jobs().mark_followed_up(pending)
     return sent
 
 
