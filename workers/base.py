@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps, loads
 from redis.exceptions import RedisError
 
+from datafab.cancellation import Cancelled
 from datafab.core.item import ItemError
 from datafab.core.job import JobStatus
 from datafab.core.lease import Lease
@@ -87,11 +88,13 @@ class LedgerTask(Task):
         """Take the row, run the task, end the row."""
         lease = self._take_row()
         try:
-            result = self.run(*args, **kwargs)
+            with lease_keeper().interruptible(lease):
+                result = self.run(*args, **kwargs)
         except Wait as wait:
             self._wait(lease, wait)
-        except Lost as lost:
-            raise Ignore(str(lost)) from lost
+        except (Lost, Cancelled) as lost:
+            log.info("ended: it no longer counts", task=self.name, row=lease.row_id, attempt=lease.attempt)
+            raise Ignore("it no longer counts") from lost
         except REDIS_ERRORS as error:
             self._abandon(lease, error)
         return self._end_row(lease, result)

@@ -174,6 +174,7 @@ def _observe(item: Item, changed: float, ctx: Context) -> Observation:
     digest, jobs = hashlib.sha1(usedforsecurity=False), ctx.services.jobs
     with ctx.services.store(item.store).open(item.sha256) as file:
         while block := file.read(BLOCK_BYTES):
+            ctx.check()
             digest.update(block)
     return Observation(
         at=ctx.created,

@@ -12,6 +12,7 @@ from http.client import HTTPException, RemoteDisconnected
 import requests.exceptions as rq
 import urllib3.exceptions as u3
 
+from datafab.cancellation import check
 from datafab.errors import DatafabError
 from datafab.urls import without_credentials
 
@@ -82,7 +83,12 @@ _HANDSHAKES = {
 
 
 def explain(error: Exception, url: str) -> Refusal:
-    """Return the refusal for an error that fetching ``url`` raised."""
+    """Return the refusal for an error that fetching ``url`` raised.
+
+    Raises:
+        Lost: the job was cancelled. The error says nothing about the server then: its connection was shut down here.
+    """
+    check()
     name = type(error).__name__
     if isinstance(error, DatafabError):
         return Refusal(error.code, f"{without_credentials(url)}: {error.message}", name)

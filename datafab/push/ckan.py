@@ -22,6 +22,7 @@ from urllib3.exceptions import HTTPError
 from datafab.core.services import Services
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.refusal import explain
+from datafab.fetch.watched import WatchedSession
 from datafab.push.datapusher import root
 from datafab.settings import Settings
 from datafab.urls import has_login, without_credentials
@@ -91,11 +92,7 @@ class Ckan:
         require_allowed(self.url, settings)
         self._key = sendable(key or "")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
-        self._session = requests.Session()
-        # No proxies or passwords from the environment: only the settings decide what is sent where.
-        self._session.trust_env = False
-        self._session.verify = str(settings.ca_bundle) if settings.ca_bundle else True
-        self._session.headers["User-Agent"] = settings.user_agent
+        self._session = WatchedSession(settings)
         if key:
             self._session.headers["Authorization"] = key
 

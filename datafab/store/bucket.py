@@ -6,7 +6,6 @@ Temporary files are in this host's folder for them (``TMPDIR``).
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -28,6 +27,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
+from datafab.cancellation import check
 from datafab.errors import FlowError, Wait
 from datafab.store.files import raise_store_error
 from datafab.store.scratch import PREFIX
@@ -130,7 +130,9 @@ class Bucket:
     def finish(self, path: str, name: str) -> None:
         """Upload the file at ``path`` (one of ``create_temporary``), then remove it."""
         with Path(path).open("rb") as file, self._translate_errors(name):
-            self._client.upload_fileobj(file, self._bucket, f"{self._prefix}{name}", Config=self._transfer)
+            self._client.upload_fileobj(
+                file, self._bucket, f"{self._prefix}{name}", Config=self._transfer, Callback=lambda _: check()
+            )
         Path(path).unlink()
 
     def local(self, name: str) -> AbstractContextManager[Path]:
@@ -216,7 +218,9 @@ class Bucket:
         with self._translate_errors(name):
             body = self._client.get_object(**self._key(name))["Body"]
             try:
-                shutil.copyfileobj(body, file, MEMORY_BYTES)
+                while block := body.read(MEMORY_BYTES):
+                    check()
+                    file.write(block)
                 file.flush()
             except OSError as error:
                 raise_store_error(str(self._temporary), error)

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import redis
 
@@ -22,6 +23,7 @@ from datafab.flows.registry import FLOWS, Flow
 from datafab.index import open_index
 from datafab.index.access import IndexAccess
 from datafab.index.stages import index as indexing
+from datafab.store.scratch import work_folder
 
 
 def journal(ctx: Context) -> redis.Redis:
@@ -91,6 +93,24 @@ def hanger(item: Item, ctx: Context) -> Item:
     return item
 
 
+def spin(item: Item, ctx: Context) -> Item:
+    """Keep a process busy, without ever asking whether the job was cancelled, in the way that ``how`` names."""
+    with work_folder() as folder:
+        Path(folder, "half").write_bytes(b"half")
+        tell(ctx, "start", item)
+        end = time.monotonic() + 600
+        while time.monotonic() < end:
+            try:
+                if ctx.params["how"] == "sleep":
+                    time.sleep(600)
+            except Exception:  # noqa: BLE001, S110 - as libraries do
+                pass
+            except BaseException:
+                if ctx.params["how"] != "stubborn":
+                    raise
+    return item
+
+
 def faulty(item: Item, ctx: Context) -> Item:
     """Fail in the ways that ``fault`` names."""
     match ctx.params["fault"]:
@@ -125,6 +145,7 @@ TOYS = (
     Stage(name="waiter", queue="cpu", run=waiter),
     Stage(name="waiter_io", queue="io", run=waiter),
     Stage(name="killer", queue="cpu", run=killer),
+    Stage(name="spin", queue="cpu", run=spin),
     Stage(name="hanger", queue="cpu", run=hanger, retry=RetryPolicy(deadline=2)),
     Stage(name="hanger_io", queue="io", run=hanger, retry=RetryPolicy(deadline=2)),
     Stage(name="faulty", queue="io", run=faulty, retry=RetryPolicy(retries=2)),
@@ -176,6 +197,7 @@ _flow("long_io", "work_io")
 _flow("pair", "work_io", "work")
 _flow("killing", "killer", "work")
 _flow("hanging", "hanger")
+_flow("spinning", "spin")
 _flow("hanging_io", "hanger_io")
 _flow("faulty", "faulty", "work")
 _flow("keyed", "keyed")

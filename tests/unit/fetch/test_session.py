@@ -300,6 +300,7 @@ class TestPrivateAddresses:
         before = len(site.requests)
         with pytest.raises(PrivateAddress):
             Fooled("data.example", site.ports[0]).request("GET", "/a.csv")
+        Fooled.limits.finish()
         assert len(site.requests) == before
 
     def test_the_next_address_is_tried_when_one_does_not_answer(self, site):
@@ -314,6 +315,7 @@ class TestPrivateAddresses:
         assert connection.sock.getpeername()[0] == "127.0.0.1"
         assert connection.host == "data.example"
         connection.close()
+        Listed.limits.finish()
 
     def test_a_closed_port_cannot_be_told_from_an_open_one(self, store):
         fetched = fetch(f"http://127.0.0.1:{closed_port()}/", store, allow_private_hosts=())
