@@ -38,7 +38,7 @@ from datafab.push.datapusher import (
     root,
     status,
 )
-from datafab.urls import has_login
+from datafab.urls import has_login, hide_all_secrets
 from webhook.errors import REDIS_ERRORS, RETRY_AFTER_SECONDS
 from webhook.exposure import require_listed_ckans
 from webhook.site import backend
@@ -54,7 +54,7 @@ Answer = Response | tuple[Response, HTTPStatus]
 
 
 def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Response, HTTPStatus]:
-    return jsonify(error=message), code
+    return jsonify(error=hide_all_secrets(message)), code
 
 
 @routes.get("/")

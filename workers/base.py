@@ -23,6 +23,7 @@ from datafab.core.job import JobStatus
 from datafab.core.lease import Lease
 from datafab.core.ledger import NewRow, row_id
 from datafab.errors import DatafabError, Lost, Parked, Wait
+from datafab.urls import hide_all_secrets
 from workers.app import app, jobs
 from workers.canvas import new_row, new_rows, publishable
 from workers.leases import lease_keeper
@@ -46,6 +47,10 @@ class LedgerRequest(Request):
             self.acknowledge()
             return None
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's signature
+        """Send an event for Flower. A traceback may quote the URLs of other libraries' exceptions."""
+        super().send_event(type, **hide_all_secrets(fields))
 
     def _release_row(self, reason: str) -> bool:
         """Make the row due, and count a death unless this worker is stopping; return False where Redis is away."""

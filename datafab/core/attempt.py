@@ -20,6 +20,7 @@ from datafab.core.services import Services
 from datafab.core.stage import Context, Outcome, Stage, refuse_to_enqueue
 from datafab.core.waiting import Waiting
 from datafab.errors import DatafabError, Fatal, FlowError, Lost, Parked, Retriable, Skippable, Unsuitable, Wait
+from datafab.urls import hide_all_secrets
 
 T = TypeVar("T")
 
@@ -236,7 +237,7 @@ class BatchRun:
     def log_line(self, level: str, event: str, **facts: Any) -> None:
         """Add a line to the job's log."""
         line = {"at": round(time.time(), 3), "level": level, "stage": self.stage.name, "event": event} | facts
-        self.lines.append(line)
+        self.lines.append(hide_all_secrets(line))
 
     def flush(self) -> None:
         """Keep the records and log lines so far."""

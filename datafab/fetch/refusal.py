@@ -96,7 +96,7 @@ def explain(error: Exception, url: str) -> Refusal:
     for types, code, sentence in _RULES:
         if any(isinstance(cause, types) for cause in causes):
             return Refusal(code, f"{without_credentials(url)}: {sentence}{_detail(causes)}", name)
-    return Refusal("failed", f"{without_credentials(url)}: {name}: {error}", name)
+    return Refusal("failed", without_credentials(f"{url}: {name}: {error}"), name)
 
 
 def bad_status(status: int, url: str) -> Refusal:
