@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from http.client import HTTPResponse
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -23,6 +23,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionErr
 from datafab.cancellation import Cancellation, current
 from datafab.errors import Fatal
 from datafab.fetch.certificate import expiry_date
+from datafab.fetch.public_addresses import is_permitted
 from datafab.fetch.resolver import resolve
 
 #: Bytes of one read: most of what is fetched fits in one.
@@ -33,9 +34,6 @@ INTERIM_STATUSES = range(102, 200)
 
 #: OpenSSL's code for a certificate that has expired.
 EXPIRED_CODE = 10
-
-#: IPv6 addresses that stand for an IPv4 address (RFC 6052): the address inside is the one to check.
-_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class PrivateAddress(Fatal):
@@ -127,24 +125,6 @@ class FetchLimits:
 def _shut_down(sock: socket.socket) -> None:
     with suppress(OSError):  # it is not connected yet, or not any more
         sock.shutdown(socket.SHUT_RDWR)
-
-
-def is_permitted(address: str, networks: Iterable[IPv4Network | IPv6Network] = ()) -> bool:
-    """Tell whether an IP address is public, or in one of the networks."""
-    ip = _inner(ip_address(address.partition("%")[0]))
-    if any(ip in network for network in networks):
-        return True
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
-
-
-def _inner(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address that an IPv6 address stands for, if it does."""
-    if isinstance(ip, IPv4Address):
-        return ip
-    if ip in _NAT64:
-        return IPv4Address(int(ip) & 0xFFFFFFFF)
-    teredo = ip.teredo[1] if ip.teredo else None
-    return ip.ipv4_mapped or ip.sixtofour or teredo or ip
 
 
 class _LimitedFile(io.RawIOBase):
