@@ -153,6 +153,28 @@ def test_a_job_past_its_deadline_ends_like_a_cancelled_one(bench: Bench, site: S
     assert files(tmp_path) == ["resource"]
 
 
+def test_what_a_killed_worker_has_left_is_swept_and_nothing_else(bench: Bench):
+    job = bench.start("spinning", how="sleep")
+    bench.until_told(job, "start")
+    mine, foreign = bench.cluster.folder / "datafab-demo-x", bench.cluster.folder / "pymp-of-another"
+    for folder in (mine, foreign):
+        folder.mkdir(exist_ok=True)
+    assert not [path for path in bench.cluster.folder.glob("pymp-*") if path != foreign]
+    (left,) = work_left(bench)
+    bench.cluster.parts["cpu"].kill()
+    jobs().end(job, JobStatus.CANCELLED)
+    before = live_folders(bench)
+    bench.mend()
+    until(lambda: not Path(left).exists(), 15)
+    assert before & live_folders(bench)  # those of io and control
+    assert mine.exists()
+    assert foreign.exists()
+
+
+def live_folders(bench: Bench) -> set[Path]:
+    return set(bench.cluster.folder.glob("datafab-work-*"))
+
+
 def work_left(bench: Bench) -> list[str]:
     """Return the work folders of the cluster with something in them."""
     found = []
