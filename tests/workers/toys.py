@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import redis
+from requests.exceptions import InvalidURL
 
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item
@@ -42,6 +43,13 @@ def numbers(ctx: Context) -> Iterator[Item]:
         kill_me(ctx, "numbers", kills)
     for number in range(ctx.params.get("n", 1)):
         yield Item(source=f"toy:{number}", url=f"http://host{number}/")
+
+
+def quotes(ctx: Context) -> Iterator[Item]:
+    """Fail with an error that another library's has caused."""
+    cause = InvalidURL(ctx.params["url"])
+    yield from ()
+    raise FlowError(f"not a URL: {cause}", field=ctx.params["url"]) from cause
 
 
 def noop(item: Item, ctx: Context) -> Item:
@@ -139,6 +147,7 @@ def settled(item: Item, ctx: Context) -> Item:
 
 TOYS = (
     Stage(name="numbers", queue="io", expand=numbers, provides=frozenset({"url"})),
+    Stage(name="quotes", queue="io", expand=quotes, provides=frozenset({"url"})),
     *(Stage(name=f"noop{n}", queue="io", run=noop) for n in range(5)),
     Stage(name="work", queue="cpu", run=work),
     Stage(name="work_io", queue="io", run=work),
@@ -201,6 +210,7 @@ _flow("spinning", "spin")
 _flow("hanging_io", "hanger_io")
 _flow("faulty", "faulty", "work")
 _flow("keyed", "keyed")
+_flow("quoting", "noop0", source="quotes")
 _flow("indexing", "index_at")
 _flow("followed", "killer", after="follower")
 _flow("follower", "noop0", source="ended")
