@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import redis
 from requests.exceptions import InvalidURL
 
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item
+from datafab.core.redis import ClusterRedis, connect
 from datafab.core.services import Services
 from datafab.core.stage import Context, FollowUp, Outcome, Stage
 from datafab.errors import FlowError, Retriable, Wait
@@ -27,8 +27,8 @@ from datafab.index.stages import index as indexing
 from datafab.store.scratch import work_folder
 
 
-def journal(ctx: Context) -> redis.Redis:
-    return redis.Redis.from_url(str(ctx.services.settings.redis_url), decode_responses=True)
+def journal(ctx: Context) -> ClusterRedis:
+    return connect(ctx.services.settings, patience=30)
 
 
 def tell(ctx: Context, what: str, item: Item) -> None:
@@ -36,9 +36,11 @@ def tell(ctx: Context, what: str, item: Item) -> None:
 
 
 def numbers(ctx: Context) -> Iterator[Item]:
-    """Yield ``n`` items."""
+    """Yield ``n`` items; with ``note``, keep that in the notes on the batch first."""
     if ctx.params.get("bad"):
         raise FlowError("bad parameters", field="bad")
+    if note := ctx.params.get("note"):
+        ctx.memo["note"] = note
     if kills := ctx.params.get("kill_source"):
         kill_me(ctx, "numbers", kills)
     for number in range(ctx.params.get("n", 1)):
