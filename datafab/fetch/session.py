@@ -140,14 +140,11 @@ class Session:
 
         Raises:
             FlowError: the store cannot be written.
-            Lost: the job was cancelled.
         """
         started = time.perf_counter()
         limit = min(self._max_bytes, max_bytes or self._max_bytes)
         self._start_limits(limit)
-        answer: Response | None = None
-        stored: tuple[str, int] | None = None
-        complete = True
+        answer, stored, complete = None, None, True
         try:
             answer = self._follower.get(url, headers or {})
             refusal = self._refuse(answer, url, accept_html=accept_html, is_known=is_known)

@@ -14,7 +14,6 @@ from kombu.exceptions import OperationalError
 
 from datafab.core.job import JobStatus
 from datafab.sandbox.ckan import TOKEN
-from datafab.settings import PREFIX
 from tests.servers.celery import until
 from tests.servers.http import Answer, Site
 from tests.workers.conftest import Bench
@@ -71,7 +70,7 @@ def cancel(bench: Bench, job: str) -> None:
     until(lambda: not working(job), SOON)
     assert bench.job(job).status == JobStatus.CANCELLED
     assert bench.ledger.row_states(job) == {}
-    assert bench.redis.keys(f"{PREFIX}job:{job}:done:*") == []
+    assert bench.redis.keys(f"datafab:1:job:{job}:done:*") == []
     assert bench.run("pair").status == JobStatus.SUCCEEDED
 
 
@@ -128,7 +127,7 @@ def test_a_child_process_ends_whatever_it_does(bench: Bench, how: str):
     assert work_left(bench)
     cancel(bench, job)
     until(lambda: not work_left(bench), SOON)
-    assert not bench.redis.hget(f"{PREFIX}counts", "attempts spin died")
+    assert not bench.redis.hget("datafab:1:counts", "attempts spin died")
 
 
 def test_an_analysis_ends(bench: Bench, tmp_path: Path):
@@ -145,7 +144,7 @@ def test_a_job_past_its_deadline_ends_like_a_cancelled_one(bench: Bench, site: S
     before = site.hits["/drip"]
     job = collecting(tmp_path, site.url("/drip"))
     until(lambda: site.hits["/drip"] > before, 20)
-    bench.redis.zadd(f"{PREFIX}deadlines", {job: 0})
+    bench.redis.zadd("datafab:1:deadlines", {job: 0})
     ended = bench.end(job)
     assert ended.error is not None
     assert (ended.status, ended.error.type) == (JobStatus.FAILED, "deadline")
