@@ -39,6 +39,7 @@ from datafab.push.datapusher import (
     status,
 )
 from datafab.urls import has_login
+from webhook.caller import called_by_own_host
 from webhook.errors import REDIS_ERRORS, RETRY_AFTER_SECONDS
 from webhook.site import backend
 
@@ -54,6 +55,15 @@ Answer = Response | tuple[Response, HTTPStatus]
 
 def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Response, HTTPStatus]:
     return jsonify(error=message), code
+
+
+@routes.before_request
+def check_ckans() -> Answer | None:
+    """Refuse callers of other hosts unless the CKANs are known: CKAN sends no key, but pushes go to these alone."""
+    if backend().services.settings.ckan_urls or called_by_own_host():
+        return None
+    text = "set DATAFAB_CKAN_URLS to the CKANs that are served: without it, only callers on this host are"
+    return _error(text, HTTPStatus.FORBIDDEN)
 
 
 @routes.get("/")

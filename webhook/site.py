@@ -24,6 +24,8 @@ class Start(Protocol):
 
 #: Makes a job's waiting tasks due now, and returns their number.
 Wake = Callable[[str], int]
+#: Runs an ended job again, and returns that job, or a new one.
+Retry = Callable[[str], Job]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Backend:
     services: Services
     start: Start
     wake: Wake
+    retry: Retry
 
     @property
     def jobs(self) -> RedisJobs:
