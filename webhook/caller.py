@@ -89,7 +89,9 @@ def token_of(text: str) -> Token:
 
 def unauthorized(reason: str, error: str | None = None) -> Unauthorized:
     """Return the answer to a caller without a valid token."""
-    details: dict[str, str | None] = {"realm": "datafab"} | ({"error": error} if error else {})
+    details: dict[str, str | None] = {"realm": "datafab"}
+    if error:
+        details["error"] = error
     return Unauthorized(reason, www_authenticate=WWWAuthenticate("bearer", details))
 
 

@@ -27,6 +27,7 @@ from datafab.cli import push as cli_push
 from datafab.cli import sandbox as cli_sandbox
 from datafab.cli import search as cli_search
 from datafab.cli import store as cli_store
+from datafab.cli import token as cli_token
 from datafab.cli.run_job import SOME_FAILED, as_json_option, inline_option, run
 from datafab.core.job import JobStatus
 from datafab.embedded import ALL, Cluster, flower_login
@@ -72,11 +73,18 @@ def demo_command(keep: bool) -> None:
 
 
 @main.command()
-def up() -> None:
-    """Run a cluster on this host: Redis, MQTT broker, workers, beat, webhook and Flower."""
+@click.option("--bind", metavar="HOST:PORT", help="Address of the webhook, instead of DATAFAB_BIND.")
+def up(bind: str | None) -> None:
+    """Run a cluster on this host: Redis, MQTT broker, workers, beat, webhook and Flower.
+
+    Other hosts can connect if the webhook's address is not a loopback one. Create a token for them first: `datafab
+    token create`.
+    """
     flows()  # report errors in datafab.toml here instead of in a worker's log
+    settings = load() if bind is None else load(bind=bind)
+    cli_token.check_bind(settings)
     with output.follow_start() as on_state:
-        here = Cluster(load(), ALL, on_state=on_state)
+        here = Cluster(settings, ALL, on_state=on_state)
         here.start()
     settings = here.settings
     lines = {"webhook": f"http://{settings.bind}/ready", "flower": f"http://{settings.flower_bind}"}
@@ -218,6 +226,7 @@ main.add_command(cli_index.index)
 main.add_command(cli_sandbox.sandbox)
 main.add_command(cli_search.search)
 main.add_command(cli_store.store)
+main.add_command(cli_token.token)
 main.add_command(cli_publish.publish)
 main.add_command(cli_publish.wis2)
 

@@ -155,10 +155,12 @@ def needed_role(name: str, params: Mapping[str, Any]) -> Role:
     """Return the role that a caller over HTTP needs for a job: the highest of its stages'.
 
     Raises:
-        NotFound, FlowError: as ``plan`` does.
+        NotFound: there is no such flow.
+        FlowError: ``then`` does not have the type that it needs.
     """
-    source, stages = plan(name, params)
-    roles = {stage.role for stage in (source, *stages)}
+    flow = find(name)
+    names = {flow.producer, *flow.stages, *_then(flow, with_defaults(name, params))}
+    roles = {STAGES[stage].role for stage in names & STAGES.keys()} | {Role.OPERATOR}
     return next(role for role in reversed(Role) if role in roles)
 
 

@@ -1,4 +1,4 @@
-"""One Redis for the tests of the webhook that need an empty one."""
+"""One Redis for the tests of the webhook that write little."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 @pytest.fixture
-def empty_redis(shared_redis: RedisServer) -> RedisServer:
-    """The Redis of the webhook's tests, with nothing in it."""
+def empty_redis(shared_redis: RedisServer) -> Iterator[RedisServer]:
+    """The same, for a test that writes there: nothing is in it before and after."""
     with shared_redis.client() as client:
         client.flushall()
-    return shared_redis
+        yield shared_redis
+        client.flushall()
