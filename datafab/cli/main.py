@@ -131,7 +131,7 @@ def collect(endpoints: str, collection_dir: str | None, then: str | None, inline
         "collect", params, inline=inline, follow_up_seconds=cli_collection.SAVE_SECONDS if options["save_csv"] else 0
     )
     ended.report(as_json=options["as_json"])
-    if options["save_csv"]:
+    if options["save_csv"] and not load().url:
         cli_collection.check_saved(params["collection"], ended, inline=inline)
     if not options["exit_zero"]:
         ended.exit()
@@ -147,7 +147,6 @@ def collect(endpoints: str, collection_dir: str | None, then: str | None, inline
 @click.option("--wait", is_flag=True, help="Wait until the job has ended.")
 def enqueue(flow: str, params: tuple[str, ...], then: str | None, key: str | None, wait: bool) -> None:
     """Enqueue a job of FLOW on the cluster and print it."""
-    api.connect()
     given = dict(_param(text) for text in params) | ({} if then is None else {"then": _stages(then)})
     handle = api.enqueue(flow, key=key, **given)
     job = handle.wait_for_end() if wait else handle.job
@@ -168,8 +167,7 @@ def jobs() -> None:
 @as_json_option
 def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
-    api.connect()
-    found = app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
+    found = api.cluster().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
     if as_json:
         output.print_json_lines(found)
     else:
@@ -232,7 +230,7 @@ main.add_command(cli_publish.wis2)
 
 
 def _flow(name: str) -> str:
-    if name not in flows():
+    if not load().url and name not in flows():  # over HTTP, the cluster may have flows of its own
         raise click.BadParameter(f"{name!r} is not one of {', '.join(sorted(flows()))}")
     return name
 
