@@ -100,12 +100,13 @@ def check_bind(settings: Settings) -> None:
 def _tokens(settings: Settings) -> Iterator[Tokens]:
     """Connect to the cluster's Redis; where no cluster runs, start the one of the home for a moment."""
     here = None if settings.redis_url else running(settings)
-    url = here.redis_url if here else settings.redis_url
-    if url:
-        with connect(url) as client:
+    if here:
+        settings = here.reached_by(settings)
+    if settings.redis_url:
+        with connect(settings) as client:
             yield Tokens(client)
         return
-    with Cluster(settings, ("redis",)) as alone, connect(str(alone.settings.redis_url)) as client:
+    with Cluster(settings, ("redis",)) as alone, connect(alone.settings) as client:
         yield Tokens(client)
 
 
