@@ -75,17 +75,18 @@ def test_jobs_are_enqueued_followed_and_cancelled_over_http(remote: Remote, tmp_
     handle = api.enqueue("check_url", url="http://127.0.0.1:1/", key="once")
     ended = handle.wait(timeout=600)
     assert (ended.status, ended.flow) == (JobStatus.SUCCEEDED, "check_url")
-    assert handle.logs == handle.logs
     assert handle.failures == {}
     assert api.enqueue("check_url", url="http://127.0.0.1:1/", key="once").id == handle.id
     assert remote.job("jobs", "show", handle.id, "--json")["id"] == handle.id
     assert handle.id in remote.run("jobs", "list", "--flow", "check_url")
-    assert "already" not in remote.run("jobs", "cancel", handle.id, code=1)
+    remote.run("jobs", "cancel", handle.id, code=1)
+    assert handle.status == JobStatus.SUCCEEDED
     assert api.search("nothing-has-this-name").total == 0
     # A local file is uploaded; the collection is below the cluster's own root.
     (tmp_path / "endpoint.csv").write_text("endpoint,endpoint-url\n,http://127.0.0.1:1/a.csv\n")
     said = remote.run("collect", str(tmp_path / "endpoint.csv"), "--collection-dir", "remote", "--then", "none", code=3)
     assert "error" not in said
+    assert api.cluster().newest(flow="collect", limit=1)[0].counts.failed == 1
     assert not (tmp_path / "log").exists()
     with pytest.raises(NotFound, match="no such file"):
         api.enqueue("collect", endpoints=str(tmp_path / "absent.csv"), collection="remote")
