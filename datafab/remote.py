@@ -56,8 +56,10 @@ class RemoteCluster:
         if secrets:
             msg = f"a job of {flow!r} needs {', '.join(sorted(secrets))}, which is not sent over HTTP"
             raise FlowError(f"{msg}: run this on a host of the cluster, without DATAFAB_URL", field="DATAFAB_URL")
+        params = {name: str(value) if isinstance(value, Path) else value for name, value in params.items()}
+        params |= _documents(flow, params)
         files = dict(_local_files(flow, params))
-        rest = {name: _plain(value) for name, value in params.items() if name not in files}
+        rest = {name: value for name, value in params.items() if name not in files}
         job = {"flow": flow, "params": rest} | ({} if key is None else {"key": key})
         if not files:
             return str(self._ask("POST", "/api/jobs", body=job)["id"])
@@ -143,15 +145,30 @@ def _local_files(flow: str, params: Mapping[str, Any]) -> Iterator[tuple[str, tu
     """Yield the name and bytes of each local file among the parameters, by parameter."""
     known = flows().get(flow)
     for name in sorted(known.files & params.keys() if known else ()):
-        given = params[name]
-        if isinstance(given, Path) or (isinstance(given, str) and "://" not in given):
+        if _is_local(params[name]):
+            yield name, (Path(params[name]).name, _read(params[name], name))
+
+
+def _documents(flow: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON documents among the parameters that are local files."""
+    known, found = flows().get(flow), {}
+    for name in sorted(known.documents & params.keys() if known else ()):
+        if _is_local(params[name]):
             try:
-                yield name, (Path(given).name, read_regular(Path(given)))
-            except FileNotFoundError as error:
-                raise NotFound(f"{given}: no such file", field=name) from error
-            except OSError as error:
-                raise FlowError(f"{given}: {error.strerror}", code="not_a_file", field=name) from error
+                found[name] = json.loads(_read(params[name], name))
+            except ValueError as error:
+                raise FlowError(f"{params[name]}: not valid JSON: {error}", code="bad_json", field=name) from error
+    return found
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+def _is_local(given: Any) -> bool:
+    return isinstance(given, str) and "://" not in given
+
+
+def _read(path: str, name: str) -> bytes:
+    try:
+        return read_regular(Path(path))
+    except FileNotFoundError as error:
+        raise NotFound(f"{path}: no such file", field=name) from error
+    except OSError as error:
+        raise FlowError(f"{path}: {error.strerror}", code="not_a_file", field=name) from error

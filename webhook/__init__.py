@@ -75,15 +75,8 @@ def create_app(
     Backend(services, start, wake or _wake, retry or _retry).attach(app)
     doors.refuse_foreign_requests(app, PublicHosts.of(settings.public_url))
     caller.require_callers(app)
-    app.register_blueprint(health.routes)
-    app.register_blueprint(metrics.routes)
-    app.register_blueprint(openapi.routes)
-    app.register_blueprint(login.routes)
-    app.register_blueprint(views.routes)
-    app.register_blueprint(tokens.routes)
-    app.register_blueprint(datapusher.routes)
-    app.register_blueprint(hooks.routes)
-    app.register_blueprint(hydra.routes)
+    for part in (health, metrics, openapi, login, views, tokens, datapusher, hooks, hydra):
+        app.register_blueprint(part.routes)
     failures.register(app)
     access.check_table(app)
     return app

@@ -88,6 +88,11 @@ def test_jobs_are_enqueued_followed_and_cancelled_over_http(remote: Remote, tmp_
     assert "error" not in said
     assert api.cluster().newest(flow="collect", limit=1)[0].counts.failed == 1
     assert not (tmp_path / "log").exists()
+    (tmp_path / "plan.json").write_text('{"integrations": 1}')
+    assert api.enqueue("archive", plan=str(tmp_path / "plan.json")).job.params["plan"] == {"integrations": 1}
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(FlowError, match="not valid JSON"):
+        api.enqueue("archive", plan=tmp_path / "plan.json")
     with pytest.raises(NotFound, match="no such file"):
         api.enqueue("collect", endpoints=str(tmp_path / "absent.csv"), collection="remote")
 
