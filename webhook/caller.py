@@ -158,7 +158,7 @@ def _fail(error: BadToken) -> NoReturn:
 
 def _log(what: str, detail: str, *, name: str) -> None:
     forwarded = request.headers.get("X-Forwarded-For", "")[:100]
-    text = f"{what}: %s %s from %s, forwarded for %r, token %s"
+    text = f"{what}: %s %r from %s, forwarded for %r, token %s"
     current_app.logger.warning(
         text, detail, request.method, request.path[:200], request.remote_addr, forwarded, name or "-"
     )
