@@ -84,9 +84,16 @@ class DirectCluster:
         """Run a job again; return the id of the job that runs."""
         return retry(job).id
 
-    def newest(self, *, status: JobStatus | None = None, flow: str | None = None, limit: int = 50) -> list[Job]:
+    def newest(
+        self,
+        *,
+        status: JobStatus | None = None,
+        flow: str | None = None,
+        caller: str | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
         """Return jobs, the newest first."""
-        return app.jobs().newest(status=status, flow=flow, limit=limit)
+        return app.jobs().newest(status=status, flow=flow, caller=caller, limit=limit)
 
     def following(self, job: Job) -> Job | None:
         """Return the job that follows one that has ended; None: it has not been enqueued."""

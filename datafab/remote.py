@@ -91,9 +91,16 @@ class RemoteCluster:
         """Run a job again; return the id of the job that runs."""
         return str(self._ask("POST", f"/api/jobs/{quote(job, safe='')}/retry")["id"])
 
-    def newest(self, *, status: JobStatus | None = None, flow: str | None = None, limit: int = 50) -> list[Job]:
+    def newest(
+        self,
+        *,
+        status: JobStatus | None = None,
+        flow: str | None = None,
+        caller: str | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
         """Return jobs, the newest first."""
-        return list(islice(self._newest({"status": status, "flow": flow}), limit))
+        return list(islice(self._newest({"status": status, "flow": flow, "caller": caller}), limit))
 
     def search(self, query: str, limit: int, offset: int, sort: str, facets: Iterable[str]) -> Results:
         """Search the index."""

@@ -13,6 +13,7 @@ from typing import cast
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 
+from datafab.core.caller import Caller
 from datafab.core.hosts_allowed import PublicHosts
 from datafab.core.job import Job
 from datafab.core.redis import CONNECTION_ERRORS
@@ -88,10 +89,10 @@ def _wake(job: str) -> int:
     return ledger().wake(job)
 
 
-def _retry(job: str) -> Job:
+def _retry(job: str, asking: Caller) -> Job:
     from workers import canvas  # noqa: PLC0415 - as above
 
-    return canvas.retry(job)
+    return canvas.retry(job, asking)
 
 
 def _services(settings: Settings) -> Services:

@@ -21,7 +21,7 @@ from datafab.flows.registry import flows, needed_role
 from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
 from webhook.body import M, body, refusal
-from webhook.caller import require_role
+from webhook.caller import caller, require_role
 from webhook.paths import confine_paths, store_uploads
 from webhook.site import backend
 
@@ -66,6 +66,8 @@ class JobsQuery(_Input):
 
     status: JobStatus | None = None
     flow: str | None = None
+    #: name of the token by which they were enqueued
+    caller: str | None = None
     #: the last id of the previous page
     after: str | None = None
     limit: int = Field(default=50, ge=1, le=500)
@@ -102,7 +104,7 @@ def enqueue() -> Response:
     """Enqueue a job: 202, or 200 with the job that has the key already. A form may upload files with it."""
     wanted, params = _new_job()
     require_role(needed_role(wanted.flow, params))
-    job, created = backend().start(wanted.flow, params, wanted.key)
+    job, created = backend().start(wanted.flow, params, wanted.key, caller=caller())
     # Of a job that exists already, `start` returns only the id.
     status = job.status if created else backend().jobs.get(job.id).status
     url = url_for("api.show_job", job_id=job.id, _external=True)
@@ -156,7 +158,7 @@ def retry_job(job_id: str) -> dict[str, Any]:
     """Run an ended job again, and show it: a parked one from where it stopped, any other as a new job."""
     job = backend().jobs.get(job_id)
     require_role(needed_role(job.flow, job.params))
-    return backend().retry(job_id).dump()
+    return backend().retry(job_id, caller()).dump()
 
 
 @routes.post("/jobs/<job_id>/cancel")
@@ -171,7 +173,7 @@ def cancel_job(job_id: str) -> dict[str, Any]:
 def check_url() -> Response:
     """Enqueue a check of a URL: 202; ``url`` is where its result will be."""
     wanted = body(NewCheck)
-    job, _ = backend().start("check_url", wanted.model_dump(exclude_none=True), None)
+    job, _ = backend().start("check_url", wanted.model_dump(exclude_none=True), None, caller=caller())
     url = url_for("api.show_check", job_id=job.id, _external=True)
     answer = jsonify(id=job.id, status=job.status, url=url)
     answer.status_code = HTTPStatus.ACCEPTED

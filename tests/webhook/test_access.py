@@ -49,18 +49,20 @@ class Site:
         self.settings = load({}, home=home, redis_url=server.url, **(KEYS | changes))
         self.services = Services(self.settings, patience=1)
         self.changes: list[str] = []
+        self.callers: list[Any] = []
         self.app = create_app(self.settings, self.services, self._start, self._wake, self._retry)
         self.tokens = self.services.get(Tokens)
 
-    def _start(self, flow: str, params: dict[str, Any], key: str | None = None, **_: Any) -> tuple[Job, bool]:
+    def _start(self, flow: str, params: dict[str, Any], key: str | None = None, **more: Any) -> tuple[Job, bool]:
         self.changes.append(flow)
+        self.callers.append(more["caller"])
         return Job(id="j", flow=flow, params=params, key=key, created=1, deadline=2), True
 
     def _wake(self, job: str) -> int:
         self.changes.append(f"wake {job}")
         return 1
 
-    def _retry(self, job: str) -> Job:
+    def _retry(self, job: str, _caller: Any) -> Job:
         self.changes.append(f"retry {job}")
         return Job(id=job, flow="collect", created=1, deadline=2)
 
@@ -200,6 +202,10 @@ def test_what_withdraws_needs_an_administrator(site: Site):
     assert operator.post("/api/jobs", json={"flow": "check_url", "params": {"url": "http://x"}}).status_code == 202
     assert admin.post("/api/jobs", json=withdraw).status_code == 202
     assert site.changes == ["check_url", "withdraw"]
+    assert [(caller.name, caller.role) for caller in site.callers] == [
+        ("a-operator", Role.OPERATOR),
+        ("a-admin", Role.ADMIN),
+    ]
 
 
 @pytest.mark.parametrize("path", ["/api/me?token={}", "/api/me?access_token=x", "/api/search?q={}", "/api/jobs/{}"])
