@@ -17,11 +17,12 @@ from datafab.core.job import JobStatus
 from datafab.core.jobs import MAX_LINES
 from datafab.errors import NotFound
 from datafab.flows.chains import STAGES
-from datafab.flows.registry import flows
+from datafab.flows.registry import flows, needed_role
 from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
 from datafab.urls import hide_all_secrets
 from webhook.body import M, body, refusal
+from webhook.caller import caller, require_role
 from webhook.paths import confine_paths, store_uploads
 from webhook.site import backend
 
@@ -103,7 +104,8 @@ class SearchQuery(_Input):
 def enqueue() -> Response:
     """Enqueue a job: 202, or 200 with the job that has the key already. A form may upload files with it."""
     wanted, params = _new_job()
-    job, created = backend().start(wanted.flow, params, wanted.key)
+    require_role(needed_role(wanted.flow, params))
+    job, created = backend().start(wanted.flow, params, wanted.key, caller=caller())
     # Of a job that exists already, `start` returns only the id.
     status = job.status if created else backend().jobs.get(job.id).status
     url = url_for("api.show_job", job_id=job.id, _external=True)
@@ -152,11 +154,27 @@ def show_job(job_id: str) -> dict[str, Any]:
     return facts
 
 
+@routes.post("/jobs/<job_id>/retry")
+def retry_job(job_id: str) -> dict[str, Any]:
+    """Run an ended job again, and show it: a parked one from where it stopped, any other as a new job."""
+    job = backend().jobs.get(job_id)
+    require_role(needed_role(job.flow, job.params))
+    return backend().retry(job_id, caller()).dump()
+
+
+@routes.post("/jobs/<job_id>/cancel")
+def cancel_job(job_id: str) -> dict[str, Any]:
+    """Cancel a job, and show it. One that has ended stays as it is."""
+    backend().jobs.get(job_id)
+    backend().jobs.end(job_id, JobStatus.CANCELLED)
+    return backend().jobs.get(job_id).dump()
+
+
 @routes.post("/check-url")
 def check_url() -> Response:
     """Enqueue a check of a URL: 202; ``url`` is where its result will be."""
     wanted = body(NewCheck)
-    job, _ = backend().start("check_url", wanted.model_dump(exclude_none=True), None)
+    job, _ = backend().start("check_url", wanted.model_dump(exclude_none=True), None, caller=caller())
     url = url_for("api.show_check", job_id=job.id, _external=True)
     answer = jsonify(id=job.id, status=job.status, url=url)
     answer.status_code = HTTPStatus.ACCEPTED

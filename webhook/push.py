@@ -39,8 +39,8 @@ from datafab.push.datapusher import (
     root,
 )
 from datafab.urls import has_login, hide_all_secrets
+from webhook.caller import called_by_own_host
 from webhook.errors import REDIS_ERRORS, RETRY_AFTER_SECONDS
-from webhook.exposure import require_listed_ckans
 from webhook.site import backend
 
 routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
@@ -57,6 +57,15 @@ Answer = Response | tuple[Response, HTTPStatus]
 
 def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Response, HTTPStatus]:
     return jsonify(error=hide_all_secrets(message)), code
+
+
+@routes.before_request
+def check_ckans() -> Answer | None:
+    """Refuse callers of other hosts unless the CKANs are known: CKAN sends no key, but pushes go to these alone."""
+    if backend().services.settings.ckan_urls or called_by_own_host():
+        return None
+    text = "set DATAFAB_CKAN_URLS to the CKANs that are served: without it, only callers on this host are"
+    return _error(text, HTTPStatus.FORBIDDEN)
 
 
 @routes.get("/")
@@ -132,7 +141,6 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
     """Yield the errors of the URLs and of the header for the key."""
     settings, ckan = backend().services.settings, sent.get("metadata", {}).get("ckan_url")
     checks: list[Callable[[], object]] = [
-        lambda: require_listed_ckans(settings),
         lambda: key_header(sent["api_key"], settings),
     ]
     if sent.get("result_url"):

@@ -27,7 +27,7 @@ class Recorder:
         self.failure = None
         self.known = {}
 
-    def __call__(self, flow, params, key):
+    def __call__(self, flow, params, key, caller=None):
         if self.failure:
             raise self.failure
         self.calls.append((flow, params, key))
@@ -38,7 +38,7 @@ class Recorder:
 class Asking(Recorder):
     """A queue that needs its Redis."""
 
-    def __call__(self, flow, params, key):
+    def __call__(self, flow, params, key, caller=None):
         self.jobs.ping()
         return super().__call__(flow, params, key)
 
