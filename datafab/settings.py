@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     """Identifier of the WCMP2 record of announced files, ``urn:wmo:md:...``, unless a job names another."""
     bind: str = "127.0.0.1:8800"
     """Address and port on which the webhook listens."""
+    request_timeout: float = Field(default=20.0, gt=0)
+    """Seconds in which a request must reach the webhook, or its answer be read by the client; longer while at least
+    16 KB a second arrive."""
     flower_bind: str = "127.0.0.1:5555"
     """Address and port on which Flower listens in the embedded cluster."""
     retention_days: int = Field(default=30, ge=1)

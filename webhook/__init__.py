@@ -19,13 +19,11 @@ from datafab.flows import registry as flows
 from datafab.settings import Settings, load
 from webhook import api as views
 from webhook import catalogue as hydra
-from webhook import doors, health, hooks, metrics, openapi
+from webhook import doors, headers, health, hooks, metrics, openapi
 from webhook import errors as failures
 from webhook import push as datapusher
+from webhook.limits import MAX_BODY_BYTES
 from webhook.site import Backend, Start, Wake
-
-#: The largest request body, in bytes.
-MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(
@@ -61,6 +59,7 @@ def create_app(
     provider = cast("DefaultJSONProvider", app.json)
     provider.ensure_ascii, provider.sort_keys = False, False
     Backend(services, start, wake or _wake).attach(app)
+    headers.add_headers(app)
     doors.refuse_foreign_requests(app, PublicHosts.of(settings.public_url))
     app.register_blueprint(health.routes)
     app.register_blueprint(metrics.routes)

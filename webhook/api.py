@@ -21,6 +21,7 @@ from datafab.flows.registry import flows
 from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
 from webhook.body import M, body, refusal
+from webhook.limits import MAX_UPLOAD_BYTES
 from webhook.paths import confine_paths, store_uploads
 from webhook.site import backend
 
@@ -30,9 +31,6 @@ def _finite(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
     json.dumps(params, allow_nan=False)
     return params
 
-
-#: The largest upload, in bytes.
-MAX_UPLOAD_BYTES = 64 * 1024**2
 
 routes = Blueprint("api", __name__, url_prefix="/api")
 
