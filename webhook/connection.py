@@ -13,6 +13,8 @@ from webhook.incoming import Incoming
 
 #: The slowest rate at which a body may be sent or an answer be read, in bytes per second.
 MIN_RATE = 16 * 1024
+#: Seconds that a request may have waited for a thread without it being checked that the client still waits too.
+PATIENT_SECONDS = 2.0
 
 
 class Exchange:
@@ -45,7 +47,7 @@ class Exchange:
 
 
 class Connection:
-    """A connection. Only the loop of the server uses its socket; only one thread at a time uses ``sock``.
+    """A connection. Its socket is used by the server's loop, and ``sock`` by the thread that handles the request.
 
     Attributes:
         cfg, client, server, sock, parser, initialized, data_ready, is_http2: what gunicorn's threads read.
@@ -106,6 +108,18 @@ class Connection:
         self.sock = Exchange(request)
         self.parser = http.get_parser(self.cfg, self.sock, self.client)
         self.reusable = not self.incoming.doubtful
+        self._step_began = time.monotonic()
+
+    def abandoned(self) -> bool:
+        """Return whether the client has left while its request waited for a thread."""
+        if time.monotonic() - self._step_began < PATIENT_SECONDS:
+            return False
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def end(self, keep: bool) -> None:
         """Take the answer of the thread, which says whether to keep the connection."""

@@ -242,6 +242,10 @@ class Worker(ThreadWorker):
 
     # --- what runs in a thread ---
 
+    def handle(self, conn: Connection) -> Any:
+        """Handle the request of a connection, unless its client has given up."""
+        return False if conn.abandoned() else super().handle(conn)
+
     def handle_request(self, req: Any, conn: Connection) -> Any:
         """Handle a request; the loop has sent its 100 Continue."""
         req._expected_100_continue = False  # noqa: SLF001 - gunicorn would send it again, before the answer
