@@ -19,7 +19,7 @@ from datafab.flows import registry as flows
 from datafab.settings import Settings, load
 from webhook import api as views
 from webhook import catalogue as hydra
-from webhook import doors, headers, health, hooks, metrics, openapi
+from webhook import doors, headers, health, hooks, metrics, openapi, refusals
 from webhook import errors as failures
 from webhook import push as datapusher
 from webhook.limits import MAX_BODY_BYTES
@@ -60,6 +60,7 @@ def create_app(
     provider.ensure_ascii, provider.sort_keys = False, False
     Backend(services, start, wake or _wake).attach(app)
     headers.add_headers(app)
+    refusals.log_refusals(app)
     doors.refuse_foreign_requests(app, PublicHosts.of(settings.public_url))
     app.register_blueprint(health.routes)
     app.register_blueprint(metrics.routes)

@@ -20,7 +20,7 @@ from datafab.flows.chains import STAGES
 from datafab.flows.registry import flows
 from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
-from webhook.body import M, body, refusal
+from webhook.body import M, body, parse, refusal
 from webhook.limits import MAX_UPLOAD_BYTES
 from webhook.paths import confine_paths, store_uploads
 from webhook.site import backend
@@ -117,10 +117,7 @@ def _new_job() -> tuple[NewJob, dict[str, Any]]:
     request.max_content_length = MAX_UPLOAD_BYTES
     if "job" not in request.form:
         raise UnsupportedMediaType("the form has no part `job`: put the job's JSON there")
-    try:
-        wanted = NewJob.model_validate_json(request.form["job"])
-    except ValidationError as error:
-        raise refusal(error) from error
+    wanted = parse(NewJob, request.form["job"].encode())
     files = {field: (file.filename or field, file.read()) for field, file in request.files.items()}
     given = {name: value for name, value in wanted.params.items() if name not in files}
     kept = confine_paths(wanted.flow, given, services)

@@ -40,13 +40,13 @@ class Head:
 
     Attributes:
         method: the method.
-        path: the target without its query.
+        target: what is requested.
         fields: names in lower case, and values.
         modern: whether the version is HTTP/1.1.
     """
 
     method: bytes
-    path: bytes
+    target: bytes
     fields: tuple[tuple[bytes, bytes], ...]
     modern: bool
 
@@ -58,10 +58,15 @@ class Head:
         parts = (line.partition(b":") for line in lines)
         return cls(
             method=first.partition(b" ")[0],
-            path=found[1].partition(b"?")[0] if found else b"",
+            target=found[1] if found else b"",
             fields=tuple((name.lower(), value.strip(b" \t")) for name, _, value in parts),
             modern=found is not None and found[2] != b"0",
         )
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
 
     def all(self, name: bytes) -> list[bytes]:
         """Return the values of a header."""
@@ -138,6 +143,9 @@ class Incoming:
             self.wants_continue = self.head.modern and b"100-continue" in map(bytes.lower, self.head.all(b"expect"))
 
     def _find_framing(self, head: Head) -> None:
+        self.refusal = _host_refusal(head)
+        if self.refusal is not None:
+            return
         lengths, codings = head.all(b"content-length"), head.all(b"transfer-encoding")
         if codings:
             self._chunked = True
@@ -197,6 +205,17 @@ def _hopeless(data: bytearray, searched: int, end: int) -> bool:
     """Return whether gunicorn will refuse a head, so that the rest of it need not be waited for."""
     line = data.find(b"\r\n", 0, end)
     return bool(_BARE_NEWLINE.search(data, searched, end)) or (line >= 0 and not _REQUEST_LINE.fullmatch(data, 0, line))
+
+
+def _host_refusal(head: Head) -> Refusal | None:
+    """Refuse a request that does not say for which host it is, or says it twice: the host's name is checked later."""
+    hosts = head.all(b"host")
+    if head.modern and len(hosts) != 1:
+        return _bad("Host", "it is needed once")
+    scheme, found, rest = head.target.partition(b"://")
+    if found and b"/" not in scheme and rest.partition(b"/")[0].lower() not in [host.lower() for host in hosts]:
+        return _bad("Host", "it is not that of the request's target")
+    return None
 
 
 def _chunked_refusal(head: Head, codings: list[bytes], lengths: list[bytes]) -> Refusal | None:

@@ -200,8 +200,8 @@ def one(job_id: str) -> Answer:
     jobs = backend().jobs
     limit = request.args.get("limit", "")
     lines = jobs.logs(job.id, MAX_LINES)
-    if limit.isdigit():
-        lines = lines[::-1][: int(limit)]
+    if limit.isdecimal():
+        lines = lines[::-1][: int(limit[:9])]
     return jsonify(job_dict(job, _failures(job), lines, callback=_lost_callback(job)))
 
 
