@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import sys
 import uuid
@@ -47,6 +48,8 @@ routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
 KEYS = ("job_type", "data", "metadata", "result_url", "api_key")
 NOT_JSON = "Not recognised as json, make sure content type is application/json"
 MAX_ID_CHARS = 256
+#: What a header can hold.
+MEDIA_TYPE = re.compile(r"[!-~][ -~]{0,254}")
 #: Jobs per request to Redis when they are listed.
 PAGE_SIZE = 200
 Answer = Response | tuple[Response, HTTPStatus]
@@ -96,6 +99,8 @@ def submit(job_id: str | None = None) -> Answer:
 
 def _sent() -> Any:
     """Return the body of a submit; a content type that only names JSON will do, as ``text/html; application/json``."""
+    if request.content_encoding:
+        return None
     if request.is_json:
         return strictjson.loads(request.get_data())
     if "application/json" not in (request.content_type or "").lower():
@@ -214,7 +219,8 @@ def data(job_id: str) -> Answer:
     error = job_dict(job, _failures(job), ())["error"]
     if error:
         return _error(error)
-    return Response(b"", content_type=_text(_metadata(job).get("mimetype") or "text/plain"))
+    kind = _text(_metadata(job).get("mimetype"))
+    return Response(b"", content_type=kind if MEDIA_TYPE.fullmatch(kind) else "text/plain")
 
 
 @routes.delete("/job/<job_id>", strict_slashes=False)
