@@ -1,5 +1,7 @@
 """``/openapi.json`` says what the routes are, and the routes do what it says, whatever they are sent."""
 
+from typing import NamedTuple
+
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -35,6 +37,29 @@ CHECKS = [
 ]
 #: It says 501, as it must.
 REFUSED = "datapusher.admin"
+
+
+class Role(NamedTuple):
+    """A kind of caller.
+
+    Attributes:
+        name: shown with a failed test.
+        headers: what it sends with every request.
+        closed: views that it may not call, by Flask's names: they answer 401 or 403 whatever is sent.
+    """
+
+    name: str
+    headers: dict[str, str]
+    closed: frozenset[str]
+
+
+#: Every kind of caller; each sends requests of every kind to every route.
+ROLES = [Role("a program of this host", {}, frozenset())]
+#: Requests of a kind to a route, for all roles together.
+EXAMPLES = 8
+roles = pytest.mark.parametrize("role", ROLES, ids=[role.name for role in ROLES])
+#: Views that ask for a key of their own, and refuse those who do not know it.
+KEYED = frozenset(name for name, operation in OPERATIONS.items() if operation.security)
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +119,11 @@ def operation(schema, method, rule):
     return schema[rule.replace("<", "{").replace(">", "}")][method]
 
 
-def ask(endpoint, strategy, checks):
-    """Send eight requests of a kind, the same in each run."""
+def ask(role, endpoint, strategy, checks):
+    """Send requests of a kind, the same in each run, and see that the right ones are let in."""
 
     @settings(
-        max_examples=8,
+        max_examples=max(2, EXAMPLES // len(ROLES)),
         deadline=None,
         derandomize=True,
         database=None,
@@ -107,19 +132,26 @@ def ask(endpoint, strategy, checks):
     )
     @given(case=strategy)
     def send(case):
-        case.call_and_validate(checks=checks, headers=HEADERS.get(endpoint.partition(".")[0]))
+        headers = role.headers | HEADERS.get(endpoint.partition(".")[0], {})
+        answer = case.call_and_validate(checks=checks, headers=headers)
+        if endpoint in role.closed:
+            assert answer.status_code in {401, 403}, "wrongly open"
+        elif endpoint not in KEYED:
+            assert answer.status_code not in {401, 403}, "wrongly closed"
 
     send()
 
 
+@roles
 @pytest.mark.parametrize(("endpoint", "method", "rule"), NAMES)
-def test_whatever_is_sent_is_answered_as_described(schema, endpoint, method, rule):
-    ask(endpoint, operation(schema, method, rule).as_strategy(), CHECKS)
+def test_whatever_is_sent_is_answered_as_described(schema, role, endpoint, method, rule):
+    ask(role, endpoint, operation(schema, method, rule).as_strategy(), CHECKS)
 
 
+@roles
 @pytest.mark.parametrize(("endpoint", "method", "rule"), BODIES)
-def test_what_is_not_as_described_is_no_fault_of_ours(schema, endpoint, method, rule):
-    ask(endpoint, operation(schema, method, rule).as_strategy(generation_mode=GenerationMode.NEGATIVE), CHECKS)
+def test_what_is_not_as_described_is_no_fault_of_ours(schema, role, endpoint, method, rule):
+    ask(role, endpoint, operation(schema, method, rule).as_strategy(generation_mode=GenerationMode.NEGATIVE), CHECKS)
 
 
 @pytest.fixture(scope="module")
