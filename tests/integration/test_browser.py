@@ -20,7 +20,7 @@ from workers.app import use
 
 #: A job that anybody who may enqueue one can enqueue.
 JOB = {"flow": "catalogue", "params": {"url": "http://catalogue.invalid/api/1"}}
-READS = ["/api/jobs", "/api/flows", "/openapi.json", "/metrics", "/ready", "/workers", "/tasks", "/api/workers", "/"]
+READS = ["/api/jobs", "/openapi.json", "/workers", "/api/flows", "/metrics", "/ready", "/tasks", "/api/workers", "/"]
 PAGE = Path(__file__).with_name("hostile.html").read_text(encoding="utf-8")
 EVIL = "evil.example"
 
