@@ -44,7 +44,7 @@ PAGE_HEADERS = {
 
 
 @cache
-def with_headers(handler: type[RequestHandler]) -> type[RequestHandler]:
+def with_headers(handler: Any) -> Any:
     """Return a subclass of a handler whose answers have these headers."""
 
     def set_default_headers(self: RequestHandler) -> None:
@@ -90,9 +90,7 @@ class GuardedFlower(Flower):
         prefix = (self.options.url_prefix or "").strip("/")
         self.add_handlers(".*", [(f"{prefix and '/'}{prefix}/metrics", OwnMetrics)])
 
-    def get_handler_delegate(
-        self, request: HTTPServerRequest, target_class: type[RequestHandler], *args: Any, **kwargs: Any
-    ) -> Any:
+    def get_handler_delegate(self, request: HTTPServerRequest, target_class: Any, *args: Any, **kwargs: Any) -> Any:
         """Return what answers a request, with our headers."""
         return super().get_handler_delegate(request, with_headers(target_class), *args, **kwargs)
 
