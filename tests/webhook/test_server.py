@@ -12,9 +12,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from datafab.settings import PREFIX
 from tests.servers.celery import until
-from tests.servers.redis import RedisServer
+from tests.servers.redis import PREFIX, RedisServer
 from tests.servers.webhook import Server, read_all, statuses, webhook
 from webhook.headers import ANSWER_HEADERS
 from webhook.incoming import MAX_HEAD_BYTES
