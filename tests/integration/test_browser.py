@@ -123,5 +123,5 @@ def test_without_the_check_a_rebound_name_would_read(tmp_path: Path):
     ):
         report = evil.report()
     assert {"what": "GET /api/jobs", "text": "readable"} in report["read"]
-    assert {"frame /api/jobs", "popup /api/jobs"} <= {one["what"] for one in report["read"]}
+    assert "frame /api/jobs" in {one["what"] for one in report["read"]}
     assert ("/api/jobs", "application/json") in witness.posts
