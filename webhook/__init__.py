@@ -23,15 +23,13 @@ from datafab.embedded import check_exposed, is_exposed
 from datafab.errors import SettingError
 from datafab.flows import registry as flows
 from datafab.settings import Settings, load
-from webhook import access, caller, doors, health, hooks, login, metrics, openapi, tokens
+from webhook import access, caller, doors, headers, health, hooks, login, metrics, openapi, refusals, tokens
 from webhook import api as views
 from webhook import catalogue as hydra
 from webhook import errors as failures
 from webhook import push as datapusher
+from webhook.limits import MAX_BODY_BYTES
 from webhook.site import Backend, Retry, Start, Wake
-
-#: The largest request body, in bytes.
-MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(
@@ -74,6 +72,8 @@ def create_app(
     provider = cast("DefaultJSONProvider", app.json)
     provider.ensure_ascii, provider.sort_keys = False, False
     Backend(services, start, wake or _wake, retry or _retry).attach(app)
+    headers.add_headers(app)
+    refusals.log_refusals(app)
     doors.refuse_foreign_requests(app, PublicHosts.of(settings.public_url))
     caller.require_callers(app)
     for part in (health, metrics, openapi, login, views, tokens, datapusher, hooks, hydra):

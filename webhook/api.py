@@ -21,8 +21,9 @@ from datafab.flows.registry import flows, needed_role
 from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
 from datafab.urls import hide_all_secrets
-from webhook.body import M, body, refusal
+from webhook.body import M, body, parse, refusal
 from webhook.caller import caller, require_role
+from webhook.limits import MAX_UPLOAD_BYTES
 from webhook.paths import confine_paths, store_uploads
 from webhook.site import backend
 
@@ -32,9 +33,6 @@ def _finite(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
     json.dumps(params, allow_nan=False)
     return params
 
-
-#: The largest upload, in bytes.
-MAX_UPLOAD_BYTES = 64 * 1024**2
 
 routes = Blueprint("api", __name__, url_prefix="/api")
 
@@ -124,10 +122,7 @@ def _new_job() -> tuple[NewJob, dict[str, Any]]:
     request.max_content_length = MAX_UPLOAD_BYTES
     if "job" not in request.form:
         raise UnsupportedMediaType("the form has no part `job`: put the job's JSON there")
-    try:
-        wanted = NewJob.model_validate_json(request.form["job"])
-    except ValidationError as error:
-        raise refusal(error) from error
+    wanted = parse(NewJob, request.form["job"].encode())
     files = {field: (file.filename or field, file.read()) for field, file in request.files.items()}
     given = {name: value for name, value in wanted.params.items() if name not in files}
     kept = confine_paths(wanted.flow, given, services)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -48,6 +49,8 @@ routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
 KEYS = ("job_type", "data", "metadata", "result_url", "api_key")
 NOT_JSON = "Not recognised as json, make sure content type is application/json"
 MAX_ID_CHARS = 256
+#: What a header can hold.
+MEDIA_TYPE = re.compile(r"[!-~][ -~]{0,254}")
 #: Jobs per request to Redis when they are listed.
 PAGE_SIZE = 200
 #: The largest offset and limit that Redis's scripts count exactly.
@@ -106,6 +109,8 @@ def submit(job_id: str | None = None) -> Answer:
 
 def _sent() -> Any:
     """Return the body of a submit; a content type that only names JSON will do, as ``text/html; application/json``."""
+    if request.content_encoding:
+        return None
     if request.is_json:
         return strictjson.loads(request.get_data())
     if "application/json" not in (request.content_type or "").lower():
@@ -227,8 +232,8 @@ def one(job_id: str) -> Answer:
     jobs = backend().jobs
     limit = request.args.get("limit", "")
     lines = jobs.logs(job.id, MAX_LINES)
-    if limit.isdigit():
-        lines = lines[::-1][: int(limit)]
+    if limit.isdecimal():
+        lines = lines[::-1][: int(limit[:9])]
     return jsonify(job_dict(job, _failures(job), lines, callback=_lost_callback(job)))
 
 
@@ -241,7 +246,8 @@ def data(job_id: str) -> Answer:
     error = job_dict(job, _failures(job), ())["error"]
     if error:
         return _error(error)
-    return Response(b"", content_type=_text(_metadata(job).get("mimetype") or "text/plain"))
+    kind = _text(_metadata(job).get("mimetype"))
+    return Response(b"", content_type=kind if MEDIA_TYPE.fullmatch(kind) else "text/plain")
 
 
 @routes.delete("/job/<job_id>", strict_slashes=False)

@@ -197,6 +197,7 @@ def http() -> str:
             "",
             "A request for a host name other than `localhost`, an IP address or a name in `DATAFAB_PUBLIC_URL` gets a",
             "403, and so does a change requested by a page of another site ([deploy](deploy.md#host-names)).",
+            "A request that does not arrive within `DATAFAB_REQUEST_TIMEOUT` gets a 408 ([deploy](deploy.md)).",
             "",
             "Parameters of a job that are files or folders (`endpoints`, `collection`) are relative to the folder",
             "`DATAFAB_COLLECTIONS` and cannot lead out of it. A file can also be uploaded with the job, 64 MB at most:",

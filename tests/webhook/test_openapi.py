@@ -25,12 +25,11 @@ from datafab.index.access import IndexAccess
 from datafab.settings import load
 from tests.servers.redis import RedisServer
 from webhook import create_app
+from webhook.access import ACCESS
 from webhook.openapi import OPERATIONS, UNDESCRIBED, described_routes
 
 KEYS = {"catalogue_push_key": "geheim", "allow_private_hosts": ("*",), "ckan_urls": ("http://c",)}
 HEADERS = {"hydra": {"Authorization": "Bearer geheim"}}
-#: Groups of routes that a caller shows a token of ours.
-OURS = {"health", "metrics", "login", "api", "tokens"}
 CHECKS = [
     schemathesis.checks.not_a_server_error,
     status_code_conformance,
@@ -39,6 +38,15 @@ CHECKS = [
 ]
 #: It says 501, as it must.
 REFUSED = "datapusher.admin"
+
+
+#: Every kind of caller, by the role of its token; each sends requests of every kind to every route.
+ROLES = (None, *Role)
+#: Requests of a kind to a route, for each role.
+EXAMPLES = 3
+roles = pytest.mark.parametrize("role", ROLES, ids=lambda role: role or "nobody")
+#: Views that may refuse a caller who has the role of their route, for what the request asks or shows.
+STRICTER = {"login.log_in", "api.enqueue"}
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +64,15 @@ def http(app):
 
 
 @pytest.fixture(scope="module")
-def admin(app):
-    """The header of an administrator, for whom no route of ours is closed."""
-    _, text = app.extensions["datafab"].services.get(Tokens).create("admin", Role.ADMIN)
-    return {"Authorization": f"Bearer {text}"}
+def tokens(app):
+    """The headers of callers by role."""
+    made = app.extensions["datafab"].services.get(Tokens)
+    return {None: {}} | {role: {"Authorization": f"Bearer {made.create(role, role)[1]}"} for role in Role}
+
+
+@pytest.fixture(scope="module")
+def admin(tokens):
+    return tokens[Role.ADMIN]
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +118,14 @@ def operation(schema, method, rule):
     return schema[rule.replace("<", "{").replace(">", "}")][method]
 
 
-def ask(endpoint, strategy, checks, admin):
-    """Send eight requests of a kind, the same in each run."""
-    group = endpoint.partition(".")[0]
-    headers = admin if group in OURS else HEADERS.get(group)
+def ask(role, headers, endpoint, strategy):
+    """Send requests of a kind, the same in each run, and see that the right ones are let in."""
+    needed = ACCESS[endpoint]
+    if not isinstance(needed, Role):
+        headers = HEADERS.get(endpoint.partition(".")[0], {})
 
     @settings(
-        max_examples=8,
+        max_examples=EXAMPLES,
         deadline=None,
         derandomize=True,
         database=None,
@@ -120,20 +134,26 @@ def ask(endpoint, strategy, checks, admin):
     )
     @given(case=strategy)
     def send(case):
-        answer = case.call_and_validate(checks=checks, headers=headers)
-        assert group not in OURS or endpoint == "login.log_in" or answer.status_code not in {401, 403}
+        answer = case.call_and_validate(checks=CHECKS, headers=headers)
+        if isinstance(needed, Role) and (role is None or not role.includes(needed)):
+            assert answer.status_code in {401, 403}, "wrongly open"
+        elif isinstance(needed, Role) and endpoint not in STRICTER:
+            assert answer.status_code not in {401, 403}, "wrongly closed"
 
     send()
 
 
+@roles
 @pytest.mark.parametrize(("endpoint", "method", "rule"), NAMES)
-def test_whatever_is_sent_is_answered_as_described(schema, admin, endpoint, method, rule):
-    ask(endpoint, operation(schema, method, rule).as_strategy(), CHECKS, admin)
+def test_whatever_is_sent_is_answered_as_described(schema, tokens, role, endpoint, method, rule):  # noqa: PLR0917 - cases
+    ask(role, tokens[role], endpoint, operation(schema, method, rule).as_strategy())
 
 
+@roles
 @pytest.mark.parametrize(("endpoint", "method", "rule"), BODIES)
-def test_what_is_not_as_described_is_no_fault_of_ours(schema, admin, endpoint, method, rule):
-    ask(endpoint, operation(schema, method, rule).as_strategy(generation_mode=GenerationMode.NEGATIVE), CHECKS, admin)
+def test_what_is_not_as_described_is_no_fault_of_ours(schema, tokens, role, endpoint, method, rule):  # noqa: PLR0917 - cases
+    strategy = operation(schema, method, rule).as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    ask(role, tokens[role], endpoint, strategy)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from datafab.errors import FlowError, NotFound, Retriable, SettingError
 from datafab.index.access import IndexAccess
 from datafab.settings import load
 from tests.servers.redis import PREFIX, RedisServer
-from webhook import MAX_BODY_BYTES, create_app
+from webhook import create_app
+from webhook.limits import MAX_BODY_BYTES
 
 
 class Recorder:
