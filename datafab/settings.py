@@ -99,8 +99,7 @@ class Settings(BaseSettings):
     token: str | None = Field(default=None, repr=False)
     """Token that is sent to ``DATAFAB_URL``. It is not passed on to the cluster's processes."""
     request_timeout: float = Field(default=20.0, gt=0)
-    """Seconds in which a request must reach the webhook, or its answer be read by the client; longer while at least
-    16 KB a second arrive."""
+    """Seconds in which a request must reach the webhook; longer while at least 16 KB a second arrive."""
     flower_bind: str = "127.0.0.1:5555"
     """Address and port on which Flower listens in the embedded cluster."""
     retention_days: int = Field(default=30, ge=1)

@@ -1,19 +1,24 @@
-"""The largest request bodies, in bytes."""
+"""The largest requests, in bytes."""
 
 from __future__ import annotations
-
-from webhook.incoming import Head
 
 #: The largest JSON body.
 MAX_BODY_BYTES = 1024 * 1024
 #: The largest upload.
 MAX_UPLOAD_BYTES = 64 * 1024**2
+#: The largest request line and headers together.
+MAX_HEAD_BYTES = 64 * 1024
+#: The longest request line.
+MAX_LINE_BYTES = 4096
+#: The largest number of headers.
+MAX_FIELDS = 100
+#: How much longer a chunked body may be than its content.
+MAX_CHUNKING_BYTES = 64 * 1024
 #: The routes that take uploads.
-UPLOADS = frozenset({b"/api/jobs"})
+UPLOADS = frozenset({("POST", "/api/jobs")})
 
 
-def body_limit(head: Head) -> int:
-    """Return the largest body for a head."""
-    uploads = head.path in UPLOADS and head.method == b"POST"
-    form = any(value.lower().startswith(b"multipart/form-data") for value in head.all(b"content-type"))
-    return MAX_UPLOAD_BYTES if uploads and form else MAX_BODY_BYTES
+def body_limit(method: str, path: str, content_type: str) -> int:
+    """Return the largest body of a request."""
+    upload = (method, path) in UPLOADS and content_type.lower().startswith("multipart/form-data")
+    return MAX_UPLOAD_BYTES if upload else MAX_BODY_BYTES

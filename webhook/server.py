@@ -1,27 +1,90 @@
-"""The configuration of gunicorn: ``gunicorn --config python:webhook.server``, with any option of gunicorn after it.
+"""The webhook's HTTP server: ``python -m webhook``.
 
-Names here are those of gunicorn's settings.
+waitress receives requests and sends answers in one loop, and a thread has a request only once all of it has arrived, so
+slow clients keep nobody out. ``/health`` has a thread of its own. Settings: ``DATAFAB_BIND`` and
+``DATAFAB_REQUEST_TIMEOUT``. Other WSGI servers can serve ``webhook.wsgi:app`` behind a proxy that buffers requests.
 """
 
 from __future__ import annotations
 
-from datafab.settings import load
+import logging
+import signal
+import sys
+from typing import Any
 
-wsgi_app = "webhook.wsgi:app"
-bind = load().bind
-worker_class = "webhook.worker.Worker"
-workers = 2
-threads = 4
-#: Below the usual limit of 1,024 open files; connections beyond this close the one that has waited longest.
-worker_connections = 500
-keepalive = 5
-graceful_timeout = 5
-control_socket_disable = True
-#: The parser that the tests know, whatever else is installed.
-http_parser = "python"
-#: ``X_Y`` would reach the application under the name of ``X-Y``.
-header_map = "refuse"
-#: No client may say which part of the path is the application's.
-forwarder_headers = ""
-#: The path without its query, which may hold what is searched for.
-access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms'
+from waitress.server import create_server
+from waitress.task import ThreadedTaskDispatcher
+
+from datafab.embedded.address import Address
+from datafab.settings import Settings, load
+from webhook import create_app
+from webhook.channel import Channel
+from webhook.limits import MAX_HEAD_BYTES, MAX_UPLOAD_BYTES
+
+#: Threads that handle requests.
+THREADS = 8
+#: Connections at a time, most of which wait for their client.
+MAX_CONNECTIONS = 2000
+#: A larger part of a body or an answer is kept in a temporary file, in bytes.
+MAX_IN_MEMORY_BYTES = 128 * 1024
+#: The path that has a thread of its own.
+RESERVED_PATH = "/health"
+
+
+class Dispatcher(ThreadedTaskDispatcher):
+    """The threads that handle requests, and one for health checks, which answers while all others are busy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reserve = ThreadedTaskDispatcher()
+        self._reserve.set_thread_count(1)
+        self.set_thread_count(THREADS)
+
+    def add_task(self, task: Any) -> None:
+        """Queue a connection whose first request is complete."""
+        if getattr(task.requests[0], "path", None) == RESERVED_PATH:  # an invalid request has none
+            self._reserve.add_task(task)
+        else:
+            super().add_task(task)
+
+    def shutdown(self, cancel_pending: bool = True, timeout: int = 5) -> bool:
+        """End the threads when they have answered."""
+        self._reserve.shutdown(cancel_pending, timeout)
+        return bool(super().shutdown(cancel_pending, timeout))
+
+
+def serve(settings: Settings) -> None:
+    """Serve the webhook until SIGTERM or SIGINT; requests that have arrived are answered first."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    connections: dict[int, Any] = {}
+    server = create_server(
+        create_app(settings),
+        connections,
+        _dispatcher=Dispatcher(),
+        listen=settings.bind,
+        server_name=Address.of(settings.bind, "DATAFAB_BIND").host,
+        connection_limit=MAX_CONNECTIONS,
+        asyncore_use_poll=True,  # `select` stops at 1,024 files
+        backlog=MAX_CONNECTIONS,
+        channel_timeout=int(settings.request_timeout) + 1,
+        cleanup_interval=1,
+        max_request_header_size=MAX_HEAD_BYTES,
+        max_request_body_size=MAX_UPLOAD_BYTES + 1,
+        inbuf_overflow=MAX_IN_MEMORY_BYTES,
+        outbuf_overflow=MAX_IN_MEMORY_BYTES,
+        ident=None,
+        clear_untrusted_proxy_headers=True,
+    )
+    timed = type("TimedChannel", (Channel,), {"limit_seconds": settings.request_timeout})
+    for listener in connections.values():
+        # One for each address of the name in DATAFAB_BIND.
+        listener.channel_class = timed
+    server.run()
+
+
+def main() -> None:
+    """Run the server with the settings of the environment."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    # waitress warns of each request that waits for a thread.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    serve(load())

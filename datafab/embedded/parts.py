@@ -150,10 +150,7 @@ class Blueprint:
         address = Address.of(self.settings.bind, "DATAFAB_BIND")
         return Part(
             name="webhook",
-            command=(
-                *(sys.executable, "-m", "gunicorn", "--config", "python:webhook.server"),
-                *("--bind", self.settings.bind),
-            ),
+            command=(sys.executable, "-m", "webhook"),
             environment=self._environment,
             ready=address.healthy,
             grace=8.0,

@@ -72,8 +72,8 @@ class Figures:
 def webhook(settings: Settings, folder: Path) -> Iterator[str]:
     """Run the webhook as ``datafab up`` does; give its address."""
     port = free_port()
-    command = ("gunicorn", "webhook.wsgi:app", "--bind", f"127.0.0.1:{port}", "--threads", "4", "--log-level", "error")
-    process = Process(f"webhook{port}", *command, env=child_environment(settings), log=folder)
+    env = child_environment(settings) | {"DATAFAB_BIND": f"127.0.0.1:{port}"}
+    process = Process(f"webhook{port}", "webhook", env=env, log=folder)
     root = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:
@@ -167,7 +167,7 @@ def written(found: list[Figures]) -> str:
     return f"""\
 # Listing jobs, measured
 
-Written by `python -m tests.benchmarks.listings`: p95 in milliseconds of requests to the webhook (gunicorn) and of
+Written by `python -m tests.benchmarks.listings`: p95 in milliseconds of requests to the webhook and of
 commands, start included, asked of three clusters in turn. *0 jobs* answers empty pages; *{page.jobs} jobs*
 fills the same pages as {many.jobs:,}.
 

@@ -1,4 +1,4 @@
-"""The webhook as its own server runs it: gunicorn with the configuration of ``webhook.server``, on a real Redis."""
+"""The webhook as its own server runs it: ``python -m webhook``, on a real Redis."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def webhook(folder: Path, redis_url: str, **settings: str) -> Iterator[Server]:
     """Run a webhook; ``settings`` are variables of its environment."""
     port = free_port()
     env = {"DATAFAB_REDIS_URL": redis_url, "DATAFAB_HOME": str(folder), "DATAFAB_BIND": f"127.0.0.1:{port}"} | settings
-    process = Process("webhook", "gunicorn", "--config", "python:webhook.server", env=env, log=folder)
+    process = Process("webhook", "webhook", env=env, log=folder)
     try:
         until(lambda: process.alive and Address(host="127.0.0.1", port=port).healthy(), 30)
         yield Server(port, process.log)

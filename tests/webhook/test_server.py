@@ -16,8 +16,7 @@ from tests.servers.celery import until
 from tests.servers.redis import PREFIX, RedisServer
 from tests.servers.webhook import Server, read_all, statuses, webhook
 from webhook.headers import ANSWER_HEADERS
-from webhook.incoming import MAX_HEAD_BYTES
-from webhook.limits import MAX_BODY_BYTES
+from webhook.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES
 
 #: Seconds for a request to arrive at this server.
 REQUEST_TIMEOUT = 5
@@ -88,14 +87,12 @@ REFUSED: dict[str, tuple[bytes, int, str | None]] = {
     "bare newlines": (b"GET /health HTTP/1.1\nHost: localhost\n\n", 400, None),
     "a bare newline among others": (b"GET /health HTTP/1.1\r\nHost: localhost\nX-A: b\r\n\r\n", 400, HOST),
     "chunk with a size that is too large": (request(CHUNKED, body=b"ffffffff\r\n{"), 413, None),
-    "chunk with a size of 20 digits": (request(CHUNKED, body=b"f" * 20 + b"\r\n{"), 400, CODING),
+    "chunk with a size of 20 digits": (request(CHUNKED, body=b"f" * 20 + b"\r\n{"), 413, None),
     "chunk with a negative size": (request(CHUNKED, body=b"-1\r\n{\r\n"), 400, CODING),
     "chunk with a prefix": (request(CHUNKED, body=b"0x1\r\n{\r\n"), 400, CODING),
     "chunk without size": (request(CHUNKED, body=b"\r\n{\r\n"), 400, CODING),
-    "chunk with an extension": (request(CHUNKED, body=b"1;a=b\r\n{\r\n0\r\n\r\n"), 400, CODING),
     "chunk that is longer than its size": (request(CHUNKED, body=b"1\r\n{}\r\n0\r\n\r\n"), 400, CODING),
     "chunk that ends with a newline": (request(CHUNKED, body=b"1\r\n{\n0\r\n\r\n"), 400, CODING),
-    "trailers": (request(CHUNKED, body=b"1\r\n{\r\n0\r\nContent-Length: 5\r\n\r\n"), 400, CODING),
     "100,000 chunks of one byte": (request(CHUNKED, body=b"1\r\n \r\n" * 300_000 + b"0\r\n\r\n"), 413, None),
     "a body of 2 MB": (request(f"Content-Length: {2 * 1024**2}", body=b" " * 2 * 1024**2), 413, LENGTH),
     "a chunked body of 2 MB": (request(CHUNKED, body=b"200000\r\n" + b" " * 2 * 1024**2 + b"\r\n0\r\n\r\n"), 413, None),
@@ -117,7 +114,6 @@ REFUSED: dict[str, tuple[bytes, int, str | None]] = {
     "a long target": (request(line=f"GET /{'a' * 5000} HTTP/1.1"), 414, None),
     "101 headers": (request(*(f"X-{number}: a" for number in range(101))), 431, None),
     "10,000 headers": (request(*(f"X-{number}: a" for number in range(10_000))), 431, None),
-    "a long header": (request("X-A: " + "a" * 9000), 431, None),
     "headers without end": (request("X-A: " + "a" * MAX_HEAD_BYTES)[:-4], 431, None),
 }  # fmt: skip
 
@@ -141,10 +137,12 @@ def test_a_doubtful_request_is_refused_and_ends_its_connection(server: Server, n
     ("data", "expected"),
     [
         (request(line="GET /health HTTP/1.1") * 3, [200] * 3),
+        (request(CHUNKED, body=b"1;a=b\r\n{\r\n0\r\n\r\n") + HIDDEN, [400, 200]),
+        (request(CHUNKED, body=b"1\r\n{\r\n0\r\nContent-Length: 5\r\n\r\n") + HIDDEN, [400, 200]),
         (request(CHUNKED, body=b'09\r\n{"a": "b"\r\n1\r\n}\r\n0\r\n\r\n') + HIDDEN, [400, 200]),
         (request("Transfer-Encoding:\tCHUNKED", body=b"2\r\n{}\r\n0\r\n\r\n") + HIDDEN, [400, 200]),
         (request("Content-Length: 002", body=b"{}") + HIDDEN, [400, 200]),
-        (request("Content-Length: 2", "Expect: 100-continue", body=b"{}") + HIDDEN, [400, 200]),
+        (request("Content-Length: 2", "Expect: 100-continue", body=b"{}") + HIDDEN, [100, 400, 200]),
         (request("Content-Length: 2", line="GET /api/flows HTTP/1.1", body=b"{}") + HIDDEN, [200, 200]),
         (request("Content-Length: 2", line="DELETE /nothing HTTP/1.1", body=b"{}") + HIDDEN, [404, 200]),
         (request(line="GET http://LOCALHOST/health HTTP/1.1") + HIDDEN, [200, 200]),
@@ -152,7 +150,7 @@ def test_a_doubtful_request_is_refused_and_ends_its_connection(server: Server, n
         (request(line="TRACE /health HTTP/1.1") + HIDDEN, [405, 200]),
         (request(line="BREW /health HTTP/1.1") + HIDDEN, [405, 200]),
         (request(line="OPTIONS * HTTP/1.1") + HIDDEN, [404, 200]),
-        (request(line="CONNECT localhost:80 HTTP/1.1") + HIDDEN, [404]),
+        (request(line="CONNECT localhost:80 HTTP/1.1") + HIDDEN, [400]),
         (request(line="GET /health HTTP/1.0", host="") + HIDDEN, [200]),
         (b"\r\n" + request(line="GET /health HTTP/1.1") + HIDDEN, [200, 200]),
     ],
@@ -289,7 +287,7 @@ def test_the_log_names_caller_route_and_reason_and_nothing_that_was_sent(server:
     server.talk(request("Connection: close", line=f"GET /api/jobs?token={SECRET} HTTP/1.1"))
     server.talk(request("Connection: close", line=f"GET /api/{SECRET}?token={SECRET} HTTP/1.1"))
     lines = until(lambda: re.findall(r"refused .*", server.log.read_text()), 5)
-    assert "refused a request of 127.0.0.1: 400 InvalidHeader" in lines
+    assert "refused a request of 127.0.0.1: 400 bad_request" in lines
     assert "refused POST /api/jobs of 127.0.0.1: 400 bad_request" in lines
     assert "refused GET /api/jobs of 127.0.0.1: 400 bad_request" in lines
     assert SECRET not in server.log.read_text()

@@ -61,9 +61,8 @@ class Hosts:
         """Start a part, on the host to which it belongs."""
         cluster = self.bench.cluster
         if name == "webhook":
-            bind = ("--bind", self.outside.webhook, "--threads", "4", "--no-control-socket")
-            process = Process(name, "gunicorn", "webhook.wsgi:app", *bind, env=cluster.env, log=cluster.folder)
-            self.parts[name] = process
+            env = cluster.env | {"DATAFAB_BIND": self.outside.webhook}
+            self.parts[name] = Process(name, "webhook", env=env, log=cluster.folder)
         elif name == "listener":
             self.parts[name] = Process(name, "workers.listener", env=cluster.env, log=cluster.folder)
         elif name in THERE:

@@ -1,0 +1,5 @@
+"""``python -m webhook``: the webhook's server."""
+
+from webhook.server import main
+
+main()
