@@ -363,7 +363,7 @@ def test_the_tables_of_a_collection_in_a_bucket_are_those_of_a_folder(bucket, tm
     assert sorted(here.names("log")) == sorted(bucket.names("log"))
     for name in ("log.csv", "resource.csv"):
         assert here.read(name) == bucket.read(name)
-    assert not list((tmp_path / "passing").iterdir())
+    assert not left_behind(tmp_path / "passing")
 
 
 def test_a_file_that_is_written_piece_by_piece_is_there_when_it_is_whole(store):
