@@ -21,7 +21,15 @@ from celery.worker import state
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ResponseError
 
-from datafab.core.redis_refusals import RedisRefuses, RefusalsAsOutages, refusal
+from datafab.core.redis_refusals import (
+    MasterConnection,
+    PlainConnection,
+    RedisRefuses,
+    RefusalsAsOutages,
+    TlsConnection,
+    TlsMasterConnection,
+    refusal,
+)
 
 #: Seconds between two tries while Redis refuses.
 RETRY_SECONDS = 0.5
@@ -144,6 +152,9 @@ class _Shared:
 class Channel(_Shared, redis.Channel):
     """A channel to a Redis with one address."""
 
+    connection_class = PlainConnection
+    connection_class_ssl = TlsConnection
+
 
 class Transport(redis.Transport):
     """The transport behind ``redis://`` and ``rediss://``."""
@@ -153,6 +164,9 @@ class Transport(redis.Transport):
 
 class SentinelChannel(_Shared, redis.SentinelChannel):
     """A channel to a Redis that Sentinels name."""
+
+    connection_class = MasterConnection
+    connection_class_ssl = TlsMasterConnection
 
 
 class SentinelTransport(redis.SentinelTransport):
