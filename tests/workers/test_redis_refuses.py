@@ -71,9 +71,8 @@ def test_all_wait_and_go_on(bench: Bench, code: str, tmp_path: Path):
     bench.until_told(before[0], "start")
     size = {name: part.log.stat().st_size for name, part in bench.cluster.parts.items()}
     refuse, serve = WAYS[code]
-    codes = (
-        {code, "READONLY"} if code == "MASTERDOWN" else {code}
-    )  # it refuses to be read, and as a replica to be written
+    # A replica without its master refuses reads as MASTERDOWN, and writes as any replica.
+    codes = {code, "READONLY"} if code == "MASTERDOWN" else {code}
     tell(bench.server, refuse)
     try:
         assert until(lambda: refused(bench), 20) in codes
