@@ -57,7 +57,8 @@ class RedisAddress:
     def celery_options(self) -> dict[str, Any]:
         """Return Celery's settings of the broker and of the results."""
         url = self.location.celery_url()
-        tls = {"broker_use_ssl": self.tls, "redis_backend_use_ssl": self.tls} if self.location.tls else {}
+        # Without TLS too: a process may turn to another cluster.
+        tls = {"broker_use_ssl": self.tls or False, "redis_backend_use_ssl": self.tls or None}
         return {"broker_url": url, "result_backend": url, **tls}
 
     def transport_options(self) -> dict[str, Any]:
