@@ -159,12 +159,14 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option("--status", type=click.Choice([status.value for status in JobStatus]))
 @click.option("--flow")
+@click.option("--caller", help="Name of the token by which they were enqueued.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
 @as_json_option
-def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
+def jobs_list(status: str | None, flow: str | None, caller: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
     api.connect()
-    found = app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
+    wanted = JobStatus(status) if status else None
+    found = app.jobs().newest(status=wanted, flow=flow, caller=caller, limit=limit)
     if as_json:
         output.print_json_lines(found)
     else:

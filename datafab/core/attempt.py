@@ -265,7 +265,8 @@ class BatchRun:
         if time.monotonic() - self.flushed_at > FLUSH_SECONDS:
             self.flush()
             self.flushed_at = time.monotonic()
-            self.services.jobs.set_doing(self.batch.job, f"{done} of {total or '?'} {unit}")
+            doing = f"{done} of {total or '?'} {unit}"
+            self.services.jobs.set_doing(self.batch.job, doing, lease=self.attempt.lease)
 
 
 def catch_error(call: Callable[[], T], run: BatchRun) -> tuple[T | DatafabError, bool]:

@@ -1,7 +1,7 @@
 """Redis: connections, the names of keys, and the Lua scripts of ``datafab/core/scripts``.
 
-A script is one atomic step. Each begins with the same few lines (``preamble.lua``); those that touch rows of the
-ledger also with ``rows.lua``, the only place that knows how a row is written.
+A script is one atomic step. Each begins with the same few lines (``preamble.lua``); those that touch jobs or rows of
+the ledger also with ``jobs.lua``, ``rows.lua`` and ``shares.lua``, the only places that know how these are written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from datafab.core.job import FINAL
+from datafab.core.job import FINAL, JobStatus
 from datafab.core.redis_address import RedisAddress
 from datafab.core.redis_refusals import WaitingRedis
 from datafab.settings import Settings
@@ -25,8 +25,15 @@ CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
 #: Upper bounds, in seconds, of the classes by which the durations of attempts are counted.
 DURATION_BOUNDS = ("0.1", "0.3", "1", "3", "10", "30", "100", "300", "1000", "3000")
 
+#: Kinds of dedupe keys, which end at the first colon, by which jobs are listed and counted.
+LISTED_KEYS = ("datapusher",)
+#: The parts of a script that touches jobs or rows; each uses those before it.
+PARTS = ("jobs", "rows", "shares")
+
 _CONSTANTS = f"""
 local FINAL = {{{", ".join(f"{status} = 1" for status in sorted(FINAL))}}}
+local STATUSES = {{{", ".join(f"'{status}'" for status in JobStatus)}}}
+local LISTED_KEYS = {{{", ".join(f"{kind} = 1" for kind in LISTED_KEYS)}}}
 local LIMITS = {{{", ".join(DURATION_BOUNDS)}}}
 """
 
@@ -87,6 +94,7 @@ def script(client: ClusterRedis, name: str, *, rows: bool = False) -> Any:
     Args:
         client: the connection on which it will run.
         name: the file's, without ``.lua``.
-        rows: whether it uses the functions of ``rows.lua``.
+        rows: whether it uses the functions of ``PARTS``.
     """
-    return register(client, (_source("rows") if rows else "") + _source(name))
+    parts = PARTS if rows else ()
+    return register(client, "".join(_source(part) for part in (*parts, name)))

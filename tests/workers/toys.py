@@ -32,9 +32,11 @@ def tell(ctx: Context, what: str, item: Item) -> None:
 
 
 def numbers(ctx: Context) -> Iterator[Item]:
-    """Yield ``n`` items."""
+    """Yield ``n`` items; with ``note``, keep that in the notes on the batch first."""
     if ctx.params.get("bad"):
         raise FlowError("bad parameters", field="bad")
+    if note := ctx.params.get("note"):
+        ctx.memo["note"] = note
     if kills := ctx.params.get("kill_source"):
         kill_me(ctx, "numbers", kills)
     for number in range(ctx.params.get("n", 1)):
