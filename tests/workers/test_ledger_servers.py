@@ -54,7 +54,7 @@ def test_the_life_of_a_row(settings: Settings, client: ClusterRedis):
     ledger, jobs, locks = Ledger(settings, client), RedisJobs(settings, client), RedisLocks(client)
     now = ledger.now()
     assert ledger.enqueue(new_job("a", now), NewRow("t:1", "{}", "io"), ["s"]).job == "a"
-    assert ledger.enqueue(new_job("a", now), NewRow("t:1", "{}", "io"), ["s"]) == "a"  # sent again
+    assert ledger.enqueue(new_job("a", now), NewRow("t:1", "{}", "io"), ["s"]).job == "a"  # sent again
     other = new_job("b", now)
     other = other.evolve(key="key-a")
     assert ledger.enqueue(other, NewRow("t:2", "{}", "io"), ["s"]).job == "a"
