@@ -41,6 +41,10 @@ class _Pipeline(RefusalsAsOutages, redis.PrefixedRedisPipeline):
     """kombu's pipeline, which raises ``RedisRefuses``."""
 
 
+class _Subscription(RefusalsAsOutages, redis.PrefixedRedisPubSub):
+    """kombu's subscription, which raises ``RedisRefuses``."""
+
+
 class _Client(RefusalsAsOutages, redis.PrefixedStrictRedis):
     """kombu's client, which raises ``RedisRefuses``."""
 
@@ -50,6 +54,10 @@ class _Client(RefusalsAsOutages, redis.PrefixedStrictRedis):
         return _Pipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint, global_keyprefix=prefix
         )
+
+    def pubsub(self, **options: Any) -> _Subscription:
+        """Return a subscription that does so too."""
+        return _Subscription(self.connection_pool, global_keyprefix=self.global_keyprefix, **options)
 
 
 class QoS(redis.QoS):

@@ -55,12 +55,12 @@ def refusal(error: ResponseError) -> RedisRefuses | None:
 
 
 class RefusalsAsOutages:
-    """A mixin of clients and pipelines of redis-py, which raise ``RedisRefuses``."""
+    """A mixin of clients, pipelines and subscriptions of redis-py, which raise ``RedisRefuses``."""
 
-    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+    def parse_response(self, *args: Any, **options: Any) -> Any:
         """Read an answer."""
         try:
-            return super().parse_response(connection, command_name, **options)  # type: ignore[misc]
+            return super().parse_response(*args, **options)  # type: ignore[misc]
         except ResponseError as error:
             # After WATCH, redis-py takes a connection error for a changed key, and its caller would repeat at once.
             if getattr(self, "watching", False) or (found := refusal(error)) is None:
