@@ -25,7 +25,7 @@ class Sessions(Client):
 
     def __init__(self, client: ClusterRedis, tokens: Tokens) -> None:
         self._redis: Any = client
-        self._prefix = client.prefix
+        self._prefix = f"{client.prefix}session:"
         self._tokens = tokens
 
     @classmethod
@@ -43,7 +43,7 @@ class Sessions(Client):
         if token.expires is not None:
             now, _ = self._redis.time()
             seconds = max(1, min(seconds, int(token.expires) - int(now)))
-        self._redis.set(self._key(cookie), token.id, ex=seconds)
+        self._redis.set(self._prefix + digest(cookie), token.id, ex=seconds)
         return cookie, seconds
 
     def verify(self, cookie: str) -> Token:
@@ -52,17 +52,14 @@ class Sessions(Client):
         Raises:
             BadToken: the session has ended, or its token was revoked or has expired.
         """
-        token = self._redis.get(self._key(cookie))
+        token = self._redis.get(self._prefix + digest(cookie))
         if token is None:
             raise BadToken("this session has ended: log in again", code="session_ended")
         return self._tokens.get(token)
 
     def end(self, cookie: str) -> None:
         """End a session."""
-        self._redis.delete(self._key(cookie))
-
-    def _key(self, cookie: str) -> str:
-        return f"{self._prefix}session:{digest(cookie)}"
+        self._redis.delete(self._prefix + digest(cookie))
 
 
 def csrf_token(cookie: str) -> str:

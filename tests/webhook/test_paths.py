@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from datafab.collect.endpoints_stage import query_folder
 from datafab.core.job import Job
 from datafab.core.services import Services
 from datafab.settings import load
+from tests.servers.redis import RedisServer
 from webhook import api as views
 from webhook import create_app
-from webhook.paths import confine_paths
+from webhook.paths import confine_paths, store_uploads
 
 PLANTED = "AWS_SECRET_ACCESS_KEY=geheim"
 CSV = b"endpoint,endpoint-url\n,https://example.org/a.csv\n"
@@ -26,8 +28,8 @@ CSV = b"endpoint,endpoint-url\n,https://example.org/a.csv\n"
 class Site:
     """An application whose queue takes note of what is enqueued."""
 
-    def __init__(self, home: Path, **changes: Any) -> None:
-        self.settings = load({}, home=home / "home", redis_url="redis://127.0.0.1:1/0", **changes)
+    def __init__(self, home: Path, server: RedisServer, **changes: Any) -> None:
+        self.settings = load({}, home=home / "home", redis_url=server.url, **changes)
         self.services = Services(self.settings, patience=1)
         self.started: list[dict[str, Any]] = []
         self.http = create_app(self.settings, self.services, self.start).test_client()
@@ -45,8 +47,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
+def site(tmp_path: Path, shared_redis: RedisServer) -> Iterator[Site]:
+    site = Site(tmp_path, shared_redis)
     (site.root / "land").mkdir(parents=True)
     (site.root / "land" / "endpoint.csv").write_bytes(CSV)
     (tmp_path / "secret.csv").write_text(PLANTED + "\n")
@@ -141,6 +143,36 @@ def test_a_file_may_be_uploaded_with_its_job(site: Site):
 
 
 @pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("endpoint.csv", "endpoint.csv"),
+        ("mes données.csv", "mes données.csv"),
+        ("../../etc/passwd", "passwd"),
+        ("/etc/passwd", "passwd"),
+        ("C:\\Windows\\..\\endpoint.csv", "endpoint.csv"),
+        ("C:endpoint.csv", "C_endpoint.csv"),
+        ("file:%2Fetc%2Fendpoint.csv", "file__2Fetc_2Fendpoint.csv"),
+        ("list:" + "0" * 64, "list_" + "0" * 64),
+        ("a#/etc/b.csv", "b.csv"),
+        ("a#b.csv", "a_b.csv"),
+        ("a/..", "endpoints"),
+        ("..", "endpoints"),
+        (".", "endpoints"),
+        ("a/", "endpoints"),
+        (" . ", "endpoints"),
+        ("a\x00b\x1b[31m.csv", "a_b_[31m.csv"),
+        ("x" * 5000 + ".csv", "x" * 100),
+    ],
+)
+def test_the_name_of_an_upload_is_no_path(site: Site, name: str, kept: str):
+    params = store_uploads("collect", {"endpoints": (name, CSV)}, site.services)
+    assert params["endpoints"].partition("#")[2] == kept
+    assert site.kept(params["endpoints"]) == CSV
+    # No files of the host belong to it, such as queries that its endpoints name.
+    assert query_folder(params) is None
+
+
+@pytest.mark.parametrize(
     ("job", "files", "field"),
     [
         ({"flow": "collect", "params": {"collection": "/etc"}}, {"endpoints": CSV}, "collection"),
@@ -192,11 +224,11 @@ def test_a_document_is_sent_and_not_named(site: Site, flow: str, field: str):
     assert site.started == []
 
 
-def test_what_a_flow_brings_along_is_its_operators(site: Site, tmp_path: Path):
+def test_what_a_flow_brings_along_is_its_operators(site: Site, tmp_path: Path, shared_redis: RedisServer):
     config = tmp_path / "datafab.toml"
     given = f'endpoints = "{tmp_path}/secret.csv", collection = "{tmp_path}"'
     config.write_text(f'[[flow]]\nname = "own"\nsource = "collect"\nwith = {{ {given} }}\n')
-    own = Site(tmp_path, config=config)
+    own = Site(tmp_path, shared_redis, config=config)
     assert own.post("own").status_code == 202
     assert own.started == [{}]
     assert own.post("own", endpoints=f"{tmp_path}/secret.csv").status_code == 400
@@ -212,8 +244,8 @@ def test_a_root_in_a_bucket_has_folders_of_that_bucket(tmp_path: Path, given: st
 @pytest.mark.parametrize(
     "given", ["s3://bucket/other", "s3://bucket/database", "s3://bucket/data/../x", "../x", "/etc", "a//b", ".", "a?b"]
 )
-def test_and_no_others(tmp_path: Path, given: str):
-    site = Site(tmp_path, collections="s3://bucket/data")
+def test_and_no_others(tmp_path: Path, given: str, shared_redis: RedisServer):
+    site = Site(tmp_path, shared_redis, collections="s3://bucket/data")
     assert site.post("collect", endpoints="e", collection=given).status_code == 400
     answer = site.post("collect", endpoints="e.csv", collection="c")
     assert "upload" in answer.json["error"]["message"]
