@@ -21,7 +21,15 @@ from celery.worker import state
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ResponseError
 
-from datafab.core.redis_refusals import RedisRefuses, RefusalsAsOutages, refusal
+from datafab.core.redis_refusals import (
+    MasterConnection,
+    PlainConnection,
+    RedisRefuses,
+    RefusalsAsOutages,
+    TlsConnection,
+    TlsMasterConnection,
+    refusal,
+)
 
 #: Seconds between two tries while Redis refuses.
 RETRY_SECONDS = 0.5
@@ -33,6 +41,10 @@ class _Pipeline(RefusalsAsOutages, redis.PrefixedRedisPipeline):
     """kombu's pipeline, which raises ``RedisRefuses``."""
 
 
+class _Subscription(RefusalsAsOutages, redis.PrefixedRedisPubSub):
+    """kombu's subscription, which raises ``RedisRefuses``."""
+
+
 class _Client(RefusalsAsOutages, redis.PrefixedStrictRedis):
     """kombu's client, which raises ``RedisRefuses``."""
 
@@ -42,6 +54,10 @@ class _Client(RefusalsAsOutages, redis.PrefixedStrictRedis):
         return _Pipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint, global_keyprefix=prefix
         )
+
+    def pubsub(self, **options: Any) -> _Subscription:
+        """Return a subscription that does so too."""
+        return _Subscription(self.connection_pool, global_keyprefix=self.global_keyprefix, **options)
 
 
 class QoS(redis.QoS):
@@ -144,6 +160,9 @@ class _Shared:
 class Channel(_Shared, redis.Channel):
     """A channel to a Redis with one address."""
 
+    connection_class = PlainConnection
+    connection_class_ssl = TlsConnection
+
 
 class Transport(redis.Transport):
     """The transport behind ``redis://`` and ``rediss://``."""
@@ -153,6 +172,9 @@ class Transport(redis.Transport):
 
 class SentinelChannel(_Shared, redis.SentinelChannel):
     """A channel to a Redis that Sentinels name."""
+
+    connection_class = MasterConnection
+    connection_class_ssl = TlsMasterConnection
 
 
 class SentinelTransport(redis.SentinelTransport):

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import SSLConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from datafab.core.redis_refusals import MasterConnection, PlainConnection, TlsConnection, TlsMasterConnection
 from datafab.errors import SettingError
 from datafab.redis_url import RedisLocation, parse
 from datafab.settings import Settings
@@ -48,17 +48,17 @@ class RedisAddress:
         options |= {"db": at.database, "username": at.username, "password": at.password, **at.options, **self.tls}
         if at.service is None:
             ((host, port),) = at.hosts
-            kind: Any = SSLConnection if at.tls else redis.Connection
+            kind: Any = TlsConnection if at.tls else PlainConnection
             return redis.ConnectionPool(kind, host=host, port=port, **options)
-        if at.tls:
-            options["ssl"] = True
+        options["connection_class"] = TlsMasterConnection if at.tls else MasterConnection
         sentinel: Any = Sentinel(at.hosts, sentinel_kwargs=self._sentinel_options(), **options)  # type: ignore[no-untyped-call]
         return cast("redis.ConnectionPool", sentinel.master_for(at.service).connection_pool)
 
     def celery_options(self) -> dict[str, Any]:
         """Return Celery's settings of the broker and of the results."""
         url = self.location.celery_url()
-        tls = {"broker_use_ssl": self.tls, "redis_backend_use_ssl": self.tls} if self.location.tls else {}
+        # Without TLS too: a process may turn to another cluster.
+        tls = {"broker_use_ssl": self.tls or False, "redis_backend_use_ssl": self.tls or None}
         return {"broker_url": url, "result_backend": url, **tls}
 
     def transport_options(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import redis
 from redis.client import Pipeline
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
+from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
 from datafab.settings import Settings
 
@@ -54,17 +55,46 @@ def refusal(error: ResponseError) -> RedisRefuses | None:
 
 
 class RefusalsAsOutages:
-    """A mixin of clients and pipelines of redis-py, which raise ``RedisRefuses``."""
+    """A mixin of clients, pipelines and subscriptions of redis-py, which raise ``RedisRefuses``."""
 
-    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+    def parse_response(self, *args: Any, **options: Any) -> Any:
         """Read an answer."""
         try:
-            return super().parse_response(connection, command_name, **options)  # type: ignore[misc]
+            return super().parse_response(*args, **options)  # type: ignore[misc]
         except ResponseError as error:
             # After WATCH, redis-py takes a connection error for a changed key, and its caller would repeat at once.
             if getattr(self, "watching", False) or (found := refusal(error)) is None:
                 raise
             raise found from error
+
+
+class _CheckedHealth:
+    """A mixin of connections: a Redis that cannot write to its disk refuses even the PING before a command."""
+
+    def check_health(self) -> None:
+        """Check the connection before a command."""
+        try:
+            super().check_health()  # type: ignore[misc]
+        except ResponseError as error:
+            if (found := refusal(error)) is None:
+                raise
+            raise found from error
+
+
+class PlainConnection(_CheckedHealth, redis.Connection):
+    """A connection to a server."""
+
+
+class TlsConnection(_CheckedHealth, redis.SSLConnection):
+    """A connection to a server, with TLS."""
+
+
+class MasterConnection(_CheckedHealth, SentinelManagedConnection):
+    """A connection to the present master."""
+
+
+class TlsMasterConnection(_CheckedHealth, SentinelManagedSSLConnection):
+    """A connection to the present master, with TLS."""
 
 
 class WaitingPipeline(RefusalsAsOutages, Pipeline):

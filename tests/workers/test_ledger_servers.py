@@ -53,11 +53,11 @@ def client(settings: Settings) -> Iterator[ClusterRedis]:
 def test_the_life_of_a_row(settings: Settings, client: ClusterRedis):
     ledger, jobs, locks = Ledger(settings, client), RedisJobs(settings, client), RedisLocks(client)
     now = ledger.now()
-    assert ledger.enqueue(new_job("a", now), NewRow("t:1", "{}", "io"), ["s"]) == "a"
-    assert ledger.enqueue(new_job("a", now), NewRow("t:1", "{}", "io"), ["s"]) == "a"  # sent again
+    assert ledger.enqueue(new_job("a", now), NewRow("t:1", "{}", "io"), ["s"]).job == "a"
+    assert ledger.enqueue(new_job("a", now), NewRow("t:1", "{}", "io"), ["s"]).job == "a"  # sent again
     other = new_job("b", now)
     other = other.evolve(key="key-a")
-    assert ledger.enqueue(other, NewRow("t:2", "{}", "io"), ["s"]) == "a"
+    assert ledger.enqueue(other, NewRow("t:2", "{}", "io"), ["s"]).job == "a"
     assert ledger.take("t:1", 1, "h", seconds=30, pool="threads", stage="s") is None  # not the attempt that was sent
     lease = ledger.take("t:1", 0, "h", seconds=30, pool="threads", stage="s")
     assert lease
@@ -116,6 +116,6 @@ def test_a_script_is_refused_as_a_whole(settings: Settings, client: ClusterRedis
 
 def accepted(ledger: Ledger, name: str, row: NewRow) -> str | None:
     try:
-        return ledger.enqueue(new_job(name, ledger.now()), row, ["s"])
+        return ledger.enqueue(new_job(name, ledger.now()), row, ["s"]).job
     except RedisRefuses:
         return None

@@ -71,9 +71,11 @@ def test_all_wait_and_go_on(bench: Bench, code: str, tmp_path: Path):
     bench.until_told(before[0], "start")
     size = {name: part.log.stat().st_size for name, part in bench.cluster.parts.items()}
     refuse, serve = WAYS[code]
+    # A replica without its master refuses reads as MASTERDOWN, and writes as any replica.
+    codes = {code, "READONLY"} if code == "MASTERDOWN" else {code}
     tell(bench.server, refuse)
     try:
-        assert until(lambda: refused(bench), 20) == code
+        assert until(lambda: refused(bench), 20) in codes
         answer = site.post("/api/jobs", json={"flow": "noop5", "params": {"n": 1}, "key": code})
         assert answer.status_code == 503
         assert int(answer.headers["Retry-After"]) > 0
@@ -81,9 +83,9 @@ def test_all_wait_and_go_on(bench: Bench, code: str, tmp_path: Path):
         told = command(bench, "enqueue", "check_url", "-p", "url=http://127.0.0.1:1/")
         assert told.returncode == 1
         assert "Traceback" not in told.stderr
-        assert REFUSALS[code] in told.stderr
+        assert any(REFUSALS[one] in told.stderr for one in codes), told.stderr
         broken = {check.name: check.found for check in examine(bench.settings) if check.level == "broken"}
-        assert any(REFUSALS[code] in found for found in broken.values()), broken
+        assert any(REFUSALS[one] in found for found in broken.values() for one in codes), broken
         use(bench.settings)
         # Each part has met the refusal, except control, to which beat can send nothing.
         until(lambda: all(noticed(bench, name, size[name]) for name in ("io", "cpu", "beat")), 30)
@@ -99,7 +101,7 @@ def test_all_wait_and_go_on(bench: Bench, code: str, tmp_path: Path):
 
 def test_a_flow_that_was_due_meanwhile_is_enqueued_afterwards(bench: Bench, tmp_path: Path):
     use(bench.settings)
-    beat = Scheduler(app=app, lazy=True, schedule_filename=str(tmp_path / "schedule"))
+    beat = Scheduler(app=app, schedule_filename=str(tmp_path / "schedule"))
     due = beat.Entry(
         name="schedule:noop5", task=TASK, args=("noop5", 0.0), options={"queue": "nobody"}, schedule=timer(0.0), app=app
     )
@@ -113,8 +115,8 @@ def test_a_flow_that_was_due_meanwhile_is_enqueued_afterwards(bench: Bench, tmp_
         tell(bench.server, WAYS["OOM"][1])
     queue = f"{bench.redis.prefix}nobody"
     assert bench.redis.llen(queue) == 0
-    beat.schedule.clear()  # nothing else is due
     until(lambda: [beat.tick(), bench.redis.llen(queue)][1], 20)
+    beat.close()
     assert [json.loads(one)["headers"]["task"] for one in bench.redis.lrange(queue, 0, -1)] == [TASK]
     bench.redis.delete(queue)
 
