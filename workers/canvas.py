@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -158,7 +157,7 @@ def start(
     """
     source, stages = plan_new_job(flow, params)
     params = with_defaults(flow, params)
-    now = time.time()
+    now = ledger().now()
     deadline = now + settings().job_deadline
     name, limit = (caller.name, caller.limit) if caller else (None, None)
     job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, caller=name, created=now, deadline=deadline)

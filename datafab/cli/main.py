@@ -29,6 +29,7 @@ from datafab.cli import search as cli_search
 from datafab.cli import store as cli_store
 from datafab.cli.run_job import SOME_FAILED, as_json_option, inline_option, run
 from datafab.core.job import JobStatus
+from datafab.core.redis_refusals import RedisRefuses, explain
 from datafab.embedded import ALL, Cluster, flower_login
 from datafab.errors import DatafabError
 from datafab.flows.registry import flows
@@ -48,10 +49,12 @@ class Group(click.Group):
             return super().invoke(ctx)
         except DatafabError as error:
             output.print_error(error.message)
-        except redis.exceptions.OutOfMemoryError as error:
-            output.print_error(f"Redis is full and refuses writes ({error}): raise its maxmemory; see `datafab doctor`")
+        except RedisRefuses as error:
+            output.print_error(f"{error}; see `datafab doctor`")
         except redis.exceptions.RedisError as error:
-            output.print_error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL running?")
+            output.print_error(
+                f"Redis does not answer: {explain(error, app.settings())}; is the cluster of DATAFAB_REDIS_URL running?"
+            )
         return ctx.exit(NOT_DONE)
 
 

@@ -30,7 +30,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from datafab.core.item import Item, ItemError, read_value
 from datafab.core.job import Job, JobStatus, counts_of, job_result
@@ -91,11 +91,23 @@ class Jobs(Protocol):
     ) -> bool:
         """Keep one item's notes, those of its stage and those of the runner; False: the lease was lost."""
 
-    def set_total(self, job: str, total: int) -> None:
-        """Set the number of the job's items."""
+    def set_total(self, job: str, total: int, *, lease: Lease = NO_LEASE) -> None:
+        """Set the number of the job's items, unless the lease was lost."""
 
-    def set_doing(self, job: str, text: str) -> None:
-        """Set the progress of the current item."""
+    def set_doing(self, job: str, text: str, *, lease: Lease = NO_LEASE) -> None:
+        """Set the progress of the current item, unless the lease was lost."""
+
+
+class PendingFollowUps(NamedTuple):
+    """An ended job whose follow-ups have not started."""
+
+    job: str
+    #: the flows that follow it
+    flows: list[str]
+    #: the dedupe key for this end of the job
+    key: str
+    #: Unix time of this end
+    ended: float
 
 
 def follow_up_key(job: str, ended: float) -> str:
@@ -113,7 +125,9 @@ class RedisJobs:
         self._record = script(client, "record_items", rows=True)
         self._memo = script(client, "keep_notes", rows=True)
         self._end = script(client, "end_job", rows=True)
+        self._set_field = script(client, "set_field", rows=True)
         self._release_key = script(client, "release_key", rows=True)
+        self._mark_followed_up = script(client, "mark_followed_up")
         self._lists = JobLists(client)
 
     def ping(self) -> None:
@@ -142,7 +156,7 @@ class RedisJobs:
         return job
 
     def release_key(self, job: str, key: str) -> None:
-        """Take a job's dedupe key from it, so that another job can have it."""
+        """Take a job's dedupe key from it, so that another job can have it; a key that another job has stays there."""
         self._release_key(args=[job, key])
 
     def newest(
@@ -260,13 +274,13 @@ class RedisJobs:
         ]
         return bool(self._memo(args=[*args, json.dumps(dict(waiting))]))
 
-    def set_total(self, job: str, total: int) -> None:
-        """Set the number of the job's items."""
-        self._redis.hset(f"{self._prefix}job:{job}", "total", total)
+    def set_total(self, job: str, total: int, *, lease: Lease = NO_LEASE) -> None:
+        """Set the number of the job's items, unless the lease was lost."""
+        self._set_field(args=[job, "total", total, lease.row_id, lease.holder])
 
-    def set_doing(self, job: str, text: str) -> None:
-        """Set the progress of the current item."""
-        self._redis.hset(f"{self._prefix}job:{job}", "doing", text)
+    def set_doing(self, job: str, text: str, *, lease: Lease = NO_LEASE) -> None:
+        """Set the progress of the current item, unless the lease was lost."""
+        self._set_field(args=[job, "doing", text, lease.row_id, lease.holder])
 
     def outcome(self, job: str) -> tuple[JobStatus, ItemError | None]:
         """Return the final status of a job that has been through all stages, and its error."""
@@ -283,15 +297,15 @@ class RedisJobs:
         text = error.model_dump_json() if error else ""
         return bool(self._end(args=[job, status.value, text, self._retention, park.row_id, park.holder]))
 
-    def ended_with_follow_ups(self) -> list[tuple[str, list[str], str]]:
-        """Return ended jobs whose follow-ups have not started: (id, flows, dedupe key for this end)."""
+    def ended_with_follow_ups(self) -> list[PendingFollowUps]:
+        """Return ended jobs whose follow-ups have not started."""
         ended = self._redis.zrange(self._prefix + "after", 0, 99, withscores=True)
         flows = {job: (self._redis.hget(f"{self._prefix}job:{job}", "after") or "").split(",") for job, _ in ended}
-        return [(job, flows[job], follow_up_key(job, at)) for job, at in ended]
+        return [PendingFollowUps(job, flows[job], follow_up_key(job, at), at) for job, at in ended]
 
-    def mark_followed_up(self, job: str) -> None:
-        """Note that a job's follow-ups are enqueued."""
-        self._redis.zrem(self._prefix + "after", job)
+    def mark_followed_up(self, pending: PendingFollowUps) -> None:
+        """Note that a job's follow-ups are enqueued. A later end of the job, after a retry, has its own."""
+        self._mark_followed_up(args=[pending.job, repr(pending.ended)])
 
     def overdue(self) -> list[str]:
         """Return the ids of jobs that are past their deadline."""

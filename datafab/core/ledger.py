@@ -37,6 +37,8 @@ SCRIPTS = (
     *("enqueue", "take", "renew", "end_row", "wait", "count_death", "split", "claim", "confirm", "unpark", "wake"),
     *("give_back", "row_states"),
 )
+#: Milliseconds for which a new job may wait until a replica has it, where Sentinels may replace the master.
+REPLICATION_MILLISECONDS = 500
 #: A worker gives rows back as its last act; they are sent again after this time, when it is gone.
 GIVE_BACK_SECONDS = 2
 
@@ -100,12 +102,18 @@ class Ledger:
         self.job_limit = settings.job_deadline
         #: seconds after which a message that nobody has taken is sent again
         self.handover = 2 * settings.lease
+        self._is_replaceable = str(settings.redis_url).startswith("sentinel")
         self._scripts = {name: script(client, name, rows=True) for name in SCRIPTS}
 
     @classmethod
     def connect(cls, settings: Settings, *, patience: float) -> Ledger:
         """Return a ledger that rides out a Redis restart of ``patience`` seconds."""
         return cls(settings, connect(settings, patience=patience))
+
+    def now(self) -> float:
+        """Return the Unix time by Redis's clock."""
+        seconds, micros = self.redis.time()
+        return float(seconds) + float(micros) / 1e6
 
     def enqueue(
         self,
@@ -133,7 +141,9 @@ class Ledger:
         seconds = min(self.job_limit, job.deadline - job.created)
         args: list[Any] = [job.id, job.key or "", row.row_id, row.queue, row.signature, self.handover, seconds]
         args += [job.flow, params, ",".join(stages), follow_ups, asked, job.caller or ""]
-        known, limited = self._run("enqueue", *args, "" if limit is None else limit, priority)
+        args += ["" if limit is None else limit, priority]
+        run = self._run_replicated if self._is_replaceable else self._run
+        known, limited = run("enqueue", *args)
         return Enqueued(known, bool(limited))
 
     def take(
@@ -241,6 +251,13 @@ class Ledger:
     def row_states(self, job: str) -> dict[str, str]:
         """Return the states of a job's rows, by row id."""
         return dict(sorted(self._run("row_states", job)))
+
+    def _run_replicated(self, script: str, *args: Any) -> Any:
+        """Run a script, and wait until a replica has what it wrote: another connection cannot wait for that."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            self._scripts[script](args=args, client=pipe)
+            pipe.wait(1, REPLICATION_MILLISECONDS)
+            return pipe.execute()[0]
 
     def _run(self, script: str, *args: Any) -> Any:
         return self._scripts[script](args=args)

@@ -10,13 +10,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from datafab.core.job import FINAL, JobStatus
+from datafab.core.redis_address import RedisAddress
+from datafab.core.redis_refusals import WaitingRedis
 from datafab.settings import Settings
 
 #: Redis cannot be reached, which says nothing about what was asked of it.
@@ -37,7 +38,7 @@ local LIMITS = {{{", ".join(DURATION_BOUNDS)}}}
 """
 
 
-class ClusterRedis(redis.Redis):
+class ClusterRedis(WaitingRedis):
     """A client of the Redis of a cluster, which may share its database with other clusters."""
 
     #: what all keys of the cluster begin with
@@ -45,14 +46,13 @@ class ClusterRedis(redis.Redis):
 
 
 def connect(settings: Settings, *, patience: float = 1.0) -> ClusterRedis:
-    """Return a client that rides out a Redis restart of about ``patience`` seconds before it raises.
+    """Return a client that rides out a Redis that restarts or refuses for about ``patience`` seconds before it raises.
 
     A server that accepts a connection and does not answer is given up after ``patience`` seconds, at least one and at
     most ten.
     """
     tries, timeout = max(1, int(patience / 0.5)), min(10.0, max(1.0, patience))
-    pool = redis.ConnectionPool.from_url(
-        str(settings.redis_url),
+    pool = RedisAddress(settings).pool(
         decode_responses=True,
         health_check_interval=25,
         socket_keepalive=True,

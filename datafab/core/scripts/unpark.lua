@@ -9,6 +9,9 @@ redis.call('HSET', job, 'busy', 0, 'waits', 0, 'deadline', now + limit)
 set_status(id, 'queued')
 redis.call('ZADD', P .. 'deadlines', now + limit, id)
 redis.call('ZREM', P .. 'parked', id)
+redis.call('ZREM', P .. 'after', id)  -- what follows a job follows its last end
+local dedupe = redis.call('HGET', job, 'key')
+if dedupe then redis.call('PERSIST', P .. 'key:' .. dedupe) end
 local caller = redis.call('HGET', job, 'caller')
 for _, part in ipairs({'', ':log', ':failed', ':rows'}) do redis.call('PERSIST', job .. part) end
 for _, row_id in ipairs(row_ids) do
@@ -18,6 +21,7 @@ for _, row_id in ipairs(row_ids) do
     for _, name in ipairs(redis.call('HKEYS', job)) do
       if string.match(name, '^[nbd]:') then redis.call('HDEL', job, name) end
     end
+    redis.call('DEL', job .. ':failed')
   end
   move(row_id, caller and 'limited' or 'wait')
   if not caller then redis.call('ZADD', P .. 'due', now, row_id) end
