@@ -542,7 +542,10 @@ class Histories(RuleBasedStateMachine):
                     self.model.end_job(job, "succeeded")
             self.agree()
         assert not any(self.model.live(job) for job in self.model.jobs)
-        lasting = {"counts", "moved", "jobs", "after", "parked", *self.model.backlog}
+        lasting = {"counts", "moved", "jobs", "after", "parked", "flows", *self.model.backlog}
+        for job, status in ((job, self.real.jobs.get(job).status) for job in self.model.jobs):
+            assert job in {one.id for one in self.real.jobs.newest(status=status, limit=len(self.model.jobs))}
+        lasting |= {f"list:{status}:toy" for status in JobStatus if status in FINAL}
         assert {key for key, (_, ttl) in self.real.everything().items() if ttl is None} <= lasting
 
 
