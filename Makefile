@@ -58,6 +58,7 @@ docs: $(VENV)/.ready ## Write the pages made of the code, and the site of docs/ 
 bench: $(VENV)/.ready ## Measure speeds as ratios and write docs/benchmarks.md
 	@tests/servers/install
 	$(RUN)python -m tests.benchmarks
+	$(RUN)python -m tests.benchmarks.listings --output docs/benchmarks-listings.md
 
 soak: $(VENV)/.ready ## 20,000 jobs under every fault, 200,000 steps of the ledger, a thousand archives, 100,000 endpoints, 2,000 columns
 	@tests/servers/install

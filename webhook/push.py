@@ -31,9 +31,9 @@ from datafab.push.ckan import ckan_root, require_allowed, require_plain
 from datafab.push.datapusher import (
     JOB_TYPE,
     KEY_KIND,
+    KEY_PREFIX,
     RESTORE_ERROR,
     STATUSES,
-    datapusher_id,
     job_dict,
     key,
     params,
@@ -178,26 +178,26 @@ def listing() -> Answer:
     if state not in {None, *STATUSES}:
         return jsonify(list=[])
     first, limit = (min(max(number, 0), MAX_OFFSET) for number in (offset, limit))
-    page: Iterator[Job] = _jobs(state or "", first, limit)
+    page = _keys(state or "", first, limit)
     if wanted:
         page = islice(_described(wanted, state or ""), first, first + limit)
-    return jsonify(list=[f"/job/{name}" for job in page if (name := datapusher_id(job)) is not None])
+    return jsonify(list=[f"/job/{name.removeprefix(KEY_PREFIX)}" for name in page])
 
 
-def _jobs(state: str, first: int, limit: int) -> Iterator[Job]:
-    """Yield the pushes that were submitted here, newest first."""
-    while limit > 0 and (page := backend().jobs.keyed(KEY_KIND, state, first=first, limit=min(limit, PAGE_SIZE))):
+def _keys(state: str, first: int, limit: int) -> Iterator[str]:
+    """Yield the dedupe keys of the pushes that were submitted here, newest first."""
+    while limit > 0 and (page := backend().jobs.keys(KEY_KIND, state, first=first, limit=min(limit, PAGE_SIZE))):
         yield from page
         first, limit = first + len(page), limit - len(page)
 
 
-def _described(wanted: Mapping[str, str], state: str) -> Iterator[Job]:
+def _described(wanted: Mapping[str, str], state: str) -> Iterator[str]:
     """Yield those whose metadata have all of these values; Redis finds the few that may."""
     texts = [_spellings(name, value) for name, value in wanted.items()]
     for job in backend().jobs.find_keyed(KEY_KIND, state, texts):
         kept = _metadata(job)
-        if all(name in kept and _text(kept[name]) == value for name, value in wanted.items()):
-            yield job
+        if job.key and all(name in kept and _text(kept[name]) == value for name, value in wanted.items()):
+            yield job.key
 
 
 def _spellings(name: str, value: str) -> list[str]:

@@ -33,11 +33,11 @@ class Page(NamedTuple):
     """A part of a list.
 
     Attributes:
-        ids: of its jobs, newest first.
+        jobs: ids and fields, newest first.
         end: where the next part starts; None: this is the last.
     """
 
-    ids: list[str]
+    jobs: list[tuple[str, dict[str, str]]]
     end: Position | None
 
 
@@ -58,14 +58,15 @@ class JobLists:
     def page(self, start: Position, limit: int, *, status: str = "", flow: str = "", caller: str = "") -> Page:
         """Return up to ``limit`` jobs of a list, newest first. It may be fewer, since expired ones are left out."""
         arguments = (status, flow, caller, *start, limit)
-        unlisted, read, score, job, ids = self._run("list_jobs", *arguments)
+        unlisted, read, score, last, text = self._run("list_jobs", *arguments)
         if unlisted:
             self.index()
-            _, read, score, job, ids = self._run("list_jobs", *arguments)
-        return Page(ids, Position(score, job) if read == limit else None)
+            _, read, score, last, text = self._run("list_jobs", *arguments)
+        jobs = [(job, dict(zip(fields[::2], fields[1::2], strict=True))) for job, fields in json.loads(text)]
+        return Page(jobs, Position(score, last) if read == limit else None)
 
     def keyed(self, kind: str, outcome: str, first: int, limit: int) -> list[str]:
-        """Return the ids of jobs with a kind of dedupe key, newest first.
+        """Return the dedupe keys of a kind, those of the newest jobs first.
 
         Args:
             kind: the kind, one of ``LISTED_KEYS``.
@@ -73,11 +74,11 @@ class JobLists:
             first: number of jobs to skip.
             limit: most jobs to return.
         """
-        unlisted, ids = self._run("list_keyed", kind, outcome, first, limit)
+        unlisted, keys = self._run("list_keyed", kind, outcome, first, limit)
         if unlisted:
             self.index()
-            _, ids = self._run("list_keyed", kind, outcome, first, limit)
-        found: list[str] = ids
+            _, keys = self._run("list_keyed", kind, outcome, first, limit)
+        found: list[str] = keys
         return found
 
     def find_keyed(self, kind: str, outcome: str, texts: Sequence[Sequence[str]]) -> Iterator[str]:

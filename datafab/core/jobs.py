@@ -177,16 +177,15 @@ class RedisJobs:
                 raise NotFound(msg, field="after")
         found: list[Job] = []
         while start is not None and len(found) < limit:
-            ids, start = self._lists.page(
+            jobs, start = self._lists.page(
                 start, limit - len(found), status=status or "", flow=flow or "", caller=caller or ""
             )
-            # A job may move on between the two requests.
-            found += [job for job in self._read(ids) if status in {None, job.status}]
+            found += [read_job(job, fields) for job, fields in jobs]
         return found
 
-    def keyed(self, kind: str, outcome: str = "", *, first: int = 0, limit: int = 50) -> list[Job]:
-        """Return the jobs with a kind of dedupe key, the newest first: see ``JobLists.keyed``."""
-        return self._read(self._lists.keyed(kind, outcome, first, limit))
+    def keys(self, kind: str, outcome: str = "", *, first: int = 0, limit: int = 50) -> list[str]:
+        """Return the dedupe keys of a kind, those of the newest jobs first: see ``JobLists.keyed``."""
+        return self._lists.keyed(kind, outcome, first, limit)
 
     def find_keyed(self, kind: str, outcome: str, texts: Sequence[Sequence[str]]) -> Iterator[Job]:
         """Yield the jobs with a kind of dedupe key whose parameters have some texts: see ``JobLists.find_keyed``."""

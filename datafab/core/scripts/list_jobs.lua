@@ -1,4 +1,5 @@
--- Return a page of jobs, newest first: {number of unlisted jobs, jobs read, score and id of the last of them, ids}.
+-- Return a page of jobs, newest first: {number of unlisted jobs, jobs read, score and id of the last of them, the jobs as
+-- JSON: a list of pairs of id and fields}.
 -- Jobs that have expired, or that another version has moved, leave the lists on the way.
 -- ARGV: status, flow, caller (each may be empty), score and id after which the page starts, most jobs to read.
 local status, flow, caller, score, after, limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
@@ -6,7 +7,7 @@ local lists = {}
 if status .. flow .. caller == '' then lists = {P .. 'jobs'}
 else
   local missing = unlisted()
-  if missing > 0 then return {missing, 0, '', '', {}} end
+  if missing > 0 then return {missing, 0, '', '', '[]'} end
   local flows = flow == '' and redis.call('SMEMBERS', P .. 'flows') or {flow}
   for _, name in ipairs(flows) do
     for _, one in ipairs(status == '' and STATUSES or {status}) do lists[#lists + 1] = list_key(one, name, caller) end
@@ -30,7 +31,7 @@ for _, list in ipairs(lists) do
 end
 table.sort(found, function(a, b) return a.at > b.at or (a.at == b.at and a.id > b.id) end)
 
-local ids, last = {}, {score = '', id = ''}
+local jobs, last = {}, {score = '', id = ''}
 local n = math.min(limit, #found)
 for i = 1, n do
   last = found[i]
@@ -39,6 +40,6 @@ for i = 1, n do
     redis.call('ZREM', last.list, last.id)
     redis.call('ZREM', P .. 'jobs', last.id)
   elseif status ~= '' and current ~= status then list_job(last.id, status, current)
-  else ids[#ids + 1] = last.id end
+  else jobs[#jobs + 1] = {last.id, redis.call('HGETALL', job_key(last.id))} end
 end
-return {0, n, last.score, last.id, ids}
+return {0, n, last.score, last.id, #jobs > 0 and cjson.encode(jobs) or '[]'}

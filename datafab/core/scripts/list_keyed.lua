@@ -1,13 +1,15 @@
--- Return the jobs with a kind of dedupe key, newest first: {number of unlisted jobs, ids}.
+-- Return the dedupe keys of a kind, those of the newest jobs first: {number of unlisted jobs, keys}.
 -- ARGV: kind, outcome or empty, number to skip, most to return.
 local list, first, limit = keyed_list(ARGV[1], ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local missing = unlisted()
 if missing > 0 then return {missing, {}} end
-local ids, expired
+local keys, expired
 repeat
-  ids, expired = redis.call('ZREVRANGE', list, first, first + limit - 1), 0
+  local ids = redis.call('ZREVRANGE', list, first, first + limit - 1)
+  keys, expired = {}, 0
   for _, id in ipairs(ids) do
-    if redis.call('EXISTS', job_key(id)) == 0 then expired = expired + redis.call('ZREM', list, id) end
+    local key = redis.call('HGET', job_key(id), 'key')
+    if key then keys[#keys + 1] = key else expired = expired + redis.call('ZREM', list, id) end
   end
 until expired == 0
-return {0, ids}
+return {0, keys}

@@ -180,7 +180,8 @@ def test_expired_jobs_leave_all_lists(cluster: Cluster):
 
 
 def test_jobs_are_counted_by_outcome_for_the_kind_of_their_key(cluster: Cluster):
-    ids = [cluster.enqueue("push", key=f"datapusher:{number}") for number in range(6)]
+    keys = [f"datapusher:{number}" for number in range(6)]
+    ids = [cluster.enqueue("push", key=key) for key in keys]
     cluster.enqueue("push", key="other:1")
     cluster.enqueue("push")
     prefix = cluster.redis.prefix
@@ -195,12 +196,12 @@ def test_jobs_are_counted_by_outcome_for_the_kind_of_their_key(cluster: Cluster)
         cluster.jobs.end(job, JobStatus.SUCCEEDED)
     cluster.jobs.end(ids[3], JobStatus.CANCELLED)
     assert cluster.jobs.count_keyed("datapusher") == {"pending": 2, "complete": 2, "error": 2}
-    assert [job.id for job in cluster.jobs.keyed("datapusher")] == ids[::-1]
-    assert [job.id for job in cluster.jobs.keyed("datapusher", "error")] == [ids[3], ids[0]]
-    assert [job.id for job in cluster.jobs.keyed("datapusher", first=2, limit=2)] == [ids[3], ids[2]]
+    assert cluster.jobs.keys("datapusher") == keys[::-1]
+    assert cluster.jobs.keys("datapusher", "error") == [keys[3], keys[0]]
+    assert cluster.jobs.keys("datapusher", first=2, limit=2) == [keys[3], keys[2]]
     cluster.jobs.release_key(ids[4], "datapusher:4")
     cluster.redis.delete(f"{prefix}job:{ids[1]}")
-    assert [job.id for job in cluster.jobs.keyed("datapusher", "complete", limit=1)] == [ids[2]]
+    assert cluster.jobs.keys("datapusher", "complete", limit=1) == [keys[2]]
     cluster.jobs.prune()
     assert cluster.jobs.count_keyed("datapusher") == {"pending": 1, "complete": 1, "error": 2}
 

@@ -201,9 +201,8 @@ class Histories(RuleBasedStateMachine):
             self.model.expires[f"secret:{job.id}"] = now + self.model.secret_expiry
         row = self.new_row(0, "0", queue)
         known = self.model.enqueue(job.id, key, row.row_id, queue, follow_ups)
-        self.call(
-            known, lambda: self.real.ledger.enqueue(job, row, ["s0", "s1"], follow_ups=follow_ups).job, again=again
-        )
+        stages = ["s0", "s1"]
+        self.call(known, lambda: self.real.ledger.enqueue(job, row, stages, follow_ups=follow_ups).job, again=again)
 
     @rule(message=which, seconds=short, pool=st.sampled_from(["threads", "prefork"]), again=st.booleans())
     def take(self, message: int, seconds: float, pool: str, again: bool) -> None:
