@@ -235,8 +235,8 @@ class BatchRun:
 
     def log_line(self, level: str, event: str, **facts: Any) -> None:
         """Add a line to the job's log."""
-        line = {"at": round(time.time(), 3), "level": level, "stage": self.stage.name, "event": event} | facts
-        self.lines.append(line)
+        line = {"at": round(self.services.clock.now(), 3), "level": level, "stage": self.stage.name, "event": event}
+        self.lines.append(line | facts)
 
     def flush(self) -> None:
         """Keep the records and log lines so far."""
