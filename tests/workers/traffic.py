@@ -95,11 +95,12 @@ class Traffic:
     """Asks for jobs, each until it is accepted, and knows what must come of them.
 
     Attributes:
+        meanwhile: called after each try that was refused: the cause may have to be mended.
         asked: how many of each kind.
     """
 
-    def __init__(self, outside: Receivers, seed: int, redis: Any) -> None:
-        self.outside, self.redis = outside, redis
+    def __init__(self, outside: Receivers, seed: int, redis: Any, meanwhile: Callable[[], None]) -> None:
+        self.outside, self.redis, self.meanwhile = outside, redis, meanwhile
         self.random = random.Random(seed)
         self.asked: Counter[str] = Counter()
         self.ids: list[str] = []
@@ -164,7 +165,7 @@ class Traffic:
                 return True
             return False
 
-        until(accepted, 60)
+        until(lambda: accepted() or self.meanwhile(), 60)
 
     def _post(self, path: str, body: dict[str, Any]) -> None:
         """Send a request until it is accepted: with its own id or key, it may come twice."""
@@ -177,7 +178,7 @@ class Traffic:
                 return answer.ok or known
             return False
 
-        until(accepted, 60)
+        until(lambda: accepted() or self.meanwhile(), 60)
 
     @property
     def expected(self) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""What the ledger's scripts do where two callers meet: each found by the model of ``test_ledger_model.py``."""
+"""What the ledger's scripts do where two callers meet, as in the histories of ``test_ledger_model.py``."""
 
 from __future__ import annotations
 
