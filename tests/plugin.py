@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections import defaultdict
+from collections.abc import Callable
+from functools import wraps
 from itertools import chain
+from typing import ParamSpec, TypeVar
 
 import hypothesis
 import pytest
 
 from coverage_imports import measured, unmeasured
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # The machine is busy with clusters: that drawing an example takes long says nothing.
 hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -23,7 +30,25 @@ SECONDS = {"benchmarks": 90, "integration": 4, "workers": 6, "docs": 1, "webhook
 
 def pytest_collection(session: pytest.Session) -> None:
     """Leave collecting itself unmeasured: each process collects all tests. What it imports of ours is measured."""
-    session.perform_collect = unmeasured(session.perform_collect)
+    session.perform_collect = unmeasured(kept(session.perform_collect))
+
+
+def kept(function: Callable[P, T]) -> Callable[P, T]:
+    """Return the function so that what it makes is never looked through for garbage, as nearly all of it stays.
+
+    Looking through what is collected and imported, again and again, takes a quarter of the time of collecting.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        gc.disable()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            gc.freeze()
+            gc.enable()
+
+    return call
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,8 +62,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
     """Return the tests so that each of as many processes, which get as many tests each, has as many slow ones.
 
-    The tests of a file stay together, as they share servers. Each process begins with the slow ones, so that what is
-    left to the others at the end is quick.
+    The tests of a file stay together, as they share servers, and so do the files of a folder. Each process begins with
+    the slow ones, so that what is left to the others at the end is quick.
     """
     files: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
@@ -53,6 +78,7 @@ def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
             slow[least] += files[file]
     quick = [item for file, tests in files.items() if not cost[file] for item in tests]
     for hand in slow:
+        hand.sort(key=lambda item: item.nodeid.split("/")[1])
         missing = max(0, len(items) // hands - len(hand))
         hand.extend(quick[:missing])
         del quick[:missing]

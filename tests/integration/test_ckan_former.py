@@ -232,14 +232,14 @@ def test_a_text_too_long_is_named_and_what_was_there_restored(site: Site, front:
 
 
 def test_a_row_too_wide_is_found_before_anything_is_deleted(site: Site, front: Front, push: Push, portal: http.Site):
-    header = ";".join(f"c{n}" for n in range(900))
-    full = ";".join(f"valeur numéro {n:04d} de la ligne" for n in range(900))
-    portal.answers["/wide.csv"] = http.Answer(f"{header}\n{';'.join('x' * 900)}\n{full}\n".encode())
+    header = ";".join(f"c{n}" for n in range(500))
+    full = ";".join(f"valeur numéro {n:04d} de la ligne" for n in range(500))
+    portal.answers["/wide.csv"] = http.Answer(f"{header}\n{';'.join('x' * 500)}\n{full}\n".encode())
     resource = filled(site, portal.url("/wide.csv"))
     before = look(site, resource)
     counts, jobs = push(resource)
     assert counts.failed == 1
-    assert "line 3: a row of 900 columns takes 16" in failure(jobs)
+    assert "line 3: a row of 500 columns takes 9" in failure(jobs)
     assert look(site, resource) == before
     assert front.count("datastore_delete") == 0
 
