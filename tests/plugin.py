@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import nullcontext
 from functools import wraps
 from itertools import chain
 from typing import ParamSpec, TypeVar
@@ -14,6 +15,7 @@ import hypothesis
 import pytest
 
 from coverage_imports import measured, unmeasured
+from tests.servers.nursery import unmeasured_children
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,11 +87,14 @@ def dealt(items: list[pytest.Item], hands: int) -> list[pytest.Item]:
     return [*chain.from_iterable(slow), *quick]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """See above."""
-    if hasattr(pyfuncitem.obj, "hypothesis"):
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """See above. Neither a test with the mark ``unmeasured`` is measured nor a process that it starts."""
+    marked = pyfuncitem.get_closest_marker("unmeasured")
+    if marked or hasattr(pyfuncitem.obj, "hypothesis"):
         pyfuncitem.obj = unmeasured(pyfuncitem.obj)
+    with unmeasured_children() if marked else nullcontext():
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

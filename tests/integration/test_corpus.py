@@ -17,6 +17,7 @@ TYPES = {".csv": "text/csv", ".json": "application/json", ".zip": "application/z
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real files is not beside this clone")
 @pytest.mark.timeout(600)
+@pytest.mark.unmeasured
 def test_real_files_of_all_kinds(datafab: Run, cluster: Cluster, tmp_path: Path):
     folders = [CORPUS / "tables", CORPUS / "collect"]
     # Each table by itself is analysed in tests/unit/analysis/test_detective.py; every third file goes all the way here.
