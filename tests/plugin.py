@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import nullcontext
@@ -28,6 +30,13 @@ hypothesis.settings.load_profile("busy")
 EXAMPLES = 30
 #: Seconds that a test of a folder takes, about. The other folders' wait for nobody: they fill up what is left.
 SECONDS = {"benchmarks": 90, "integration": 4, "workers": 6, "docs": 1, "webhook": 1}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave the process unmeasured that only hands out the tests: none of our code runs there."""
+    if config.getoption("numprocesses") and "PYTEST_XDIST_WORKER" not in os.environ:
+        sys.settrace(None)
+        threading.settrace(None)
 
 
 def pytest_collection(session: pytest.Session) -> None:

@@ -280,7 +280,7 @@ class Host:
             assert self._processes[name].poll() is None, f"{name} has ended:\n{self.log(name)[-3000:]}"
             return self.healthy(name)
 
-        until(healthy, 60, every=0.5)
+        until(healthy, 60, every=2)  # most checks start a Python, which the services need the processors for
 
     def stop(self, *names: str) -> dict[str, int]:
         """Ask services to end as the engine does, and return their exit codes."""

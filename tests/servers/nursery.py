@@ -80,11 +80,12 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end."""
-        end = time.monotonic() + (timeout or 3600)
+        end, pause = time.monotonic() + (timeout or 3600), 0.01
         while (code := self.poll()) is None:
             if time.monotonic() > end:
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 3600)
-            time.sleep(0.01)
+            time.sleep(pause)
+            pause = min(0.1, pause * 1.2)  # asking costs the nursery as much as this process
         return code
 
     def terminate(self) -> None:
