@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
+from datafab import redis_url
 from datafab.urls import has_login
 
 #: A part of DATAFAB_PUBLIC_URL: a URL without login and query, or a host name alone.
@@ -45,8 +46,14 @@ def _absolute_folder(value: str) -> str:
 
 
 def _check_redis_url(value: str) -> str:
-    if not value.startswith(("redis://", "rediss://")):
-        msg = "must begin with redis:// or rediss://, such as redis://:password@host:6379/0"
+    redis_url.parse(value)
+    return value
+
+
+def _check_key_prefix(value: str) -> str:
+    """Refuse what has a meaning in patterns of keys, and the colon: no prefix may be the start of another's keys."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
+        msg = "use up to 64 letters, digits, '.', '_' and '-', such as datafab-test"
         raise ValueError(msg)
     return value
 
@@ -97,6 +104,8 @@ Folder = Annotated[str, AfterValidator(_absolute_folder)]
 #: A path, made absolute.
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
+#: The first part of keys in Redis.
+KeyPrefix = Annotated[str, AfterValidator(_check_key_prefix)]
 #: An HTTP URL without a slash at its end.
 RootUrl = Annotated[str, AfterValidator(_check_root_url)]
 #: URLs and host names separated by commas.

@@ -1,8 +1,8 @@
 """The numbers of ``/metrics``, read from Redis: every process returns the same.
 
 Events are counted where they happen, by the scripts of jobs and the ledger: fields of the hash ``counts``, with the
-labels after the name. The present state is read on request, five hundred jobs at a time, so that Redis is never busy
-with it for more than a few milliseconds.
+labels after the name. The present state is read on request from the sizes of lists and sets, so that it costs the same
+however many jobs there are.
 """
 
 from __future__ import annotations
@@ -12,17 +12,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-import redis
-
-from datafab.core.redis import script
+from datafab.core.job_lists import JobLists
+from datafab.core.redis import ClusterRedis, script
 from datafab.core.services import Client, Services
-from datafab.settings import PREFIX
 
 #: The suffixes of the lists in Redis that kombu keeps for a queue, one for each step of priority.
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 QUEUES = ("io", "cpu", "control")
-#: Jobs that one script call reads.
-JOBS_PER_SCAN = 500
 
 
 @dataclass(slots=True)
@@ -37,6 +33,8 @@ class MetricsSnapshot:
     oldest: dict[str, float] = field(default_factory=dict)
     #: their rows in the ledger, by state
     rows: Counter[str] = field(default_factory=Counter)
+    #: jobs that wait until others of their caller have ended, by caller
+    limited: dict[str, int] = field(default_factory=dict)
     #: parked jobs, which an operator may retry
     parked: int = 0
     #: seconds for which the first due row has been waiting to be sent
@@ -57,8 +55,10 @@ class IdleQueue(NamedTuple):
 class ClusterMetrics(Client):
     """The metrics of a cluster, read from its Redis."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: ClusterRedis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
+        self._prefix = client.prefix
+        self._lists = JobLists(client)
         self._count_jobs = script(client, "count_jobs", rows=True)
         self._overdue = script(client, "overdue")
         self._idle_queues = script(client, "idle_queues", rows=True)
@@ -70,25 +70,23 @@ class ClusterMetrics(Client):
 
     def read(self) -> MetricsSnapshot:
         """Read all numbers. Jobs that change meanwhile may be counted as before or after."""
-        found = MetricsSnapshot(counts=self._counts())
-        start, more = 0, True
-        while more:
-            part = json.loads(self._count_jobs(args=[start, start + JOBS_PER_SCAN - 1]))
-            for name, n in part["jobs"].items():
-                state, _, flow = name.partition(" ")
-                found.jobs[state, flow] += n
-            for state, seconds in part["oldest"].items():
-                found.oldest[state] = max(found.oldest.get(state, 0.0), seconds)
-            found.rows.update(part["rows"])
-            start, more = start + JOBS_PER_SCAN, part["n"] == JOBS_PER_SCAN
+        now = json.loads(self._count_jobs())
+        if now["unlisted"]:
+            self._lists.index()
+            now = json.loads(self._count_jobs())
+        found = MetricsSnapshot(counts=self._counts(), oldest=now["oldest"], limited=now["limited"])
+        for name, n in now["jobs"].items():
+            state, _, flow = name.partition(" ")
+            found.jobs[state, flow] = n
+        found.rows.update(now["rows"])
         overdue, parked = self._overdue()
         found.overdue, found.parked = float(overdue), int(parked)
         found.rows["parked"] += found.parked
         with self._redis.pipeline(transaction=False) as pipe:
             for queue in QUEUES:
                 for step in PRIORITY_SUFFIXES:
-                    pipe.llen(f"{PREFIX}{queue}{step}")
-            pipe.hlen(PREFIX + "unacked")
+                    pipe.llen(f"{self._prefix}{queue}{step}")
+            pipe.hlen(self._prefix + "unacked")
             *lengths, found.unacknowledged = pipe.execute()
         width = len(PRIORITY_SUFFIXES)
         found.queues = {queue: sum(lengths[at * width :][:width]) for at, queue in enumerate(QUEUES)}
@@ -108,7 +106,7 @@ class ClusterMetrics(Client):
         return {queue: one for queue, one in found.items() if one.seconds > limit}
 
     def _counts(self) -> dict[tuple[str, ...], float]:
-        return {_labels(name): float(value) for name, value in self._redis.hgetall(PREFIX + "counts").items()}
+        return {_labels(name): float(value) for name, value in self._redis.hgetall(self._prefix + "counts").items()}
 
 
 def _labels(name: str) -> tuple[str, ...]:
