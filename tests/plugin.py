@@ -34,7 +34,7 @@ SECONDS = {"benchmarks": 90, "integration": 4, "workers": 6, "docs": 1, "webhook
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leave the process unmeasured that only hands out the tests: none of our code runs there."""
-    if config.getoption("numprocesses") and "PYTEST_XDIST_WORKER" not in os.environ:
+    if config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
         sys.settrace(None)
         threading.settrace(None)
 
