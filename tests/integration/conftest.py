@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,16 @@ def site() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     home = tmp_path_factory.mktemp("home")
-    return load(home=home, allow_private_hosts="127.0.0.1/32", lease=3, tick=0.2, io_threads=8, cpu_processes=1)
+    # Each tick costs ten milliseconds of a core, whether there is something to do or not.
+    own = {"lease": 3, "tick": 0.5, "io_threads": 8, "io_processes": 1, "cpu_processes": 1}
+    return load(home=home, allow_private_hosts="127.0.0.1/32", **own)
 
 
 @pytest.fixture(scope="module")
 def cluster(settings: Settings) -> Iterator[Cluster]:
-    with Cluster(settings, CORE) as running:
+    with ExitStack() as stack:
+        with nursery.unmeasured_children():  # its parts are measured in test_embedded.py, their tasks in tests/workers
+            running = stack.enter_context(Cluster(settings, CORE))
         yield running
 
 
@@ -40,7 +45,7 @@ def datafab(settings: Settings) -> Run:
     """Return a function that runs the command line in a process of its own, in this home."""
 
     def run(
-        *arguments: str, code: int = 0, cwd: Path | None = None, timeout: float = 120
+        *arguments: str, code: int = 0, cwd: Path | None = None, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
         environment = child_environment(settings) | {"COLUMNS": "200"}
         done = nursery.run("datafab", *arguments, env=environment, cwd=cwd, timeout=timeout)

@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import requests
 from datafab.embedded import ALL, Cluster, free_port
 from datafab.settings import Settings, load
 from tests.servers.browser import chromium, stranger, visiting
+from tests.servers.nursery import unmeasured_children
 from workers import inspect as facts
 from workers.app import use
 
@@ -33,7 +35,10 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     chromium()
     binds = {name: f"127.0.0.1:{free_port()}" for name in ("bind", "flower_bind")}
     home = tmp_path_factory.mktemp("home")
-    with Cluster(load({}, home=home, cpu_processes=2, io_processes=1, **binds), ALL) as cluster:
+    with ExitStack() as stack:
+        with unmeasured_children():  # as in test_embedded.py, where they are measured
+            running = Cluster(load({}, home=home, cpu_processes=2, io_processes=1, **binds), ALL)
+            cluster = stack.enter_context(running)
         yield cluster.settings
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from datafab.settings import child_environment, load
+from tests.servers import nursery
 from tests.servers.http import Answer, Site
 
 TABLE = (
@@ -23,10 +22,7 @@ TABLE = (
 
 def run(folder: Path, *arguments: str, code: int = 0, **settings: str) -> str:
     env = child_environment(load(home=folder)) | {"COLUMNS": "200", **settings}
-    done = subprocess.run(
-        [sys.executable, "-m", "datafab", "analyse", *arguments],
-        env=env, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = nursery.run("datafab", "analyse", *arguments, env=env)
     assert done.returncode == code, f"{done.returncode}: {done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 

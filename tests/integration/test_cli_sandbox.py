@@ -15,6 +15,7 @@ import requests
 from datafab.catalogue.datagouv import Datagouv
 from datafab.catalogue.linkproxy import LinkProxy
 from datafab.settings import child_environment, load
+from tests.servers import nursery
 from tests.servers.celery import until
 from tests.servers.http import Answer, Site
 from tests.servers.subscriber import Subscriber
@@ -68,14 +69,8 @@ def test_a_link_proxy_tells_with_our_token(tmp_path: Path):
 @pytest.mark.parametrize("name", ["catalogue", "link-proxy"])
 def test_a_port_that_is_taken_is_told(tmp_path: Path, name: str):
     with Site() as site:
-        done = subprocess.run(
-            [sys.executable, "-m", "datafab", "sandbox", name, "--port", str(site.ports[0])],
-            env=child_environment(load(home=tmp_path)),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        arguments = ("sandbox", name, "--port", str(site.ports[0]))
+        done = nursery.run("datafab", *arguments, env=child_environment(load(home=tmp_path)))
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert f"Port {site.ports[0]} is in use" in done.stderr

@@ -21,7 +21,7 @@ from datafab.embedded.broker import find_mosquitto
 from datafab.embedded.supervisor import lifeline
 from datafab.settings import Settings, load
 from datafab.version import __version__
-from tests.servers.celery import until
+from tests.servers.celery import PATIENCE, until
 from tests.servers.compose import ROOT, Unset, compose, variables
 from tests.servers.elasticsearch import VERSION as ELASTICSEARCH
 
@@ -272,7 +272,7 @@ class Host:
         """Whether the health check of a service says so, by its exit code as the engine sees it."""
         kind, *words = (self.here(word) for word in self._services[name]["healthcheck"]["test"])
         command = ["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words
-        done = subprocess.run(command, env=self.environment(name), capture_output=True, timeout=60, check=False)
+        done = subprocess.run(command, env=self.environment(name), capture_output=True, timeout=300, check=False)
         return done.returncode == 0
 
     def becomes_healthy(self, name: str) -> None:
@@ -280,13 +280,13 @@ class Host:
             assert self._processes[name].poll() is None, f"{name} has ended:\n{self.log(name)[-3000:]}"
             return self.healthy(name)
 
-        until(healthy, 60, every=0.5)
+        until(healthy, 60, every=2)  # most checks start a Python, which the services need the processors for
 
     def stop(self, *names: str) -> dict[str, int]:
         """Ask services to end as the engine does, and return their exit codes."""
         for name in names:
             self._processes[name].terminate()
-        return {name: self._processes.pop(name).wait(60) for name in names}
+        return {name: self._processes.pop(name).wait(60 * PATIENCE) for name in names}
 
     def close(self) -> None:
         """Stop all, the last first."""

@@ -12,15 +12,19 @@ from tests.integration.conftest import Run, printed
 from tests.servers.http import Answer, Site
 
 CORPUS = Path(__file__).resolve().parents[2].parent / "shared" / "corpus"
+#: One that is larger is of a kind that is there already.
+LARGEST = 500_000
 TYPES = {".csv": "text/csv", ".json": "application/json", ".zip": "application/zip"}
 
 
 @pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real files is not beside this clone")
 @pytest.mark.timeout(600)
+@pytest.mark.unmeasured
 def test_real_files_of_all_kinds(datafab: Run, cluster: Cluster, tmp_path: Path):
     folders = [CORPUS / "tables", CORPUS / "collect"]
     # Each table by itself is analysed in tests/unit/analysis/test_detective.py; every third file goes all the way here.
     files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())[::3]
+    files = [path for path in files if path.stat().st_size < LARGEST]
     answers = {
         f"/{number}/{path.name}": Answer(
             path.read_bytes(), content_type=TYPES.get(path.suffix, "application/octet-stream")

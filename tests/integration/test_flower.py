@@ -18,6 +18,7 @@ from flower.urls import handlers
 from datafab.embedded import flower_login, free_port
 from datafab.errors import SettingError
 from datafab.settings import child_environment, load
+from tests.servers import nursery
 from tests.servers.celery import until
 from tests.servers.redis import RedisServer
 from workers.flower import PAGE_HEADERS
@@ -153,8 +154,7 @@ def test_a_page_of_others_gets_no_socket(flower: str, path: str):
 
 def test_without_a_login_it_does_not_start(tmp_path: Path):
     environment = child_environment(load({}, home=tmp_path, redis_url="redis://127.0.0.1:1"))
-    command = (sys.executable, "-m", "workers.flower", f"--port={free_port()}")
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    ended = nursery.run("workers.flower", f"--port={free_port()}", env=environment)
     assert ended.returncode == 1
     assert "set FLOWER_BASIC_AUTH=user:password" in ended.stderr
 

@@ -124,13 +124,13 @@ class Bench:
         return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # idle beside the tests of the other folders, it would cost them 3 % of a core
 def standing(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = Path(tmp_path_factory.mktemp("cluster"))
     cluster = Cluster(redis_server.url, folder, DATAFAB_ALLOW_PRIVATE_HOSTS="127.0.0.1/32", TMPDIR=str(folder))

@@ -23,7 +23,6 @@ def test_a_killed_host_costs_one_more_start_of_what_it_was_doing(bench: Bench):
     bench.until_told(job, "end", 6)  # all in `work_io` are done, so what starts now runs on `cpu`
     bench.until_told(job, "start", 8)
     bench.cluster.parts["cpu"].kill()
-    killed = time.monotonic()
     before = bench.told(job, "start")
     bench.mend()
     ended = bench.end(job, 60)
@@ -32,7 +31,6 @@ def test_a_killed_host_costs_one_more_start_of_what_it_was_doing(bench: Bench):
     starts, ends = bench.told(job, "start"), bench.told(job, "end")
     assert ends == {f"toy:{n}": 2 for n in range(6)}
     assert before.total() <= starts.total() <= 12 + 2  # the two that were executing, once more each
-    assert time.monotonic() - killed < 60
 
 
 def test_a_killed_host_of_threads_costs_no_deaths(bench: Bench):

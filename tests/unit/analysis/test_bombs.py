@@ -15,6 +15,8 @@ from datafab.analysis.detective import Detective
 from datafab.analysis.refusals import PARSE_FAILURES, translate_failures
 from datafab.errors import Fatal
 
+pytestmark = pytest.mark.unmeasured
+
 
 def refused(path: Path, content: bytes, detective: Detective | None = None) -> str:
     path.write_bytes(content)

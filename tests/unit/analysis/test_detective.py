@@ -490,6 +490,7 @@ def test_a_failing_disk_is_no_fault_of_the_file(detective, tmp_path):
         detective.analyse(tmp_path / "gone")
 
 
+@pytest.mark.unmeasured
 def test_the_import_leaves_logging_and_output_alone():
     script = """
 import logging
@@ -512,6 +513,7 @@ def test_the_version_names_the_csv_detective_that_is_there():
     assert VERSION.startswith(f"csv-detective-{version('csv-detective')}-")
 
 
+@pytest.mark.unmeasured
 def test_cells_may_be_as_long_as_the_outline_of_a_country(analyse):
     outline = "1.5 47.5 " * 100_000
     found = analyse(f"name;outline\nCher;{outline}\nIndre;x\n".encode())
@@ -519,6 +521,7 @@ def test_cells_may_be_as_long_as_the_outline_of_a_country(analyse):
     assert csv.field_size_limit() == MAX_CELL_CHARS
 
 
+@pytest.mark.unmeasured
 def test_importing_the_analysis_changes_no_registry_of_the_process():
     script = """
 import codecs, csv
@@ -537,6 +540,7 @@ for look_up in (codecs.lookup, codecs.lookup_error):
 
 
 @pytest.mark.skipif(not TABLES.is_dir(), reason="the corpus of real tables is not on this machine")
+@pytest.mark.unmeasured
 def test_every_table_of_the_corpus_is_analysed_or_refused():
     detective = Detective(max_columns=3)  # enough to see csv-detective at work, in a third of the time
     # The widest has 4,000 columns, and is looked at in test_detective_equality.py.

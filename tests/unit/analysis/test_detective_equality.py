@@ -23,6 +23,8 @@ import pytest
 from datafab.analysis.detective import Detective
 from datafab.errors import Fatal
 
+pytestmark = pytest.mark.unmeasured
+
 TABLES = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "tables"
 #: Made columns that are compared.
 COLUMNS = int(os.environ.get("DATAFAB_FUZZ", "40"))

@@ -139,6 +139,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.unmeasured
 def test_no_file_of_a_few_bytes_fills_the_memory(tmp_path: Path):
     for name, (column, coded) in BOMBS.items():
         pq.write_table(pa.table({"a": column()}), tmp_path / name, compression="zstd", use_dictionary=coded)
@@ -188,6 +189,7 @@ print(refused > 50)
 """
 
 
+@pytest.mark.unmeasured
 def test_no_damaged_footer_kills_its_reader(tmp_path: Path):
     table = pa.table({"a": range(50), "b": ["x"] * 50, "c": [[1, 2]] * 50})
     pq.write_table(table, tmp_path / "table", store_schema=False)

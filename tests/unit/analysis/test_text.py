@@ -170,6 +170,7 @@ def test_a_sample_is_fair_and_the_same_each_time():
     assert all(400 < sum(start <= each < start + 12_500 for each in chosen) < 600 for start in range(0, 50_000, 12_500))
 
 
+@pytest.mark.unmeasured
 def test_columns_beyond_the_limit_are_counted_too(tmp_path: Path):
     path = tmp_path / "wide.csv"
     names = [f"c{number}" for number in range(3000)]

@@ -248,7 +248,7 @@ class TestOk:
         data = path.read_bytes()
         log = json.loads(data)
         assert before <= datetime.fromisoformat(log["entry-date"]) <= now()
-        assert 0 <= float(log["elapsed"]) < 5
+        assert 0 <= float(log["elapsed"]) < 60
         agent = collection.settings.user_agent
         assert data.decode() == (
             f'{{"elapsed":"{log["elapsed"]}","endpoint-url":"{url}","entry-date":"{log["entry-date"]}",'

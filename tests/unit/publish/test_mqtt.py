@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -137,10 +136,8 @@ def test_amqtt_serves_where_there_is_no_mosquitto(tmp_path: Path):
         assert broker.url.endswith("?version=3")
         client = mqtt(broker.url)
         with Subscriber(broker.url, "origin/a") as subscriber:
-            started = time.monotonic()
             client.publish("origin/a", b"x")
             subscriber.wait_raw(1)
-        assert time.monotonic() - started < 5
         client.close()
     assert [message[:2] for message in subscriber.messages] == [("origin/a", b"x")]
 
