@@ -381,8 +381,9 @@ def flower_asks_who_it_is(host: Host) -> None:
 
 def a_job_passes_through_the_workers(host: Host) -> None:
     """As its user, Redis takes every command of a job."""
-    (host.folder / "endpoint.csv").write_text("endpoint,endpoint-url\nx,http://127.0.0.1:1/x.csv\n", encoding="utf-8")
-    done = host.run("webhook", "datafab", "collect", str(host.folder / "endpoint.csv"), "--collection-dir", "/data/c")
+    table = "endpoint,endpoint-url\nx,http://127.0.0.1:1/x.csv\n"
+    (host.folder / "data" / "endpoint.csv").write_text(table, encoding="utf-8")
+    done = host.run("webhook", "datafab", "collect", "/data/endpoint.csv", "--collection-dir", "/data/collection")
     assert "private" in done.stdout + done.stderr, done
     assert done.returncode == 3, done
     listed = host.run("webhook", "datafab", "jobs", "list")

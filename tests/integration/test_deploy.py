@@ -108,3 +108,106 @@ def test_a_service_does_not_start_with_a_password_that_is_weak_or_breaks_a_url(t
         assert why in done.stderr, repr(password)
         assert not password or password not in done.stderr
     assert not list(tmp_path.glob("*.acl"))
+
+
+# --- the units of systemd ---
+
+UNITS = DEPLOY / "systemd"
+COMMON = UNITS / "datafab-.service.d" / "hardening.conf"
+#: The service of docker-compose.yml that does what a unit does.
+SERVICES = {file.stem: file.stem.removeprefix("datafab-") for file in UNITS.glob("*.service")}
+
+
+def read(file: Path) -> dict[str, list[str]]:
+    """Return the lines of a unit by their keys."""
+    found: dict[str, list[str]] = {}
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith(("#", "[")):
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def size(text: str) -> int:
+    """Return the bytes of a size such as 512m or 2G."""
+    return int(text[:-1]) << {"m": 20, "g": 30}[text[-1].lower()]
+
+
+def options(words: list[str]) -> list[str]:
+    """Return the words of a command in any order, without those that differ: logs, and what the server binds."""
+    own = {"-l", "INFO", "WARNING", "--worker-tmp-dir=/tmp", "--access-logfile=-"}
+    text = " ".join(word for word in words if word not in own).replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - a word
+    return sorted(text.replace("=", " ").split())
+
+
+def test_there_is_a_unit_for_each_process_and_one_for_datafab_up():
+    processes = {name for name in compose(variables())["services"]} - {"redis", "mosquitto", "elasticsearch"}
+    assert set(SERVICES.values()) == processes | {"up"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_unit_runs_the_command_of_its_container_within_the_same_limits(name: str):
+    unit, common = read(UNITS / f"{name}.service"), read(COMMON)
+    # systemd reads the common file last, so a key of both would not be the unit's.
+    assert not (set(unit) & set(common))
+    (command,) = unit["ExecStart"]
+    program, *words = command.replace("%%", "%").split()
+    assert program.startswith("/opt/datafab/bin/")
+    assert int(unit["TimeoutStopSec"][0]) >= 40
+    if name == "datafab-up":
+        assert words == ["up"]
+        return
+    service = compose(variables())["services"][SERVICES[name]]
+    assert options([Path(program).name, *words]) == options(service["command"])
+    assert size(unit["MemoryMax"][0]) == size(service["mem_limit"])
+    assert int(unit["TasksMax"][0]) == service["pids_limit"]
+
+
+def test_units_may_do_little_and_stop_in_order():
+    common = read(COMMON)
+    for key, value in {
+        "User": "datafab", "KillMode": "mixed", "OOMPolicy": "continue", "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict", "ProtectHome": "yes", "PrivateTmp": "yes", "PrivateDevices": "yes",
+        "CapabilityBoundingSet": "", "RestrictNamespaces": "yes", "SystemCallFilter": "@system-service",
+    }.items():  # fmt: skip
+        assert common[key] == [value], key
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the root of a host on which the units are installed as docs/deploy.md says."""
+    if not shutil.which("systemd-analyze"):
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("no systemd-analyze (apt install systemd)")
+    root = tmp_path_factory.mktemp("root")
+    shutil.copytree(UNITS, root / "etc" / "systemd" / "system")
+    shutil.copytree("/usr/lib/systemd/system", root / "usr" / "lib" / "systemd" / "system", symlinks=True)
+    programs = root / "opt" / "datafab" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("python", "gunicorn", "datafab"):
+        (programs / name).touch(0o755)
+    return root
+
+
+def analyse(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run systemd-analyze on the units below a folder."""
+    command = ["systemd-analyze", f"--root={root}", "--no-pager", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_systemd_takes_the_units(installed: Path):
+    folder = installed / "etc" / "systemd" / "system"
+    done = analyse(installed, "--man=no", "verify", *(str(folder / f"{name}.service") for name in sorted(SERVICES)))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    for name in SERVICES:
+        # The scale is from 0 to 10; without the common file, it is 9.
+        done = analyse(installed, "security", "--offline=true", "--threshold=20", f"{name}.service")
+        assert done.returncode == 0, done.stdout[-300:]
+
+
+def test_systemd_says_what_is_wrong_with_a_unit(installed: Path):
+    """The test above can fail."""
+    spoilt = installed / "etc" / "systemd" / "system" / "spoilt.service"
+    spoilt.write_text((UNITS / "datafab-beat.service").read_text(encoding="utf-8").replace("MemoryMax", "MemoryMost"))
+    assert "Unknown key 'MemoryMost'" in analyse(installed, "--man=no", "verify", str(spoilt)).stderr
+    assert analyse(installed, "security", "--offline=true", "--threshold=20", "spoilt.service").returncode != 0
+    spoilt.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,6 @@ from typing import Any
 
 import yaml
 
-from datafab.embedded import free_port
 from datafab.embedded.supervisor import lifeline
 from tests.servers.celery import until
 
@@ -72,13 +72,23 @@ def variables() -> dict[str, str]:
     return dotenv(ROOT / "deploy" / "env.example") | passwords | {"MQTT_READER_PASSWORD": "of.the-tests_reader"}
 
 
+def reserve_port() -> socket.socket:
+    """Return a socket that keeps a port of 127.0.0.1 from other programs, but not from a server that is told to use it."""
+    # Servers set SO_REUSEADDR too, and may then listen where another socket is bound, but does not listen.
+    taken = socket.socket()
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    taken.bind(("127.0.0.1", 0))
+    return taken
+
+
 class Host:
     """Runs services of the file as plain processes: hosts become this one, ports free ones, folders ours."""
 
     def __init__(self, folder: Path, services: dict[str, Any]) -> None:
         self.folder, self._services = folder, services
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.ports = {port: free_port() for port in PORTS}
+        self._reserved = {port: reserve_port() for port in PORTS}
+        self.ports = {port: taken.getsockname()[1] for port, taken in self._reserved.items()}
         self._places = {name: self._mount(name, service) for name, service in services.items()}
 
     def _mount(self, name: str, service: dict[str, Any]) -> dict[str, Path]:
@@ -193,6 +203,8 @@ class Host:
         return {name: self._processes.pop(name).wait(60) for name in names}
 
     def close(self) -> None:
-        """Stop all, the last first."""
-        for name in reversed(list(self._processes)):
-            self.stop(name)
+        """Stop all, the servers after what needs them."""
+        self.stop(*(name for name in self._processes if name in OURS))
+        self.stop(*(name for name in self._processes if name in THEIRS))
+        for taken in self._reserved.values():
+            taken.close()
