@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from datafab.settings import PREFIX, Settings, load
+from datafab.settings import Settings, load
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
@@ -33,9 +33,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "socket_timeout": 10,
             # A half-open connection is noticed.
             "health_check_interval": 25,
-            "global_keyprefix": PREFIX,
+            "global_keyprefix": settings.redis_prefix,
         },
-        "result_backend_transport_options": {"global_keyprefix": PREFIX},
+        "result_backend_transport_options": {"global_keyprefix": settings.redis_prefix},
         "redis_socket_timeout": 10.0,
         "redis_socket_keepalive": True,
         "redis_retry_on_timeout": True,

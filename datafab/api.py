@@ -28,7 +28,7 @@ from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.flows.registry import find, localise
 from datafab.index.access import IndexAccess
 from datafab.index.query import parse_facets, parse_sort
-from datafab.settings import Settings, load
+from datafab.settings import Settings
 from workers import app
 from workers.canvas import start
 
@@ -207,17 +207,17 @@ def connect(settings: Settings | None = None) -> Settings:
         if here is None:
             msg = "no cluster: start one with `datafab up`, or set DATAFAB_REDIS_URL"
             raise NotFound(msg, field="DATAFAB_REDIS_URL")
-        settings = load(**settings.model_dump(exclude_unset=True) | {"redis_url": here.redis_url})
-    _check_redis(str(settings.redis_url))
+        settings = here.reached_by(settings)
+    _check_redis(settings)
     if settings != app.settings():
         app.use(settings)
     return settings
 
 
 @lru_cache
-def _check_redis(url: str) -> None:
+def _check_redis(settings: Settings) -> None:
     """Ping Redis once, with a timeout of one second: later requests survive its restarts and retry for longer."""
-    with closing(redis_at(url, patience=1)) as client:
+    with closing(redis_at(settings, patience=1)) as client:
         client.ping()
 
 

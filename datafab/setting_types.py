@@ -51,6 +51,14 @@ def _check_redis_url(value: str) -> str:
     return value
 
 
+def _check_key_prefix(value: str) -> str:
+    """Refuse what has a meaning in patterns of keys, and the colon: no prefix may be the start of another's keys."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value):
+        msg = "use up to 64 letters, digits, '.', '_' and '-', such as datafab-test"
+        raise ValueError(msg)
+    return value
+
+
 def _check_root_url(value: str) -> str:
     """Remove slashes from the end, because paths are appended to it."""
     if not value.lower().startswith(("http://", "https://")):
@@ -97,6 +105,8 @@ Folder = Annotated[str, AfterValidator(_absolute_folder)]
 #: A path, made absolute.
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
+#: The first part of keys in Redis.
+KeyPrefix = Annotated[str, AfterValidator(_check_key_prefix)]
 #: An HTTP URL without a slash at its end.
 RootUrl = Annotated[str, AfterValidator(_check_root_url)]
 #: URLs and host names separated by commas.

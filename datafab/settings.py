@@ -15,6 +15,7 @@ from datafab.errors import SettingError
 from datafab.setting_types import (
     AbsolutePath,
     Folder,
+    KeyPrefix,
     Networks,
     PublicUrl,
     RedisUrl,
@@ -27,8 +28,8 @@ from datafab.setting_types import (
 from datafab.urls import without_credentials
 from datafab.version import __version__
 
-#: Prefix of every key in Redis; the number is the version of the data.
-PREFIX = "datafab:1:"
+#: Version of the data in Redis, a part of every key.
+DATA_VERSION = 1
 #: Largest size of an unpacked file, as a multiple of the largest download.
 MAX_UNPACK_RATIO = 10
 
@@ -48,6 +49,9 @@ class Settings(BaseSettings):
     ``~/.local/share/datafab``."""
     redis_url: RedisUrl | None = Field(default=None, repr=False)
     """Redis >= 6.2 of the cluster; unset: an embedded cluster on this host."""
+    key_prefix: KeyPrefix = "datafab"
+    """First part of every key in Redis: letters, digits, ``.``, ``_`` and ``-``. Clusters that share a database must
+    have different ones; all processes of a cluster must have the same."""
     store_url: Folder | None = None
     """Root of the default store, a folder or ``s3://bucket/prefix``; unset: ``<home>/store``."""
     s3_endpoint: str | None = None
@@ -215,6 +219,11 @@ class Settings(BaseSettings):
     """Time zone of schedules."""
     log_level: str = "INFO"
     """Lowest level of messages that are logged."""
+
+    @cached_property
+    def redis_prefix(self) -> str:
+        """What every key in Redis begins with."""
+        return f"{self.key_prefix}:{DATA_VERSION}:"
 
     @cached_property
     def store(self) -> str:

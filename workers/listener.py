@@ -73,7 +73,7 @@ class Listener:
         self._settings = settings
         self._topics = settings.event_topic
         self._broker = Broker.of(str(settings.mqtt_url), settings.ca_bundle)
-        self._letters = DeadLetters(connect(str(settings.redis_url), patience=1))
+        self._letters = DeadLetters(connect(settings, patience=1))
         self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
         self._connection = 0
         self._stopping = threading.Event()

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import redis
-
-from datafab.core.redis import PREAMBLE
+from datafab.core.redis import ClusterRedis, register
 from datafab.core.services import Client, Services
-from datafab.settings import PREFIX, Settings
+from datafab.settings import Settings
 from datafab.urls import url_parts
 
 #: Longest pause that a server is granted.
@@ -23,8 +21,7 @@ MAX_PAUSE_SECONDS = 24 * 3600.0
 _FIELDS = "local ARRIVAL, PAUSE_END = 't', 'r'\n"
 
 _RESERVE = (
-    PREAMBLE
-    + _FIELDS
+    _FIELDS
     + """
 local interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
 local known = redis.call('HMGET', KEYS[1], ARRIVAL, PAUSE_END)
@@ -39,8 +36,7 @@ return tostring(math.max(0, arrival - burst - now))
 )
 
 _PAUSE = (
-    PREAMBLE
-    + _FIELDS
+    _FIELDS
     + """
 local until_ = now + tonumber(ARGV[1])
 if until_ > (tonumber(redis.call('HGET', KEYS[1], PAUSE_END)) or 0) then
@@ -54,14 +50,15 @@ if redis.call('TTL', KEYS[1]) < ARGV[1] + 3600 then redis.call('EXPIRE', KEYS[1]
 class HostRateLimiter(Client):
     """The rate limit of each host, in one Redis."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: ClusterRedis) -> None:
         self._redis = client
+        self._prefix = client.prefix
         rate = settings.catalogue_host_rate
         self._interval = 60 / rate if rate else 0.0
         self._burst = self._interval * (settings.catalogue_host_burst - 1)
         self._unlimited_hosts = frozenset(host.lower() for host in settings.catalogue_hosts_free)
-        self._reserve: Any = client.register_script(_RESERVE)
-        self._pause: Any = client.register_script(_PAUSE)
+        self._reserve: Any = register(client, _RESERVE)
+        self._pause: Any = register(client, _PAUSE)
 
     @classmethod
     def connect(cls, services: Services) -> Self:
@@ -79,16 +76,15 @@ class HostRateLimiter(Client):
         """
         host = _host(url)
         interval = 0.0 if urgent or host in self._unlimited_hosts else self._interval
-        return float(self._reserve(keys=[_key(host)], args=[interval, self._burst]))
+        return float(self._reserve(keys=[self._key(host)], args=[interval, self._burst]))
 
     def pause(self, url: str, seconds: float) -> None:
         """Send nothing to the server of a URL for some seconds, at most ``MAX_PAUSE_SECONDS``."""
-        self._pause(keys=[_key(_host(url))], args=[min(seconds, MAX_PAUSE_SECONDS)])
+        self._pause(keys=[self._key(_host(url))], args=[min(seconds, MAX_PAUSE_SECONDS)])
+
+    def _key(self, host: str) -> str:
+        return f"{self._prefix}host:{host}"
 
 
 def _host(url: str) -> str:
     return (url_parts(url).hostname or "").rstrip(".")
-
-
-def _key(host: str) -> str:
-    return f"{PREFIX}host:{host}"

@@ -17,8 +17,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Self
 
-import redis
-
 from datafab.catalogue.source_state import (
     LATEST_FIELD,
     LOOK_FIELDS,
@@ -31,15 +29,14 @@ from datafab.catalogue.source_state import (
     SourceState,
 )
 from datafab.core.document import document_id
+from datafab.core.redis import ClusterRedis
 from datafab.core.services import Client, Services
-from datafab.settings import PREFIX, Settings
+from datafab.settings import Settings
 
 #: Seconds for which a source is remembered after the last look at it.
 RETENTION_SECONDS = 365 * 24 * 3600
 #: Sources of one request to Redis.
 BATCH_SOURCES = 500
-#: The sorted set of due revisits.
-REVISITS_KEY = f"{PREFIX}again"
 
 # Of two jobs on one source, the state of the job that was created later wins, whichever ends last. A job created before
 # the source was withdrawn records nothing. Looks are recorded in any case, the latest first.
@@ -125,8 +122,11 @@ return 1
 class SourceRegistry(Client):
     """The sources that one Redis knows."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: ClusterRedis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
+        self._prefix = client.prefix
+        #: the sorted set of due revisits
+        self._revisits_key = f"{client.prefix}again"
         self._job_seconds = int(settings.job_deadline)
         self._record_look = client.register_script(_RECORD_LOOK)
         self._mark_reported = client.register_script(_MARK_REPORTED)
@@ -146,12 +146,12 @@ class SourceRegistry(Client):
 
     def state(self, source: str) -> SourceState:
         """Return the state of a source; all fields are None if it was never seen."""
-        values = self._redis.hmget(_source_key(source), list(STATE_FIELDS.values()))
+        values = self._redis.hmget(self._source_key(source), list(STATE_FIELDS.values()))
         return SourceState(**dict(zip(STATE_FIELDS, values, strict=True)))
 
     def looks(self, source: str) -> list[Look]:
         """Return the last looks at a source, the latest first."""
-        found = self._redis.hmget(_source_key(source), list(LOOK_FIELDS))
+        found = self._redis.hmget(self._source_key(source), list(LOOK_FIELDS))
         return [Look.read(line) for line in found if line]
 
     def record_look(self, source: str, look: Look, **state: str | None) -> bool:
@@ -168,24 +168,24 @@ class SourceRegistry(Client):
         args: list[Any] = [look.at, RETENTION_SECONDS, str(look)]
         for name, value in state.items():
             args += [STATE_FIELDS[name], value or ""]
-        return int(self._record_look(keys=[_source_key(source)], args=args)) >= 0
+        return int(self._record_look(keys=[self._source_key(source)], args=args)) >= 0
 
     def is_latest(self, source: str, at: float) -> bool:
         """Tell whether no job created after ``at`` has looked at a source."""
-        return float(self._redis.hget(_source_key(source), LATEST_FIELD) or 0) <= at
+        return float(self._redis.hget(self._source_key(source), LATEST_FIELD) or 0) <= at
 
     def mark_reported(self, source: str, at: float, fingerprint: str | None) -> None:
         """Record that the look of the job created at ``at`` was reported to the catalogue, and its fingerprint."""
-        self._mark_reported(keys=[_source_key(source)], args=[at, fingerprint or ""])
+        self._mark_reported(keys=[self._source_key(source)], args=[at, fingerprint or ""])
 
     def cursor(self, catalogue: str) -> float | None:
         """Return the start of the last complete pass over a catalogue as Unix time; None if there was none."""
-        value = self._redis.hget(_catalogue_key(catalogue), "cursor")
+        value = self._redis.hget(self._catalogue_key(catalogue), "cursor")
         return None if value is None else float(value)
 
     def advance_cursor(self, catalogue: str, at: float) -> bool:
         """Record a complete pass over a catalogue that started at ``at``; return False if a later one is recorded."""
-        return bool(self._advance_cursor(keys=[_catalogue_key(catalogue)], args=[catalogue, at]))
+        return bool(self._advance_cursor(keys=[self._catalogue_key(catalogue)], args=[catalogue, at]))
 
     def mark_seen(
         self, catalogue: str, sources: Sequence[str], at: float, *, unless_since: float = float("inf")
@@ -200,32 +200,32 @@ class SourceRegistry(Client):
             batch = sources[first : first + BATCH_SOURCES]
             # One string each way: a command for each source costs the client ten times as much.
             names = "\n".join(f"{document_id(source)}\n{source}" for source in batch)
-            args: list[Any] = [names, at, f"{PREFIX}source:", unless_since]
-            fingerprints = self._mark_seen(keys=[_seen_key(catalogue)], args=args).split("\n")
+            args: list[Any] = [names, at, f"{self._prefix}source:", unless_since]
+            fingerprints = self._mark_seen(keys=[self._seen_key(catalogue)], args=args).split("\n")
             known = zip(batch, fingerprints, strict=True)
             found |= {source: value or None for source, value in known if value != "-"}
         return found
 
     def count(self, catalogue: str) -> int:
         """Return the number of sources that passes have seen in a catalogue."""
-        return int(self._redis.zcard(_seen_key(catalogue)))
+        return int(self._redis.zcard(self._seen_key(catalogue)))
 
     def names(self) -> Iterator[str]:
         """Yield the sources of all catalogues; some may be yielded twice."""
-        for key in self._redis.scan_iter(match=f"{PREFIX}catalogue:*:seen", count=BATCH_SOURCES):
+        for key in self._redis.scan_iter(match=f"{self._prefix}catalogue:*:seen", count=BATCH_SOURCES):
             yield from (name for name, _ in self._redis.zscan_iter(key, count=BATCH_SOURCES))
 
     def forget_fingerprint(self, source: str) -> bool:
         """Let the next pass treat a source as changed; return False if it would do so anyway."""
-        return bool(self._redis.hdel(_source_key(source), STATE_FIELDS["fingerprint"], STATE_FIELDS["downloads"]))
+        return bool(self._redis.hdel(self._source_key(source), STATE_FIELDS["fingerprint"], STATE_FIELDS["downloads"]))
 
     def count_missing(self, catalogue: str, before: float) -> int:
         """Return the number of sources that no pass started at ``before`` or later has seen."""
-        return int(self._redis.zcount(_seen_key(catalogue), "-inf", f"({before!r}"))
+        return int(self._redis.zcount(self._seen_key(catalogue), "-inf", f"({before!r}"))
 
     def missing(self, catalogue: str, before: float, limit: int = BATCH_SOURCES) -> list[str]:
         """Return at most ``limit`` of the sources that ``count_missing`` counts."""
-        key = _seen_key(catalogue)
+        key = self._seen_key(catalogue)
         found: list[str] = self._redis.zrangebyscore(key, "-inf", f"({before!r}", start=0, num=limit)
         return found
 
@@ -235,57 +235,55 @@ class SourceRegistry(Client):
         The time of the withdrawal stays for as long as jobs that were created before it may run.
         """
         args: list[Any] = [at, 2 * self._job_seconds, source]
-        return bool(self._forget(keys=[_source_key(source), REVISITS_KEY], args=args))
+        return bool(self._forget(keys=[self._source_key(source), self._revisits_key], args=args))
 
     def remove(self, catalogue: str, source: str, at: float) -> None:
         """Remove a source from those of a catalogue, unless it was seen after ``at``."""
-        self._remove(keys=[_seen_key(catalogue)], args=[source, at])
+        self._remove(keys=[self._seen_key(catalogue)], args=[source, at])
 
     def schedule_revisit(self, source: str, at: float | None) -> None:
         """Set when a source is revisited; None: not any more."""
         if at is None:
-            self._redis.zrem(REVISITS_KEY, source)
+            self._redis.zrem(self._revisits_key, source)
         else:
-            self._redis.zadd(REVISITS_KEY, {source: at})
+            self._redis.zadd(self._revisits_key, {source: at})
 
     def due_revisits(self, now: float, limit: int) -> list[str]:
         """Return at most ``limit`` sources whose revisit is due, the longest overdue first."""
-        found: list[str] = self._redis.zrangebyscore(REVISITS_KEY, "-inf", now, start=0, num=limit) if limit else []
+        if not limit:
+            return []
+        found: list[str] = self._redis.zrangebyscore(self._revisits_key, "-inf", now, start=0, num=limit)
         return found
 
     def next_revisit(self, source: str) -> float | None:
         """Return when a source is revisited; None if no revisit is scheduled."""
-        at: float | None = self._redis.zscore(REVISITS_KEY, source)
+        at: float | None = self._redis.zscore(self._revisits_key, source)
         return at
 
     def add_waiting_job(self, link: str, job: str) -> None:
         """Record that a job waits for a link of link-proxy."""
         with self._redis.pipeline() as pipe:
-            pipe.sadd(_link_key(link), job)
-            pipe.expire(_link_key(link), self._job_seconds)
+            pipe.sadd(self._link_key(link), job)
+            pipe.expire(self._link_key(link), self._job_seconds)
             pipe.execute()
 
     def remove_waiting_job(self, link: str, job: str) -> None:
         """Record that a job no longer waits for a link."""
-        self._redis.srem(_link_key(link), job)
+        self._redis.srem(self._link_key(link), job)
 
     def waiting_jobs(self, links: Iterable[str]) -> list[str]:
         """Return the jobs that wait for any of these links."""
-        keys = [_link_key(link) for link in links]
+        keys = [self._link_key(link) for link in links]
         return sorted(self._redis.sunion(keys)) if keys else []
 
+    def _source_key(self, source: str) -> str:
+        return f"{self._prefix}source:{document_id(source)}"
 
-def _source_key(source: str) -> str:
-    return f"{PREFIX}source:{document_id(source)}"
+    def _catalogue_key(self, url: str) -> str:
+        return f"{self._prefix}catalogue:{hashlib.sha256(url.encode()).hexdigest()[:32]}"
 
+    def _seen_key(self, catalogue: str) -> str:
+        return f"{self._catalogue_key(catalogue)}:seen"
 
-def _catalogue_key(url: str) -> str:
-    return f"{PREFIX}catalogue:{hashlib.sha256(url.encode()).hexdigest()[:32]}"
-
-
-def _seen_key(catalogue: str) -> str:
-    return f"{_catalogue_key(catalogue)}:seen"
-
-
-def _link_key(link: str) -> str:
-    return f"{PREFIX}link:{link}"
+    def _link_key(self, link: str) -> str:
+        return f"{self._prefix}link:{link}"

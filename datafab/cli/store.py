@@ -40,7 +40,7 @@ def prune(days: int | None, root: str | None, yes: bool, as_json: bool) -> None:
     _check_idle(here)
     before = time.time() - max((days or settings.retention_days) * DAY_SECONDS, 2 * settings.job_deadline)
     count = size = 0
-    client = connect(str(settings.redis_url))
+    client = connect(settings)
     for old in find_unreferenced(here, client, app.services().get(IndexAccess).reading, before):
         if yes:
             _check_idle(here)

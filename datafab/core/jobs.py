@@ -1,6 +1,6 @@
 """Jobs: their state, progress, log and failures. In Redis for a cluster, in memory for ``--inline``.
 
-Keys, all below ``datafab:1:``
+Keys, all below ``datafab:1:`` (``Settings.redis_prefix``)
 
 | key | type | holds |
 | --- | --- | --- |
@@ -25,15 +25,13 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
 
-import redis
-
 from datafab.core.item import Item, ItemError, read_value
 from datafab.core.job import Job, JobStatus, counts_of, job_result
 from datafab.core.job_fields import Record, read_job, read_sums, records_json
 from datafab.core.lease import NO_LEASE, Lease
-from datafab.core.redis import done_key, script
+from datafab.core.redis import ClusterRedis, done_key, script
 from datafab.errors import NotFound
-from datafab.settings import PREFIX, Settings
+from datafab.settings import Settings
 
 #: The outcome of items that a stage does not take, if the job did not ask for the stage.
 PASSED = "passed"
@@ -100,8 +98,9 @@ def follow_up_key(job: str, ended: float) -> str:
 class RedisJobs:
     """The jobs of a cluster, in Redis. The ledger makes them; this class reads, counts and ends them."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: ClusterRedis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
+        self._prefix = client.prefix
         self._retention = settings.retention_days * 24 * 3600
         self._record = script(client, "record_items", rows=True)
         self._memo = script(client, "keep_notes", rows=True)
@@ -129,14 +128,14 @@ class RedisJobs:
 
     def find_by_key(self, key: str) -> str | None:
         """Return the id of the job that has a dedupe key; None: no job has."""
-        job: str | None = self._redis.get(f"{PREFIX}key:{key}")
+        job: str | None = self._redis.get(f"{self._prefix}key:{key}")
         return job
 
     def release_key(self, job: str, key: str) -> None:
         """Take a job's dedupe key from it, so that another job can have it."""
         with self._redis.pipeline() as pipe:
-            pipe.delete(f"{PREFIX}key:{key}")
-            pipe.hdel(f"{PREFIX}job:{job}", "key")
+            pipe.delete(f"{self._prefix}key:{key}")
+            pipe.hdel(f"{self._prefix}job:{job}", "key")
             pipe.execute()
 
     def newest(
@@ -150,20 +149,20 @@ class RedisJobs:
         """Return jobs, the newest first; only those older than the job ``after``, if it is given."""
         start = 0
         if after is not None:
-            rank = self._redis.zrevrank(PREFIX + "jobs", after)
+            rank = self._redis.zrevrank(self._prefix + "jobs", after)
             if rank is None:
                 msg = f"no job {after!r} to list after"
                 raise NotFound(msg, field="after")
             start = int(rank) + 1
         found: list[Job] = []
         while len(found) < limit:
-            ids: list[str] = self._redis.zrevrange(PREFIX + "jobs", start, start + 99)
+            ids: list[str] = self._redis.zrevrange(self._prefix + "jobs", start, start + 99)
             if not ids:
                 break
             start += len(ids)
             with self._redis.pipeline(transaction=False) as pipe:
                 for job in ids:
-                    pipe.hgetall(f"{PREFIX}job:{job}")
+                    pipe.hgetall(f"{self._prefix}job:{job}")
                 jobs = [read_job(job, fields) for job, fields in zip(ids, pipe.execute(), strict=True) if fields]
             found += [job for job in jobs if status in {None, job.status} and flow in {None, job.flow}]
         return found[:limit]
@@ -171,18 +170,18 @@ class RedisJobs:
     def created_after(self, at: float, flow: str) -> list[Job]:
         """Return the jobs of a flow created after this Unix time, the oldest first."""
         found: list[Job] = []
-        ids: list[str] = self._redis.zrangebyscore(PREFIX + "jobs", f"({at!r}", "+inf")
+        ids: list[str] = self._redis.zrangebyscore(self._prefix + "jobs", f"({at!r}", "+inf")
         for first in range(0, len(ids), 100):
             with self._redis.pipeline(transaction=False) as pipe:
                 for job in ids[first : first + 100]:
-                    pipe.hgetall(f"{PREFIX}job:{job}")
+                    pipe.hgetall(f"{self._prefix}job:{job}")
                 answers = zip(ids[first : first + 100], pipe.execute(), strict=True)
             found += [read_job(job, fields) for job, fields in answers if fields.get("flow") == flow]
         return found
 
     def logs(self, job: str, limit: int = MAX_LINES) -> list[dict[str, Any]]:
         """Return the job's last log lines, the oldest first."""
-        return [json.loads(line) for line in self._redis.lrange(f"{PREFIX}job:{job}:log", -limit, -1)]
+        return [json.loads(line) for line in self._redis.lrange(f"{self._prefix}job:{job}:log", -limit, -1)]
 
     def failures(self, job: str) -> dict[str, ItemError]:
         """Return the failed items, source -> error (the first ``MAX_FAILURES`` of them)."""
@@ -192,7 +191,7 @@ class RedisJobs:
 
     def stage_span(self, job: str, stage: str) -> tuple[float, float] | None:
         """Return the times at which a stage started and last finished an item; None: it has finished none."""
-        started, last = self._redis.hmget(f"{PREFIX}job:{job}", [f"s:{stage}", f"l:{stage}"])
+        started, last = self._redis.hmget(f"{self._prefix}job:{job}", [f"s:{stage}", f"l:{stage}"])
         return (float(started), float(last)) if started and last else None
 
     def done(self, job: str, stage: str, number: int | None) -> dict[int, Item]:
@@ -246,11 +245,11 @@ class RedisJobs:
 
     def set_total(self, job: str, total: int) -> None:
         """Set the number of the job's items."""
-        self._redis.hset(f"{PREFIX}job:{job}", "total", total)
+        self._redis.hset(f"{self._prefix}job:{job}", "total", total)
 
     def set_doing(self, job: str, text: str) -> None:
         """Set the progress of the current item."""
-        self._redis.hset(f"{PREFIX}job:{job}", "doing", text)
+        self._redis.hset(f"{self._prefix}job:{job}", "doing", text)
 
     def outcome(self, job: str) -> tuple[JobStatus, ItemError | None]:
         """Return the final status of a job that has been through all stages, and its error."""
@@ -269,35 +268,35 @@ class RedisJobs:
 
     def ended_with_follow_ups(self) -> list[tuple[str, list[str], str]]:
         """Return ended jobs whose follow-ups have not started: (id, flows, dedupe key for this end)."""
-        ended = self._redis.zrange(PREFIX + "after", 0, 99, withscores=True)
-        flows = {job: (self._redis.hget(f"{PREFIX}job:{job}", "after") or "").split(",") for job, _ in ended}
+        ended = self._redis.zrange(self._prefix + "after", 0, 99, withscores=True)
+        flows = {job: (self._redis.hget(f"{self._prefix}job:{job}", "after") or "").split(",") for job, _ in ended}
         return [(job, flows[job], follow_up_key(job, at)) for job, at in ended]
 
     def mark_followed_up(self, job: str) -> None:
         """Note that a job's follow-ups are enqueued."""
-        self._redis.zrem(PREFIX + "after", job)
+        self._redis.zrem(self._prefix + "after", job)
 
     def overdue(self) -> list[str]:
         """Return the ids of jobs that are past their deadline."""
         seconds, _ = self._redis.time()
-        ids: list[str] = self._redis.zrangebyscore(PREFIX + "deadlines", "-inf", seconds)
+        ids: list[str] = self._redis.zrangebyscore(self._prefix + "deadlines", "-inf", seconds)
         return ids
 
     def count_unended(self) -> int:
         """Return the number of jobs that have not ended."""
-        return int(self._redis.zcard(PREFIX + "deadlines"))
+        return int(self._redis.zcard(self._prefix + "deadlines"))
 
     def prune(self) -> int:
         """Forget jobs whose retention is over; return their number. Their keys expire by themselves."""
         forgotten = 0
-        for job in self._redis.zrange(PREFIX + "jobs", 0, -1):
-            if self._redis.exists(f"{PREFIX}job:{job}"):
+        for job in self._redis.zrange(self._prefix + "jobs", 0, -1):
+            if self._redis.exists(f"{self._prefix}job:{job}"):
                 break
-            forgotten += int(self._redis.zrem(PREFIX + "jobs", job))
+            forgotten += int(self._redis.zrem(self._prefix + "jobs", job))
         seconds, _ = self._redis.time()
-        self._redis.zremrangebyscore(PREFIX + "parked", "-inf", seconds)
+        self._redis.zremrangebyscore(self._prefix + "parked", "-inf", seconds)
         return forgotten
 
     def _hgetall(self, key: str) -> dict[str, str]:
-        fields: dict[str, str] = self._redis.hgetall(PREFIX + key)
+        fields: dict[str, str] = self._redis.hgetall(self._prefix + key)
         return fields

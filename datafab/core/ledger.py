@@ -25,11 +25,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import redis
-
 from datafab.core.job import Job
 from datafab.core.lease import Lease
-from datafab.core.redis import connect, script
+from datafab.core.redis import ClusterRedis, connect, script
 from datafab.settings import Settings
 
 #: The scripts behind the methods of ``Ledger``.
@@ -86,7 +84,7 @@ class Ledger:
         client: a connection.
     """
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: ClusterRedis) -> None:
         self.redis: Any = client  # its types do not know that answers are decoded
         self.job_limit = settings.job_deadline
         #: seconds after which a message that nobody has taken is sent again
@@ -96,7 +94,7 @@ class Ledger:
     @classmethod
     def connect(cls, settings: Settings, *, patience: float) -> Ledger:
         """Return a ledger that rides out a Redis restart of ``patience`` seconds."""
-        return cls(settings, connect(str(settings.redis_url), patience=patience))
+        return cls(settings, connect(settings, patience=patience))
 
     def enqueue(self, job: Job, row: NewRow, stages: Iterable[str], *, follow_ups: str = "", asked: str = "") -> str:
         """Write a job, its dedupe key and its first row together; return the id of the job that has the key.

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import redis
-
-from datafab.core.redis import script
-from datafab.settings import PREFIX
+from datafab.core.redis import ClusterRedis, script
 
 #: The time after its last use at which a lock's key expires; jobs are shorter.
 LOCK_EXPIRY_SECONDS = 7 * 24 * 3600
@@ -30,18 +27,19 @@ class Locks(Protocol):
 class RedisLocks:
     """The locks of a cluster, in the strings ``gate:<name>``."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: ClusterRedis) -> None:
+        self._prefix = client.prefix
         self._acquire: Any = script(client, "acquire_lock")
         self._release: Any = script(client, "release_lock")
 
     def acquire(self, name: str, job: str) -> str | None:
         """Acquire a lock, or find that this job holds it; otherwise return the id of the job that does."""
-        holder: str | None = self._acquire(keys=[f"{PREFIX}gate:{name}"], args=[job, LOCK_EXPIRY_SECONDS])
+        holder: str | None = self._acquire(keys=[f"{self._prefix}gate:{name}"], args=[job, LOCK_EXPIRY_SECONDS])
         return holder
 
     def release(self, name: str, job: str) -> None:
         """Release a lock before the job's end."""
-        self._release(keys=[f"{PREFIX}gate:{name}"], args=[job])
+        self._release(keys=[f"{self._prefix}gate:{name}"], args=[job])
 
 
 class MemoryLocks:

@@ -12,11 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-import redis
-
-from datafab.core.redis import script
+from datafab.core.redis import ClusterRedis, script
 from datafab.core.services import Client, Services
-from datafab.settings import PREFIX
 
 #: The suffixes of the lists in Redis that kombu keeps for a queue, one for each step of priority.
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
@@ -57,8 +54,9 @@ class IdleQueue(NamedTuple):
 class ClusterMetrics(Client):
     """The metrics of a cluster, read from its Redis."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: ClusterRedis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
+        self._prefix = client.prefix
         self._count_jobs = script(client, "count_jobs", rows=True)
         self._overdue = script(client, "overdue")
         self._idle_queues = script(client, "idle_queues", rows=True)
@@ -87,8 +85,8 @@ class ClusterMetrics(Client):
         with self._redis.pipeline(transaction=False) as pipe:
             for queue in QUEUES:
                 for step in PRIORITY_SUFFIXES:
-                    pipe.llen(f"{PREFIX}{queue}{step}")
-            pipe.hlen(PREFIX + "unacked")
+                    pipe.llen(f"{self._prefix}{queue}{step}")
+            pipe.hlen(self._prefix + "unacked")
             *lengths, found.unacknowledged = pipe.execute()
         width = len(PRIORITY_SUFFIXES)
         found.queues = {queue: sum(lengths[at * width :][:width]) for at, queue in enumerate(QUEUES)}
@@ -108,7 +106,7 @@ class ClusterMetrics(Client):
         return {queue: one for queue, one in found.items() if one.seconds > limit}
 
     def _counts(self) -> dict[tuple[str, ...], float]:
-        return {_labels(name): float(value) for name, value in self._redis.hgetall(PREFIX + "counts").items()}
+        return {_labels(name): float(value) for name, value in self._redis.hgetall(self._prefix + "counts").items()}
 
 
 def _labels(name: str) -> tuple[str, ...]:

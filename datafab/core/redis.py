@@ -17,7 +17,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from datafab.core.job import FINAL
-from datafab.settings import PREFIX
+from datafab.settings import Settings
 
 #: Redis cannot be reached, which says nothing about what was asked of it.
 CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
@@ -25,21 +25,27 @@ CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
 DURATION_BOUNDS = ("0.1", "0.3", "1", "3", "10", "30", "100", "300", "1000", "3000")
 
 _CONSTANTS = f"""
-local PREFIX = '{PREFIX}'
 local FINAL = {{{", ".join(f"{status} = 1" for status in sorted(FINAL))}}}
 local LIMITS = {{{", ".join(DURATION_BOUNDS)}}}
 """
 
 
-def connect(url: str, *, patience: float = 1.0) -> redis.Redis:
+class ClusterRedis(redis.Redis):
+    """A client of the Redis of a cluster, which may share its database with other clusters."""
+
+    #: what all keys of the cluster begin with
+    prefix: str
+
+
+def connect(settings: Settings, *, patience: float = 1.0) -> ClusterRedis:
     """Return a client that rides out a Redis restart of about ``patience`` seconds before it raises.
 
     A server that accepts a connection and does not answer is given up after ``patience`` seconds, at least one and at
     most ten.
     """
     tries, timeout = max(1, int(patience / 0.5)), min(10.0, max(1.0, patience))
-    return redis.Redis.from_url(
-        url,
+    pool = redis.ConnectionPool.from_url(
+        str(settings.redis_url),
         decode_responses=True,
         health_check_interval=25,
         socket_keepalive=True,
@@ -48,6 +54,10 @@ def connect(url: str, *, patience: float = 1.0) -> redis.Redis:
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.01), tries),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
+    client = ClusterRedis(connection_pool=pool)
+    client.auto_close_connection_pool = True
+    client.prefix = settings.redis_prefix
+    return client
 
 
 def done_key(job: str, stage: str, number: int | str | None) -> str:
@@ -60,11 +70,18 @@ def _source(name: str) -> str:
     return files("datafab.core").joinpath("scripts", f"{name}.lua").read_text(encoding="utf-8")
 
 
-#: What every script begins with: the prefix of keys, the time, the final states, and how events are counted.
-PREAMBLE = _CONSTANTS + _source("preamble")
+@cache
+def preamble(prefix: str) -> str:
+    """Return what every script begins with: the prefix of keys, the time, the final states, how events are counted."""
+    return f"local PREFIX = '{prefix}'" + _CONSTANTS + _source("preamble")
 
 
-def script(client: redis.Redis, name: str, *, rows: bool = False) -> Any:
+def register(client: ClusterRedis, text: str) -> Any:
+    """Register a script, to which the preamble is added, with a client."""
+    return client.register_script(preamble(client.prefix) + text)
+
+
+def script(client: ClusterRedis, name: str, *, rows: bool = False) -> Any:
     """Register a script of ``datafab/core/scripts`` with a client.
 
     Args:
@@ -72,4 +89,4 @@ def script(client: redis.Redis, name: str, *, rows: bool = False) -> Any:
         name: the file's, without ``.lua``.
         rows: whether it uses the functions of ``rows.lua``.
     """
-    return client.register_script(PREAMBLE + (_source("rows") if rows else "") + _source(name))
+    return register(client, (_source("rows") if rows else "") + _source(name))

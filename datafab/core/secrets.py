@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import redis
-
+from datafab.core.redis import ClusterRedis
 from datafab.errors import FlowError
-from datafab.settings import PREFIX, Settings
+from datafab.settings import Settings
 
 
 class Secrets(Protocol):
@@ -31,25 +30,26 @@ class Secrets(Protocol):
 class RedisSecrets:
     """Secrets in the hash ``secret:<job>``, which expires after the longest time that a job may take."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: ClusterRedis) -> None:
         self._redis: Any = client
+        self._prefix = client.prefix
         self._seconds = int(settings.job_deadline) + 3600
 
     def put(self, job: str, values: Mapping[str, str]) -> None:
         """Keep a job's secrets, by name."""
         with self._redis.pipeline() as pipe:
-            pipe.hset(f"{PREFIX}secret:{job}", mapping=dict(values))
-            pipe.expire(f"{PREFIX}secret:{job}", self._seconds)
+            pipe.hset(f"{self._prefix}secret:{job}", mapping=dict(values))
+            pipe.expire(f"{self._prefix}secret:{job}", self._seconds)
             pipe.execute()
 
     def get(self, job: str, name: str) -> str:
         """Return a secret."""
-        value = self._redis.hget(f"{PREFIX}secret:{job}", name)
+        value = self._redis.hget(f"{self._prefix}secret:{job}", name)
         return _found(value, name)
 
     def erase(self, job: str) -> None:
         """Forget a job's secrets."""
-        self._redis.delete(f"{PREFIX}secret:{job}")
+        self._redis.delete(f"{self._prefix}secret:{job}")
 
 
 class MemorySecrets:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, Self, TypeVar, cast
 
-import redis
-
 from datafab.core.clock import Clock
 from datafab.core.jobs import Jobs, RedisJobs
 from datafab.core.locks import Locks, MemoryLocks, RedisLocks
-from datafab.core.redis import connect
+from datafab.core.redis import ClusterRedis, connect
 from datafab.core.secrets import RedisSecrets, Secrets
 from datafab.errors import SettingError
 from datafab.settings import Settings
@@ -69,7 +67,7 @@ class Services:
         self._clients[kind] = client
         return client
 
-    def redis(self, *, patience: float | None = None) -> redis.Redis:
+    def redis(self, *, patience: float | None = None) -> ClusterRedis:
         """Return a new connection to the cluster's Redis, which the caller closes.
 
         Raises:
@@ -78,7 +76,7 @@ class Services:
         if self.settings.redis_url is None:
             msg = "DATAFAB_REDIS_URL is not set: no cluster to ask"
             raise SettingError(msg, field="DATAFAB_REDIS_URL")
-        return connect(self.settings.redis_url, patience=self.patience if patience is None else patience)
+        return connect(self.settings, patience=self.patience if patience is None else patience)
 
     @cached_property
     def jobs(self) -> Jobs:

@@ -22,7 +22,7 @@ from datafab.embedded.parts import MAKERS, Blueprint
 from datafab.embedded.redis_server import redis_answers, redis_of
 from datafab.embedded.supervisor import OnState, Supervisor, ignore_state
 from datafab.errors import SettingError
-from datafab.settings import Settings
+from datafab.settings import Settings, load
 
 #: the listener is added to these if the settings name topics to listen to
 ALL = tuple(name for name in MAKERS if name != "listener")
@@ -38,6 +38,8 @@ class ClusterFile(Value):
     #: process id of the supervisor
     pid: int
     redis_url: str
+    #: ``DATAFAB_KEY_PREFIX`` of the cluster
+    key_prefix: str = "datafab"
     #: URLs of these parts, if they run
     webhook: str | None = None
     flower: str | None = None
@@ -45,6 +47,11 @@ class ClusterFile(Value):
     mqtt: str | None = None
     #: process ids, by part
     parts: dict[str, int]
+
+    def reached_by(self, settings: Settings) -> Settings:
+        """Return settings with the Redis of this cluster, and the prefix of its keys."""
+        here = self.model_dump(include={"redis_url", "key_prefix"})
+        return load(**settings.model_dump(exclude_unset=True) | here)
 
 
 def running(settings: Settings) -> ClusterFile | None:
@@ -213,6 +220,7 @@ class Cluster:
         facts = ClusterFile(
             pid=os.getpid(),
             redis_url=self.settings.redis_url or "",
+            key_prefix=self.settings.key_prefix,
             webhook=self._address("webhook").url if "webhook" in self._names else None,
             flower=self._address("flower").url if "flower" in self._names else None,
             mqtt=self.settings.mqtt_url if "broker" in self._names else None,

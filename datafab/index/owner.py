@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-import redis
-
+from datafab.core.redis import ClusterRedis
 from datafab.errors import FlowError
-from datafab.settings import PREFIX
 
 #: Seconds for which the record is kept after a process has last claimed the file.
 RETENTION_SECONDS = 30 * 24 * 3600
-_KEY = f"{PREFIX}index-file"
 _KERNEL = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -44,8 +41,9 @@ class Host:
 class IndexFileOwner:
     """The record in Redis of the file that is the index of a cluster."""
 
-    def __init__(self, client: redis.Redis, file: Path, here: Host | None = None) -> None:
+    def __init__(self, client: ClusterRedis, file: Path, here: Host | None = None) -> None:
         self._redis: Any = client  # its types do not consider that answers are decoded
+        self._key = f"{client.prefix}index-file"
         self._file = str(file.resolve())
         self._here = here or Host.this()
 
@@ -59,7 +57,7 @@ class IndexFileOwner:
         Raises:
             FlowError: the recorded file is another.
         """
-        recorded = self._redis.get(_KEY)
+        recorded = self._redis.get(self._key)
         if recorded is None:
             return
         owner = json.loads(recorded)
@@ -82,10 +80,10 @@ class IndexFileOwner:
             FlowError: another file is recorded.
         """
         value = json.dumps({"host": self._here.name, "kernel": self._here.kernel, "file": self._file})
-        if not self._redis.set(_KEY, value, nx=True, ex=RETENTION_SECONDS):
+        if not self._redis.set(self._key, value, nx=True, ex=RETENTION_SECONDS):
             if not move:
                 self.check()
-            self._redis.set(_KEY, value, ex=RETENTION_SECONDS)
+            self._redis.set(self._key, value, ex=RETENTION_SECONDS)
 
     def _refuse(self, why: str) -> NoReturn:
         msg = f"the index of this cluster is {why}; `datafab index rebuild` makes it this one"

@@ -10,14 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import redis
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from datafab.core.document import VERSION
 from datafab.core.jobs import RedisJobs
 from datafab.core.metrics import ClusterMetrics
-from datafab.core.redis import connect
+from datafab.core.redis import ClusterRedis, connect
 from datafab.core.services import Services
 from datafab.embedded import find_redis, running
 from datafab.errors import SettingError
@@ -26,7 +25,7 @@ from datafab.ops import diagnosis
 from datafab.ops.diagnosis import Check, Worker, broken, ok, warning
 from datafab.ops.pings import needs, pings
 from datafab.publish.wis2_suite import RECORDS, SCHEMA, TOPICS
-from datafab.settings import PREFIX, Settings, load, unknown_variables, variable_names
+from datafab.settings import DATA_VERSION, Settings, load, unknown_variables, variable_names
 from datafab.version import __version__
 from workers import inspect as workers_inspect
 from workers.app import use
@@ -48,9 +47,9 @@ def examine(settings: Settings) -> Iterator[Check]:
     if settings.redis_url is None:
         yield from _pings(settings, None)
         return
-    client = connect(settings.redis_url, patience=1)
+    client = connect(settings, patience=1)
     try:
-        yield from _redis(client)
+        yield from _redis(client, settings.key_prefix)
     except RedisError as error:
         fix = "start it, or correct DATAFAB_REDIS_URL"
         yield broken("redis", f"{type(error).__name__}: {error}", fix)
@@ -108,8 +107,7 @@ def _find_cluster(settings: Settings) -> tuple[Settings, Check]:
         return settings, ok("cluster", "that of DATAFAB_REDIS_URL")
     here = running(settings)
     if here is not None:
-        found = load(**settings.model_dump(exclude_unset=True) | {"redis_url": here.redis_url})
-        return found, ok("cluster", f"the one that runs in {settings.home}")
+        return here.reached_by(settings), ok("cluster", f"the one that runs in {settings.home}")
     try:
         find_redis()
     except SettingError as error:
@@ -117,24 +115,24 @@ def _find_cluster(settings: Settings) -> tuple[Settings, Check]:
     return settings, warning("cluster", "none is running", "start one with `datafab up`, or set DATAFAB_REDIS_URL")
 
 
-def _redis(client: redis.Redis) -> Iterator[Check]:
+def _redis(client: ClusterRedis, key_prefix: str) -> Iterator[Check]:
     before = time.time()
     seconds, micros = client.time()
     here = (before + time.time()) / 2
     yield ok("redis", "answers")
     yield from diagnosis.redis(client.info())
-    yield _versions(client)
+    yield _versions(client, key_prefix)
     yield diagnosis.clock(here - (int(seconds) + int(micros) / 1e6))
 
 
-def _versions(client: redis.Redis) -> Check:
+def _versions(client: ClusterRedis, key_prefix: str) -> Check:
     """Look for the keys of other versions, which this one does not read: their jobs would wait forever."""
-    others = [f"datafab:{number}:" for number in range(10) if f"datafab:{number}:" != PREFIX]
+    others = [f"{key_prefix}:{number}:" for number in range(10) if number != DATA_VERSION]
     found = [prefix for prefix in others if client.exists(prefix + "jobs")]
     if found:
         fix = "let workers of that version finish its jobs, then delete its keys"
-        return warning("redis keys", f"{PREFIX}, and jobs of another version below {', '.join(found)}", fix)
-    return ok("redis keys", PREFIX)
+        return warning("redis keys", f"{client.prefix}, and jobs of another version below {', '.join(found)}", fix)
+    return ok("redis keys", client.prefix)
 
 
 def _workers() -> dict[str, Worker | None]:

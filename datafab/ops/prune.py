@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-import redis
-
+from datafab.core.redis import ClusterRedis
 from datafab.index import Index
-from datafab.settings import PREFIX
 from datafab.store.store import Store
 
 #: With a lookahead, so that it is tried at every position: hexadecimal digits may precede a digest.
@@ -38,7 +36,7 @@ class UnreferencedFile(NamedTuple):
     size: int
 
 
-def find_unreferenced(store: Store, client: redis.Redis, index: Index, before: float) -> Iterator[UnreferencedFile]:
+def find_unreferenced(store: Store, client: ClusterRedis, index: Index, before: float) -> Iterator[UnreferencedFile]:
     """Yield the resources last written before this Unix time that nothing refers to, and their analyses."""
     known = _digests_in_store(store) | {bytes.fromhex(doc.sha256) for doc in index.documents() if doc.sha256}
     known |= digests_in_redis(client)
@@ -81,10 +79,10 @@ def _digests_in_store(store: Store) -> set[bytes]:
     return known
 
 
-def digests_in_redis(client: redis.Redis) -> set[bytes]:
+def digests_in_redis(client: ClusterRedis) -> set[bytes]:
     """Return every digest in keys and values with our prefix."""
     known: set[bytes] = set()
-    keys = client.scan_iter(match=PREFIX + "*", count=KEYS_PER_REQUEST)
+    keys = client.scan_iter(match=client.prefix + "*", count=KEYS_PER_REQUEST)
     while some := list(islice(keys, KEYS_PER_REQUEST)):
         with client.pipeline(transaction=False) as pipe:
             for key in some:

@@ -6,22 +6,19 @@ import json
 import time
 from typing import Any
 
-import redis
-
-from datafab.settings import PREFIX
+from datafab.core.redis import ClusterRedis
 
 MAX_LETTERS = 1000
 #: Longest part of a refused message that is kept.
 MAX_PAYLOAD_BYTES = 4096
 
-_KEY = f"{PREFIX}deadletters"
-
 
 class DeadLetters:
     """The dead letters in one Redis."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: ClusterRedis) -> None:
         self._redis: Any = client
+        self._key = f"{client.prefix}deadletters"
 
     def put(self, where: str, payload: bytes, reason: str, field: str | None = None) -> None:
         """Keep the start of a refused message.
@@ -41,13 +38,13 @@ class DeadLetters:
             "payload": payload[:MAX_PAYLOAD_BYTES].decode("utf-8", "replace"),
         }
         with self._redis.pipeline() as pipe:
-            pipe.lpush(_KEY, json.dumps(letter, ensure_ascii=False))
-            pipe.ltrim(_KEY, 0, MAX_LETTERS - 1)
+            pipe.lpush(self._key, json.dumps(letter, ensure_ascii=False))
+            pipe.ltrim(self._key, 0, MAX_LETTERS - 1)
             pipe.execute()
 
     def newest(self, limit: int = 50) -> list[dict[str, Any]]:
         """Return the dead letters, the newest first."""
-        return [json.loads(letter) for letter in self._redis.lrange(_KEY, 0, limit - 1)]
+        return [json.loads(letter) for letter in self._redis.lrange(self._key, 0, limit - 1)]
 
     def close(self) -> None:
         """Close the connections."""

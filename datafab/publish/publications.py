@@ -26,25 +26,22 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Self
 
-import redis
-
 from datafab.core.item import Status
-from datafab.core.redis import PREAMBLE, done_key
+from datafab.core.redis import ClusterRedis, done_key, register
 from datafab.core.services import Client, Services
 from datafab.publish.data_id import FormerId, address_digest
 from datafab.publish.notification import MessageIdentity
-from datafab.settings import PREFIX, Settings
+from datafab.settings import Settings
 
 #: Set once the records of earlier versions have been assigned to their addresses.
-_ADDRESSED = f"{PREFIX}wis2-addressed"
+_ADDRESSED = "wis2-addressed"
 
 # KEYS: the record, the one of an earlier version. ARGV: 1 hash, 2 id, 3 pubtime, 4 retention, 5 address,
 # 6 data_id of an earlier version, 7 whether that is the whole path, 8 id of the message that this job tried before,
 # 9 whether an unchanged file is announced again.
 _CLAIM = (
-    PREAMBLE
-    + f"local ADDRESSED = '{_ADDRESSED}'"
-    + """
+    f"local ADDRESSED = P .. '{_ADDRESSED}'"
+    """
 local NAMES = {'hash', 'id', 'pubtime', 'rel', 'sent', 'address', 'data_id'}
 local function record(key)
   local found = {}
@@ -86,15 +83,12 @@ return answer(new)
 """
 )
 
-_SENT = (
-    PREAMBLE
-    + """
+_SENT = """
 if redis.call('HGET', KEYS[1], 'id') == ARGV[1] then
   redis.call('HSET', KEYS[1], 'sent', now)
   redis.call('HDEL', KEYS[1], 'before')
 end
 """
-)
 
 _FORGET = """
 local known = redis.call('HMGET', KEYS[1], 'id', 'sent', 'before')
@@ -124,11 +118,12 @@ class Claim(NamedTuple):
 class Publications(Client):
     """The publications of a cluster."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: ClusterRedis) -> None:
         self._redis: Any = client
+        self._prefix = client.prefix
         self._seconds = settings.retention_days * 24 * 3600
-        self._claim: Any = client.register_script(_CLAIM)
-        self._sent: Any = client.register_script(_SENT)
+        self._claim: Any = register(client, _CLAIM)
+        self._sent: Any = register(client, _SENT)
         self._forget: Any = client.register_script(_FORGET)
         self._address: Any = client.register_script(_ADDRESS)
 
@@ -166,10 +161,10 @@ class Publications(Client):
         """
         named, whole = former or ("", False)
         args = [sha256, message, pubtime, self._seconds, address, named, int(whole), previous_id, int(republish)]
-        answer = self._claim(keys=[_key(data_id), _key(named)], args=args)
+        answer = self._claim(keys=[self._key(data_id), self._key(named)], args=args)
         if answer == ["unaddressed"]:
             self._address_former()
-            answer = self._claim(keys=[_key(data_id), _key(named)], args=args)
+            answer = self._claim(keys=[self._key(data_id), self._key(named)], args=args)
         if answer == ["superseded"]:
             return None
         known, when, rel, sent, kept = answer
@@ -177,16 +172,16 @@ class Publications(Client):
 
     def last(self, data_id: str) -> Claim | None:
         """Return the last message for a file, whatever its content; None if there is none."""
-        known, when, rel, sent = self._redis.hmget(_key(data_id), ["id", "pubtime", "rel", "sent"])
+        known, when, rel, sent = self._redis.hmget(self._key(data_id), ["id", "pubtime", "rel", "sent"])
         return Claim(MessageIdentity(id=known, pubtime=when, rel=rel), bool(sent)) if known else None
 
     def sent(self, data_id: str, message: str) -> None:
         """Record that a message was acknowledged, unless a later one has replaced it."""
-        self._sent(keys=[_key(data_id)], args=[message])
+        self._sent(keys=[self._key(data_id)], args=[message])
 
     def forget(self, data_id: str, message: str) -> None:
         """Restore the record before a message that was certainly not sent."""
-        self._forget(keys=[_key(data_id)], args=[message])
+        self._forget(keys=[self._key(data_id)], args=[message])
 
     def close(self) -> None:
         """Close the connections."""
@@ -195,8 +190,8 @@ class Publications(Client):
     def _address_former(self) -> None:
         """Assign the records of earlier versions to the addresses that jobs name, once per cluster."""
         for data_id, message, url in self._sent_by_jobs():
-            self._address(keys=[_key(data_id)], args=[message, address_digest(url)])
-        self._redis.set(_ADDRESSED, 1, ex=self._seconds)
+            self._address(keys=[self._key(data_id)], args=[message, address_digest(url)])
+        self._redis.set(self._prefix + _ADDRESSED, 1, ex=self._seconds)
 
     def _sent_by_jobs(self) -> Iterator[tuple[str, str, str]]:
         """Yield data_id, message and URL of the files that jobs have announced.
@@ -204,7 +199,7 @@ class Publications(Client):
         Files that a job found unchanged come last, as their data_id may belong to another file.
         """
         unchanged = []
-        for key in self._redis.scan_iter(PREFIX + done_key("*", "publish", "*"), count=1000):
+        for key in self._redis.scan_iter(self._prefix + done_key("*", "publish", "*"), count=1000):
             for field, text in self._redis.hgetall(key).items():
                 item = json.loads(text) if field.isdigit() else {}
                 facts = item.get("wis2", {})
@@ -217,6 +212,5 @@ class Publications(Client):
                     yield sent
         yield from unchanged
 
-
-def _key(data_id: str) -> str:
-    return f"{PREFIX}wis2:{hashlib.sha256(data_id.encode()).hexdigest()}"
+    def _key(self, data_id: str) -> str:
+        return f"{self._prefix}wis2:{hashlib.sha256(data_id.encode()).hexdigest()}"

@@ -32,10 +32,10 @@ from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.core.stage import Context
 from datafab.sandbox.many import Many
-from datafab.settings import PREFIX
 from tests.benchmarks.collecting import servers
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import ROOT, until
+from tests.servers.redis import PREFIX
 from workers.app import jobs
 from workers.canvas import start
 
@@ -129,7 +129,7 @@ def quiet(rig: Rig, datasets: int) -> Pass:
 
 
 def _jobs(rig: Rig) -> RedisJobs:
-    return RedisJobs(rig.settings, connect(rig.server.url, patience=5))
+    return RedisJobs(rig.settings, connect(rig.settings, patience=5))
 
 
 def _context(services: Services, heights: list[float]) -> Context:

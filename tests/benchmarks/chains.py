@@ -15,10 +15,10 @@ from celery.canvas import Signature
 from datafab.core.item import Batch, Item
 from datafab.core.job import Job
 from datafab.flows.chains import STAGES
-from datafab.settings import PREFIX
 from tests.benchmarks.app import BARE, KEPT, STEPS, app
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import Process, until
+from tests.servers.redis import PREFIX
 from workers.app import ledger
 from workers.canvas import batch_tasks, new_rows, start
 

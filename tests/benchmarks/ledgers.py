@@ -12,11 +12,11 @@ from celery import chain
 from datafab.core.job import Job, JobStatus
 from datafab.core.ledger import NewRow, row_id
 from datafab.flows.chains import STAGES
-from datafab.settings import PREFIX
 from tests.benchmarks.app import tick
 from tests.benchmarks.chains import NAMES, batch
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import until
+from tests.servers.redis import PREFIX
 from workers.app import jobs, ledger
 from workers.canvas import batch_tasks, new_rows, start
 

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 
 from datafab.core.job import JobStatus
-from datafab.settings import PREFIX
 from tests.benchmarks import processes
 from tests.benchmarks.collecting import addresses, write_list
 from tests.benchmarks.rig import Rig
 from tests.servers.celery import until
+from tests.servers.redis import PREFIX
 from workers.app import jobs, ledger
 from workers.canvas import start
 

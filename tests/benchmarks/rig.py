@@ -47,7 +47,7 @@ class Rig:
         self.memory = self._temporary(MEMORY if MEMORY.is_dir() else None)
         self.server = self._stack.enter_context(RedisServer(self.folder / "redis"))
         self.settings = self._use()
-        self.redis = connect(self.server.url, patience=5)
+        self.redis = connect(load(redis_url=self.server.url), patience=5)
         self._stack.callback(self.redis.close)
         return self
 

@@ -14,6 +14,7 @@ from datafab.embedded import Cluster
 from datafab.errors import FlowError, NotFound
 from datafab.index import Index
 from datafab.sandbox.portal import FILES
+from datafab.settings import load
 from tests.integration.conftest import Run, printed
 from tests.servers.celery import until
 from webhook import create_app
@@ -192,7 +193,7 @@ def test_a_job_that_fails_raises(cluster: Cluster, tmp_path: Path):
 
 def test_without_a_cluster(tmp_path: Path):
     with pytest.raises(NotFound, match="start one with `datafab up`"):
-        api.connect(api.load(home=tmp_path, redis_url=None))
+        api.connect(load(home=tmp_path, redis_url=None))
 
 
 def test_an_index_is_filled_anew_and_moves_to_another_server(

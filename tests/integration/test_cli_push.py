@@ -129,7 +129,7 @@ def test_a_cluster_of_its_own_leaves_no_key(tmp_path: Path, sandbox: Sandbox, si
     push(settings, resource, "--ckan-url", sandbox.url, DATAFAB_CKAN_API_KEY=TOKEN)
     assert len(sandbox.tables[resource].rows) == 5
     assert running(settings) is None
-    with Cluster(settings, ["redis"]) as again, connect(str(again.settings.redis_url)) as redis:
+    with Cluster(settings, ["redis"]) as again, connect(again.settings) as redis:
         assert {redis.hget(f"datafab:1:job:{job}", "flow") for job in redis.zrange("datafab:1:jobs", 0, -1)} == {
             "push",
             "callback",

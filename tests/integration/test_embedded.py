@@ -349,12 +349,15 @@ def test_a_redis_with_other_data_is_not_the_clusters(tmp_path):
 
 def test_a_redis_that_is_given_is_used_and_not_stopped(tmp_path):
     with RedisServer(tmp_path / "given") as server:
-        settings = load({}, home=tmp_path / "home", redis_url=server.url)
+        settings = load({}, home=tmp_path / "home", redis_url=server.url, key_prefix="mine")
         with Cluster(settings, ["redis"]) as cluster:
             assert cluster.pids == {}
-            found = running(settings)
+            found = running(load({}, home=tmp_path / "home"))
             assert found is not None
             assert found.redis_url == server.url
+            # A command that knows the home only finds the keys of the cluster as well.
+            reached = found.reached_by(load({}, home=tmp_path / "home"))
+            assert (reached.redis_url, reached.redis_prefix) == (server.url, "mine:1:")
         assert redis_answers(server.url)
 
 

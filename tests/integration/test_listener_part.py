@@ -53,7 +53,7 @@ def listens(home: Path) -> bool:
 
 
 def taken(cluster: Cluster) -> bool:
-    with connect(str(cluster.settings.redis_url)) as redis:
+    with connect(cluster.settings) as redis:
         return redis.zcard("datafab:1:jobs") == 1
 
 

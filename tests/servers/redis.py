@@ -12,6 +12,9 @@ import redis
 from datafab.embedded import find_redis, free_port, redis_command, tail
 from datafab.embedded.supervisor import lifeline
 
+#: What the keys of a cluster begin with if its settings name no prefix.
+PREFIX = "datafab:1:"
+
 
 class RedisServer:
     """A redis-server on 127.0.0.1 that keeps its folder, port and URL over stops, kills and restarts.

@@ -13,7 +13,7 @@ import structlog
 import celeryconfig
 from datafab import log
 from datafab.errors import SettingError
-from datafab.settings import PREFIX, Settings, child_environment, load
+from datafab.settings import Settings, child_environment, load
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,10 @@ from datafab.settings import PREFIX, Settings, child_environment, load
         ("DATAFAB_ALLOW_PRIVATE_HOSTS", "localhost", "DATAFAB_ALLOW_PRIVATE_HOSTS"),
         ("DATAFAB_RETENTION_DAYS", "-1", "DATAFAB_RETENTION_DAYS='-1'"),
         ("DATAFAB_REDIS_URL", "localhost:6379", "must begin with redis://"),
+        *(
+            ("DATAFAB_KEY_PREFIX", wrong, "such as datafab-test")
+            for wrong in ("a:b", "a*", "a'b", "é", "a b", "a" * 65)
+        ),
         ("DATAFAB_CATALOGUE_URL", "www.data.gouv.fr", "must begin with http:// or https://"),
         ("DATAFAB_LINKPROXY_URL", "redis://h", "must begin with http:// or https://"),
         ("DATAFAB_CATALOGUE_OVERLAP", "-1", "DATAFAB_CATALOGUE_OVERLAP='-1'"),
@@ -92,8 +96,8 @@ def test_celery_keeps_to_what_the_ledger_needs():
     assert conf["worker_prefetch_multiplier"] == 1
     assert conf["broker_transport_options"]["visibility_timeout"] == 7
     assert conf["broker_transport_options"]["unacked_mutex_expire"] == 7
-    assert conf["broker_transport_options"]["global_keyprefix"] == PREFIX
-    assert conf["result_backend_transport_options"]["global_keyprefix"] == PREFIX
+    assert conf["broker_transport_options"]["global_keyprefix"] == "datafab:1:"
+    assert conf["result_backend_transport_options"]["global_keyprefix"] == "datafab:1:"
     assert not conf["task_track_started"]
     assert not any("expires" in entry["options"] for entry in conf["beat_schedule"].values())  # hosts' clocks differ
     assert conf["accept_content"] == ["json"]

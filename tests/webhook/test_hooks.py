@@ -12,8 +12,8 @@ from datafab.catalogue.sources import SourceRegistry
 from datafab.core.jobs import RedisJobs
 from datafab.core.redis import connect
 from datafab.core.services import Services
-from datafab.settings import PREFIX, load
-from tests.servers.redis import RedisServer
+from datafab.settings import load
+from tests.servers.redis import PREFIX, RedisServer
 from webhook import MAX_BODY_BYTES, create_app
 
 TOKEN = "planted-token-7d1e"  # noqa: S105
@@ -33,7 +33,7 @@ class Hooks:
 
     def __init__(self, server: RedisServer, token: str | None) -> None:
         self.settings = load(redis_url=server.url, linkproxy_token=token)
-        self.services = Services(self.settings, jobs=RedisJobs(self.settings, connect(server.url, patience=1)))
+        self.services = Services(self.settings, jobs=RedisJobs(self.settings, connect(self.settings, patience=1)))
         self.hastened: list[str] = []
         app = create_app(self.settings, self.services, lambda *_, **__: None, self._hasten)
         self.http: FlaskClient = app.test_client()

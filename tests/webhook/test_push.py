@@ -12,8 +12,8 @@ from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.errors import FlowError
 from datafab.push.datapusher import requested_resource
-from datafab.settings import PREFIX, load
-from tests.servers.redis import RedisServer
+from datafab.settings import load
+from tests.servers.redis import PREFIX, RedisServer
 from webhook import create_app
 
 GOOD = {"job_type": "push_to_datastore", "api_key": "planted", "metadata": {"resource_id": "r1", "ignore_hash": True}}
@@ -26,7 +26,7 @@ class Pusher:
     def __init__(self, server, home, **settings):
         self.redis = server.client()
         self.settings = load(home=home, redis_url=server.url, **settings)
-        self.services = Services(self.settings, jobs=RedisJobs(self.settings, connect(server.url, patience=1)))
+        self.services = Services(self.settings, jobs=RedisJobs(self.settings, connect(self.settings, patience=1)))
         self.http = create_app(self.settings, self.services, self.start).test_client()
         self.calls = []
 

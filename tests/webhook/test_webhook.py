@@ -14,8 +14,8 @@ from datafab.core.job import Job
 from datafab.core.services import Services
 from datafab.errors import FlowError, NotFound, Retriable, SettingError
 from datafab.index.access import IndexAccess
-from datafab.settings import PREFIX, load
-from tests.servers.redis import RedisServer
+from datafab.settings import load
+from tests.servers.redis import PREFIX, RedisServer
 from webhook import MAX_BODY_BYTES, create_app
 
 

@@ -29,8 +29,8 @@ class Bench:
     def __init__(self, cluster: Cluster, server: RedisServer) -> None:
         self.cluster = cluster
         self.server = server
-        self.redis = connect(server.url, patience=10)
         self.settings = load(cluster.env)
+        self.redis = connect(self.settings, patience=10)
         self.ledger = Ledger.connect(self.settings, patience=5)
 
     def mend(self) -> None:
@@ -86,8 +86,8 @@ class Bench:
         """Return a job's rows but for their signatures, with the seconds until they are due."""
         rows: list[dict[str, object]] = []
         for rid in self.ledger.row_states(job):
-            row = self.redis.hgetall(f"datafab:1:row:{rid}")
-            due = self.redis.zscore("datafab:1:due", rid)
+            row = self.redis.hgetall(f"{self.redis.prefix}row:{rid}")
+            due = self.redis.zscore(f"{self.redis.prefix}due", rid)
             shown = {key: value for key, value in row.items() if key not in {"sig", "next", "job"}}
             rows.append({"rid": rid, "due": due and round(due - time.time(), 1)} | shown)
         return rows
@@ -104,7 +104,7 @@ class Bench:
 
     def settle(self, limit: float = 60) -> None:
         """Wait until no message is left, not even an unacknowledged one."""
-        keys = [f"datafab:1:{name}" for name in ("io", "cpu")]
+        keys = [f"{self.redis.prefix}{name}" for name in ("io", "cpu")]
         until(lambda: not any(self.redis.llen(key) for key in keys), limit)
         try:
             until(lambda: not self.unacked(), limit, 0.2)
@@ -114,9 +114,9 @@ class Bench:
     def unacked(self) -> list[str]:
         """Return what was delivered and is not acknowledged: task, arguments, fence, seconds since."""
         ours = {"datafab.tick", "datafab.sweep", "datafab.prune"}
-        since = dict(self.redis.zrange("datafab:1:unacked_index", 0, -1, withscores=True))
+        since = dict(self.redis.zrange(f"{self.redis.prefix}unacked_index", 0, -1, withscores=True))
         found = []
-        for tag, entry in self.redis.hgetall("datafab:1:unacked").items():
+        for tag, entry in self.redis.hgetall(f"{self.redis.prefix}unacked").items():
             headers = json.loads(entry)[0]["headers"]
             if headers["task"] not in ours:
                 age = round(time.time() - since.get(tag, 0.0))

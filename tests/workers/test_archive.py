@@ -22,10 +22,10 @@ from datafab.flows.registry import localise
 from datafab.sandbox.archives import COPY, Sandbox, Timings
 from datafab.sandbox.control import Control, Fault, serving
 from datafab.sandbox.entrepot import deliver, entrepot
-from datafab.settings import PREFIX, child_environment
+from datafab.settings import child_environment
 from tests.servers.celery import Cluster, until
 from tests.servers.http import Answer, Site
-from tests.servers.redis import RedisServer
+from tests.servers.redis import PREFIX, RedisServer
 from tests.workers.conftest import Bench
 from webhook import create_app
 from workers.app import jobs, services

@@ -64,7 +64,7 @@ def bench(standing: Bench) -> Bench:
 @pytest.fixture
 def hooks(bench: Bench, proxy: LinkProxy) -> Iterator[str]:
     """The webhook, to which link-proxy's messages go."""
-    own = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.server.url)))
+    own = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.settings)))
     with serving(create_app(bench.settings, own, start)) as url:
         proxy.subscribe(f"{url}/hooks/link-proxy", TOKEN)
         yield url

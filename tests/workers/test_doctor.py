@@ -49,7 +49,7 @@ def test_a_cluster_that_runs_is_well(bench: Bench):
 
 
 def test_a_pool_that_was_shrunk_to_nothing_and_its_backlog_are_not_well(bench: Bench):
-    services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.server.url)))
+    services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.settings)))
     site = create_app(bench.settings, services, start).test_client()
     assert until(lambda: site.get("/ready").status_code == 200, 20)
     cpu = bench.cluster.parts["cpu"]

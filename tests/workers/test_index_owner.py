@@ -17,7 +17,7 @@ from datafab.settings import load
 
 @pytest.fixture
 def redis(redis_server):
-    client = connect(redis_server.url)
+    client = connect(load(redis_url=redis_server.url))
     client.delete("datafab:1:index-file")
     yield client
     client.delete("datafab:1:index-file")

@@ -35,7 +35,7 @@ class Ear:
 
     def __init__(self, folder: Path, broker: Mosquitto, server: RedisServer) -> None:
         self.folder, self.broker, self.server = folder, broker, server
-        self.redis = connect(server.url, patience=10)
+        self.redis = connect(load(redis_url=server.url), patience=10)
         self.letters = DeadLetters(self.redis)
         self.mqtt = Mqtt(Broker.of(broker.url))
         self.listener: Process | None = None

@@ -34,7 +34,7 @@ class Place:
         self.settings = load(home=home, redis_url=server.url)
         self.store = Store(self.settings.store)
         self.index = open_index(self.settings.index, self.settings)
-        self.redis = connect(server.url)
+        self.redis = connect(self.settings)
 
     def put(self, text):
         """Keep an old resource with its analysis; return its digest."""

@@ -79,7 +79,7 @@ def seen(flower: str) -> str | None:
 
 @pytest.fixture
 def pusher(bench: Bench) -> FlaskClient:
-    services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.server.url)))
+    services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.settings)))
     return create_app(bench.settings, services, start).test_client()
 
 

@@ -77,7 +77,7 @@ class Udata:
 
 @pytest.fixture
 def udata(bench: Bench) -> Iterator[Udata]:
-    own = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.server.url)))
+    own = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.settings)))
     with serving(create_app(bench.settings, own, start)) as url:
         yield Udata(url)
     own.close()

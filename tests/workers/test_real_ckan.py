@@ -44,7 +44,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 @pytest.fixture
 def ckan(bench: Bench) -> Iterator[RealCkan]:
     """A CKAN that submits to our webhook."""
-    services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.server.url)))
+    services = Services(bench.settings, jobs=RedisJobs(bench.settings, connect(bench.settings)))
     server = make_server("127.0.0.1", 0, create_app(bench.settings, services, start), threaded=True)
     Thread(target=server.serve_forever, daemon=True).start()
     with real_ckan(f"http://127.0.0.1:{server.server_port}/datapusher/") as ckan:

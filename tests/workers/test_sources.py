@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 def sources(server: RedisServer) -> Iterator[SourceRegistry]:
     with server.client() as client:
         client.flushall()
-    sources = SourceRegistry(load(redis_url=server.url), connect(server.url))
+    sources = SourceRegistry(load(redis_url=server.url), connect(load(redis_url=server.url)))
     yield sources
     sources.close()
 
@@ -194,7 +194,7 @@ def limiter(server: RedisServer) -> Iterator[HostRateLimiter]:
     with server.client() as client:
         client.flushall()
     mine = load(redis_url=server.url, catalogue_host_rate=6, catalogue_host_burst=3, catalogue_hosts_free="free.fr")
-    limiter = HostRateLimiter(mine, connect(server.url))
+    limiter = HostRateLimiter(mine, connect(mine))
     yield limiter
     limiter.close()
 

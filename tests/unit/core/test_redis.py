@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from datafab.core import redis
 from datafab.core.job import JobStatus
 from datafab.core.lease import Lease
-from datafab.settings import PREFIX
+from datafab.settings import load
 
 ROOT = Path(redis.__file__).parents[1]
 SCRIPTS = sorted((ROOT / "core" / "scripts").glob("*.lua"))
@@ -27,15 +28,25 @@ def test_a_row_and_what_is_done_are_spelled_in_one_place():
     texts = {path.name: path.read_text(encoding="utf-8") for path in SCRIPTS}
     assert [name for name, text in texts.items() if "'row:'" in text] == ["rows.lua"]
     assert not [name for name, text in texts.items() if re.search(r"':?done:'", text)]
-    spelled = [
-        path.name for path in ROOT.rglob("*.py") if re.search(r":done:\{|\{PREFIX\}row:", path.read_text("utf-8"))
-    ]
+    spelled = [path.name for path in ROOT.rglob("*.py") if re.search(r":done:\{|prefix\}row:", path.read_text("utf-8"))]
     assert spelled == ["redis.py"]
 
 
+def test_the_prefix_of_keys_is_spelled_by_the_settings_alone():
+    spelled = {
+        (path.name, node.value)
+        for folder in ("datafab", "workers", "webhook")
+        for path in (ROOT.parent / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and re.match(r"datafab:(\d|$)", str(node.value))
+    }
+    assert spelled == set()
+    assert redis.preamble("x:1:").startswith("local PREFIX = 'x:1:'\n")
+    assert load(key_prefix="x").redis_prefix == "x:1:"
+
+
 def test_scripts_know_the_final_states_of_jobs():
-    assert PREFIX in redis.PREAMBLE
-    final = re.search(r"FINAL = \{(.*)\}", redis.PREAMBLE)
+    final = re.search(r"FINAL = \{(.*)\}", redis.preamble("x:1:"))
     assert final
     assert {part.partition(" ")[0] for part in final[1].split(", ")} == {
         JobStatus.SUCCEEDED,

@@ -725,7 +725,7 @@ def test_a_job_whose_message_was_refused_to_another_begins_anew(services: Servic
 
 
 def test_what_a_publication_costs(redis_server: RedisServer, settings: Settings):
-    client = connect(redis_server.url)
+    client = connect(load(redis_url=redis_server.url))
     publications = Publications(settings, client)
     publications.claim("a/b", "0" * 64, "31e9d66a-cd83-4174-9429-b932f1abe1be", "2025-03-28T14:31:00.250Z")
     publications.sent("a/b", "31e9d66a-cd83-4174-9429-b932f1abe1be")
