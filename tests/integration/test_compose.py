@@ -294,6 +294,11 @@ def test_redis_refuses_strangers_and_its_user_has_few_rights(host: Host):
             assert lines.readline().startswith(refusal), words
     with redis.Redis.from_url(url, decode_responses=True) as ours:
         assert {check.level for check in diagnosis.redis(ours.info())} == {"ok"}
+        # Its backup, as docs/operate.md tells to make it in a container.
+        page = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+        (script,) = re.findall(r"exec -T redis sh -c '(.*)' > redis.rdb$", page, re.MULTILINE)
+        ours.set("kept", "x" * 20)
+        assert "REDIS" in host.run("redis", "sh", "-c", f"{script} -p 6379 | head -c 5").stdout
         # Whoever has the password may not run programs, write files or lock others out.
         for words in (
             *("CONFIG SET dir /tmp", "CONFIG REWRITE", "MODULE LOAD /tmp/x.so", "DEBUG SLEEP 0", "SHUTDOWN NOSAVE"),
