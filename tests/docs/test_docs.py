@@ -162,7 +162,9 @@ def test_every_defence_has_a_test():
         rows = re.findall(r"^\| (?!attempt|---)(.+) \| (.+) \| (.+) \|$", attacker, re.MULTILINE)
         assert attacker.startswith("Limits") or len(rows) > 1, attacker[:40]
         # The file alone would be a claim that anything in it shows this.
-        assert not [attempt for attempt, _, tests in rows if not re.fullmatch(r"(`tests/[\w/]+\.py::\w+`(, )?)+", tests)]
+        assert not [
+            attempt for attempt, _, tests in rows if not re.fullmatch(r"(`tests/[\w/]+\.py::\w+`(, )?)+", tests)
+        ]
 
 
 #: The parts of a decision, in their order.

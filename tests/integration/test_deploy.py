@@ -79,7 +79,12 @@ WEAK = {
     "fifteen-letters": "fewer than 16 characters: run deploy/make-env",
     **dict.fromkeys(
         (
-            *("a password of many words", "twenty-characters@redis:6379", "twenty-characters/0", "twenty-characters%41"),
+            *(
+                "a password of many words",
+                "twenty-characters@redis:6379",
+                "twenty-characters/0",
+                "twenty-characters%41",
+            ),
             *("quote'quote'quote'quote", "$(touch /tmp/pwned)$(id)", "twenty-characters\n", "twenty-characters:x"),
             *("twenty-characters\nuser other on nopass +@all", "twenty-characters é", '"twenty-characters"', "*" * 20),
         ),

@@ -181,7 +181,7 @@ class Host:
             assert self._processes[name].poll() is None, f"{name} has ended:\n{self.log(name)[-3000:]}"
             return self.healthy(name)
 
-        until(healthy, 60, every=0.5)
+        until(healthy, 60, every=1)
 
     def processes(self, name: str) -> list[Path]:
         """Return the folders in /proc of the processes of a service."""
