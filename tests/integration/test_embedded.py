@@ -16,8 +16,8 @@ import requests
 
 from datafab.embedded import ALL, Cluster, State, find_redis, flower_login, free_port, running, tail
 from datafab.embedded.address import Address
-from datafab.embedded.redis_server import redis_answers, redis_version
 from datafab.embedded.logs import MAX_LOG_BYTES, limit_log
+from datafab.embedded.redis_server import redis_answers, redis_version
 from datafab.embedded.supervisor import Part, Supervisor, restart_delay
 from datafab.errors import FlowError, SettingError
 from datafab.settings import child_environment, load

@@ -73,7 +73,7 @@ def variables() -> dict[str, str]:
 
 
 def reserve_port() -> socket.socket:
-    """Return a socket that keeps a port of 127.0.0.1 from other programs, but not from a server that is told to use it."""
+    """Return a socket that keeps a port of 127.0.0.1 for the server that is told to use it."""
     # Servers set SO_REUSEADDR too, and may then listen where another socket is bound, but does not listen.
     taken = socket.socket()
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -100,7 +100,7 @@ class Host:
             if source.startswith("./"):
                 places[path] = self.folder / f"{name}.{Path(path).name}"
             else:
-                places[path] = self.folder / (source if source else f"{name}{path.replace('/', '-')}")
+                places[path] = self.folder / (source or f"{name}{path.replace('/', '-')}")
                 places[path].mkdir(exist_ok=True)
         return places
 
