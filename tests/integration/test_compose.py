@@ -387,7 +387,7 @@ def flower_asks_who_it_is(host: Host) -> None:
 
 def a_job_passes_through_the_workers(host: Host) -> None:
     """As its user, Redis takes every command of a job."""
-    table = "endpoint,endpoint-url\nx,http://127.0.0.1:1/x.csv\n"
+    table = "endpoint,endpoint-url\n,http://127.0.0.1:1/x.csv\n"
     (host.folder / "data" / "endpoint.csv").write_text(table, encoding="utf-8")
     options = ("--collection-dir", "/data/collection", "--then", "analyse")  # there is no Elasticsearch to index in
     done = host.run("webhook", "datafab", "collect", "/data/endpoint.csv", *options)
