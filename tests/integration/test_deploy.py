@@ -210,7 +210,7 @@ def test_systemd_takes_the_units(installed: Path):
 
 
 def test_systemd_says_what_is_wrong_with_a_unit(installed: Path):
-    """The test above can fail."""
+    """Show that the test above can fail."""
     spoilt = installed / "etc" / "systemd" / "system" / "spoilt.service"
     spoilt.write_text((UNITS / "datafab-beat.service").read_text(encoding="utf-8").replace("MemoryMax", "MemoryMost"))
     assert "Unknown key 'MemoryMost'" in analyse(installed, "--man=no", "verify", str(spoilt)).stderr
