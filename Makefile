@@ -59,9 +59,10 @@ bench: $(VENV)/.ready ## Measure speeds as ratios and write docs/benchmarks.md
 	@tests/servers/install
 	$(RUN)python -m tests.benchmarks
 
-soak: $(VENV)/.ready ## Ten minutes of random kills (DATAFAB_CHAOS=seconds), a thousand archives, 100,000 endpoints, 2,000 columns
+soak: $(VENV)/.ready ## 20,000 jobs under every fault, 200,000 steps of the ledger, a thousand archives, 100,000 endpoints, 2,000 columns
 	@tests/servers/install
-	DATAFAB_CHAOS=$${DATAFAB_CHAOS:-600} $(RUN)pytest tests/workers/test_chaos.py -s --timeout 7200
+	DATAFAB_CHAOS=$${DATAFAB_CHAOS:-600} DATAFAB_CHAOS_JOBS=$${DATAFAB_CHAOS_JOBS:-20000} $(RUN)pytest tests/workers/test_chaos.py -s --timeout 7200
+	DATAFAB_MODEL_STEPS=$${DATAFAB_MODEL_STEPS:-200000} $(RUN)pytest tests/unit/core/test_ledger_model.py --timeout 7200
 	DATAFAB_ARCHIVES=1000 $(RUN)pytest tests/workers/test_archive.py -k wait_hold
 	DATAFAB_FUZZ=2000 $(RUN)pytest tests/unit/analysis/test_detective_equality.py --timeout 1800
 	DATAFAB_ENDPOINTS=$${DATAFAB_ENDPOINTS:-100000} $(RUN)pytest tests/workers/test_collect_scale.py -m "soak or not soak" -s --timeout 3600

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from datafab.core.redis_address import RedisAddress
 from datafab.settings import Settings, load
 
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """Return Celery's configuration for these settings."""
+    address = RedisAddress(settings) if settings.redis_url else None
+    found = {"global_keyprefix": settings.redis_prefix} | (address.transport_options() if address else {})
     keep_results = int(settings.job_deadline) + 3600
     return {
-        "broker_url": settings.redis_url,
-        "result_backend": settings.redis_url,
+        **(address.celery_options() if address else {}),
         # A task is acknowledged when it has ended, so a dead worker's task is still in Redis.
         "task_acks_late": True,
         # The ledger sends a lost task again; without this Celery would fail its chain as well.
@@ -33,9 +35,9 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "socket_timeout": 10,
             # A half-open connection is noticed.
             "health_check_interval": 25,
-            "global_keyprefix": settings.redis_prefix,
+            **found,
         },
-        "result_backend_transport_options": {"global_keyprefix": settings.redis_prefix},
+        "result_backend_transport_options": found,
         "redis_socket_timeout": 10.0,
         "redis_socket_keepalive": True,
         "redis_retry_on_timeout": True,
@@ -70,6 +72,7 @@ def configuration(settings: Settings) -> dict[str, Any]:
             "sweep": {"task": "datafab.sweep", "schedule": 10.0, "options": {"queue": "control"}},
             "prune": {"task": "datafab.prune", "schedule": 3600.0, "options": {"queue": "control"}},
         },
+        "beat_scheduler": "workers.scheduler:Scheduler",
         "beat_schedule_filename": str(settings.home / "beat-schedule"),
         # Beat looks at its heap at least this often; the default of five minutes would miss a fast tick.
         "beat_max_loop_interval": settings.tick,

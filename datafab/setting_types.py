@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_settings import NoDecode
 
+from datafab import redis_url
 from datafab.urls import has_login
 
 #: A part of DATAFAB_PUBLIC_URL: a URL without login and query, or a host name alone.
@@ -45,9 +46,7 @@ def _absolute_folder(value: str) -> str:
 
 
 def _check_redis_url(value: str) -> str:
-    if not value.startswith(("redis://", "rediss://")):
-        msg = "must begin with redis:// or rediss://, such as redis://:password@host:6379/0"
-        raise ValueError(msg)
+    redis_url.parse(value)
     return value
 
 

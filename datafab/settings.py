@@ -48,7 +48,17 @@ class Settings(BaseSettings):
     """Folder of the embedded cluster: Redis data, store, index, logs and ``cluster.json``; unset:
     ``~/.local/share/datafab``."""
     redis_url: RedisUrl | None = Field(default=None, repr=False)
-    """Redis >= 6.2 of the cluster; unset: an embedded cluster on this host."""
+    """Redis >= 6.2 of the cluster: ``redis://:password@host:6379/0``, ``rediss://`` with TLS, or the Sentinels that
+    know the master: ``sentinel://:password@host1:26379,host2:26379/mymaster?db=0``, ``sentinels://`` with TLS. Unset:
+    an embedded cluster on this host."""
+    redis_ca: AbsolutePath | None = None
+    """File of the certificate authorities that sign the certificates of Redis and its Sentinels; unset:
+    ``DATAFAB_CA_BUNDLE``, else those of the system."""
+    redis_cert: AbsolutePath | None = None
+    """File of the certificate that a Redis with ``tls-auth-clients yes`` asks for, and unless it has a file of its own,
+    of its key."""
+    redis_key: AbsolutePath | None = None
+    """File of the private key of this certificate."""
     key_prefix: KeyPrefix = "datafab"
     """First part of every key in Redis: letters, digits, ``.``, ``_`` and ``-``. Clusters that share a database must
     have different ones; all processes of a cluster must have the same."""

@@ -65,6 +65,8 @@ class JobsQuery(_Input):
 
     status: JobStatus | None = None
     flow: str | None = None
+    #: name of the token by which they were enqueued
+    caller: str | None = None
     #: the last id of the previous page
     after: str | None = None
     limit: int = Field(default=50, ge=1, le=500)

@@ -9,15 +9,14 @@ from typing import cast
 from flask import Flask, Response, current_app, jsonify
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from datafab.errors import DatafabError, FlowError, NotFound, Retriable, Wait
 
 RETRY_AFTER_SECONDS = "5"
-#: Errors of a Redis that is down or full.
-REDIS_ERRORS = (RedisConnectionError, RedisTimeoutError, OutOfMemoryError, OperationalError)
+#: Errors of a Redis that is down, or refuses for the time being.
+REDIS_ERRORS = (RedisConnectionError, RedisTimeoutError, OperationalError)
 
 
 def register(app: Flask) -> None:

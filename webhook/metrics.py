@@ -71,6 +71,8 @@ class Measurements(Collector):
         parked = [((), now.parked)]
         yield _gauge("datafab_parked_jobs", "Parked jobs, which `datafab jobs retry` runs again.", (), parked)
         yield _gauge("datafab_ledger_rows", "Tasks that wait or are to run.", ("state",), _single(now.rows))
+        text = "Jobs that wait until others of their caller have ended."
+        yield _gauge("datafab_limited_jobs", text, ("caller",), _single(now.limited))
         lag = [((), now.overdue)]
         yield _gauge("datafab_overdue_seconds", "Seconds since the first due task became due: the tick's lag.", (), lag)
         queues = _single(now.queues)

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -30,13 +29,14 @@ from datafab.push.callback import key_header
 from datafab.push.ckan import ckan_root, require_allowed
 from datafab.push.datapusher import (
     JOB_TYPE,
+    KEY_KIND,
     RESTORE_ERROR,
+    STATUSES,
     datapusher_id,
     job_dict,
     key,
     params,
     root,
-    status,
 )
 from datafab.urls import has_login
 from webhook.errors import REDIS_ERRORS, RETRY_AFTER_SECONDS
@@ -49,6 +49,8 @@ NOT_JSON = "Not recognised as json, make sure content type is application/json"
 MAX_ID_CHARS = 256
 #: Jobs per request to Redis when they are listed.
 PAGE_SIZE = 200
+#: The largest offset and limit that Redis's scripts count exactly.
+MAX_OFFSET = 2**50
 Answer = Response | tuple[Response, HTTPStatus]
 
 
@@ -65,9 +67,7 @@ def index() -> dict[str, str]:
 @routes.get("/status", strict_slashes=False)
 def sums() -> dict[str, Any]:
     """Count the known jobs by status."""
-    stats = {"pending": 0, "complete": 0, "error": 0}
-    for job in _all():
-        stats[status(job, _failures(job))] += 1
+    stats = backend().jobs.count_keyed(KEY_KIND)
     return {"version": 0.1, "job_types": [JOB_TYPE], "name": "datapusher", "stats": stats}
 
 
@@ -157,23 +157,37 @@ def listing() -> Answer:
     except ValueError:
         return _error("_limit and _offset have to be integers")
     state = wanted.pop("_status", None)
-    found = (
-        job
-        for job in _all()
-        if all(name in (kept := _metadata(job)) and _text(kept[name]) == value for name, value in wanted.items())
-        and state in {None, status(job, _failures(job))}
-    )
-    first, end = (min(max(place, 0), sys.maxsize) for place in (offset, max(offset, 0) + max(limit, 0)))
-    page = islice(found, first, end)
-    return jsonify(list=[f"/job/{datapusher_id(job)}" for job in page])
+    if state not in {None, *STATUSES}:
+        return jsonify(list=[])
+    first, limit = (min(max(number, 0), MAX_OFFSET) for number in (offset, limit))
+    page: Iterator[Job] = _jobs(state or "", first, limit)
+    if wanted:
+        page = islice(_described(wanted, state or ""), first, first + limit)
+    return jsonify(list=[f"/job/{name}" for job in page if (name := datapusher_id(job)) is not None])
 
 
-def _all() -> Iterator[Job]:
+def _jobs(state: str, first: int, limit: int) -> Iterator[Job]:
     """Yield the pushes that were submitted here, newest first."""
-    after = None
-    while page := backend().jobs.newest(flow="push", after=after, limit=PAGE_SIZE):
-        yield from (job for job in page if datapusher_id(job) is not None)
-        after = page[-1].id
+    while limit > 0 and (page := backend().jobs.keyed(KEY_KIND, state, first=first, limit=min(limit, PAGE_SIZE))):
+        yield from page
+        first, limit = first + len(page), limit - len(page)
+
+
+def _described(wanted: Mapping[str, str], state: str) -> Iterator[Job]:
+    """Yield those whose metadata have all of these values; Redis finds the few that may."""
+    texts = [_spellings(name, value) for name, value in wanted.items()]
+    for job in backend().jobs.find_keyed(KEY_KIND, state, texts):
+        kept = _metadata(job)
+        if all(name in kept and _text(kept[name]) == value for name, value in wanted.items()):
+            yield job
+
+
+def _spellings(name: str, value: str) -> list[str]:
+    """Return how the JSON of parameters may spell a value: as a text, or as what ``_text`` has made of another type."""
+    values = [value, json.dumps(value), json.dumps(value, ensure_ascii=False)]
+    if "\\u" in value:  # part of an object or a list, of which the parameters have the characters themselves
+        values.append("")
+    return [f"{key}: {one}" for one in values for key in {json.dumps(name), json.dumps(name, ensure_ascii=False)}]
 
 
 def _metadata(job: Job) -> Mapping[str, Any]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import time
 from functools import lru_cache
 from typing import Any
 
 from celery import Celery, signals
+from redis.exceptions import RedisError
 
 import celeryconfig
+from datafab.core.clock import Clock
 from datafab.core.jobs import RedisJobs
 from datafab.core.ledger import Ledger
 from datafab.core.services import Services
 from datafab.flows import registry as flows
 from datafab.flows.chains import STAGES
 from datafab.settings import Settings, load
-from workers import transport
+from workers import results, transport
 
-transport.install()
+results.install()
 app = Celery("datafab", include=["workers.tasks", "workers.schedule", "workers.shutdown", "workers.inspect"])
 app.config_from_object(celeryconfig)
 
@@ -45,6 +48,7 @@ def use(settings: Settings) -> None:
     vars(app._local).pop("backend", None)  # noqa: SLF001
     _services.cache_clear()
     _ledger.cache_clear()
+    _clock.cache_clear()
 
 
 @signals.worker_init.connect
@@ -75,6 +79,22 @@ def jobs() -> RedisJobs:
 @lru_cache(maxsize=1)
 def _services(_pid: int) -> Services:
     return Services(settings())
+
+
+def cluster_time() -> float:
+    """Return the Unix time by Redis's clock; by this host's until Redis has answered once."""
+    try:
+        return _clock(os.getpid()).now()
+    except RedisError:
+        return time.time()
+
+
+@lru_cache(maxsize=1)
+def _clock(_pid: int) -> Clock:
+    return Clock(services().redis(patience=1))
+
+
+transport.install(cluster_time)
 
 
 def ledger() -> Ledger:

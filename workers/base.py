@@ -211,5 +211,5 @@ class LedgerTask(Task):
         kept_first = app.signature(loads(text))
         kept_first.apply_async()
         ledger.confirm([(row.row_id, 0) for row in new_rows(kept_first)])
-        ledger.end(lease)
+        ledger.end(lease, done_key=self.done_key())
         raise Ignore("replaced")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,9 +13,10 @@ from kombu.exceptions import OperationalError
 from kombu.transport.redis import Channel
 from kombu.utils.json import dumps, loads
 
+from datafab.core.caller import Caller
 from datafab.core.item import MAX_INLINE_BYTES, Batch
 from datafab.core.job import Job
-from datafab.core.ledger import NewRow, row_id
+from datafab.core.ledger import Enqueued, NewRow, row_id
 from datafab.core.redis import CONNECTION_ERRORS
 from datafab.core.stage import Stage
 from datafab.errors import FlowError
@@ -137,12 +137,18 @@ def new_row(tasks: Sequence[dict[str, Any]], state: str = "sent") -> NewRow:
 
 
 def start(
-    flow: str, params: dict[str, Any], key: str | None = None, *, secrets: Mapping[str, str] | None = None
+    flow: str,
+    params: dict[str, Any],
+    key: str | None = None,
+    *,
+    secrets: Mapping[str, str] | None = None,
+    caller: Caller | None = None,
 ) -> tuple[Job, bool]:
     """Enqueue a job; return it, and whether it is new (else it is the one that has the key).
 
     The job, its key and its first row are written together before the message leaves: should this process die in
-    between, the tick sends the message. ``secrets`` are kept apart, until the job has ended.
+    between, the tick sends the message. ``secrets`` are kept apart, until the job has ended. A job of a ``caller`` that
+    has as many running jobs as its limit allows is accepted, and waits until one of them has ended.
 
     Raises:
         NotFound: no such flow.
@@ -151,13 +157,17 @@ def start(
     """
     source, stages = plan_new_job(flow, params)
     params = with_defaults(flow, params)
-    now, limit = time.time(), settings().job_deadline
-    job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, created=now, deadline=now + limit)
-    known, sig = write_job(job, source, stages, secrets or {})
-    if known != job.id:
+    now = ledger().now()
+    deadline = now + settings().job_deadline
+    name, limit = (caller.name, caller.limit) if caller else (None, None)
+    job = Job(id=uuid.uuid4().hex, flow=flow, params=params, key=key, caller=name, created=now, deadline=deadline)
+    known, sig = write_job(job, source, stages, secrets or {}, limit=limit)
+    if known.job != job.id:
         if secrets:
             services().secrets.erase(job.id)
-        return jobs().get(known), False
+        return jobs().get(known.job), False
+    if known.limited:
+        return job, True
     try:
         sig.apply_async(add_to_parent=False)  # a stage that enqueues jobs has no children
         ledger().confirm([(new_rows(sig)[0].row_id, 0)])
@@ -168,9 +178,14 @@ def start(
 
 
 def write_job(
-    job: Job, source: Stage, stages: Sequence[Stage], secrets: Mapping[str, str] | None = None
-) -> tuple[str, Signature]:
-    """Write a job, its key and its first row; return the id of the job that has the key, and the task to be sent."""
+    job: Job,
+    source: Stage,
+    stages: Sequence[Stage],
+    secrets: Mapping[str, str] | None = None,
+    *,
+    limit: int | None = None,
+) -> tuple[Enqueued, Signature]:
+    """Write a job, its key and its first row; return what has become of it, and the task to be sent."""
     batch = Batch(job=job.id, flow=job.flow, params=dict(job.params))
     if len(dumps(batch.dump()).encode()) > MAX_INLINE_BYTES:
         raise FlowError(
@@ -184,4 +199,6 @@ def write_job(
     possible = [find(job.flow).follow_up, *(stage.follow_up for stage in stages)]
     follow_ups = ",".join(dict.fromkeys(one.flow for one in possible if one and one.applies(job.params)))
     asked = last_requested_stage(job.flow)
-    return ledger().enqueue(job, new_rows(sig)[0], names, follow_ups=follow_ups, asked=asked), sig
+    row, priority = new_rows(sig)[0], _priority(job.params)
+    known = ledger().enqueue(job, row, names, follow_ups=follow_ups, asked=asked, limit=limit, priority=priority)
+    return known, sig

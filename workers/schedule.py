@@ -5,7 +5,6 @@ Several beats may run: the dedupe key of a job is its flow and the minute at whi
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timedelta
 from datetime import time as clock
 from typing import Any
@@ -21,7 +20,7 @@ from datafab.errors import DatafabError
 from datafab.flows.registry import FLOWS, find, flows, localise
 from datafab.flows.toml import examine, refuse
 from workers import canvas
-from workers.app import app, services, settings
+from workers.app import app, cluster_time, services, settings
 
 TASK = "datafab.schedule"
 #: The longest time between two due days: a crontab may name the 29th of February.
@@ -37,9 +36,16 @@ def cron(text: str) -> crontab:
         ValueError: Celery cannot parse it.
     """
     try:
-        return crontab.from_string(" ".join(text.split()))
+        found = crontab.from_string(" ".join(text.split()))
     except ParseException as error:
         raise ValueError(str(error)) from error
+    found.nowfun = _now
+    return found
+
+
+def _now() -> datetime:
+    """Return the time on which all beats agree."""
+    return datetime.fromtimestamp(cluster_time(), app.timezone)
 
 
 def latest_due(schedule: crontab, now: datetime) -> datetime:
@@ -65,9 +71,9 @@ def entries() -> dict[str, dict[str, Any]]:
         f"schedule:{flow.name}": {
             "task": TASK,
             "schedule": cron(flow.schedule),
-            # Beat's clock decides which minute it is, however late the task runs. So a late task need not expire: it
-            # is the first for its minute, or finds the job of another.
-            "args": (flow.name, BeatLazyFunc(time.time)),
+            # The time of sending decides which minute it is, however late the task runs. So a late task need not
+            # expire: it is the first for its minute, or finds the job of another.
+            "args": (flow.name, BeatLazyFunc(cluster_time)),
             "options": {"queue": "control"},
         }
         for flow in flows().values()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import Any
 
@@ -98,12 +97,25 @@ for _stage in STAGES.values():
 def report(job: str) -> dict[str, Any]:
     """End a job whose batches have been through all stages."""
     jobs().end(job, *jobs().outcome(job))
-    return jobs().get(job).dump()
+    ended = jobs().get(job)
+    if ended.caller is not None:
+        send_due_rows()  # the next job of this caller need not wait for the tick
+    return ended.dump()
 
 
 @app.task(name="datafab.tick")
 def tick() -> int:
     """Send the rows that are due: those that waited, were lost, or lost their holder. Several ticks may run at once."""
+    sent = send_due_rows()
+    for pending in jobs().ended_with_follow_ups():
+        for place, flow in enumerate(pending.flows):
+            _start_follow_up(pending.job, flow, f"{pending.key}:{flow}" if place else pending.key)
+        jobs().mark_followed_up(pending)
+    return sent
+
+
+def send_due_rows() -> int:
+    """Send the rows that are due; return how many."""
     ledger = lease_keeper().ledger
     sent = 0
     while claimed := ledger.claim():
@@ -111,10 +123,6 @@ def tick() -> int:
             sent_rows = [(row.row_id, row.attempt) for row in claimed if _send(row, producer)]
         ledger.confirm(sent_rows)
         sent += len(claimed)
-    for ended, flows, key in jobs().ended_with_follow_ups():
-        for place, flow in enumerate(flows):
-            _start_follow_up(ended, flow, f"{key}:{flow}" if place else key)
-        jobs().mark_followed_up(ended)
     return sent
 
 
@@ -154,7 +162,7 @@ def prune() -> int:
     """Forget jobs whose retention is over, and their item lists."""
     forgotten, mine = jobs().prune(), settings()
     # A parked job may be tried again until its retention is over, and needs lists that are older than its end.
-    services().store(mine.store).remove_lists(time.time() - 2 * mine.retention_days * 24 * 3600)
+    services().store(mine.store).remove_lists(services().clock.now() - 2 * mine.retention_days * 24 * 3600)
     return forgotten
 
 

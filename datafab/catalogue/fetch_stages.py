@@ -21,7 +21,6 @@ from datafab.catalogue.revisit import REVISIT_PARAM
 from datafab.catalogue.source_state import SourceState, url_digest
 from datafab.catalogue.sourcejobs import enqueue
 from datafab.catalogue.sources import SourceRegistry
-from datafab.core.backoff import retry_after
 from datafab.core.item import CatalogueFacts, Item, Status
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal, Retriable, Skippable, Wait
@@ -219,7 +218,7 @@ def _request(item: Item, url: str, known: SourceState, size: int | None, ctx: Co
     )
     if fetched.status not in PAUSE_STATUSES:
         return fetched
-    pause = retry_after(fetched.header("retry-after"), ctx.services.clock.utc())
+    pause = fetched.pause
     if pause is None and fetched.status != HTTPStatus.TOO_MANY_REQUESTS:
         return fetched
     ctx.services.get(HostRateLimiter).pause(url, DEFAULT_PAUSE_SECONDS if pause is None else pause)

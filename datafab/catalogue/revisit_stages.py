@@ -33,7 +33,7 @@ class RevisitParams(BaseModel):
 def due_sources(ctx: Context) -> Iterator[Item]:
     """Yield the files whose revisit is due, the longest overdue first."""
     jobs, limit = ctx.services.jobs, ctx.read_params(RevisitParams).limit
-    room = ctx.services.settings.catalogue_backlog - (jobs.count_unended() if isinstance(jobs, RedisJobs) else 0)
+    room = ctx.services.settings.catalogue_backlog - (jobs.count_admitted() if isinstance(jobs, RedisJobs) else 0)
     if room < limit:
         ctx.log.info("fewer revisits: the backlog of jobs is full", room=max(room, 0))
     for source in ctx.services.get(SourceRegistry).due_revisits(ctx.services.clock.now(), max(0, min(limit, room))):

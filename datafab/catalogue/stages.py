@@ -124,7 +124,7 @@ class _CataloguePass:
         """Wait while there are too many jobs in Redis."""
         self.ctx.check()
         jobs = self.ctx.services.jobs
-        waiting = jobs.count_unended() if isinstance(jobs, RedisJobs) else 0
+        waiting = jobs.count_admitted() if isinstance(jobs, RedisJobs) else 0
         if waiting >= self.ctx.services.settings.catalogue_backlog:
             raise Wait(
                 f"waiting while {waiting} jobs have not ended (DATAFAB_CATALOGUE_BACKLOG)",

@@ -29,6 +29,7 @@ from datafab.cli import search as cli_search
 from datafab.cli import store as cli_store
 from datafab.cli.run_job import SOME_FAILED, as_json_option, inline_option, run
 from datafab.core.job import JobStatus
+from datafab.core.redis_refusals import RedisRefuses, explain
 from datafab.embedded import ALL, Cluster, flower_login
 from datafab.errors import DatafabError
 from datafab.flows.registry import flows
@@ -48,10 +49,12 @@ class Group(click.Group):
             return super().invoke(ctx)
         except DatafabError as error:
             output.print_error(error.message)
-        except redis.exceptions.OutOfMemoryError as error:
-            output.print_error(f"Redis is full and refuses writes ({error}): raise its maxmemory; see `datafab doctor`")
+        except RedisRefuses as error:
+            output.print_error(f"{error}; see `datafab doctor`")
         except redis.exceptions.RedisError as error:
-            output.print_error(f"Redis does not answer: {error}; is the cluster of DATAFAB_REDIS_URL running?")
+            output.print_error(
+                f"Redis does not answer: {explain(error, app.settings())}; is the cluster of DATAFAB_REDIS_URL running?"
+            )
         return ctx.exit(NOT_DONE)
 
 
@@ -156,12 +159,14 @@ def jobs() -> None:
 @jobs.command("list")
 @click.option("--status", type=click.Choice([status.value for status in JobStatus]))
 @click.option("--flow")
+@click.option("--caller", help="Name of the token by which they were enqueued.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
 @as_json_option
-def jobs_list(status: str | None, flow: str | None, limit: int, as_json: bool) -> None:
+def jobs_list(status: str | None, flow: str | None, caller: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
     api.connect()
-    found = app.jobs().newest(status=JobStatus(status) if status else None, flow=flow, limit=limit)
+    wanted = JobStatus(status) if status else None
+    found = app.jobs().newest(status=wanted, flow=flow, caller=caller, limit=limit)
     if as_json:
         output.print_json_lines(found)
     else:

@@ -112,8 +112,9 @@ def print_jobs(jobs: Sequence[Job]) -> None:
         failed = f", {count} failed" if count else ""
         status = f"[{COLOURS.get(job.status, 'default')}]{job.status.value:<9}[/]"
         created = _time(job.created)
+        caller = f"  {escape(job.caller)}" if job.caller else ""
         stdout.print(
-            f"{job.id}  {job.flow}  {status}  {items + failed:<14}  {created}", highlight=False, soft_wrap=True
+            f"{job.id}  {job.flow}  {status}  {items + failed:<14}  {created}{caller}", highlight=False, soft_wrap=True
         )
         if job.error:
             stdout.print(f"    {job.failed_in}: {escape(job.error.message)}", highlight=False, soft_wrap=True)

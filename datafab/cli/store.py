@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from datafab import api
@@ -38,7 +36,8 @@ def prune(days: int | None, root: str | None, yes: bool, as_json: bool) -> None:
     settings = api.connect()
     here = Store(root_of(root), settings.s3_endpoint) if root else app.services().store(settings.store)
     _check_idle(here)
-    before = time.time() - max((days or settings.retention_days) * DAY_SECONDS, 2 * settings.job_deadline)
+    age = max((days or settings.retention_days) * DAY_SECONDS, 2 * settings.job_deadline)
+    before = app.services().clock.now() - age
     count = size = 0
     client = connect(settings)
     for old in find_unreferenced(here, client, app.services().get(IndexAccess).reading, before):

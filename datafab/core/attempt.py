@@ -235,8 +235,8 @@ class BatchRun:
 
     def log_line(self, level: str, event: str, **facts: Any) -> None:
         """Add a line to the job's log."""
-        line = {"at": round(time.time(), 3), "level": level, "stage": self.stage.name, "event": event} | facts
-        self.lines.append(line)
+        line = {"at": round(self.services.clock.now(), 3), "level": level, "stage": self.stage.name, "event": event}
+        self.lines.append(line | facts)
 
     def flush(self) -> None:
         """Keep the records and log lines so far."""
@@ -265,7 +265,8 @@ class BatchRun:
         if time.monotonic() - self.flushed_at > FLUSH_SECONDS:
             self.flush()
             self.flushed_at = time.monotonic()
-            self.services.jobs.set_doing(self.batch.job, f"{done} of {total or '?'} {unit}")
+            doing = f"{done} of {total or '?'} {unit}"
+            self.services.jobs.set_doing(self.batch.job, doing, lease=self.attempt.lease)
 
 
 def catch_error(call: Callable[[], T], run: BatchRun) -> tuple[T | DatafabError, bool]:

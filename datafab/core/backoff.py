@@ -61,14 +61,23 @@ def pause_seconds(looks: int, first: float, longest: float) -> float:
     return min(longest, first * PAUSE_GROWTH ** min(looks, MAX_EXPONENT))
 
 
-def retry_after(text: str, now: datetime) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for, as a number or a date; None: it is neither."""
+def retry_after(text: str, date: str = "") -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for, as a number or a date; None: it is neither.
+
+    Args:
+        text: the header.
+        date: the header ``Date`` of the same answer: a date is the server's, whose clock may differ from this host's.
+    """
     text = text.strip()
     if text.isascii() and text.isdigit():
         return float(text)
+    at = _http_date(text)
+    return max(0.0, (at - (_http_date(date) or datetime.now(UTC))).total_seconds()) if at else None
+
+
+def _http_date(text: str) -> datetime | None:
     try:
         at = parsedate_to_datetime(text)
     except ValueError:
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0.0, (at - now).total_seconds())
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

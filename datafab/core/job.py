@@ -150,6 +150,8 @@ class Job(Value):
     params: Mapping[str, Any] = {}
     #: dedupe key: no two jobs that are kept have the same
     key: str | None = None
+    #: who enqueued it: the name of a token; None: the command line, a schedule or another job
+    caller: str | None = None
     status: JobStatus = JobStatus.QUEUED
     #: the stage that started last
     stage: str | None = None

@@ -58,6 +58,7 @@ def read_job(job: str, fields: Mapping[str, str]) -> Job:
         flow=fields["flow"],
         params=json.loads(fields.get("params", "{}")),
         key=fields.get("key"),
+        caller=fields.get("caller"),
         status=status,
         stage=fields.get("stage"),
         asked=fields.get("asked"),

@@ -5,12 +5,19 @@ Keys, all below ``datafab:1:`` (``Settings.redis_prefix``)
 | key | type | holds |
 | --- | --- | --- |
 | ``jobs`` | sorted set | job ids by creation time |
+| ``list:<status>:<flow>``, ``list:<status>:<flow>:<caller>`` | sorted set | of these the ids of some, too |
+| ``keyed:<kind>``, ``keyed:<kind>:<outcome>`` | sorted set | those with a kind of dedupe key (``job_lists.py``) |
+| ``flows``, ``callers`` | set | the names of which there are lists |
 | ``job:<id>`` | hash | the job; ``n:``, ``d:``, ``b:``, ``s:`` and ``l:`` with a stage: see ``job_fields.py`` |
 | ``job:<id>:log`` | list | its last log lines, JSON |
 | ``job:<id>:failed`` | hash | source -> error of failed items, the first ``MAX_FAILURES`` |
 | ``job:<id>:done:<stage>:<batch>`` | hash | index -> finished item; ``m:<index>``, ``r:<index>``: notes |
 | ``job:<id>:rows`` | set | the ids of the job's rows in the ledger (``ledger.py``) |
+| ``rows:<state>`` | set | the ids of all rows in that state, to be counted |
 | ``deadlines`` | sorted set | ids of jobs that have not ended, by deadline |
+| ``running:<caller>`` | set | ids of a caller's jobs that have a place in its share (``scripts/shares.lua``) |
+| ``limited:<caller>`` | sorted set | ids of those that wait for one, the next first |
+| ``limits`` | hash | caller -> size of its share |
 | ``parked`` | sorted set | ids of parked jobs, by the time at which they are forgotten |
 | ``counts`` | hash | numbers of events, for ``/metrics`` (``metrics.py``) |
 | ``after`` | sorted set | ids of ended jobs with a follow-up that has not started |
@@ -21,13 +28,14 @@ Keys, all below ``datafab:1:`` (``Settings.redis_prefix``)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from datafab.core.item import Item, ItemError, read_value
 from datafab.core.job import Job, JobStatus, counts_of, job_result
 from datafab.core.job_fields import Record, read_job, read_sums, records_json
+from datafab.core.job_lists import JobLists, Position
 from datafab.core.lease import NO_LEASE, Lease
 from datafab.core.redis import ClusterRedis, done_key, script
 from datafab.errors import NotFound
@@ -83,11 +91,23 @@ class Jobs(Protocol):
     ) -> bool:
         """Keep one item's notes, those of its stage and those of the runner; False: the lease was lost."""
 
-    def set_total(self, job: str, total: int) -> None:
-        """Set the number of the job's items."""
+    def set_total(self, job: str, total: int, *, lease: Lease = NO_LEASE) -> None:
+        """Set the number of the job's items, unless the lease was lost."""
 
-    def set_doing(self, job: str, text: str) -> None:
-        """Set the progress of the current item."""
+    def set_doing(self, job: str, text: str, *, lease: Lease = NO_LEASE) -> None:
+        """Set the progress of the current item, unless the lease was lost."""
+
+
+class PendingFollowUps(NamedTuple):
+    """An ended job whose follow-ups have not started."""
+
+    job: str
+    #: the flows that follow it
+    flows: list[str]
+    #: the dedupe key for this end of the job
+    key: str
+    #: Unix time of this end
+    ended: float
 
 
 def follow_up_key(job: str, ended: float) -> str:
@@ -105,6 +125,10 @@ class RedisJobs:
         self._record = script(client, "record_items", rows=True)
         self._memo = script(client, "keep_notes", rows=True)
         self._end = script(client, "end_job", rows=True)
+        self._set_field = script(client, "set_field", rows=True)
+        self._release_key = script(client, "release_key", rows=True)
+        self._mark_followed_up = script(client, "mark_followed_up")
+        self._lists = JobLists(client)
 
     def ping(self) -> None:
         """Raise if Redis does not answer."""
@@ -132,51 +156,59 @@ class RedisJobs:
         return job
 
     def release_key(self, job: str, key: str) -> None:
-        """Take a job's dedupe key from it, so that another job can have it."""
-        with self._redis.pipeline() as pipe:
-            pipe.delete(f"{self._prefix}key:{key}")
-            pipe.hdel(f"{self._prefix}job:{job}", "key")
-            pipe.execute()
+        """Take a job's dedupe key from it, so that another job can have it; a key that another job has stays there."""
+        self._release_key(args=[job, key])
 
     def newest(
         self,
         *,
         status: JobStatus | None = None,
         flow: str | None = None,
+        caller: str | None = None,
         after: str | None = None,
         limit: int = 50,
     ) -> list[Job]:
         """Return jobs, the newest first; only those older than the job ``after``, if it is given."""
-        start = 0
+        start: Position | None = Position()
         if after is not None:
-            rank = self._redis.zrevrank(self._prefix + "jobs", after)
-            if rank is None:
+            start = self._lists.position_after(after)
+            if start is None:
                 msg = f"no job {after!r} to list after"
                 raise NotFound(msg, field="after")
-            start = int(rank) + 1
         found: list[Job] = []
-        while len(found) < limit:
-            ids: list[str] = self._redis.zrevrange(self._prefix + "jobs", start, start + 99)
-            if not ids:
-                break
-            start += len(ids)
-            with self._redis.pipeline(transaction=False) as pipe:
-                for job in ids:
-                    pipe.hgetall(f"{self._prefix}job:{job}")
-                jobs = [read_job(job, fields) for job, fields in zip(ids, pipe.execute(), strict=True) if fields]
-            found += [job for job in jobs if status in {None, job.status} and flow in {None, job.flow}]
-        return found[:limit]
+        while start is not None and len(found) < limit:
+            ids, start = self._lists.page(
+                start, limit - len(found), status=status or "", flow=flow or "", caller=caller or ""
+            )
+            # A job may move on between the two requests.
+            found += [job for job in self._read(ids) if status in {None, job.status}]
+        return found
+
+    def keyed(self, kind: str, outcome: str = "", *, first: int = 0, limit: int = 50) -> list[Job]:
+        """Return the jobs with a kind of dedupe key, the newest first: see ``JobLists.keyed``."""
+        return self._read(self._lists.keyed(kind, outcome, first, limit))
+
+    def find_keyed(self, kind: str, outcome: str, texts: Sequence[Sequence[str]]) -> Iterator[Job]:
+        """Yield the jobs with a kind of dedupe key whose parameters have some texts: see ``JobLists.find_keyed``."""
+        for job in self._lists.find_keyed(kind, outcome, texts):
+            yield from self._read([job])
+
+    def count_keyed(self, kind: str) -> dict[str, int]:
+        """Return the numbers of jobs with a kind of dedupe key: ``pending``, ``complete`` and ``error``."""
+        return self._lists.count_keyed(kind)
+
+    def _read(self, ids: Sequence[str]) -> list[Job]:
+        with self._redis.pipeline(transaction=False) as pipe:
+            for job in ids:
+                pipe.hgetall(f"{self._prefix}job:{job}")
+            return [read_job(job, fields) for job, fields in zip(ids, pipe.execute(), strict=True) if fields]
 
     def created_after(self, at: float, flow: str) -> list[Job]:
         """Return the jobs of a flow created after this Unix time, the oldest first."""
         found: list[Job] = []
         ids: list[str] = self._redis.zrangebyscore(self._prefix + "jobs", f"({at!r}", "+inf")
         for first in range(0, len(ids), 100):
-            with self._redis.pipeline(transaction=False) as pipe:
-                for job in ids[first : first + 100]:
-                    pipe.hgetall(f"{self._prefix}job:{job}")
-                answers = zip(ids[first : first + 100], pipe.execute(), strict=True)
-            found += [read_job(job, fields) for job, fields in answers if fields.get("flow") == flow]
+            found += [job for job in self._read(ids[first : first + 100]) if job.flow == flow]
         return found
 
     def logs(self, job: str, limit: int = MAX_LINES) -> list[dict[str, Any]]:
@@ -243,13 +275,13 @@ class RedisJobs:
         ]
         return bool(self._memo(args=[*args, json.dumps(dict(waiting))]))
 
-    def set_total(self, job: str, total: int) -> None:
-        """Set the number of the job's items."""
-        self._redis.hset(f"{self._prefix}job:{job}", "total", total)
+    def set_total(self, job: str, total: int, *, lease: Lease = NO_LEASE) -> None:
+        """Set the number of the job's items, unless the lease was lost."""
+        self._set_field(args=[job, "total", total, lease.row_id, lease.holder])
 
-    def set_doing(self, job: str, text: str) -> None:
-        """Set the progress of the current item."""
-        self._redis.hset(f"{self._prefix}job:{job}", "doing", text)
+    def set_doing(self, job: str, text: str, *, lease: Lease = NO_LEASE) -> None:
+        """Set the progress of the current item, unless the lease was lost."""
+        self._set_field(args=[job, "doing", text, lease.row_id, lease.holder])
 
     def outcome(self, job: str) -> tuple[JobStatus, ItemError | None]:
         """Return the final status of a job that has been through all stages, and its error."""
@@ -266,15 +298,15 @@ class RedisJobs:
         text = error.model_dump_json() if error else ""
         return bool(self._end(args=[job, status.value, text, self._retention, park.row_id, park.holder]))
 
-    def ended_with_follow_ups(self) -> list[tuple[str, list[str], str]]:
-        """Return ended jobs whose follow-ups have not started: (id, flows, dedupe key for this end)."""
+    def ended_with_follow_ups(self) -> list[PendingFollowUps]:
+        """Return ended jobs whose follow-ups have not started."""
         ended = self._redis.zrange(self._prefix + "after", 0, 99, withscores=True)
         flows = {job: (self._redis.hget(f"{self._prefix}job:{job}", "after") or "").split(",") for job, _ in ended}
-        return [(job, flows[job], follow_up_key(job, at)) for job, at in ended]
+        return [PendingFollowUps(job, flows[job], follow_up_key(job, at), at) for job, at in ended]
 
-    def mark_followed_up(self, job: str) -> None:
-        """Note that a job's follow-ups are enqueued."""
-        self._redis.zrem(self._prefix + "after", job)
+    def mark_followed_up(self, pending: PendingFollowUps) -> None:
+        """Note that a job's follow-ups are enqueued. A later end of the job, after a retry, has its own."""
+        self._mark_followed_up(args=[pending.job, repr(pending.ended)])
 
     def overdue(self) -> list[str]:
         """Return the ids of jobs that are past their deadline."""
@@ -286,16 +318,15 @@ class RedisJobs:
         """Return the number of jobs that have not ended."""
         return int(self._redis.zcard(self._prefix + "deadlines"))
 
+    def count_admitted(self) -> int:
+        """Return the number of those that do not wait for a place in their caller's share."""
+        return int(self._redis.zcount(self._prefix + "deadlines", "-inf", "(inf"))
+
     def prune(self) -> int:
         """Forget jobs whose retention is over; return their number. Their keys expire by themselves."""
-        forgotten = 0
-        for job in self._redis.zrange(self._prefix + "jobs", 0, -1):
-            if self._redis.exists(f"{self._prefix}job:{job}"):
-                break
-            forgotten += int(self._redis.zrem(self._prefix + "jobs", job))
         seconds, _ = self._redis.time()
         self._redis.zremrangebyscore(self._prefix + "parked", "-inf", seconds)
-        return forgotten
+        return self._lists.repair()
 
     def _hgetall(self, key: str) -> dict[str, str]:
         fields: dict[str, str] = self._redis.hgetall(self._prefix + key)

@@ -3,7 +3,8 @@
 Recovery from crashes, retries, polling and waiting all use this one mechanism. The publisher of a task makes its row
 before the message leaves, and the row is deleted when the task has ended: a message without a row is a stale copy, and
 is dropped. So is a message with an old attempt number. The number counts how often a row was sent; messages carry it as
-Celery's ``retries``, rows as ``fence``.
+Celery's ``retries``, rows as ``fence``. A row that no message was sent for yet, since it is ``limited``, has the
+number -1.
 
 ========  ============================================================  ==================================
 state     meaning                                                       due
@@ -14,6 +15,7 @@ held      a chord's body: Celery sends it when the header is complete   never, u
 run       a holder (``by``) works on it and renews its lease            one lease after the last heartbeat
 wait      nobody works on it: a poll, a retry, a lock                   at the time of its next look
 parked    its holders died too often; kept for ``jobs retry``           never
+limited   its job's caller has as many jobs as its share allows         never; ``sent`` once one of them ends
 ========  ============================================================  ==================================
 
 All times are those of Redis's clock, so the hosts' clocks may differ.
@@ -35,6 +37,8 @@ SCRIPTS = (
     *("enqueue", "take", "renew", "end_row", "wait", "count_death", "split", "claim", "confirm", "unpark", "wake"),
     *("give_back", "row_states"),
 )
+#: Milliseconds for which a new job may wait until a replica has it, where Sentinels may replace the master.
+REPLICATION_MILLISECONDS = 500
 #: A worker gives rows back as its last act; they are sent again after this time, when it is gone.
 GIVE_BACK_SECONDS = 2
 
@@ -68,12 +72,21 @@ class NewRow(NamedTuple):
     signature: str
     #: the list in Redis that its message goes to
     queue: str
-    #: ``sent`` or ``held``
+    #: ``sent`` or ``held``; the first row of a job may become ``limited`` instead
     state: str = "sent"
 
     def arguments(self) -> tuple[str, str, str, str]:
         """Return it in the order in which the scripts read it."""
         return self.row_id, self.state, self.queue, self.signature
+
+
+class Enqueued(NamedTuple):
+    """The answer to a job that was to be written."""
+
+    #: id of the job that has the key: the new one, or another
+    job: str
+    #: whether the job waits until others of its caller have ended: the tick sends its first message
+    limited: bool
 
 
 class Ledger:
@@ -89,6 +102,7 @@ class Ledger:
         self.job_limit = settings.job_deadline
         #: seconds after which a message that nobody has taken is sent again
         self.handover = 2 * settings.lease
+        self._is_replaceable = str(settings.redis_url).startswith("sentinel")
         self._scripts = {name: script(client, name, rows=True) for name in SCRIPTS}
 
     @classmethod
@@ -96,8 +110,23 @@ class Ledger:
         """Return a ledger that rides out a Redis restart of ``patience`` seconds."""
         return cls(settings, connect(settings, patience=patience))
 
-    def enqueue(self, job: Job, row: NewRow, stages: Iterable[str], *, follow_ups: str = "", asked: str = "") -> str:
-        """Write a job, its dedupe key and its first row together; return the id of the job that has the key.
+    def now(self) -> float:
+        """Return the Unix time by Redis's clock."""
+        seconds, micros = self.redis.time()
+        return float(seconds) + float(micros) / 1e6
+
+    def enqueue(
+        self,
+        job: Job,
+        row: NewRow,
+        stages: Iterable[str],
+        *,
+        follow_ups: str = "",
+        asked: str = "",
+        limit: int | None = None,
+        priority: int = 0,
+    ) -> Enqueued:
+        """Write a job, its dedupe key and its first row together.
 
         Args:
             job: to be written.
@@ -105,12 +134,17 @@ class Ledger:
             stages: the names of its stages.
             follow_ups: the flows that follow the job, joined by commas.
             asked: the last of its stages that was asked for.
+            limit: how many jobs of the job's caller may run at a time; None: any number.
+            priority: the job's, by which those of one caller are ordered, 0 first.
         """
         params = json.dumps(job.params, ensure_ascii=False)
-        limit = min(self.job_limit, job.deadline - job.created)
-        args: list[Any] = [job.id, job.key or "", row.row_id, row.queue, row.signature, self.handover, limit]
-        args += [job.flow, params, ",".join(stages), follow_ups, asked]
-        return str(self._run("enqueue", *args))
+        seconds = min(self.job_limit, job.deadline - job.created)
+        args: list[Any] = [job.id, job.key or "", row.row_id, row.queue, row.signature, self.handover, seconds]
+        args += [job.flow, params, ",".join(stages), follow_ups, asked, job.caller or ""]
+        args += ["" if limit is None else limit, priority]
+        run = self._run_replicated if self._is_replaceable else self._run
+        known, limited = run("enqueue", *args)
+        return Enqueued(known, bool(limited))
 
     def take(
         self,
@@ -211,12 +245,19 @@ class Ledger:
             self._run("confirm", self.handover, *(part for pair in rows for part in pair))
 
     def unpark(self, job: str) -> int:
-        """Make the rows of a parked job due; return how many."""
+        """Make the rows of a parked job due, once its caller has a place for it; return how many."""
         return int(self._run("unpark", job, self.job_limit))
 
     def row_states(self, job: str) -> dict[str, str]:
         """Return the states of a job's rows, by row id."""
         return dict(sorted(self._run("row_states", job)))
+
+    def _run_replicated(self, script: str, *args: Any) -> Any:
+        """Run a script, and wait until a replica has what it wrote: another connection cannot wait for that."""
+        with self.redis.pipeline(transaction=False) as pipe:
+            self._scripts[script](args=args, client=pipe)
+            pipe.wait(1, REPLICATION_MILLISECONDS)
+            return pipe.execute()[0]
 
     def _run(self, script: str, *args: Any) -> Any:
         return self._scripts[script](args=args)

@@ -80,10 +80,10 @@ class MemoryJobs:
         self._memo[job, stage, number][index] = (dict(memo), dict(waiting))
         return True
 
-    def set_doing(self, job: str, text: str) -> None:
+    def set_doing(self, job: str, text: str, *, lease: Lease = NO_LEASE) -> None:
         """Do nothing: the progress of an item is not shown."""
 
-    def set_total(self, job: str, total: int) -> None:  # noqa: ARG002 - one job only
+    def set_total(self, job: str, total: int, *, lease: Lease = NO_LEASE) -> None:  # noqa: ARG002 - one job only
         """Set the number of the job's items."""
         self.total = total
 

@@ -1,8 +1,8 @@
 """The numbers of ``/metrics``, read from Redis: every process returns the same.
 
 Events are counted where they happen, by the scripts of jobs and the ledger: fields of the hash ``counts``, with the
-labels after the name. The present state is read on request, five hundred jobs at a time, so that Redis is never busy
-with it for more than a few milliseconds.
+labels after the name. The present state is read on request from the sizes of lists and sets, so that it costs the same
+however many jobs there are.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
+from datafab.core.job_lists import JobLists
 from datafab.core.redis import ClusterRedis, script
 from datafab.core.services import Client, Services
 
 #: The suffixes of the lists in Redis that kombu keeps for a queue, one for each step of priority.
 PRIORITY_SUFFIXES = ("", "\x06\x163", "\x06\x166", "\x06\x169")
 QUEUES = ("io", "cpu", "control")
-#: Jobs that one script call reads.
-JOBS_PER_SCAN = 500
 
 
 @dataclass(slots=True)
@@ -34,6 +33,8 @@ class MetricsSnapshot:
     oldest: dict[str, float] = field(default_factory=dict)
     #: their rows in the ledger, by state
     rows: Counter[str] = field(default_factory=Counter)
+    #: jobs that wait until others of their caller have ended, by caller
+    limited: dict[str, int] = field(default_factory=dict)
     #: parked jobs, which an operator may retry
     parked: int = 0
     #: seconds for which the first due row has been waiting to be sent
@@ -57,6 +58,7 @@ class ClusterMetrics(Client):
     def __init__(self, client: ClusterRedis) -> None:
         self._redis: Any = client  # its types do not know that answers are decoded
         self._prefix = client.prefix
+        self._lists = JobLists(client)
         self._count_jobs = script(client, "count_jobs", rows=True)
         self._overdue = script(client, "overdue")
         self._idle_queues = script(client, "idle_queues", rows=True)
@@ -68,17 +70,15 @@ class ClusterMetrics(Client):
 
     def read(self) -> MetricsSnapshot:
         """Read all numbers. Jobs that change meanwhile may be counted as before or after."""
-        found = MetricsSnapshot(counts=self._counts())
-        start, more = 0, True
-        while more:
-            part = json.loads(self._count_jobs(args=[start, start + JOBS_PER_SCAN - 1]))
-            for name, n in part["jobs"].items():
-                state, _, flow = name.partition(" ")
-                found.jobs[state, flow] += n
-            for state, seconds in part["oldest"].items():
-                found.oldest[state] = max(found.oldest.get(state, 0.0), seconds)
-            found.rows.update(part["rows"])
-            start, more = start + JOBS_PER_SCAN, part["n"] == JOBS_PER_SCAN
+        now = json.loads(self._count_jobs())
+        if now["unlisted"]:
+            self._lists.index()
+            now = json.loads(self._count_jobs())
+        found = MetricsSnapshot(counts=self._counts(), oldest=now["oldest"], limited=now["limited"])
+        for name, n in now["jobs"].items():
+            state, _, flow = name.partition(" ")
+            found.jobs[state, flow] = n
+        found.rows.update(now["rows"])
         overdue, parked = self._overdue()
         found.overdue, found.parked = float(overdue), int(parked)
         found.rows["parked"] += found.parked

@@ -1,7 +1,7 @@
 """Redis: connections, the names of keys, and the Lua scripts of ``datafab/core/scripts``.
 
-A script is one atomic step. Each begins with the same few lines (``preamble.lua``); those that touch rows of the
-ledger also with ``rows.lua``, the only place that knows how a row is written.
+A script is one atomic step. Each begins with the same few lines (``preamble.lua``); those that touch jobs or rows of
+the ledger also with ``jobs.lua``, ``rows.lua`` and ``shares.lua``, the only places that know how these are written.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import redis
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from datafab.core.job import FINAL
+from datafab.core.job import FINAL, JobStatus
+from datafab.core.redis_address import RedisAddress
+from datafab.core.redis_refusals import WaitingRedis
 from datafab.settings import Settings
 
 #: Redis cannot be reached, which says nothing about what was asked of it.
@@ -24,13 +25,20 @@ CONNECTION_ERRORS = (RedisConnectionError, RedisTimeoutError)
 #: Upper bounds, in seconds, of the classes by which the durations of attempts are counted.
 DURATION_BOUNDS = ("0.1", "0.3", "1", "3", "10", "30", "100", "300", "1000", "3000")
 
+#: Kinds of dedupe keys, which end at the first colon, by which jobs are listed and counted.
+LISTED_KEYS = ("datapusher",)
+#: The parts of a script that touches jobs or rows; each uses those before it.
+PARTS = ("jobs", "rows", "shares")
+
 _CONSTANTS = f"""
 local FINAL = {{{", ".join(f"{status} = 1" for status in sorted(FINAL))}}}
+local STATUSES = {{{", ".join(f"'{status}'" for status in JobStatus)}}}
+local LISTED_KEYS = {{{", ".join(f"{kind} = 1" for kind in LISTED_KEYS)}}}
 local LIMITS = {{{", ".join(DURATION_BOUNDS)}}}
 """
 
 
-class ClusterRedis(redis.Redis):
+class ClusterRedis(WaitingRedis):
     """A client of the Redis of a cluster, which may share its database with other clusters."""
 
     #: what all keys of the cluster begin with
@@ -38,14 +46,13 @@ class ClusterRedis(redis.Redis):
 
 
 def connect(settings: Settings, *, patience: float = 1.0) -> ClusterRedis:
-    """Return a client that rides out a Redis restart of about ``patience`` seconds before it raises.
+    """Return a client that rides out a Redis that restarts or refuses for about ``patience`` seconds before it raises.
 
     A server that accepts a connection and does not answer is given up after ``patience`` seconds, at least one and at
     most ten.
     """
     tries, timeout = max(1, int(patience / 0.5)), min(10.0, max(1.0, patience))
-    pool = redis.ConnectionPool.from_url(
-        str(settings.redis_url),
+    pool = RedisAddress(settings).pool(
         decode_responses=True,
         health_check_interval=25,
         socket_keepalive=True,
@@ -87,6 +94,7 @@ def script(client: ClusterRedis, name: str, *, rows: bool = False) -> Any:
     Args:
         client: the connection on which it will run.
         name: the file's, without ``.lua``.
-        rows: whether it uses the functions of ``rows.lua``.
+        rows: whether it uses the functions of ``PARTS``.
     """
-    return register(client, (_source("rows") if rows else "") + _source(name))
+    parts = PARTS if rows else ()
+    return register(client, "".join(_source(part) for part in (*parts, name)))

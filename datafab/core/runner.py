@@ -148,7 +148,7 @@ def expand(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> 
     yielded, _ = catch_error(partial(_all_items, stage, run), run)
     run.flush()
     items = _produced(yielded, run)
-    services.jobs.set_total(batch.job, len(items))
+    services.jobs.set_total(batch.job, len(items), lease=attempt.lease)
     settings = services.settings
     dealt = list(stage.deal(items, settings.batch_size, settings.per_host)) or [[]]
     for number, mine in enumerate(dealt):

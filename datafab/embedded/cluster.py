@@ -19,7 +19,7 @@ from datafab.core.item import Value
 from datafab.embedded.address import Address, free_port
 from datafab.embedded.broker import broker_url, find_mosquitto
 from datafab.embedded.parts import MAKERS, Blueprint
-from datafab.embedded.redis_server import redis_answers, redis_of
+from datafab.embedded.redis_server import redis_answers, redis_failure, redis_of
 from datafab.embedded.supervisor import OnState, Supervisor, ignore_state
 from datafab.errors import SettingError
 from datafab.settings import Settings, load
@@ -32,14 +32,21 @@ CORE = tuple(name for name in ALL if name not in {"broker", "webhook", "flower"}
 LEFTOVER_SECONDS = 5.0
 
 
+#: the settings with which all processes of the cluster reach its Redis, besides the URL
+_CONNECTION = {"key_prefix", "redis_ca", "redis_cert", "redis_key"}
+
+
 class ClusterFile(Value):
     """The content of ``cluster.json``: the addresses of the cluster of a home, while it runs."""
 
     #: process id of the supervisor
     pid: int
     redis_url: str
-    #: ``DATAFAB_KEY_PREFIX`` of the cluster
+    #: the settings with which its Redis is reached, and the prefix of its keys
     key_prefix: str = "datafab"
+    redis_ca: Path | None = None
+    redis_cert: Path | None = None
+    redis_key: Path | None = None
     #: URLs of these parts, if they run
     webhook: str | None = None
     flower: str | None = None
@@ -50,7 +57,7 @@ class ClusterFile(Value):
 
     def reached_by(self, settings: Settings) -> Settings:
         """Return settings with the Redis of this cluster, and the prefix of its keys."""
-        here = self.model_dump(include={"redis_url", "key_prefix"})
+        here = self.model_dump(include={"redis_url", *_CONNECTION}, exclude_none=True)
         return load(**settings.model_dump(exclude_unset=True) | here)
 
 
@@ -61,8 +68,11 @@ def running(settings: Settings) -> ClusterFile | None:
         found = ClusterFile.model_validate_json((home / "cluster.json").read_bytes())
     except (OSError, ValidationError):
         return None
-    its_redis = redis_of(found.redis_url, home / "redis") if "redis" in found.parts else redis_answers(found.redis_url)
-    return found if _alive(found.pid) and its_redis else None
+    if not _alive(found.pid):
+        return None
+    reached = found.reached_by(settings)
+    its_redis = redis_of(reached, home / "redis") if "redis" in found.parts else redis_answers(reached)
+    return found if its_redis else None
 
 
 class Cluster:
@@ -192,8 +202,11 @@ class Cluster:
         changes = _absolute_paths(self.settings)
         if self.settings.redis_url is None:
             changes["redis_url"] = f"redis://127.0.0.1:{free_port()}/0"
-        elif not redis_answers(self.settings.redis_url):
-            msg = "DATAFAB_REDIS_URL is set, but no Redis answers there: start it, or unset it for an embedded one"
+        elif failure := redis_failure(self.settings):
+            msg = (
+                "DATAFAB_REDIS_URL is set, but no Redis answers there: start it, or unset it for an embedded one;"
+                f" {failure}"
+            )
             raise SettingError(msg, field="DATAFAB_REDIS_URL")
         else:
             self._names = [name for name in self._names if name != "redis"]
@@ -220,7 +233,7 @@ class Cluster:
         facts = ClusterFile(
             pid=os.getpid(),
             redis_url=self.settings.redis_url or "",
-            key_prefix=self.settings.key_prefix,
+            **self.settings.model_dump(include=_CONNECTION),
             webhook=self._address("webhook").url if "webhook" in self._names else None,
             flower=self._address("flower").url if "flower" in self._names else None,
             mqtt=self.settings.mqtt_url if "broker" in self._names else None,

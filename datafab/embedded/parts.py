@@ -19,6 +19,7 @@ from datafab.embedded.broker import broker_command, find_mosquitto
 from datafab.embedded.login import flower_login
 from datafab.embedded.redis_server import find_redis, redis_answers, redis_command
 from datafab.embedded.supervisor import Part
+from datafab.redis_url import parse
 from datafab.settings import Settings, child_environment
 
 WORKERS = (sys.executable, "-m", "workers")
@@ -36,7 +37,7 @@ class WorkerPing:
     def answered(self, node: str) -> bool:
         """Return whether this worker has answered yet."""
         missing = [name for name in self.nodes if name not in self._answered]
-        if node in missing and time.monotonic() > self._asked_at + 0.3 and redis_answers(self.settings.redis_url or ""):
+        if node in missing and time.monotonic() > self._asked_at + 0.3 and redis_answers(self.settings):
             self._ask(missing)
             self._asked_at = time.monotonic()
         return node in self._answered
@@ -84,12 +85,12 @@ class Blueprint:
 
     def redis(self) -> Part:
         """Return Redis. It inherits the lock, so that the home is not taken while it still writes there."""
-        url = self.settings.redis_url or ""
+        ((_, port),) = parse(self.settings.redis_url or "").hosts
         return Part(
             name="redis",
-            command=redis_command(find_redis(), int(url.rpartition(":")[2].partition("/")[0]), self.home / "redis"),
+            command=redis_command(find_redis(), port, self.home / "redis"),
             environment=self._environment,
-            ready=lambda: redis_answers(url),
+            ready=lambda: redis_answers(self.settings),
             round=3,
             grace=10.0,
             inherits=(self.lock,),

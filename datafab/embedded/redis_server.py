@@ -6,15 +6,17 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from datafab.core.redis import connect
+from datafab.core.redis_refusals import explain
 from datafab.errors import SettingError
+from datafab.settings import Settings
 
 #: kombu needs ``ZRANGE ... BYSCORE REV``
 MIN_REDIS_VERSION = (6, 2)
@@ -73,22 +75,25 @@ def redis_command(binary: Path, port: int, folder: Path) -> tuple[str, ...]:
     )
 
 
-def redis_answers(url: str) -> bool:
+def redis_answers(settings: Settings) -> bool:
     """Return whether Redis answers a PING, which it does once it has loaded its data."""
-    return _ask(url, lambda client: bool(client.ping()))
+    return redis_failure(settings) is None
 
 
-def redis_of(url: str, folder: Path) -> bool:
+def redis_failure(settings: Settings) -> str | None:
+    """Return why Redis does not answer a PING; None: it does."""
+    try:
+        with closing(connect(settings, patience=0)) as client:
+            client.ping()
+    except redis.RedisError as error:
+        return explain(error, settings)
+    return None
+
+
+def redis_of(settings: Settings, folder: Path) -> bool:
     """Return whether Redis answers and has its data in this folder; another server may have taken its port."""
-    return _ask(url, lambda client: bool(client.config_get("dir")["dir"] == str(folder.resolve())))
-
-
-def _ask(url: str, question: Callable[[redis.Redis], bool]) -> bool:
-    once = Retry(NoBackoff(), 0)
-    with redis.Redis.from_url(
-        url, decode_responses=True, socket_timeout=2, socket_connect_timeout=2, retry=once
-    ) as client:
-        try:
-            return question(client)
-        except redis.exceptions.RedisError:
-            return False
+    try:
+        with closing(connect(settings, patience=0)) as client:
+            return bool(client.config_get("dir")["dir"] == str(folder.resolve()))
+    except redis.RedisError:
+        return False

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -168,7 +167,7 @@ class JsonApi:
         reason = _reason(reply.body) or "no reason given"
         msg = f"{reply.url}: answered {status}: {reason}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT_STATUSES:
-            pause = retry_after(reply.headers.get("Retry-After", ""), datetime.now(UTC))
+            pause = retry_after(reply.headers.get("Retry-After", ""), reply.headers.get("Date", ""))
             return Retriable(msg, delay=pause, code=code, field=reply.url)
         if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST and "location" in reply.headers:
             msg = f"{reply.url}: sent elsewhere, to {without_credentials(reply.headers['location'])}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from datafab.core.backoff import retry_after
 from datafab.errors import Fatal, Retriable
@@ -52,7 +51,7 @@ class FetchResult:
     @property
     def pause(self) -> float | None:
         """Seconds that the server asks to wait (Retry-After); None when it does not say."""
-        return retry_after(self.header("retry-after"), datetime.now(UTC))
+        return retry_after(self.header("retry-after"), self.header("date"))
 
     def error(self, field: str, *, transient: Collection[str] = (), retries: int | None = None) -> Fatal | Retriable:
         """Return why there is no resource, as an error: Retriable where a later fetch may succeed.

@@ -17,6 +17,7 @@ from datafab.core.document import VERSION
 from datafab.core.jobs import RedisJobs
 from datafab.core.metrics import ClusterMetrics
 from datafab.core.redis import ClusterRedis, connect
+from datafab.core.redis_refusals import RedisRefuses, explain
 from datafab.core.services import Services
 from datafab.embedded import find_redis, running
 from datafab.errors import SettingError
@@ -50,9 +51,14 @@ def examine(settings: Settings) -> Iterator[Check]:
     client = connect(settings, patience=1)
     try:
         yield from _redis(client, settings.key_prefix)
+        _check_writes(client)
+    except RedisRefuses as error:
+        yield broken("redis writes", str(error), "until then all jobs wait; they go on by themselves")
+        yield from _pings(settings, None)
+        return
     except RedisError as error:
         fix = "start it, or correct DATAFAB_REDIS_URL"
-        yield broken("redis", f"{type(error).__name__}: {error}", fix)
+        yield broken("redis", explain(error, settings), fix)
         yield from _pings(settings, None)
         return
     use(settings)
@@ -123,6 +129,11 @@ def _redis(client: ClusterRedis, key_prefix: str) -> Iterator[Check]:
     yield from diagnosis.redis(client.info())
     yield _versions(client, key_prefix)
     yield diagnosis.clock(here - (int(seconds) + int(micros) / 1e6))
+
+
+def _check_writes(client: ClusterRedis) -> None:
+    """Raise RedisRefuses if Redis is full, read-only or without its disk. What is written here changes nothing."""
+    client.setrange(f"{client.prefix}doctor", 0, "")
 
 
 def _versions(client: ClusterRedis, key_prefix: str) -> Check:

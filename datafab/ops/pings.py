@@ -7,10 +7,12 @@ from functools import partial
 from redis.exceptions import RedisError
 
 from datafab.core.chain import ExternalSystem
+from datafab.core.redis_refusals import explain
 from datafab.core.services import Services
 from datafab.errors import DatafabError
 from datafab.flows.chains import CHAINS
 from datafab.index.access import IndexAccess
+from datafab.settings import Settings
 
 
 def needs(services: Services) -> dict[str, ExternalSystem]:
@@ -27,16 +29,16 @@ def needs(services: Services) -> dict[str, ExternalSystem]:
 
 def pings(services: Services) -> dict[str, str | None]:
     """Ping all systems, and return their errors by name; None: the system answers."""
-    return {name: _error(need) for name, need in needs(services).items()}
+    return {name: _error(need, services.settings) for name, need in needs(services).items()}
 
 
-def _error(need: ExternalSystem) -> str | None:
+def _error(need: ExternalSystem, settings: Settings) -> str | None:
     try:
         need.ping()
     except DatafabError as error:
         return error.message
     except RedisError as error:
-        return f"{type(error).__name__}: {error}"
+        return explain(error, settings)
     return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from datafab.core.redis import ClusterRedis
@@ -29,8 +28,9 @@ class DeadLetters:
             reason: reason of the refusal.
             field: path of the wrong member, if there is a single one.
         """
+        seconds, micros = self._redis.time()
         letter = {
-            "at": round(time.time(), 3),
+            "at": float(seconds) + int(micros) // 1000 / 1000,
             "where": where,
             "reason": reason,
             "field": field,

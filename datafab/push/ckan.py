@@ -19,6 +19,7 @@ import requests
 from requests.exceptions import RequestException
 from urllib3.exceptions import HTTPError
 
+from datafab.core.backoff import retry_after
 from datafab.core.services import Services
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.refusal import explain
@@ -302,5 +303,4 @@ def _joined(value: Any) -> str:
 
 def _retry_after(answer: requests.Response) -> float | None:
     """Return the seconds of a Retry-After; None if there is none."""
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isdigit() else None
+    return retry_after(answer.headers.get("Retry-After", ""), answer.headers.get("Date", ""))

@@ -15,8 +15,12 @@ from datafab.core.job import Job, JobStatus
 from datafab.errors import FlowError
 
 JOB_TYPE = "push_to_datastore"
-#: Prefix of the dedupe key of a push; the id that its submitter chose follows.
-KEY_PREFIX = "datapusher:"
+#: Kind of the dedupe key of a push, by which pushes are listed (``LISTED_KEYS`` of ``datafab/core/redis.py``).
+KEY_KIND = "datapusher"
+#: Prefix of that key; the id that its submitter chose follows.
+KEY_PREFIX = f"{KEY_KIND}:"
+#: The statuses of a push.
+STATUSES = ("pending", "complete", "error")
 #: Type of the error of the flow ``callback`` if the former table could not be restored.
 RESTORE_ERROR = "restore"
 LOST_CALLBACK = "Process completed but unable to post to result_url"

@@ -307,7 +307,7 @@ def test_redis_comes_back_with_its_data_and_nothing_is_left_after_stop(tmp_path)
             time.sleep(1.1)  # appendfsync everysec
             os.kill(found.parts["redis"], signal.SIGKILL)
             assert until(lambda: cluster.pids.get("redis") not in {None, found.parts["redis"]})
-            assert until(lambda: redis_answers(found.redis_url))
+            assert until(lambda: redis_answers(found.reached_by(settings)))
             assert client.get("kept") == "été"
         again = running(settings)
         assert again is not None
@@ -391,7 +391,7 @@ def test_a_redis_that_is_given_is_used_and_not_stopped(tmp_path):
             # A command that knows the home only finds the keys of the cluster as well.
             reached = found.reached_by(load({}, home=tmp_path / "home"))
             assert (reached.redis_url, reached.redis_prefix) == (server.url, "mine:1:")
-        assert redis_answers(server.url)
+        assert redis_answers(settings)
 
 
 def test_children_find_what_was_named_from_this_folder(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -25,15 +26,19 @@ class RedisServer:
         folder: for its data and its log; made when missing.
         port: None: a free one.
         binary: None: the one that the embedded cluster would take.
+        options: further options of its command line.
     """
 
-    def __init__(self, folder: Path, port: int | None = None, *, binary: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, port: int | None = None, *, binary: Path | None = None, options: Sequence[str] = ()
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.log = self.folder / "server.log"
         self._binary = binary or find_redis()
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -46,7 +51,7 @@ class RedisServer:
         """Start it and wait until it has loaded its data and answers; ``limit`` seconds at most."""
         assert self._process is None, "this redis-server is running already"
         with self.log.open("ab") as log:
-            command = lifeline(redis_command(self._binary, self.port, self.folder))
+            command = lifeline((*redis_command(self._binary, self.port, self.folder), *self._options))
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )

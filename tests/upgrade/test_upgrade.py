@@ -147,6 +147,12 @@ def test_a_job_that_had_ended_is_shown_as_it_was(root: Path):
     assert "404" in jobs().logs(job.id)[0]["event"]
 
 
+def test_jobs_without_lists_are_listed_by_status_and_flow(root: Path):
+    assert {job.id for job in jobs().newest(flow="collect", limit=100)} >= set(JOBS.values())
+    for job in map(ended, ("done", "waiting", "queued")):
+        assert job.id in {one.id for one in jobs().newest(status=job.status, limit=100)}
+
+
 def test_what_was_indexed_is_found(root: Path):
     hits = api.search("column:département").hits
     assert {hit.title for hit in hits} >= {f"{name}.csv" for name in DONE}

@@ -271,6 +271,13 @@ def test_jobs_are_listed_by_metadata_the_newest_first(pusher):
     assert pusher.get("/job?resource_id=r1").json["list"] == ["/job/j3", "/job/j1"]
     assert pusher.get("/job?resource_id=r0&ignore_hash=true").json["list"] == ["/job/j4"]
     assert pusher.get("/job?ckan_url=null").json["list"] == []
+    others = {"été": "à côté", "flag": True, "list": ["é", 1], "none": None, "number": 1.5}
+    pusher.submit("x", metadata=others)
+    for name, value in others.items():
+        wanted = value if isinstance(value, str) else json.dumps(value)
+        assert pusher.http.get("/datapusher/job", query_string={name: wanted}).json["list"] == ["/job/x"], name
+    assert pusher.http.get("/datapusher/job", query_string={"flag": "tru"}).json["list"] == []
+    assert pusher.http.get("/datapusher/job", query_string={"job_type": "push_to_datastore"}).json["list"] == []
     assert pusher.get("/job?_limit=x").status_code == 409
 
 

@@ -227,3 +227,8 @@ def test_what_a_batch_has_kept_goes_with_its_job(bench: Bench):
     assert bench.redis.keys(f"datafab:1:job:{job}:done:*")
     assert jobs().end(job, JobStatus.CANCELLED)
     assert not bench.redis.keys(f"datafab:1:job:{job}:done:*")
+
+
+def test_what_a_producer_has_kept_goes_when_it_has_split(bench: Bench):
+    job = bench.run("long", n=2, note="numbers follow")
+    assert not bench.redis.keys(f"datafab:1:job:{job.id}:done:*")

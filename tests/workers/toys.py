@@ -10,10 +10,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-import redis
-
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item
+from datafab.core.redis import ClusterRedis, connect
 from datafab.core.services import Services
 from datafab.core.stage import Context, FollowUp, Outcome, Stage
 from datafab.errors import FlowError, Retriable, Wait
@@ -24,8 +23,8 @@ from datafab.index.access import IndexAccess
 from datafab.index.stages import index as indexing
 
 
-def journal(ctx: Context) -> redis.Redis:
-    return redis.Redis.from_url(str(ctx.services.settings.redis_url), decode_responses=True)
+def journal(ctx: Context) -> ClusterRedis:
+    return connect(ctx.services.settings, patience=30)
 
 
 def tell(ctx: Context, what: str, item: Item) -> None:
@@ -33,9 +32,11 @@ def tell(ctx: Context, what: str, item: Item) -> None:
 
 
 def numbers(ctx: Context) -> Iterator[Item]:
-    """Yield ``n`` items."""
+    """Yield ``n`` items; with ``note``, keep that in the notes on the batch first."""
     if ctx.params.get("bad"):
         raise FlowError("bad parameters", field="bad")
+    if note := ctx.params.get("note"):
+        ctx.memo["note"] = note
     if kills := ctx.params.get("kill_source"):
         kill_me(ctx, "numbers", kills)
     for number in range(ctx.params.get("n", 1)):

@@ -6,6 +6,9 @@
 -- a backlog, the message is most likely still in it, and another would only make the backlog longer.
 local out = {}
 moves('control')  -- the queue of the tick, which calls this
+for _, caller in ipairs(redis.call('SMEMBERS', P .. 'callers')) do
+  if redis.call('EXISTS', P .. 'limited:' .. caller) == 1 then free_places(caller); admit(caller) end
+end
 for _, row_id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LIMIT', 0, ARGV[1])) do
   local key = row_key(row_id)
   local row = redis.call('HMGET', key, 'state', 'fence', 'deaths', 'sig', 'pool', 'reason', 'queue', 'left')
@@ -21,7 +24,7 @@ for _, row_id in ipairs(redis.call('ZRANGEBYSCORE', P .. 'due', '-inf', now, 'LI
       if row[5] == 'threads' then queue = 'cpu'; redis.call('HSET', key, 'queue', queue)
       else deaths = redis.call('HINCRBY', key, 'deaths', 1) end
     end
-    tally('sent_again ' .. row[1])
+    if tonumber(row[2]) >= 0 then tally('sent_again ' .. row[1]) end
     local attempt = redis.call('HINCRBY', key, 'fence', 1)
     redis.call('HSET', key, 'left', 0, 'at', now)
     move(row_id, 'sent')

@@ -1,16 +1,21 @@
--- Count the jobs that have not ended, by status and flow, and their rows by state. ARGV: first and last rank.
-local jobs, oldest, rows = {}, {}, {}
-local ids = redis.call('ZRANGE', P .. 'deadlines', ARGV[1], ARGV[2])
-for _, id in ipairs(ids) do
-  local job = redis.call('HMGET', P .. 'job:' .. id, 'status', 'flow', 'created')
-  if job[1] then
-    local name = job[1] .. ' ' .. (job[2] or '')
-    jobs[name] = (jobs[name] or 0) + 1
-    oldest[job[1]] = math.max(oldest[job[1]] or 0, now - tonumber(job[3] or now))
-  end
-  for _, row_id in ipairs(redis.call('SMEMBERS', P .. 'job:' .. id .. ':rows')) do
-    local state = redis.call('HGET', row_key(row_id), 'state')
-    if state then rows[state] = (rows[state] or 0) + 1 end
+-- Count the jobs that have not ended, by status and flow, and by caller those that wait for a place; and rows by state.
+local jobs, oldest, limited, waiting = {}, {}, {}, 0
+for _, flow in ipairs(redis.call('SMEMBERS', P .. 'flows')) do
+  for _, status in ipairs(STATUSES) do
+    local list = list_key(status, flow, '')
+    local first = not FINAL[status] and redis.call('ZRANGE', list, 0, 0, 'WITHSCORES')
+    if first and first[1] then
+      jobs[status .. ' ' .. flow] = redis.call('ZCARD', list)
+      oldest[status] = math.max(oldest[status] or 0, now - tonumber(first[2]))
+    end
   end
 end
-return cjson.encode({n = #ids, jobs = jobs, oldest = oldest, rows = rows})
+for _, caller in ipairs(redis.call('SMEMBERS', P .. 'callers')) do
+  local n = redis.call('ZCARD', P .. 'limited:' .. caller)
+  if n > 0 then limited[caller] = n; waiting = waiting + n end
+end
+local rows, due = {limited = waiting}, redis.call('ZCARD', P .. 'due')
+for state in pairs(COUNTED) do rows[state] = redis.call('SCARD', P .. 'rows:' .. state) end
+rows.sent = math.max(0, due - rows.run - rows.wait)
+for state, n in pairs(rows) do if n == 0 then rows[state] = nil end end
+return cjson.encode({unlisted = unlisted(), jobs = jobs, oldest = oldest, limited = limited, rows = rows})

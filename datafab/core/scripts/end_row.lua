@@ -2,8 +2,12 @@
 -- ARGV: row id, holder, handover in seconds, key to delete or empty, then (row id, state, queue, signature) each.
 local row_id, holder, handover, done = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 if not holds(row_id, holder) then
-  -- The job ended while this part ran: its row is gone, and what it kept goes too.
-  if done ~= '' and redis.call('EXISTS', row_key(row_id)) == 0 then redis.call('DEL', P .. done) end
+  -- The job ended while this part ran: its row is gone, and what it kept goes too. In a parked job that runs again
+  -- the same part of a second split keeps its own there.
+  if done ~= '' and redis.call('EXISTS', row_key(row_id)) == 0 then
+    local status = redis.call('HGET', P .. string.match(done, '^job:[^:]+'), 'status')
+    if not status or FINAL[status] then redis.call('DEL', P .. done) end
+  end
   return 0
 end
 local job = redis.call('HGET', row_key(row_id), 'job')

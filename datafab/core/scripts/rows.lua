@@ -9,12 +9,28 @@ local function moves(queue)
   if queue then redis.call('HSET', P .. 'moved', string.match(queue, '^%w+'), now) end
 end
 
+-- The rows in each of these states have a set, to be counted. Those that are `sent` are the rest of `due`.
+local COUNTED = {run = 1, wait = 1, held = 1}
+local function count_row(row_id, was, state)
+  if was == state then return end
+  if COUNTED[was] then redis.call('SREM', P .. 'rows:' .. was, row_id) end
+  if COUNTED[state] then redis.call('SADD', P .. 'rows:' .. state, row_id) end
+end
+
+-- Count a job's rows that another version has made or moved.
+local function count_rows(id)
+  for _, row_id in ipairs(redis.call('SMEMBERS', job_key(id) .. ':rows')) do
+    count_row(row_id, false, redis.call('HGET', row_key(row_id), 'state'))
+  end
+end
+
 -- Change a row's state, or delete the row where no state is given. This keeps the job's status and its counts of busy
 -- and waiting rows right.
 local function move(row_id, state)
   local key = row_key(row_id)
   local row = redis.call('HMGET', key, 'job', 'state')
-  local job = P .. 'job:' .. row[1]
+  local job = job_key(row[1])
+  count_row(row_id, row[2], state)
   if state then redis.call('HSET', key, 'state', state)
   else
     redis.call('DEL', key); redis.call('ZREM', P .. 'due', row_id); redis.call('SREM', job .. ':rows', row_id)
@@ -28,14 +44,15 @@ local function move(row_id, state)
   end
   local busy, waits, new = count('busy', 'run'), count('waits', 'wait'), status
   if busy > 0 then new = 'running' elseif waits > 0 then new = 'waiting' end
-  if new ~= status then redis.call('HSET', job, 'status', new) end
+  set_status(row[1], new)
 end
 
--- Make a row, unless it is there already.
+-- Make a row, unless it is there already. The number of a row that has no message yet is one below the first attempt's.
 local function put(row_id, job, state, queue, sig, delay)
   if redis.call('EXISTS', row_key(row_id)) == 1 then return end
-  redis.call('HSET', row_key(row_id), 'job', job, 'fence', 0, 'state', state, 'deaths', 0, 'queue', queue, 'sig', sig,
+  redis.call('HSET', row_key(row_id), 'job', job, 'fence', state == 'limited' and -1 or 0, 'state', state, 'deaths', 0, 'queue', queue, 'sig', sig,
              'at', now)
+  count_row(row_id, nil, state)
   redis.call('SADD', P .. 'job:' .. job .. ':rows', row_id)
   if state == 'sent' then redis.call('ZADD', P .. 'due', now + delay, row_id) end
 end
@@ -67,6 +84,7 @@ local function wake_join(job, delay)
   local row_id = redis.call('SRANDMEMBER', rows)
   if redis.call('HGET', row_key(row_id), 'state') == 'held' then
     redis.call('HSET', row_key(row_id), 'state', 'sent', 'at', now)
+    count_row(row_id, 'held', 'sent')
     redis.call('ZADD', P .. 'due', now + delay, row_id)
   end
 end

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from typing import Any
 
@@ -206,7 +207,7 @@ def test_an_answer_has_a_largest_size(site: Site, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_how_long_to_stay_away(text: str, seconds: float | None):
-    assert retry_after(text, NOON) == seconds
+    assert retry_after(text, format_datetime(NOON, usegmt=True)) == seconds
 
 
 class TestDatagouv:
