@@ -18,6 +18,8 @@ The code that raises an error chooses its class; one place, the runner, acts on 
 
 from __future__ import annotations
 
+from datafab.urls import hide_secrets
+
 
 class DatafabError(Exception):
     """An error of datafab.
@@ -31,9 +33,10 @@ class DatafabError(Exception):
     position: int | None = None
 
     def __init__(self, message: str = "", *, code: str | None = None, field: str | None = None) -> None:
-        super().__init__(message or (type(self).__doc__ or "").partition("\n")[0])
+        # Whatever quotes a URL, its secrets are shown nowhere.
+        super().__init__(hide_secrets(message) or (type(self).__doc__ or "").partition("\n")[0])
         self.code = code or type(self).__name__.lower()
-        self.field = field
+        self.field = field and hide_secrets(field)
 
     @property
     def message(self) -> str:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
+
+from datafab.urls import hide_all_secrets
+
+
+def _hide_secrets(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """Hide the secrets of URLs in a line, tracebacks included (a structlog processor)."""
+    return {name: value if name.startswith("_") else _shown(value) for name, value in event.items()}
+
+
+def _shown(value: Any) -> Any:
+    """Return a value as it is rendered: an exception or path by its ``repr``, which may hold a URL, too."""
+    plain = value is None or isinstance(value, str | int | float | dict | list | tuple)
+    return hide_all_secrets(value if plain else repr(value))
 
 
 def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
@@ -19,6 +32,7 @@ def configure(level: str = "INFO", *, stream: TextIO | None = None) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _hide_secrets,
     ]
     renderer: Processor = structlog.processors.JSONRenderer(ensure_ascii=False)
     if out.isatty():

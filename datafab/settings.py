@@ -153,7 +153,8 @@ class Settings(BaseSettings):
     """Private addresses from which may be fetched: networks separated by commas (``10.0.0.0/8,127.0.0.1``), or ``*``
     for all."""
     ckan_urls: UrlsWithoutLogin = ()
-    """Root URLs of the CKANs to which pushes and callbacks may go, separated by commas; empty: any that a job names."""
+    """Root URLs of the CKANs to which pushes and callbacks may go, separated by commas; empty: any that a job names.
+    Where ``DATAFAB_BIND`` lets other hosts submit pushes, those over HTTP are refused then."""
     ckan_key_headers: Texts = ("Authorization", "X-CKAN-API-Key")
     """Headers that a submitted key may select for callbacks (``Header:key``), separated by commas."""
     ckan_api_key: str | None = Field(default=None, repr=False)

@@ -20,6 +20,7 @@ from datafab.flows.chains import STAGES
 from datafab.flows.registry import flows
 from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
+from datafab.urls import hide_all_secrets
 from webhook.body import M, body, refusal
 from webhook.paths import confine_paths, store_uploads
 from webhook.site import backend
@@ -185,7 +186,7 @@ def show_source() -> dict[str, Any]:
     facts = {key: value for key, value in asdict(services.get(SourceRegistry).state(name)).items() if value is not None}
     return {
         "source": name,
-        "facts": facts,
+        "facts": hide_all_secrets(facts),
         "looks": [look._asdict() for look in looks],
         "next": services.get(SourceRegistry).next_revisit(name),
         "document": document and document.dump(),

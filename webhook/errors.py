@@ -13,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from werkzeug.exceptions import HTTPException
 
 from datafab.errors import DatafabError, FlowError, NotFound, Retriable, Wait
+from datafab.urls import hide_all_secrets
 
 RETRY_AFTER_SECONDS = "5"
 #: Errors of a Redis that is down, or refuses for the time being.
@@ -28,7 +29,7 @@ def register(app: Flask) -> None:
 
 
 def _answer(status: int, kind: str, message: str, field: str | None = None, **more: int) -> Response:
-    response = jsonify(error={"type": kind, "message": message, "field": field, **more})
+    response = jsonify(error=hide_all_secrets({"type": kind, "message": message, "field": field, **more}))
     response.status_code = status
     return response
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +23,8 @@ from datafab.urls import url_parts
 
 #: Prefix of parameters that refer to bytes in the store: written here and by the command line, refused from callers.
 LIST_PREFIX = "list:"
+#: Characters of the name of an upload.
+MAX_NAME_CHARS = 100
 
 
 def confine_paths(name: str, params: Mapping[str, Any], services: Services) -> dict[str, Any]:
@@ -64,9 +66,19 @@ def store_uploads(name: str, files: Mapping[str, tuple[str, bytes]], services: S
         takes = ", ".join(sorted(flow.files)) or "none"
         raise FlowError(f"flow {name!r} takes no file as {field!r}; it takes {takes}", code="bad_request", field=field)
     return {
-        field: f"{LIST_PREFIX}{store.write_list(data)}#{PurePosixPath(shown.replace(chr(92), '/')).name}"
+        field: f"{LIST_PREFIX}{store.write_list(data)}#{_plain_name(shown) or field}"
         for field, (shown, data) in files.items()
     }
+
+
+def _plain_name(shown: str) -> str:
+    """Return the name of an uploaded file, for messages. It must not be a path or a ``file:`` URL: workers have files.
+
+    Empty where nothing of it is left.
+    """
+    name = shown.replace("\\", "/").rpartition("/")[2]
+    plain = "".join("_" if letter in ":#%" or not letter.isprintable() else letter for letter in name)
+    return plain[:MAX_NAME_CHARS].strip(" .")
 
 
 def _path_fields() -> tuple[frozenset[str], frozenset[str], frozenset[str]]:

@@ -26,7 +26,7 @@ from datafab.core.job import Job
 from datafab.core.jobs import MAX_LINES, follow_up_key
 from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.push.callback import key_header
-from datafab.push.ckan import ckan_root, require_allowed
+from datafab.push.ckan import ckan_root, require_allowed, require_plain
 from datafab.push.datapusher import (
     JOB_TYPE,
     KEY_KIND,
@@ -38,8 +38,9 @@ from datafab.push.datapusher import (
     params,
     root,
 )
-from datafab.urls import has_login
+from datafab.urls import has_login, hide_all_secrets
 from webhook.errors import REDIS_ERRORS, RETRY_AFTER_SECONDS
+from webhook.exposure import require_listed_ckans
 from webhook.site import backend
 
 routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
@@ -55,7 +56,7 @@ Answer = Response | tuple[Response, HTTPStatus]
 
 
 def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Response, HTTPStatus]:
-    return jsonify(error=message), code
+    return jsonify(error=hide_all_secrets(message)), code
 
 
 @routes.get("/")
@@ -130,7 +131,10 @@ def _refusals(sent: Any) -> Iterator[str]:
 def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
     """Yield the errors of the URLs and of the header for the key."""
     settings, ckan = backend().services.settings, sent.get("metadata", {}).get("ckan_url")
-    checks: list[Callable[[], object]] = [lambda: key_header(sent["api_key"], settings)]
+    checks: list[Callable[[], object]] = [
+        lambda: require_listed_ckans(settings),
+        lambda: key_header(sent["api_key"], settings),
+    ]
     if sent.get("result_url"):
         checks.append(lambda: _check_result_url(str(sent["result_url"])))
     if ckan:
@@ -143,6 +147,7 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_result_url(url: str) -> None:
+    require_plain(url, "result_url")
     require_allowed(root(url), backend().services.settings)
     if has_login(url):
         raise FlowError("result_url must not hold a user or a password: the callback shows the API key", code="secret")

@@ -17,11 +17,13 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps, loads
 from redis.exceptions import RedisError
 
+from datafab.cancellation import Cancelled
 from datafab.core.item import ItemError
 from datafab.core.job import JobStatus
 from datafab.core.lease import Lease
 from datafab.core.ledger import NewRow, row_id
 from datafab.errors import DatafabError, Lost, Parked, Wait
+from datafab.urls import hide_all_secrets
 from workers.app import app, jobs
 from workers.canvas import new_row, new_rows, publishable
 from workers.leases import lease_keeper
@@ -45,6 +47,10 @@ class LedgerRequest(Request):
             self.acknowledge()
             return None
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - Celery's signature
+        """Send an event for Flower. A traceback may quote the URLs of other libraries' exceptions."""
+        super().send_event(type, **hide_all_secrets(fields))
 
     def _release_row(self, reason: str) -> bool:
         """Make the row due, and count a death unless this worker is stopping; return False where Redis is away."""
@@ -87,11 +93,13 @@ class LedgerTask(Task):
         """Take the row, run the task, end the row."""
         lease = self._take_row()
         try:
-            result = self.run(*args, **kwargs)
+            with lease_keeper().interruptible(lease):
+                result = self.run(*args, **kwargs)
         except Wait as wait:
             self._wait(lease, wait)
-        except Lost as lost:
-            raise Ignore(str(lost)) from lost
+        except (Lost, Cancelled) as lost:
+            log.info("ended: it no longer counts", task=self.name, row=lease.row_id, attempt=lease.attempt)
+            raise Ignore("it no longer counts") from lost
         except REDIS_ERRORS as error:
             self._abandon(lease, error)
         return self._end_row(lease, result)

@@ -1,4 +1,4 @@
-"""The leases of this process, and the thread that renews them."""
+"""The leases of this process, and the thread that renews them and ends what no longer counts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from celery import signals
 from celery.worker import state as worker_state
 from redis.exceptions import RedisError
 
+from datafab.cancellation import Cancellation, current
 from datafab.core.lease import Lease
 from datafab.core.ledger import Ledger
 from datafab.errors import Lost
@@ -29,6 +31,13 @@ PREFORK_LEASE_FACTOR = 4
 #: How long a worker rides out a restart of Redis.
 REDIS_PATIENCE_SECONDS = 30
 
+#: Seconds after which a running attempt learns that its job was cancelled.
+WATCH_SECONDS = 2.0
+#: Seconds that a cancelled attempt in a child process has for its end; then the child is killed.
+GRACE_SECONDS = 2.0
+#: Ends the work in the main thread of a child. Celery has its own use for SIGUSR1.
+CANCEL_SIGNAL = signal.SIGUSR2
+
 log = structlog.get_logger()
 #: the pool of this process, as the ledger knows it
 _pool = "threads"
@@ -38,6 +47,7 @@ _pool = "threads"
 def _note_prefork(**_: object) -> None:
     global _pool  # noqa: PLW0603 - only a prefork child hears this signal
     _pool = "prefork"
+    signal.signal(CANCEL_SIGNAL, lambda *_: current().raise_once())
 
 
 @dataclass(slots=True)
@@ -47,10 +57,25 @@ class _Watched:
     lease: Lease
     #: seconds without progress after which the attempt is given up
     deadline: float
-    lost: bool = False
+    cancellation: Cancellation
+    #: when it was found to be lost
+    lost_at: float | None = None
+    #: whether it runs its stage now, which may be interrupted
+    running: bool = False
     #: whether it made no progress for too long
     hung: bool = False
     progress_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the attempt no longer counts."""
+        return self.lost_at is not None
+
+    def lose(self) -> None:
+        """Cancel the attempt, and interrupt what it waits for."""
+        if self.lost_at is None:
+            self.lost_at = time.monotonic()
+            self.cancellation.cancel()
 
 
 class LeaseKeeper:
@@ -109,13 +134,30 @@ class LeaseKeeper:
         )
         if lease is not None:
             with self._lock:
-                self._watched[holder] = _Watched(lease, deadline)
+                self._watched[holder] = _Watched(lease, deadline, Cancellation(f"{row_id}, attempt {attempt},"))
         return lease
 
     def drop(self, lease: Lease) -> None:
         """Stop renewing a lease."""
         with self._lock:
             self._watched.pop(lease.holder, None)
+
+    @contextmanager
+    def interruptible(self, lease: Lease) -> Iterator[None]:
+        """Interrupt what is done until the end of ``with`` as soon as the lease is lost.
+
+        Raises:
+            Lost: it was lost already.
+        """
+        watched = self._watched.get(lease.holder)
+        if watched is None:
+            raise Lost(f"{lease.row_id}, attempt {lease.attempt}, no longer counts")
+        with watched.cancellation.active():
+            watched.running = True
+            try:
+                yield
+            finally:
+                watched.running = False
 
     def note_progress(self, lease: Lease) -> None:
         """Note that an attempt has made progress, so that it is not taken for hung."""
@@ -125,8 +167,9 @@ class LeaseKeeper:
     def check(self, lease: Lease) -> None:
         """Raise Lost where an attempt no longer counts, as far as the last heartbeat knows."""
         watched = self._watched.get(lease.holder)
-        if watched is None or watched.lost:
+        if watched is None:
             raise Lost(f"{lease.row_id}, attempt {lease.attempt}, no longer counts")
+        watched.cancellation.check()
 
     def is_lost(self, lease: Lease) -> bool:
         """Return whether an attempt no longer counts; ask Redis where the last heartbeat is too old to know."""
@@ -134,7 +177,7 @@ class LeaseKeeper:
         if watched is None:
             return True
         if not watched.lost and time.monotonic() - self._renewed_at > self._lease_seconds:
-            watched.lost = bool(self.ledger.renew([lease], self._lease_seconds))
+            self._lose(self.ledger.renew([lease], self._lease_seconds))
         return watched.lost
 
     def confirm_later(self, row_id: str, attempt: int = 0) -> None:
@@ -150,9 +193,9 @@ class LeaseKeeper:
     def _run(self) -> None:
         try:
             while not (self._draining and not self._has_live_attempts()):
-                time.sleep(self._interval)
+                time.sleep(min(self._interval, WATCH_SECONDS))
                 try:
-                    self._beat()
+                    self._step()
                 except (RedisError, OSError) as error:
                     log.warning("heartbeat failed", error=str(error))
             log.error("a task hangs: this process ends, the supervisor starts it again")
@@ -162,9 +205,17 @@ class LeaseKeeper:
                 log.error("the heartbeat broke: this process ends, the supervisor starts it again", error=repr(broken))
             os._exit(os.EX_TEMPFAIL)
 
+    def _step(self) -> None:
+        """Renew the leases if it is time, else only look whether they are lost; interrupt what is lost."""
+        self._interrupt_children()
+        if time.monotonic() - self._renewed_at >= self._interval - WATCH_SECONDS / 2:
+            self._beat()
+        elif leases := [one.lease for one in self._snapshot() if not one.lost]:
+            self._lose(self.ledger.lost(leases))
+        self._interrupt_children()
+
     def _beat(self) -> None:
-        with self._lock:
-            watched = list(self._watched.values())
+        watched = self._snapshot()
         self._catch_up()
         now = time.monotonic()
         # One whose lease is lost (its job was cancelled) may hang as well, and occupy its slot.
@@ -174,8 +225,34 @@ class LeaseKeeper:
         kept = [one.lease for one in watched if one not in hung and not one.lost]
         lost = self.ledger.renew(kept, self._lease_seconds) if kept else set()
         self._renewed_at = now
-        for one in watched:
-            one.lost = one.lost or one.lease.holder in lost
+        self._lose(lost)
+
+    def _snapshot(self) -> list[_Watched]:
+        with self._lock:
+            return list(self._watched.values())
+
+    def _lose(self, holders: Collection[str]) -> None:
+        """Cancel the attempts of holders that have lost their rows."""
+        for one in self._snapshot():
+            if one.lease.holder in holders:
+                one.lose()
+
+    def _interrupt_children(self) -> None:
+        """End the work of a child whose attempt is lost: by a signal, or by its end where it does not react.
+
+        Its row is gone or with another holder by then, so the parent counts no death.
+        """
+        if self._pool != "prefork":
+            return
+        for one in self._snapshot():
+            if one.lost_at is None or not one.running:
+                continue
+            if time.monotonic() - one.lost_at > GRACE_SECONDS:
+                log.warning("a cancelled task does not end: its process is replaced", row=one.lease.row_id)
+                os.kill(os.getpid(), signal.SIGKILL)
+            main = threading.main_thread().ident
+            assert main is not None
+            signal.pthread_kill(main, CANCEL_SIGNAL)
 
     def _catch_up(self) -> None:
         """Run what was postponed, and confirm the messages that have left."""
@@ -198,7 +275,8 @@ class LeaseKeeper:
         log.error("task hangs", row=lease.row_id, reason=reason)
         if not watched.lost:
             self.ledger.count_death(lease.row_id, lease.attempt, reason)
-        watched.lost = watched.hung = True
+        watched.hung = True
+        watched.lose()
         if self._pool == "prefork":
             os.kill(os.getpid(), signal.SIGKILL)
         # A thread cannot be killed and occupies its slot: take no more work, and end when the others are done.

@@ -9,7 +9,7 @@ from celery import signals
 
 from datafab import log
 from datafab.store.files import one_day_ago
-from datafab.store.scratch import sweep_work_folders
+from datafab.store.scratch import remove_process_folder, sweep_work_folders, use_for_all
 from workers.app import services, settings
 
 
@@ -32,9 +32,17 @@ def _import_before_fork(sender: Any = None, **_: Any) -> None:
 
 
 @signals.worker_init.connect
-def _sweep_work_folders(**_: Any) -> None:
-    """Remove the work folders of killed workers: the next collection may run on another host."""
+@signals.worker_process_init.connect
+def _prepare_work_folder(**_: Any) -> None:
+    """Give this process a work folder, and remove those of killed ones: a child may take the place of one."""
+    use_for_all()
     sweep_work_folders(one_day_ago())
+
+
+@signals.worker_process_shutdown.connect
+def _remove_work_folder(**_: Any) -> None:
+    """Remove the folder of a child, which ends without the functions that are registered for that."""
+    remove_process_folder()
 
 
 @signals.worker_shutdown.connect

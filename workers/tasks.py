@@ -19,6 +19,8 @@ from datafab.core.stage import Stage
 from datafab.errors import DatafabError, FlowError
 from datafab.flows.chains import STAGES
 from datafab.flows.registry import plan, then_stages
+from datafab.store.files import one_day_ago
+from datafab.store.scratch import sweep_work_folders
 from workers import canvas
 from workers.app import app, jobs, services, settings
 from workers.base import LedgerTask
@@ -149,7 +151,8 @@ def _start_follow_up(ended: str, flow: str, key: str) -> None:
 
 @app.task(name="datafab.sweep")
 def sweep() -> int:
-    """Fail the jobs that are past their deadline."""
+    """Fail the jobs that are past their deadline, and remove what killed processes have left on this host."""
+    sweep_work_folders(one_day_ago())
     overdue = jobs().overdue()
     for job in overdue:
         error = FlowError("the job's deadline has passed", code="deadline", field="DATAFAB_JOB_DEADLINE")
@@ -162,7 +165,9 @@ def prune() -> int:
     """Forget jobs whose retention is over, and their item lists."""
     forgotten, mine = jobs().prune(), settings()
     # A parked job may be tried again until its retention is over, and needs lists that are older than its end.
-    services().store(mine.store).remove_lists(services().clock.now() - 2 * mine.retention_days * 24 * 3600)
+    store = services().store(mine.store)
+    store.remove_lists(services().clock.now() - 2 * mine.retention_days * 24 * 3600)
+    store.sweep()
     return forgotten
 
 

@@ -34,6 +34,7 @@ def analyse(item: Item, ctx: Context) -> Item:
         # A missing resource says nothing about its content: it fails here, and nothing is stored.
         with store.local(item.sha256) as path:
             found = _analyse_file(path, ctx)
+        ctx.check()  # a file whose reading was interrupted may look damaged
         stored = json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
         store.write(name, stored)
     if found["status"] != "ok":

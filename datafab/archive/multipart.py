@@ -6,6 +6,8 @@ import secrets
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
+from datafab.cancellation import check
+
 BLOCK_BYTES = 1024 * 1024
 
 
@@ -40,5 +42,6 @@ class Multipart:
         yield self._head
         with self._open() as file:
             while block := file.read(BLOCK_BYTES):
+                check()
                 yield block
         yield self._tail

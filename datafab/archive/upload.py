@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from datafab.archive.entrepot import Datastore
 from datafab.archive.upload_content import Content, Part, Steps
+from datafab.cancellation import check
 from datafab.errors import Retriable
 
 BLOCK_BYTES = 1024 * 1024
@@ -21,6 +22,7 @@ def measure(name: str, open_file: Open) -> Part:
     digest, size = hashlib.md5(usedforsecurity=False), 0
     with open_file() as file:
         while block := file.read(BLOCK_BYTES):
+            check()
             digest.update(block)
             size += len(block)
     return Part(name, size, digest.hexdigest())

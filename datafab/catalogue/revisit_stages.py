@@ -51,10 +51,11 @@ def enqueue_revisit(item: Item, ctx: Context) -> Item:
         sources.schedule_revisit(item.source, None)
         raise Skippable("the index has no document for this source", code="not_indexed")
     dataset = Dataset(id=known.dataset_id, title=known.dataset_title, organisation=known.organisation)
-    params: dict[str, Any] = {"source": item.source, "url": known.resource_url, "dataset": dataset.dump()}
+    state = sources.state(item.source)
+    url = state.login_url or known.resource_url
+    params: dict[str, Any] = {"source": item.source, "url": url, "dataset": dataset.dump()}
     params |= {"title": known.title} | ({"dated": known.modified.isoformat()} if known.modified else {})
-    catalogue = sources.state(item.source).catalogue
-    params |= {"catalogue": catalogue} if catalogue else {}
+    params |= {"catalogue": state.catalogue} if state.catalogue else {}
     ctx.enqueue(
         "source",
         params | {"force": True, REVISIT_PARAM: True, "priority": REVISIT_PRIORITY},

@@ -31,6 +31,7 @@ from datafab.core.stage import Context, Stage
 from datafab.errors import DatafabError, Fatal, FlowError, Retriable
 from datafab.fetch.refusal import is_transient
 from datafab.index.access import IndexAccess
+from datafab.urls import has_login
 
 #: Bytes read at a time.
 BLOCK_BYTES = 1024 * 1024
@@ -174,6 +175,7 @@ def _observe(item: Item, changed: float, ctx: Context) -> Observation:
     digest, jobs = hashlib.sha1(usedforsecurity=False), ctx.services.jobs
     with ctx.services.store(item.store).open(item.sha256) as file:
         while block := file.read(BLOCK_BYTES):
+            ctx.check()
             digest.update(block)
     return Observation(
         at=ctx.created,
@@ -202,6 +204,7 @@ def _record(item: Item, ctx: Context, *, reportable: bool) -> dict[str, Any] | N
     final = item.error is None or not (is_transient(item.error.type) or item.error.type in OWN_FAILURES)
     fingerprint = seen.fingerprint if seen.fingerprint and final else before.fingerprint
     facts = _content_fields(item, seen) | {"changed": f"{changed:.0f}", "catalogue": ctx.params.get("catalogue")}
+    facts["login_url"] = item.url if has_login(item.url) else None
     # A report that is pending from an earlier look stays pending.
     pending = reportable or (before.untold is not None and ctx.services.settings.catalogue_key is not None)
     facts |= {"fingerprint": None if pending else fingerprint, "untold": "1" if pending else None}

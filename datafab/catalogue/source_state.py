@@ -30,6 +30,7 @@ class SourceState:
         parts: names of the other files at the same address, one per line; each is a source of its own.
         changed: Unix time at which the content was found to have changed.
         catalogue: root of the catalogue's API, unless it is the one of the settings.
+        login_url: the file's URL if it holds a user or a password, which the index does not keep.
         untold: set while the last change has not been reported to the catalogue.
     """
 
@@ -43,6 +44,7 @@ class SourceState:
     parts: str | None = None
     changed: str | None = None
     catalogue: str | None = None
+    login_url: str | None = None
     untold: str | None = None
 
 
@@ -59,6 +61,7 @@ STATE_FIELDS = {
     "parts": "p",
     "changed": "c",
     "catalogue": "o",
+    "login_url": "l",
     "untold": "n",
 }
 #: Fields of the same hash that are not part of the state: the creation time of the job that made the latest look, and

@@ -196,11 +196,15 @@ def jobs_retry(job: str) -> None:
 @jobs.command("cancel")
 @click.argument("job")
 def jobs_cancel(job: str) -> None:
-    """Cancel a job."""
+    """Cancel a job: what it runs ends within seconds, what waits is dropped, and what it has stored stays.
+
+    Jobs that follow it run, such as the one that gives a CKAN resource its former table back.
+    """
     handle = api.JobHandle(job)
     done = handle.cancel()
     output.print_json_lines([handle.job])
     if not done:
+        output.print_error(f"job {job} had ended already ({handle.job.status.value}): nothing was cancelled")
         click.get_current_context().exit(NOT_DONE)
 
 

@@ -19,6 +19,7 @@ from datafab.core.item import Counts, ItemError, Value
 from datafab.core.job import Job, JobStatus
 from datafab.core.job import Progress as Stage
 from datafab.embedded import State
+from datafab.urls import hide_secrets
 
 #: People read stderr while a script reads stdout.
 stderr = Terminal(stderr=True)
@@ -212,7 +213,7 @@ def _columns(hit: Document) -> str:
 
 def print_error(message: str) -> None:
     """Print an error message on stderr."""
-    stderr.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    stderr.print(f"[red]error:[/] {escape(hide_secrets(message))}", highlight=False, soft_wrap=True)
 
 
 def _time(seconds: float) -> str:

@@ -5,6 +5,7 @@ Parameters of a job: ``url``; ``plugin`` (the only one to try) and ``parameters`
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item
 from datafab.core.stage import Context, Stage
 from datafab.errors import Fatal
+from datafab.urls import hide_all_secrets, hide_secrets
 
 
 class CheckParams(BaseModel):
@@ -37,7 +39,7 @@ def finding_name(job: str) -> str:
 def address(ctx: Context) -> Iterator[Item]:
     """Yield the address that a job names."""
     url = ctx.read_params(CheckParams).url
-    yield Item(source=f"url:{url}", url=url)
+    yield Item(source=f"url:{hide_secrets(url)}", url=url)
 
 
 def check_url(item: Item, ctx: Context) -> Item:
@@ -47,7 +49,8 @@ def check_url(item: Item, ctx: Context) -> Item:
         raise Fatal("an item without a url cannot be checked", code="missing_url", field="url")
     analyse = partial(get_detective(services).analyse, mode="sample", check=ctx.check)
     finding = UrlCheck(services.settings, analyse).find(item.url, params.plugin, params.parameters)
-    services.store(services.settings.store).write(finding_name(ctx.job), finding.model_dump_json().encode())
+    shown = json.dumps(hide_all_secrets(finding.model_dump(mode="json")), ensure_ascii=False)
+    services.store(services.settings.store).write(finding_name(ctx.job), shown.encode())
     return item
 
 

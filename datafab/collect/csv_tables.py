@@ -17,6 +17,7 @@ from datetime import date
 from io import TextIOWrapper
 from pathlib import Path
 
+from datafab.cancellation import check, current
 from datafab.collect.csv_rows import (
     LOG_COLUMNS,
     RESOURCE_COLUMNS,
@@ -89,7 +90,11 @@ def save_csv(
     Raises:
         FlowError: a file of the collection lacks a required column, or cannot be written.
     """
-    with closing(sqlite3.connect("", isolation_level=None)) as database:
+    # `interrupt` is the one method of a connection that any thread may call.
+    with (
+        closing(sqlite3.connect("", isolation_level=None)) as database,
+        current().interrupted_by(database.interrupt),
+    ):
         database.executescript(_TABLES)
         builder = _TableBuilder(database, store, warn)
         builder.load()
@@ -234,6 +239,7 @@ class _TableBuilder:
                 raise FlowError(msg, code="missing_column", field=missing[0])
             try:
                 for row in reader:
+                    check()
                     yield {key: value or "" for key, value in row.items() if key is not None}
             except csv.Error as error:
                 msg = f"{self._store.root}/{name}, line {reader.line_num}: {error}"
@@ -245,6 +251,7 @@ class _TableBuilder:
             writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore")
             writer.writeheader()
             for row in rows:
+                check()
                 writer.writerow(row)
                 count += 1
         return count

@@ -96,13 +96,16 @@ def localise(params: Mapping[str, Any], services: Services) -> dict[str, Any]:
 
 def _query_files(params: Mapping[str, Any], services: Services) -> QueryFiles:
     """Return the query files of a job: those among its parameters, else those that this host has."""
+    lists = services.store(services.settings.store)
+    return QueryFiles(params.get("queries"), query_folder(params), services.store(_root(params)), lists)
+
+
+def query_folder(params: Mapping[str, Any]) -> Path | None:
+    """Return the folder of a job's endpoint.csv; None where it has none, as an upload."""
     name = _name(params)
     listed = name.startswith("list:")
     path = _path(name.partition("#")[2] if listed else name)
-    # A list without a folder is an upload: no files are beside it.
-    folder = path.parent if path.name and (path.is_absolute() or not listed) else None
-    lists = services.store(services.settings.store)
-    return QueryFiles(params.get("queries"), folder, services.store(_root(params)), lists)
+    return path.parent if path.name and (path.is_absolute() or not listed) else None
 
 
 STAGES = (

@@ -20,6 +20,7 @@ from datafab.core.services import Services
 from datafab.core.stage import Context, Outcome, Stage, refuse_to_enqueue
 from datafab.core.waiting import Waiting
 from datafab.errors import DatafabError, Fatal, FlowError, Lost, Parked, Retriable, Skippable, Unsuitable, Wait
+from datafab.urls import hide_all_secrets
 
 T = TypeVar("T")
 
@@ -236,7 +237,7 @@ class BatchRun:
     def log_line(self, level: str, event: str, **facts: Any) -> None:
         """Add a line to the job's log."""
         line = {"at": round(self.services.clock.now(), 3), "level": level, "stage": self.stage.name, "event": event}
-        self.lines.append(line | facts)
+        self.lines.append(hide_all_secrets(line | facts))
 
     def flush(self) -> None:
         """Keep the records and log lines so far."""
@@ -281,5 +282,6 @@ def catch_error(call: Callable[[], T], run: BatchRun) -> tuple[T | DatafabError,
     except DatafabError as error:
         return error, True
     except Exception as error:  # noqa: BLE001
+        run.attempt.check()  # what was interrupted may raise anything
         structlog.get_logger().exception("stage broke", job=run.batch.job, stage=run.stage.name)
         return Fatal(f"{type(error).__name__}: {error}", code="internal"), True

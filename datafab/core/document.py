@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from pydantic import Field
 
 from datafab.core.item import Item, ItemError, Status, Value
-from datafab.urls import url_parts
+from datafab.urls import url_parts, without_credentials
 
 #: The version of analyses: csv-detective's, and the revision of our code around it.
 #: After a change every resource is analysed anew.
@@ -147,7 +147,7 @@ def document(item: Item, analysis: Mapping[str, Any] | None, version: int) -> Do
         status=Status.OK if item.status is Status.UNCHANGED else item.status,
         title=_title(item),
         error=item.error,
-        resource_url=item.url,
+        resource_url=item.url and without_credentials(item.url),
         domain=url_parts(item.url).hostname,
         dataset_id=dataset.id if dataset else None,
         dataset_title=dataset.title if dataset else None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from datafab.errors import DatafabError, FlowError, Unsuitable
+from datafab.urls import hide_secrets, without_credentials
 
 #: The size below which messages stay.
 MAX_MESSAGE_BYTES = 8 * 1024
@@ -58,12 +59,16 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+#: A text for people, in which the secrets of URLs are hidden.
+ShownText = Annotated[str, AfterValidator(hide_secrets)]
+
+
 class ItemError(Value):
     """The reason why an item failed or was skipped."""
 
     type: str
-    message: str
-    field: str | None = None
+    message: ShownText
+    field: ShownText | None = None
     #: the stage that refused the content of an item that has not failed
     stage: str | None = None
 
@@ -210,7 +215,7 @@ class Item(Value):
 
     v: Literal[1] = 1
     #: what it comes from: ``endpoint:<hash>``, ``datagouv:<uuid>``, ``ckan:<host>/<uuid>``, ``file:<path or url>``
-    source: str
+    source: Annotated[str, AfterValidator(without_credentials)]
     url: str | None = None
     #: root URL of the store that holds ``resource/<sha256>``
     store: str | None = None

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal, Self
 
 from datafab.core.item import Counts, ItemError, Value
-from datafab.urls import without_credentials
+from datafab.urls import hide_all_secrets
 
 #: the ``stage`` of a job that has been through all of its stages
 REPORT = "report"
@@ -172,9 +172,9 @@ class Job(Value):
     counts: Counts | None = None
 
     def dump(self) -> dict[str, Any]:
-        """Return the JSON form, without the fields that are unset and the logins of URLs among the parameters."""
-        facts = super().dump()
-        return facts | {"params": _without_credentials(facts["params"])}
+        """Return the JSON form, without the fields that are unset and the secrets of URLs."""
+        facts: dict[str, Any] = hide_all_secrets(super().dump())
+        return facts
 
     @property
     def failed_in(self) -> str | None:
@@ -194,11 +194,3 @@ class Job(Value):
         if self.asked is None:
             return self.progress[-1] if self.progress else None
         return next((stage for stage in self.progress if stage.stage == self.asked), None)
-
-
-def _without_credentials(value: Any) -> Any:
-    if isinstance(value, str):
-        return without_credentials(value)
-    if isinstance(value, dict):
-        return {name: _without_credentials(one) for name, one in value.items()}
-    return [_without_credentials(one) for one in value] if isinstance(value, list) else value

@@ -34,8 +34,8 @@ from datafab.settings import Settings
 
 #: The scripts behind the methods of ``Ledger``.
 SCRIPTS = (
-    *("enqueue", "take", "renew", "end_row", "wait", "count_death", "split", "claim", "confirm", "unpark", "wake"),
-    *("give_back", "row_states"),
+    *("enqueue", "take", "renew", "lost", "end_row", "wait", "count_death", "split", "claim", "confirm", "unpark"),
+    *("wake", "give_back", "row_states"),
 )
 #: Milliseconds for which a new job may wait until a replica has it, where Sentinels may replace the master.
 REPLICATION_MILLISECONDS = 500
@@ -187,6 +187,10 @@ class Ledger:
     def renew(self, leases: Sequence[Lease], seconds: float) -> set[str]:
         """Renew leases; return the holders of those that are lost."""
         return set(self._run("renew", seconds, *(part for lease in leases for part in (lease.row_id, lease.holder))))
+
+    def lost(self, leases: Sequence[Lease]) -> set[str]:
+        """Return the holders of the leases that are lost, without renewing the others."""
+        return set(self._run("lost", *(part for lease in leases for part in (lease.row_id, lease.holder))))
 
     def end(self, lease: Lease, successors: Sequence[NewRow] = (), *, done_key: str = "") -> bool:
         """End a task and make the rows of its successors, in one step.

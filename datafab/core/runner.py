@@ -158,7 +158,11 @@ def expand(stage: Stage, batch: Batch, services: Services, attempt: Attempt) -> 
 
 def _all_items(stage: Stage, run: BatchRun) -> list[Item]:
     assert stage.expand is not None
-    return list(stage.expand(run.context()))
+    items = []
+    for item in stage.expand(run.context()):
+        run.attempt.check()
+        items.append(item)
+    return items
 
 
 def _produced(yielded: list[Item] | DatafabError, run: BatchRun) -> list[Item]:

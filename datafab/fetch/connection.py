@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import socket
 import ssl
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from http.client import HTTPResponse
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError
 
+from datafab.cancellation import Cancellation, current
 from datafab.errors import Fatal
 from datafab.fetch.certificate import expiry_date
+from datafab.fetch.public_addresses import is_permitted
 from datafab.fetch.resolver import resolve
 
 #: Bytes of one read: most of what is fetched fits in one.
@@ -28,9 +34,6 @@ INTERIM_STATUSES = range(102, 200)
 
 #: OpenSSL's code for a certificate that has expired.
 EXPIRED_CODE = 10
-
-#: IPv6 addresses that stand for an IPv4 address (RFC 6052): the address inside is the one to check.
-_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class PrivateAddress(Fatal):
@@ -51,13 +54,15 @@ class TooLarge(Fatal):
 class FetchLimits:
     """The limits of one fetch; shared by the connections of a session, which fetches one URL at a time.
 
+    They end with the job, too: a cancellation shuts down the sockets of the fetch, whatever it waits for.
+
     Attributes:
         deadline: when the fetch must have ended, by ``time.monotonic``.
         bytes_left: bytes that may still come over the wire.
         new_connection: whether the fetch opened a connection; False where it uses one that was open.
     """
 
-    __slots__ = ("_any", "_networks", "bytes_left", "deadline", "new_connection")
+    __slots__ = ("_any", "_cancellation", "_networks", "_watched", "bytes_left", "deadline", "new_connection")
 
     def __init__(self, allowed: Iterable[str]) -> None:
         allowed = tuple(allowed)
@@ -66,11 +71,36 @@ class FetchLimits:
         self.deadline = math.inf
         self.bytes_left = 0
         self.new_connection = False
+        self._cancellation: Cancellation = current()
+        self._watched: list[Callable[[], None]] = []
 
     def start(self, seconds: float, max_bytes: int) -> None:
-        """Reset the limits for another fetch."""
+        """Reset the limits for another fetch, which ``finish`` ends."""
+        self.finish()
         self.deadline = time.monotonic() + seconds
         self.bytes_left = max_bytes
+        self._cancellation = current()
+
+    def finish(self) -> None:
+        """Let go of the sockets of the fetch."""
+        while self._watched:
+            self._watched.pop()()
+
+    def watch(self, sock: socket.socket) -> None:
+        """Shut a socket down when the job is cancelled, until the end of the fetch."""
+        # A copy: wrapping it for TLS or closing it elsewhere does not change which connection this is.
+        copy = socket.socket(sock.family, sock.type, sock.proto, fileno=os.dup(sock.fileno()))
+        number = self._cancellation.register(partial(_shut_down, copy))
+
+        def release() -> None:
+            self._cancellation.unregister(number)
+            copy.close()
+
+        self._watched.append(release)
+
+    def check(self) -> None:
+        """Raise Lost if the job was cancelled."""
+        self._cancellation.check()
 
     def check_address(self, address: str) -> None:
         """Raise PrivateAddress unless this IP address is public or allowed."""
@@ -82,7 +112,9 @@ class FetchLimits:
 
         Raises:
             TimeoutError: it has passed.
+            Lost: the job was cancelled.
         """
+        self.check()
         left = self.deadline - time.monotonic()
         if left <= 0:
             msg = "the time limit of the complete answer has passed"
@@ -90,22 +122,9 @@ class FetchLimits:
         return left
 
 
-def is_permitted(address: str, networks: Iterable[IPv4Network | IPv6Network] = ()) -> bool:
-    """Tell whether an IP address is public, or in one of the networks."""
-    ip = _inner(ip_address(address.partition("%")[0]))
-    if any(ip in network for network in networks):
-        return True
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
-
-
-def _inner(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """Return the IPv4 address that an IPv6 address stands for, if it does."""
-    if isinstance(ip, IPv4Address):
-        return ip
-    if ip in _NAT64:
-        return IPv4Address(int(ip) & 0xFFFFFFFF)
-    teredo = ip.teredo[1] if ip.teredo else None
-    return ip.ipv4_mapped or ip.sixtofour or teredo or ip
+def _shut_down(sock: socket.socket) -> None:
+    with suppress(OSError):  # it is not connected yet, or not any more
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 class _LimitedFile(io.RawIOBase):
@@ -132,6 +151,7 @@ class _LimitedFile(io.RawIOBase):
         if timeout is None or left < timeout:
             self._sock.settimeout(left)
         count: int | None = self._raw.readinto(buffer)
+        limits.check()  # the end of a socket that was shut down looks like that of the answer
         limits.bytes_left -= count or 0
         if limits.bytes_left < 0:
             msg = "more bytes came than any answer within the limits has"
@@ -166,12 +186,10 @@ class LimitedConnection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
         self.limits.new_connection = True
         if self.proxy is not None:  # the proxy resolves names, and its own rules say what may be reached
-            return super()._new_conn()
-        name = self._dns_host
-        try:
-            sock = self._connect_to_first(self._addresses(name))
-        finally:
-            self._dns_host = name
+            sock = super()._new_conn()
+            self.limits.watch(sock)
+            return sock
+        sock = self._connect_to_first(self._addresses(self._dns_host))
         try:
             self.limits.check_address(sock.getpeername()[0])
         except PrivateAddress:
@@ -200,13 +218,43 @@ class LimitedConnection(HTTPConnection):
 
     def _connect_to_first(self, addresses: list[str]) -> socket.socket:
         for address in addresses[:-1]:
-            self._dns_host = address
             try:
-                return super()._new_conn()
+                return self._connect_to(address)
             except (NewConnectionError, ConnectTimeoutError):
                 self.limits.seconds_left()
-        self._dns_host = addresses[-1]
-        return super()._new_conn()
+        return self._connect_to(addresses[-1])
+
+    def _connect_to(self, address: str) -> socket.socket:
+        """Connect to an IP address, as urllib3 does; a cancellation ends the attempt."""
+        sock: socket.socket | None = None
+        try:
+            family, kind, proto, _, there = socket.getaddrinfo(
+                address, self.port, 0, socket.SOCK_STREAM, 0, socket.AI_NUMERICHOST
+            )[0]
+            sock = socket.socket(family, kind, proto)
+            for option in self.socket_options or ():
+                sock.setsockopt(*option)
+            if isinstance(self.timeout, int | float):
+                sock.settimeout(self.timeout)
+            self.limits.watch(sock)
+            sock.connect(there)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            self.limits.check()
+            if isinstance(error, TimeoutError):
+                msg = f"Connection to {self.host} timed out. (connect timeout={self.timeout})"
+                raise ConnectTimeoutError(self, msg) from error
+            raise NewConnectionError(self, f"Failed to establish a new connection: {error}") from error
+        sys.audit("http.client.connect", self, self.host, self.port)
+        return sock
+
+    def putrequest(self, *args: Any, **kwargs: Any) -> None:
+        """Start a request, on a connection that is open already or on a new one."""
+        self.limits.check()
+        if self.sock is not None:
+            self.limits.watch(self.sock)
+        super().putrequest(*args, **kwargs)
 
     def response_class(  # type: ignore[override]
         self, sock: socket.socket, method: str | None = None

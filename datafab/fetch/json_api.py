@@ -157,6 +157,7 @@ class JsonApi:
             raise kind(why.message, code=why.code, field=without_credentials(prepared.url or url)) from error
         finally:
             adapter.close()
+            limits.finish()
         reply = Reply(without_credentials(answer.url), self._service, answer.status_code, answer.headers, text)
         if reply.status not in answers:
             raise self._refused(reply)

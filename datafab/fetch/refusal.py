@@ -12,6 +12,7 @@ from http.client import HTTPException, RemoteDisconnected
 import requests.exceptions as rq
 import urllib3.exceptions as u3
 
+from datafab.cancellation import check
 from datafab.errors import DatafabError
 from datafab.urls import without_credentials
 
@@ -82,7 +83,12 @@ _HANDSHAKES = {
 
 
 def explain(error: Exception, url: str) -> Refusal:
-    """Return the refusal for an error that fetching ``url`` raised."""
+    """Return the refusal for an error that fetching ``url`` raised.
+
+    Raises:
+        Lost: the job was cancelled. The error says nothing about the server then: its connection was shut down here.
+    """
+    check()
     name = type(error).__name__
     if isinstance(error, DatafabError):
         return Refusal(error.code, f"{without_credentials(url)}: {error.message}", name)
@@ -90,7 +96,7 @@ def explain(error: Exception, url: str) -> Refusal:
     for types, code, sentence in _RULES:
         if any(isinstance(cause, types) for cause in causes):
             return Refusal(code, f"{without_credentials(url)}: {sentence}{_detail(causes)}", name)
-    return Refusal("failed", f"{without_credentials(url)}: {name}: {error}", name)
+    return Refusal("failed", without_credentials(f"{url}: {name}: {error}"), name)
 
 
 def bad_status(status: int, url: str) -> Refusal:

@@ -7,6 +7,8 @@ import threading
 from ipaddress import ip_address
 from typing import Any
 
+from datafab.cancellation import current
+
 
 def resolve(name: str, port: int, limit: float) -> list[str]:
     """Return the addresses of a host name, waiting for them at most ``limit`` seconds.
@@ -16,21 +18,24 @@ def resolve(name: str, port: int, limit: float) -> list[str]:
     Raises:
         socket.gaierror: there are none, or no answer came in time.
         UnicodeError: this cannot be a host name.
+        Lost: the job was cancelled meanwhile.
     """
     found: list[Any] = []
+    done = threading.Event()
 
     def look_up() -> None:
         try:
             found.append(socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
             found.append(error)
+        done.set()
 
     if _is_address(name):
         look_up()
     else:
-        thread = threading.Thread(target=look_up, name=f"resolve-{name}", daemon=True)
-        thread.start()
-        thread.join(min(limit, threading.TIMEOUT_MAX))
+        threading.Thread(target=look_up, name=f"resolve-{name}", daemon=True).start()
+        with current().interrupted_by(done.set):
+            done.wait(min(limit, threading.TIMEOUT_MAX))
     if not found:
         raise socket.gaierror(socket.EAI_AGAIN, "no answer in time")
     if isinstance(found[0], Exception):

@@ -144,9 +144,7 @@ class Session:
         started = time.perf_counter()
         limit = min(self._max_bytes, max_bytes or self._max_bytes)
         self._start_limits(limit)
-        answer: Response | None = None
-        stored: tuple[str, int] | None = None
-        complete = True
+        answer, stored, complete = None, None, True
         try:
             answer = self._follower.get(url, headers or {})
             refusal = self._refuse(answer, url, accept_html=accept_html, is_known=is_known)
@@ -164,6 +162,7 @@ class Session:
         finally:
             if answer is not None:
                 answer.close()
+            self._limits.finish()
         # An answer that broke off does not count: the original's log has only the exception then.
         return self._result(answer if complete else None, stored, refusal, time.perf_counter() - started)
 
@@ -204,6 +203,7 @@ class Session:
 
         Raises:
             FlowError: the store cannot be written.
+            Lost: the job was cancelled.
         """
         started = time.perf_counter()
         self._start_limits(self._max_bytes)
@@ -222,6 +222,8 @@ class Session:
             refusal = error.refusal
         except (RequestException, HTTPError, Fatal) as error:
             refusal = explain(error, self._follower.route(url))
+        finally:
+            self._limits.finish()
         sha256, size = stored or (None, None)
         return FetchResult(
             url=url,

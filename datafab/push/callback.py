@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Self
 
-import requests
 from requests.exceptions import RequestException
 
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.refusal import explain
+from datafab.fetch.watched import WatchedSession
 from datafab.push.ckan import require_allowed, sendable
 from datafab.settings import Settings
 from datafab.urls import without_credentials
@@ -63,13 +63,11 @@ class Callback(Client):
         require_allowed(url, settings)
         headers = key_header(key, settings)
         try:
-            with requests.Session() as session:
-                session.trust_env = False
-                session.verify = str(settings.ca_bundle) if settings.ca_bundle else True
+            with WatchedSession(settings) as session:
                 answer = session.post(
                     url,
                     json=dict(body),
-                    headers={"User-Agent": settings.user_agent} | headers,
+                    headers=headers,
                     timeout=(settings.connect_timeout, settings.read_timeout),
                     allow_redirects=False,
                     stream=True,

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, NoReturn, Self
+from urllib.parse import unquote, urljoin
 
 import requests
 from requests.exceptions import RequestException
@@ -23,10 +24,13 @@ from datafab.core.backoff import retry_after
 from datafab.core.services import Services
 from datafab.errors import Fatal, Retriable
 from datafab.fetch.refusal import explain
+from datafab.fetch.watched import WatchedSession
 from datafab.push.datapusher import root
 from datafab.settings import Settings
 from datafab.urls import has_login, without_credentials
 
+#: Between the root of a CKAN and the name of an action.
+ACTION_PATH = "/api/3/action/"
 #: Longest answer that is read. The longest of all is the data dictionary of a wide table.
 MAX_ANSWER_BYTES = 16 * 1024**2
 #: Statuses besides 5xx after which a request is retried.
@@ -43,8 +47,10 @@ def ckan_root(url: str) -> str:
     """Return the root URL of a CKAN in one spelling.
 
     Raises:
-        Fatal: it has a query or a fragment, which would replace the path of the action, or a user or a password.
+        Fatal: it has a query or a fragment, which would replace the path of the action, a part that would change the
+            path, or a user or a password.
     """
+    require_plain(url, "ckan_url")
     if "?" in url or "#" in url:
         msg = f"{without_credentials(url)}: the URL of a CKAN cannot have a query or a fragment: give its root"
         raise Fatal(msg, code="invalid_url", field="ckan_url")
@@ -53,6 +59,18 @@ def ckan_root(url: str) -> str:
         msg = f"{shown}: the URL of a CKAN must not hold a user or a password: CKAN is shown the API key"
         raise Fatal(msg, code="invalid_url", field="ckan_url")
     return root(url)
+
+
+def require_plain(url: str, field: str) -> None:
+    """Raise Fatal if a URL is read differently by the parts that it passes through.
+
+    ``..`` in any spelling would lead out of a root in ``DATAFAB_CKAN_URLS``, and blanks and control characters are
+    removed by some parsers only.
+    """
+    path = unquote(url.partition("://")[2] or url).replace("\\", "/")
+    if any(part in {".", ".."} for part in path.split("/")) or not url.strip().isprintable() or " " in url.strip():
+        msg = f"{field}: a URL with `..`, a blank or a control character is not accepted: give the plain address"
+        raise Fatal(msg, code="invalid_url", field=field)
 
 
 def sendable(key: str) -> str:
@@ -92,11 +110,7 @@ class Ckan:
         require_allowed(self.url, settings)
         self._key = sendable(key or "")
         self._timeouts = (settings.connect_timeout, settings.read_timeout)
-        self._session = requests.Session()
-        # No proxies or passwords from the environment: only the settings decide what is sent where.
-        self._session.trust_env = False
-        self._session.verify = str(settings.ca_bundle) if settings.ca_bundle else True
-        self._session.headers["User-Agent"] = settings.user_agent
+        self._session = WatchedSession(settings)
         if key:
             self._session.headers["Authorization"] = key
 
@@ -218,7 +232,7 @@ class Ckan:
         return self._post(action, encoded(body), **parsing)
 
     def _post(self, action: str, body: bytes, **parsing: Any) -> Any:
-        url = f"{self.url}/api/3/action/{action}"
+        url = f"{self.url}{ACTION_PATH}{action}"
         try:
             with self._session.post(
                 url, data=body, headers=_JSON, timeout=self._timeouts, allow_redirects=False, stream=True
@@ -245,7 +259,7 @@ class Ckan:
 
     def _refused(self, answer: requests.Response, text: bytes, url: str) -> NoReturn:
         status = answer.status_code
-        reason = self._redact(_error_text(text) or answer.reason or "no reason given")
+        reason = self._redact(_error_text(text) or _phrase(status))
         msg = f"{without_credentials(url)}: CKAN answered {status}: {reason}"
         code = f"ckan_{status}"
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _RETRIABLE_STATUSES:
@@ -253,8 +267,7 @@ class Ckan:
         if status in _PERMISSION_STATUSES:
             msg += "; does the api_key belong to a user who may edit this resource?"
         elif answer.is_redirect:
-            there = without_credentials(answer.headers["location"])
-            msg = f"{without_credentials(url)}: CKAN redirects to {there}: give that as its URL"
+            msg = f"{without_credentials(url)}: CKAN redirects: {_new_root(url, answer.headers['location'])}"
         raise Fatal(msg, code=code, field=without_credentials(url))
 
     def _redact(self, text: str) -> str:
@@ -284,17 +297,35 @@ def _error_text(text: bytes) -> str:
     """
     try:
         found = json.loads(text)
-        if isinstance(found, str):
-            return found if found.startswith(_PLAIN_TEXT_ERRORS) else ""
-        error = found["error"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, RecursionError):
         return ""
+    if isinstance(found, str):
+        return found if found.startswith(_PLAIN_TEXT_ERRORS) else ""
+    if not isinstance(found, dict) or found.get("success") is not False or not isinstance(found.get("help"), str):
+        return ""
+    error = found.get("error")
     if not isinstance(error, dict):
-        return str(error)
+        return error if isinstance(error, str) else ""
     if isinstance(error.get("message"), str):
         return str(error["message"])
     parts = {key: value for key, value in error.items() if key not in {"__type", "records_row"}}
     return "; ".join(f"{key}: {_joined(value)}" for key, value in parts.items())
+
+
+def _phrase(status: int) -> str:
+    """Return the usual phrase of a status: that of the answer is the server's own."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "no reason given"
+
+
+def _new_root(url: str, location: str) -> str:
+    """Say where a CKAN redirects to; only an address of the same action is shown, as of a CKAN that has moved."""
+    root, action, _ = urljoin(url, location).partition(url[url.index(ACTION_PATH) :])
+    if not action:
+        return "not to the same action: is this the root of a CKAN?"
+    return f"give {without_credentials(root)} as its URL"
 
 
 def _joined(value: Any) -> str:

@@ -21,7 +21,7 @@ from datafab.errors import Fatal, FlowError, Skippable, Wait
 from datafab.fetch.answer import Transform
 from datafab.fetch.filename import filename, media_type
 from datafab.fetch.session import Fetcher
-from datafab.push.ckan import Ckan, require_allowed
+from datafab.push.ckan import Ckan, ckan_root, require_allowed
 from datafab.push.datapusher import requested_resource
 from datafab.push.former_table import FormerTable
 from datafab.urls import url_parts, without_credentials
@@ -45,7 +45,7 @@ def _requested(ctx: Context) -> CkanFacts:
     date_order_preference(ctx.params, ctx.services.settings.date_order)
     if not ctx.services.secrets.get(ctx.job, "api_key"):
         raise FlowError("No CKAN API key provided", code="bad_request", field="api_key")
-    require_allowed(facts.url, ctx.services.settings)
+    require_allowed(ckan_root(facts.url), ctx.services.settings)
     return facts
 
 

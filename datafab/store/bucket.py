@@ -1,12 +1,11 @@
 """A store's files in a bucket of an object store that speaks S3: an object is complete, or it does not exist.
 
 Keys and region come from where Amazon's own tools look for them (``AWS_ACCESS_KEY_ID``, ``~/.aws``, the host's role).
-Temporary files are in this host's folder for them (``TMPDIR``).
+Temporary files are in this process's folder for them (``scratch.py``).
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -28,9 +27,10 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
+from datafab.cancellation import check
 from datafab.errors import FlowError, Wait
 from datafab.store.files import raise_store_error
-from datafab.store.scratch import PREFIX
+from datafab.store.scratch import process_folder
 
 #: Size of the parts in which larger files are uploaded, one after another: other threads of a worker upload others.
 PART_BYTES = 16 * 1024 * 1024
@@ -61,7 +61,6 @@ class Bucket:
     def __init__(self, bucket: str, prefix: str, endpoint: str | None = None) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._temporary = Path(tempfile.gettempdir())
         config = Config(
             connect_timeout=10,
             read_timeout=60,
@@ -101,7 +100,8 @@ class Bucket:
 
     def open(self, name: str) -> BinaryIO:
         """Open a copy of an object for reading; FileNotFoundError when there is none."""
-        spooled = tempfile.SpooledTemporaryFile(MEMORY_BYTES, mode="w+b", dir=str(self._temporary))  # noqa: SIM115 - returned
+        place = str(process_folder())
+        spooled = tempfile.SpooledTemporaryFile(MEMORY_BYTES, mode="w+b", dir=place)  # noqa: SIM115 - returned
         file = cast("BinaryIO", spooled)
         try:
             self._fetch(name, file)
@@ -118,7 +118,7 @@ class Bucket:
 
     def create_temporary(self) -> BinaryIO:
         """Open a new file on this host."""
-        path = self._temporary / f"{PREFIX}{uuid4().hex}"
+        path = process_folder() / uuid4().hex
         try:
             return path.open("xb")
         except OSError as error:
@@ -130,7 +130,9 @@ class Bucket:
     def finish(self, path: str, name: str) -> None:
         """Upload the file at ``path`` (one of ``create_temporary``), then remove it."""
         with Path(path).open("rb") as file, self._translate_errors(name):
-            self._client.upload_fileobj(file, self._bucket, f"{self._prefix}{name}", Config=self._transfer)
+            self._client.upload_fileobj(
+                file, self._bucket, f"{self._prefix}{name}", Config=self._transfer, Callback=lambda _: check()
+            )
         Path(path).unlink()
 
     def local(self, name: str) -> AbstractContextManager[Path]:
@@ -216,10 +218,12 @@ class Bucket:
         with self._translate_errors(name):
             body = self._client.get_object(**self._key(name))["Body"]
             try:
-                shutil.copyfileobj(body, file, MEMORY_BYTES)
+                while block := body.read(MEMORY_BYTES):
+                    check()
+                    file.write(block)
                 file.flush()
             except OSError as error:
-                raise_store_error(str(self._temporary), error)
+                raise_store_error(str(process_folder()), error)
             finally:
                 body.close()
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO, Self, TypeVar
 from urllib.parse import unquote
 
+from datafab.cancellation import check
 from datafab.errors import Fatal, FlowError, SettingError
 from datafab.store.files import Files, one_day_ago, raise_store_error
 from datafab.store.folder import Folder
@@ -64,7 +65,9 @@ class ResourceWriter:
 
         Raises:
             FlowError: they cannot be written.
+            Lost: the job was cancelled.
         """
+        check()
         self._hash.update(chunk)
         self._chunks.append(chunk)
         self._buffered += len(chunk)

@@ -12,9 +12,10 @@ from datafab.collect.host_backoff import MAX_SILENCES, HostBackoff
 from datafab.collect.plugins.parameters import plugin_media_type
 from datafab.collect.urlcheck import plugins_for
 from datafab.core.document import document
-from datafab.core.item import Item
+from datafab.core.item import Item, ItemError
+from datafab.errors import FlowError
 from datafab.fetch.filename import filename
-from datafab.urls import host_of, usable
+from datafab.urls import hide_all_secrets, hide_secrets, host_of, usable
 
 UNUSABLE = ["https://[council].gov.uk/x", "http://[::1/x", "http://ex℀mple.com/"]
 
@@ -50,3 +51,33 @@ def test_nothing_raises(url):
     plugin_media_type("wfs", url)
     plugins_for(url, b"")
     bypasses_linkproxy(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://u:p@a.fr/x", "http://a.fr/x"),
+        ("see http://u:p@w@a.fr/x, ftp://u@b.fr", "see http://a.fr/x, ftp://b.fr"),
+        ("//u:p@a.fr", "//a.fr"),
+        ("mail to a@b.fr about http://a.fr/x@y", "mail to a@b.fr about http://a.fr/x@y"),
+        ("http://a.fr/x?token=t0k&format=csv", "http://a.fr/x?token=***&format=csv"),
+        ("http://a.fr/x?format=csv&Access_Token=t0k#part", "http://a.fr/x?format=csv&Access_Token=***#part"),
+        ("https://b.blob/x?sv=2020&se=2026&sig=a%2Fb%3D", "https://b.blob/x?sv=2020&se=2026&sig=***"),
+        (
+            "https://s3/x?X-Amz-Date=1&X-Amz-Credential=k%2F1&X-Amz-Security-Token=t&X-Amz-Signature=5f",
+            "https://s3/x?X-Amz-Date=1&X-Amz-Credential=***&X-Amz-Security-Token=***&X-Amz-Signature=***",
+        ),
+        ("Invalid URL 'http://a.fr/?api_key=k': no host", "Invalid URL 'http://a.fr/?api_key=***': no host"),
+        ("http://a.fr/?apikey=k;password=p&pwd=q&client_secret=s", "http://a.fr/?apikey=***;password=***&pwd=***&client_secret=***"),
+        ("http://a.fr/?to=http%3A%2F%2Fb.fr%3Ftoken=t", "http://a.fr/?to=http%3A%2F%2Fb.fr%3Ftoken=***"),
+        ("http://a.fr/?tokens=3&signatures=2&author=moi&design=x&id=token", "http://a.fr/?tokens=3&signatures=2&author=moi&design=x&id=token"),
+        ("token=t without a URL", "token=t without a URL"),
+    ],
+)  # fmt: skip
+def test_secrets_of_urls_are_hidden(text, shown):
+    assert hide_secrets(text) == shown
+    assert hide_all_secrets({text: [text, 1, None]}) == {shown: [shown, 1, None]}
+    assert hide_secrets(shown) == shown
+    error = FlowError(text, field=text)
+    assert (error.message, error.field) == (shown, shown)
+    assert ItemError(type="flowerror", message=text, field=text) == ItemError.of(error)

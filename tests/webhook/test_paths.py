@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from datafab.collect.endpoints_stage import query_folder
 from datafab.core.job import Job
 from datafab.core.services import Services
 from datafab.settings import load
 from webhook import api as views
 from webhook import create_app
-from webhook.paths import confine_paths
+from webhook.paths import confine_paths, store_uploads
 
 PLANTED = "AWS_SECRET_ACCESS_KEY=geheim"
 CSV = b"endpoint,endpoint-url\n,https://example.org/a.csv\n"
@@ -138,6 +139,36 @@ def test_a_file_may_be_uploaded_with_its_job(site: Site):
     assert site.kept(params["endpoints"]) == CSV
     assert params["endpoints"].partition("#")[2] == "endpoint.csv"
     assert params["collection"] == str(site.root / "new")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("endpoint.csv", "endpoint.csv"),
+        ("mes données.csv", "mes données.csv"),
+        ("../../etc/passwd", "passwd"),
+        ("/etc/passwd", "passwd"),
+        ("C:\\Windows\\..\\endpoint.csv", "endpoint.csv"),
+        ("C:endpoint.csv", "C_endpoint.csv"),
+        ("file:%2Fetc%2Fendpoint.csv", "file__2Fetc_2Fendpoint.csv"),
+        ("list:" + "0" * 64, "list_" + "0" * 64),
+        ("a#/etc/b.csv", "b.csv"),
+        ("a#b.csv", "a_b.csv"),
+        ("a/..", "endpoints"),
+        ("..", "endpoints"),
+        (".", "endpoints"),
+        ("a/", "endpoints"),
+        (" . ", "endpoints"),
+        ("a\x00b\x1b[31m.csv", "a_b_[31m.csv"),
+        ("x" * 5000 + ".csv", "x" * 100),
+    ],
+)
+def test_the_name_of_an_upload_is_no_path(site: Site, name: str, kept: str):
+    params = store_uploads("collect", {"endpoints": (name, CSV)}, site.services)
+    assert params["endpoints"].partition("#")[2] == kept
+    assert site.kept(params["endpoints"]) == CSV
+    # No files of the host belong to it, such as queries that its endpoints name.
+    assert query_folder(params) is None
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,12 @@ def test_a_bad_submit_is_refused_in_the_original_order_and_words(pusher, body, t
     [
         ({"metadata": {"ckan_url": "http://ckan.example/secret?x="}}, "cannot have a query or a fragment"),
         ({"metadata": {"ckan_url": "http://ckan.example/secret#"}}, "cannot have a query or a fragment"),
+        ({"metadata": {"ckan_url": "http://ckan.example/a/../planted"}}, "is not accepted"),
+        ({"metadata": {"ckan_url": "http://ckan.example/a/%2E%2e/planted"}}, "is not accepted"),
+        ({"metadata": {"ckan_url": "http://ckan.example/a\\..\\planted"}}, "is not accepted"),
+        ({"metadata": {"ckan_url": "http://ckan.example/a b"}}, "is not accepted"),
+        ({"metadata": {"ckan_url": "http://ckan.example/.\t./planted"}}, "is not accepted"),
+        ({"result_url": "http://ckan.example/a/../planted"}, "is not accepted"),
         ({"api_key": "X-Any:v"}, "DATAFAB_CKAN_KEY_HEADERS"),
         ({"api_key": "Host:v"}, "DATAFAB_CKAN_KEY_HEADERS"),
         ({"api_key": "X-CKAN-API-Key\r\nX-Any:v"}, "no header can carry"),
@@ -200,6 +206,21 @@ def test_other_ckans_than_the_allowed_ones_are_refused(pusher, server, tmp_path)
     assert strict.submit(metadata=good, result_url="https://data.example.fr/ckan/api/3/action/h").status_code == 200
     strict.redis.close()
     strict.services.close()
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:8800", "[::]:8800", "192.0.2.7:8800", "data.example.org:80"])
+def test_pushes_from_other_hosts_need_a_list_of_ckans(server, tmp_path, bind):
+    exposed = Pusher(server, tmp_path, bind=bind)
+    answer = exposed.submit(metadata={"ckan_url": "http://127.0.0.1:5000", "resource_id": "r"})
+    assert answer.status_code == 409
+    assert all(name in answer.json["error"] for name in ("DATAFAB_CKAN_URLS", f"DATAFAB_BIND={bind}"))
+    assert not exposed.calls
+    listed = Pusher(server, tmp_path, bind=bind, ckan_urls="https://data.example.fr")
+    submitted = listed.submit(metadata={"ckan_url": "https://data.example.fr", "resource_id": "r"})
+    assert submitted.status_code == 200
+    for pusher in (exposed, listed):
+        pusher.redis.close()
+        pusher.services.close()
 
 
 def test_a_job_is_for_whoever_has_its_key(pusher):

@@ -132,7 +132,8 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 @pytest.fixture(scope="session")
 def standing(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    cluster = Cluster(redis_server.url, Path(tmp_path_factory.mktemp("cluster")))
+    folder = Path(tmp_path_factory.mktemp("cluster"))
+    cluster = Cluster(redis_server.url, folder, DATAFAB_ALLOW_PRIVATE_HOSTS="127.0.0.1/32", TMPDIR=str(folder))
     bench = Bench(cluster, redis_server)
     yield bench
     cluster.stop()

@@ -52,6 +52,11 @@ def bench(standing: Bench) -> Bench:
     return standing
 
 
+def refusal(**error: object) -> str:
+    """Return the body with which CKAN refuses an action."""
+    return json.dumps({"help": "http://ckan/help_show?name=x", "success": False, "error": error})
+
+
 #: Flower's user and password.
 LOGIN = ("tests", "a password")
 
@@ -274,10 +279,10 @@ def test_a_workbook_is_pushed_too(bench: Bench, sandbox: Sandbox, portal: Site):
 @pytest.mark.parametrize(
     ("planned", "message"),
     [
-        (("resource_show", 403, '{"error": {"message": "Access denied"}}'), "answered 403: Access denied; does the"),
-        (("datastore_delete", 409, '{"error": {"read-only": ["Cannot edit"]}}'), "answered 409: read-only: Cannot"),
-        (("datastore_create", 409, '{"error": {"fields": ["x is not"]}}'), "answered 409: fields: x is not"),
-        (("datastore_upsert", 409, '{"error": {"records": ["no"], "records_row": 4}}'), "answered 409: records: no"),
+        (("resource_show", 403, refusal(message="Access denied")), "answered 403: Access denied; does the"),
+        (("datastore_delete", 409, refusal(**{"read-only": ["Cannot edit"]})), "answered 409: read-only: Cannot"),
+        (("datastore_create", 409, refusal(fields=["x is not"])), "answered 409: fields: x is not"),
+        (("datastore_upsert", 409, refusal(records=["no"], records_row=4)), "answered 409: records: no"),
         (("resource_patch", 400, '"Bad request"'), "answered 400: Bad request"),
     ],
 )
@@ -304,7 +309,7 @@ def test_a_ckan_that_is_ill_for_a_moment_is_asked_again(bench: Bench, sandbox: S
 
 def test_a_ckan_that_submits_before_it_has_stored_is_asked_once_more(bench: Bench, sandbox: Sandbox, portal: Site):
     later = sandbox.add(portal.url("/communes.csv"))
-    sandbox.failures.append(("resource_show", 404, '{"success": false, "error": {"message": "Not found"}}'))
+    sandbox.failures.append(("resource_show", 404, refusal(message="Not found")))
     job = bench.end(push(sandbox, later))
     assert sandbox.tables[later].rows == ROWS
     missing = bench.end(push(sandbox, "no-such-id"))
@@ -421,7 +426,7 @@ def test_a_worker_killed_while_it_restores_does_it_again(bench: Bench, sandbox: 
     create = {"resource_id": resource, "force": True, "fields": OLD}
     sandbox.answer("datastore_create", create | {"records": [{"a": f"{n}"} for n in range(4000)]}, TOKEN)
     before = list(sandbox.tables[resource].rows)
-    sandbox.failures.append(("datastore_create", 409, '{"error": {"fields": ["no"]}}'))
+    sandbox.failures.append(("datastore_create", 409, refusal(fields=["no"])))
     sandbox.delay = 0.5
     job = push(sandbox, resource)
     # The table that grows now is the former one.
@@ -503,7 +508,7 @@ def test_a_key_of_another_header_goes_into_that(bench: Bench, portal: Site, sand
 def test_the_key_is_found_nowhere(bench: Bench, sandbox: Sandbox, portal: Site, pusher: FlaskClient, flower: str):
     """Planted in the submit, and repeated by a CKAN that quotes what it was sent."""
     sandbox.token = planted = "planted-key-5f2c"  # noqa: S105
-    quoting = json.dumps({"error": {"message": "bad key {token}"}})
+    quoting = refusal(message="bad key {token}")
     sandbox.failures += [("resource_show", 500, quoting), ("datastore_info", 403, quoting)]
     sandbox.delay = 0.3
     sent = pusher.post("/datapusher/job", json=submission(sandbox, sandbox.add(portal.url("/communes.csv")))).json

@@ -9,6 +9,9 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+
+from requests.exceptions import InvalidURL
 
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item
@@ -21,6 +24,7 @@ from datafab.flows.registry import FLOWS, Flow
 from datafab.index import open_index
 from datafab.index.access import IndexAccess
 from datafab.index.stages import index as indexing
+from datafab.store.scratch import work_folder
 
 
 def journal(ctx: Context) -> ClusterRedis:
@@ -41,6 +45,13 @@ def numbers(ctx: Context) -> Iterator[Item]:
         kill_me(ctx, "numbers", kills)
     for number in range(ctx.params.get("n", 1)):
         yield Item(source=f"toy:{number}", url=f"http://host{number}/")
+
+
+def quotes(ctx: Context) -> Iterator[Item]:
+    """Fail with an error that another library's has caused."""
+    cause = InvalidURL(ctx.params["url"])
+    yield from ()
+    raise FlowError(f"not a URL: {cause}", field=ctx.params["url"]) from cause
 
 
 def noop(item: Item, ctx: Context) -> Item:
@@ -89,6 +100,24 @@ def hanger(item: Item, ctx: Context) -> Item:
     if item.source in ctx.params.get("hang", []) and journal(ctx).incr(f"toy:{ctx.job}:hung:{item.source}") == 1:
         time.sleep(60)
     tell(ctx, "end", item)
+    return item
+
+
+def spin(item: Item, ctx: Context) -> Item:
+    """Keep a process busy, without ever asking whether the job was cancelled, in the way that ``how`` names."""
+    with work_folder() as folder:
+        Path(folder, "half").write_bytes(b"half")
+        tell(ctx, "start", item)
+        end = time.monotonic() + 600
+        while time.monotonic() < end:
+            try:
+                if ctx.params["how"] == "sleep":
+                    time.sleep(600)
+            except Exception:  # noqa: BLE001, S110 - as libraries do
+                pass
+            except BaseException:
+                if ctx.params["how"] != "stubborn":
+                    raise
     return item
 
 
@@ -143,12 +172,14 @@ def recall(item: Item, ctx: Context) -> Item:
 
 TOYS = (
     Stage(name="numbers", queue="io", expand=numbers, provides=frozenset({"url"})),
+    Stage(name="quotes", queue="io", expand=quotes, provides=frozenset({"url"})),
     *(Stage(name=f"noop{n}", queue="io", run=noop) for n in range(5)),
     Stage(name="work", queue="cpu", run=work),
     Stage(name="work_io", queue="io", run=work),
     Stage(name="waiter", queue="cpu", run=waiter),
     Stage(name="waiter_io", queue="io", run=waiter),
     Stage(name="killer", queue="cpu", run=killer),
+    Stage(name="spin", queue="cpu", run=spin),
     Stage(name="hanger", queue="cpu", run=hanger, retry=RetryPolicy(deadline=2)),
     Stage(name="hanger_io", queue="io", run=hanger, retry=RetryPolicy(deadline=2)),
     Stage(name="faulty", queue="io", run=faulty, retry=RetryPolicy(retries=2)),
@@ -203,9 +234,11 @@ _flow("long_io", "work_io")
 _flow("pair", "work_io", "work")
 _flow("killing", "killer", "work")
 _flow("hanging", "hanger")
+_flow("spinning", "spin")
 _flow("hanging_io", "hanger_io")
 _flow("faulty", "faulty", "work")
 _flow("keyed", "keyed")
+_flow("quoting", "noop0", source="quotes")
 _flow("indexing", "index_at")
 _flow("followed", "killer", after="follower")
 _flow("follower", "noop0", source="ended")

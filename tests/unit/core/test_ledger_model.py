@@ -201,7 +201,9 @@ class Histories(RuleBasedStateMachine):
             self.model.expires[f"secret:{job.id}"] = now + self.model.secret_expiry
         row = self.new_row(0, "0", queue)
         known = self.model.enqueue(job.id, key, row.row_id, queue, follow_ups)
-        self.call(known, lambda: self.real.ledger.enqueue(job, row, ["s0", "s1"], follow_ups=follow_ups), again=again)
+        self.call(
+            known, lambda: self.real.ledger.enqueue(job, row, ["s0", "s1"], follow_ups=follow_ups).job, again=again
+        )
 
     @rule(message=which, seconds=short, pool=st.sampled_from(["threads", "prefork"]), again=st.booleans())
     def take(self, message: int, seconds: float, pool: str, again: bool) -> None:
@@ -479,6 +481,8 @@ class Histories(RuleBasedStateMachine):
         assert set(self.things.get(f"job:{job}:failed", ({}, None))[0]) == expected.failed
         possible = {expected.final} if expected.final else {"running"} if busy else {"waiting"} if waits else None
         assert fields["status"] in (possible or {"queued", "running", "waiting"})
+        lists = {key.split(":")[1] for key in self.things if key.startswith("list:") and job in self._scores(key)}
+        assert lists == {fields["status"]}
 
     def each_row_is_due_or_held_and_belongs_to_a_live_job(self) -> None:
         """What must hold whatever the model says."""
@@ -541,8 +545,9 @@ class Histories(RuleBasedStateMachine):
                     self.model.end_job(job, "succeeded")
             self.agree()
         assert not any(self.model.live(job) for job in self.model.jobs)
-        lasting = {"counts", "moved", "jobs", "after", "parked", *self.model.backlog}
-        assert {key for key, (_, ttl) in self.real.everything().items() if ttl is None} <= lasting
+        lasting = {"counts", "moved", "jobs", "flows", "after", "parked", *self.model.backlog}
+        left = {key for key, (_, ttl) in self.real.everything().items() if ttl is None and not key.startswith("list:")}
+        assert left <= lasting
 
 
 def test_every_history_agrees_with_the_model(clockwork: Clockwork):

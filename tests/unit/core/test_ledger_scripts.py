@@ -33,7 +33,7 @@ class Caller:
     def enqueue(self, job: str, *, key: str | None = None, follow_ups: str = "") -> str:
         made = Job(id=job, flow="toy", key=key, created=0, deadline=9)
         row = NewRow(f"datafab.source:{job}", "{}", "io")
-        return self.ledger.enqueue(made, row, ["first"], follow_ups=follow_ups)
+        return self.ledger.enqueue(made, row, ["first"], follow_ups=follow_ups).job
 
     def take(self, row_id: str, attempt: int = 0, holder: str = "a") -> Lease:
         lease = self.ledger.take(row_id, attempt, holder, seconds=9, pool="prefork", stage="first")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -44,6 +45,10 @@ def raised(call: Callable[[], object]) -> DatafabError:
     return error.value
 
 
+def refusal(**error: object) -> str:
+    return json.dumps({"help": "http://ckan/help_show?name=x", "success": False, "error": error})
+
+
 def show(url: str, **settings: object) -> DatafabError:
     with Ckan(url, KEY_PREFIX, load({}, **settings)) as client:
         return raised(lambda: client.resource_show("r"))
@@ -52,17 +57,17 @@ def show(url: str, **settings: object) -> DatafabError:
 @pytest.mark.parametrize(
     ("planned", "kind", "code", "message"),
     [
-        ((401, "who?"), Fatal, "ckan_401", "answered 401: UNAUTHORIZED; does the api_key belong"),
-        ((403, "<html>login</html>"), Fatal, "ckan_403", "answered 403: FORBIDDEN"),
-        ((404, '{"error": {"message": "Not found: x"}}'), Fatal, "ckan_404", "answered 404: Not found: x"),
-        ((409, '{"error": {"a": ["b", "c"], "__type": "V"}}'), Fatal, "ckan_409", "answered 409: a: b, c"),
+        ((401, "who?"), Fatal, "ckan_401", "answered 401: Unauthorized; does the api_key belong"),
+        ((403, "<html>login</html>"), Fatal, "ckan_403", "answered 403: Forbidden"),
+        ((404, refusal(message="Not found: x")), Fatal, "ckan_404", "answered 404: Not found: x"),
+        ((409, refusal(a=["b", "c"], __type="V")), Fatal, "ckan_409", "answered 409: a: b, c"),
         ((400, '"Bad request - JSON Error: x"'), Fatal, "ckan_400", "answered 400: Bad request - JSON Error: x"),
-        ((400, '"PASSWORD=geheim"'), Fatal, "ckan_400", "answered 400: BAD REQUEST"),
-        ((409, '{"error": "text"}'), Fatal, "ckan_409", "answered 409: text"),
-        ((429, "slow down"), Retriable, "ckan_429", "answered 429: TOO MANY REQUESTS"),
-        ((500, "x" * 1000), Retriable, "ckan_500", "answered 500: INTERNAL SERVER ERROR"),
-        ((503, ""), Retriable, "ckan_503", "answered 503: SERVICE UNAVAILABLE"),
-        ((500, '{"error": "{token}"}'), Retriable, "ckan_500", "answered 500: ***"),
+        ((400, '"PASSWORD=geheim"'), Fatal, "ckan_400", "answered 400: Bad Request"),
+        ((409, '{"error": "geheim"}'), Fatal, "ckan_409", "answered 409: Conflict"),
+        ((429, "slow down"), Retriable, "ckan_429", "answered 429: Too Many Requests"),
+        ((500, "x" * 1000), Retriable, "ckan_500", "answered 500: Internal Server Error"),
+        ((503, ""), Retriable, "ckan_503", "answered 503: Service Unavailable"),
+        ((500, refusal(message="{token}")), Retriable, "ckan_500", "answered 500: ***"),
         ((200, "<html>a portal</html>"), Fatal, "ckan_answer", "the answer is not CKAN's: is http://"),
         ((200, "[]"), Fatal, "ckan_answer", "the answer is not CKAN's"),
     ],
@@ -72,6 +77,7 @@ def test_an_answer_is_a_failure_with_ckans_words(sandbox, planned, kind, code, m
     error = show(sandbox.url)
     assert (type(error), error.code) == (kind, code)
     assert message in error.message
+    assert "geheim" not in error.message
     assert error.field == f"{sandbox.url}/api/3/action/resource_show"
 
 
@@ -81,11 +87,16 @@ def test_a_ckan_that_cannot_be_reached_may_be_later():
 
 
 def test_a_ckan_that_is_elsewhere_gets_no_key_there():
-    with Site() as other, Site({"/api/3/action/resource_show": redirect(other.url("/new"), 301)}) as site:
+    action = "/api/3/action/resource_show"
+    with Site() as other, Site({action: redirect(other.url(f"/new{action}"), 301)}) as site:
         error = show(site.url(""))
+        site.answers[action] = redirect("http://10.0.0.1/?token=geheim")
+        elsewhere = show(site.url(""))
         assert not other.requests
     assert isinstance(error, Fatal)
-    assert f"CKAN redirects to {other.url('/new')}" in error.message
+    assert f"CKAN redirects: give {other.url('/new')} as its URL" in error.message
+    assert "geheim" not in elsewhere.message
+    assert "is this the root of a CKAN?" in elsewhere.message
 
 
 @pytest.mark.parametrize(
