@@ -6,6 +6,8 @@
 
     job = datafab.enqueue("collect", endpoints="endpoint.csv", collection="collection/")
     print(job.wait().counts)
+
+It uses the cluster of DATAFAB_REDIS_URL, or the one that runs in DATAFAB_HOME; or, over HTTP, the one of DATAFAB_URL.
 """
 
 from __future__ import annotations
@@ -28,9 +30,10 @@ from datafab.errors import DatafabError, FlowError, NotFound
 from datafab.flows.registry import find, localise
 from datafab.index.access import IndexAccess
 from datafab.index.query import parse_facets, parse_sort
+from datafab.remote import RemoteCluster
 from datafab.settings import Settings
 from workers import app
-from workers.canvas import start
+from workers.canvas import retry, start
 
 #: Seconds between two queries of the status of a job.
 POLL_SECONDS = 0.1
@@ -52,6 +55,60 @@ class JobFailed(DatafabError):
         self.by_items = by_items
 
 
+class DirectCluster:
+    """The cluster whose Redis this process is connected to."""
+
+    poll_seconds = POLL_SECONDS
+
+    def enqueue(self, flow: str, params: Mapping[str, Any], key: str | None, secrets: Mapping[str, str] | None) -> str:
+        """Enqueue a job and return its id."""
+        return start(flow, localise(flow, params, app.services()), key, secrets=secrets)[0].id
+
+    def job(self, job: str) -> Job:
+        """Return a job."""
+        return app.jobs().get(job)
+
+    def failures(self, job: str) -> dict[str, ItemError]:
+        """Return the errors of a job's failed items, by source."""
+        return app.jobs().failures(job)
+
+    def logs(self, job: str) -> list[dict[str, Any]]:
+        """Return a job's last log lines, oldest first."""
+        return app.jobs().logs(job, MAX_LINES)
+
+    def cancel(self, job: str) -> bool:
+        """Cancel a job, and return whether it was still running."""
+        return app.jobs().end(job, JobStatus.CANCELLED)
+
+    def retry(self, job: str) -> str:
+        """Run a job again; return the id of the job that runs."""
+        return retry(job).id
+
+    def newest(
+        self,
+        *,
+        status: JobStatus | None = None,
+        flow: str | None = None,
+        caller: str | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """Return jobs, the newest first."""
+        return app.jobs().newest(status=status, flow=flow, caller=caller, limit=limit)
+
+    def following(self, job: Job) -> Job | None:
+        """Return the job that follows one that has ended; None: it has not been enqueued."""
+        found = None if job.ended is None else app.jobs().find_by_key(follow_up_key(job.id, job.ended))
+        return None if found is None else app.jobs().get(found)
+
+
+def cluster() -> DirectCluster | RemoteCluster:
+    """Return the cluster of DATAFAB_URL, else the one that ``connect`` finds."""
+    if app.settings().url:
+        return RemoteCluster(app.settings())
+    connect()
+    return DirectCluster()
+
+
 class JobHandle:
     """An enqueued job.
 
@@ -60,13 +117,13 @@ class JobHandle:
     """
 
     def __init__(self, job: str) -> None:
-        connect()
+        self._cluster = cluster()
         self.id = job
 
     @property
     def job(self) -> Job:
         """The present state of the job."""
-        return app.jobs().get(self.id)
+        return self._cluster.job(self.id)
 
     @property
     def status(self) -> JobStatus:
@@ -81,12 +138,12 @@ class JobHandle:
     @property
     def logs(self) -> list[dict[str, Any]]:
         """The job's last log lines, oldest first."""
-        return app.jobs().logs(self.id, MAX_LINES)
+        return self._cluster.logs(self.id)
 
     @property
     def failures(self) -> dict[str, ItemError]:
         """The errors of the job's failed items, by source."""
-        return app.jobs().failures(self.id)
+        return self._cluster.failures(self.id)
 
     def wait(
         self,
@@ -99,7 +156,7 @@ class JobHandle:
 
         Args:
             timeout: seconds; None: no limit.
-            on_progress: called with the job's present state, about ten times per second.
+            on_progress: called with the job's present state, about ten times per second; over HTTP each second.
             told: deprecated name of ``on_progress``.
 
         Raises:
@@ -117,7 +174,7 @@ class JobHandle:
             if end is not None and time.monotonic() > end:
                 msg = f"job {self.id} has not ended after {timeout:g} s; it keeps running"
                 raise TimeoutError(msg)
-            time.sleep(POLL_SECONDS)
+            time.sleep(self._cluster.poll_seconds)
         if job.status != JobStatus.SUCCEEDED:
             ending = job_result(job.counts, self.failures)
             raise JobFailed(job, by_items=ending == (job.status, job.error))
@@ -145,15 +202,16 @@ class JobHandle:
         """Wait until the job that follows this one, such as a push's callback, has ended, and return that job.
 
         Args:
-            limit: seconds to wait; after them, or where no job follows, None is returned.
+            limit: seconds to wait; after them, where no job follows, or over HTTP, None is returned.
         """
         job, end = self.job, time.monotonic() + limit
         follow_up = find(job.flow).follow_up
-        if follow_up is None or not follow_up.applies(job.params):
+        here = self._cluster
+        if follow_up is None or not isinstance(here, DirectCluster) or not follow_up.applies(job.params):
             return None
         while job.ended is not None and time.monotonic() < end:
-            following = app.jobs().find_by_key(follow_up_key(job.id, job.ended))
-            if following is not None and (found := app.jobs().get(following)).final:
+            found = here.following(job)
+            if found is not None and found.final:
                 return found
             time.sleep(POLL_SECONDS)
         return None
@@ -165,7 +223,7 @@ class JobHandle:
 
     def cancel(self) -> bool:
         """Cancel the job, and return whether it was still running."""
-        return app.jobs().end(self.id, JobStatus.CANCELLED)
+        return self._cluster.cancel(self.id)
 
     def retry(self) -> JobHandle:
         """Run the job again: a parked job from where it stopped, any other as a new job that reuses finished work.
@@ -173,13 +231,8 @@ class JobHandle:
         Raises:
             FlowError: the job has not ended.
         """
-        job = self.job
-        if not job.final:
-            raise FlowError(f"job {self.id} is {job.status.value}; cancel it first", field="job")
-        if job.status == JobStatus.PARKED and (app.ledger().unpark(self.id) or not self.job.final):
-            return self
-        again, _ = start(job.flow, dict(job.params))
-        return JobHandle(again.id)
+        again = self._cluster.retry(self.id)
+        return self if again == self.id else JobHandle(again)
 
 
 def _renamed(told: OnProgress | None, on_progress: OnProgress | None) -> OnProgress | None:
@@ -199,9 +252,13 @@ def connect(settings: Settings | None = None) -> Settings:
 
     Raises:
         NotFound: there is no cluster.
+        FlowError: only DATAFAB_URL is set.
         redis.exceptions.RedisError: the cluster's Redis does not answer.
     """
     settings = settings or app.settings()
+    if settings.url and settings.redis_url is None:
+        msg = "this needs the cluster's Redis, which DATAFAB_URL does not reach: run it on a host of the cluster"
+        raise FlowError(msg, field="DATAFAB_URL")
     if settings.redis_url is None:
         here = running(settings)
         if here is None:
@@ -228,15 +285,14 @@ def enqueue(flow: str, *, key: str | None = None, secrets: Mapping[str, str] | N
         flow: name of the flow; ``datafab flows list`` prints them.
         key: if a job with this key exists, it is returned instead of a new one.
         secrets: API keys and the like, which are kept apart from the parameters and erased when the job has ended.
-        params: the flow's parameters. Files are copied to the store, folders made absolute.
+        params: the flow's parameters. Files are copied to the store, folders made absolute; over HTTP files are
+            uploaded, and folders are relative to the cluster's DATAFAB_COLLECTIONS.
 
     Raises:
         NotFound: there is no such flow, file or cluster.
         FlowError: a parameter is missing or invalid.
     """
-    connect()
-    job, _ = start(flow, localise(flow, params, app.services()), key, secrets=secrets)
-    return JobHandle(job.id)
+    return JobHandle(cluster().enqueue(flow, params, key, secrets))
 
 
 def search(
@@ -254,8 +310,11 @@ def search(
     Raises:
         FlowError: the query cannot be parsed (``position`` is that of the error), or another argument is invalid.
     """
+    settings = app.settings()
+    if settings.url:
+        return RemoteCluster(settings).search(query, limit, offset, sort, facets)
     order, counted = parse_sort(sort), parse_facets(facets)
-    services = Services(app.settings())
+    services = Services(settings)
     try:
         return services.get(IndexAccess).reading.search(query, limit, offset, sort=order, facets=counted)
     finally:

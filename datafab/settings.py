@@ -89,7 +89,18 @@ class Settings(BaseSettings):
     wis2_metadata_id: str | None = None
     """Identifier of the WCMP2 record of announced files, ``urn:wmo:md:...``, unless a job names another."""
     bind: str = "127.0.0.1:8800"
-    """Address and port on which the webhook listens."""
+    """Address and port on which the webhook listens. If other hosts can connect there, create a token first
+    (``datafab token create``)."""
+    anonymous: Literal["viewer"] | None = None
+    """``viewer``: callers without a token may read jobs, sources, the index and metrics; unset: they may do nothing."""
+    url: RootUrl | None = None
+    """URL of the webhook of a cluster on another host: ``datafab jobs``, ``search``, ``enqueue`` and the commands that
+    run a flow, and the Python API, use it over HTTP instead of ``DATAFAB_REDIS_URL``."""
+    token: str | None = Field(default=None, repr=False)
+    """Token that is sent to ``DATAFAB_URL``. It is not passed on to the cluster's processes."""
+    request_timeout: float = Field(default=20.0, gt=0)
+    """Seconds in which a request must reach the webhook, or its answer be read by the client; longer while at least
+    16 KB a second arrive."""
     flower_bind: str = "127.0.0.1:5555"
     """Address and port on which Flower listens in the embedded cluster."""
     retention_days: int = Field(default=30, ge=1)
@@ -153,8 +164,8 @@ class Settings(BaseSettings):
     """Private addresses from which may be fetched: networks separated by commas (``10.0.0.0/8,127.0.0.1``), or ``*``
     for all."""
     ckan_urls: UrlsWithoutLogin = ()
-    """Root URLs of the CKANs to which pushes and callbacks may go, separated by commas; empty: any that a job names.
-    Where ``DATAFAB_BIND`` lets other hosts submit pushes, those over HTTP are refused then."""
+    """Root URLs of the CKANs to which pushes and callbacks may go, separated by commas; empty: any that a job names,
+    and ``/datapusher`` serves only callers on this host."""
     ckan_key_headers: Texts = ("Authorization", "X-CKAN-API-Key")
     """Headers that a submitted key may select for callbacks (``Header:key``), separated by commas."""
     ckan_api_key: str | None = Field(default=None, repr=False)
@@ -197,7 +208,8 @@ class Settings(BaseSettings):
     linkproxy_url: RootUrl | None = Field(default=None, repr=False)
     """Root URL of a link-proxy that watches the catalogue's files; unset: each file is fetched directly."""
     linkproxy_token: str | None = Field(default=None, repr=False)
-    """Token that link-proxy sends with its webhooks (``Authorization: Basic <token>``); unset: all are accepted."""
+    """Token that link-proxy sends with its webhooks (``Authorization: Basic <token>``); unset: only those from this
+    host are accepted."""
     entrepot_url: str = "https://data.geopf.fr/api"
     """Root URL of the API of a Géoplateforme entrepôt."""
     entrepot_datastore: str | None = None
@@ -304,7 +316,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment for a child process with the same settings, without the API key of ``datafab push``."""
+    """Return the environment for a child process with the same settings, without those of commands alone."""
     values = {
         f"DATAFAB_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
         for name, value in settings.model_dump().items()
@@ -312,5 +324,6 @@ def child_environment(settings: Settings) -> dict[str, str]:
     }
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     environment = {**os.environ, **values, "PATH": path}
-    environment.pop("DATAFAB_CKAN_API_KEY", None)
+    for name in ("DATAFAB_CKAN_API_KEY", "DATAFAB_TOKEN", "DATAFAB_URL"):
+        environment.pop(name, None)
     return environment

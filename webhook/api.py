@@ -17,11 +17,13 @@ from datafab.core.job import JobStatus
 from datafab.core.jobs import MAX_LINES
 from datafab.errors import NotFound
 from datafab.flows.chains import STAGES
-from datafab.flows.registry import flows
+from datafab.flows.registry import flows, needed_role
 from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
 from datafab.urls import hide_all_secrets
-from webhook.body import M, body, refusal
+from webhook.body import M, body, parse, refusal
+from webhook.caller import caller, require_role
+from webhook.limits import MAX_UPLOAD_BYTES
 from webhook.paths import confine_paths, store_uploads
 from webhook.site import backend
 
@@ -31,9 +33,6 @@ def _finite(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
     json.dumps(params, allow_nan=False)
     return params
 
-
-#: The largest upload, in bytes.
-MAX_UPLOAD_BYTES = 64 * 1024**2
 
 routes = Blueprint("api", __name__, url_prefix="/api")
 
@@ -103,7 +102,8 @@ class SearchQuery(_Input):
 def enqueue() -> Response:
     """Enqueue a job: 202, or 200 with the job that has the key already. A form may upload files with it."""
     wanted, params = _new_job()
-    job, created = backend().start(wanted.flow, params, wanted.key)
+    require_role(needed_role(wanted.flow, params))
+    job, created = backend().start(wanted.flow, params, wanted.key, caller=caller())
     # Of a job that exists already, `start` returns only the id.
     status = job.status if created else backend().jobs.get(job.id).status
     url = url_for("api.show_job", job_id=job.id, _external=True)
@@ -122,10 +122,7 @@ def _new_job() -> tuple[NewJob, dict[str, Any]]:
     request.max_content_length = MAX_UPLOAD_BYTES
     if "job" not in request.form:
         raise UnsupportedMediaType("the form has no part `job`: put the job's JSON there")
-    try:
-        wanted = NewJob.model_validate_json(request.form["job"])
-    except ValidationError as error:
-        raise refusal(error) from error
+    wanted = parse(NewJob, request.form["job"].encode())
     files = {field: (file.filename or field, file.read()) for field, file in request.files.items()}
     given = {name: value for name, value in wanted.params.items() if name not in files}
     kept = confine_paths(wanted.flow, given, services)
@@ -152,11 +149,27 @@ def show_job(job_id: str) -> dict[str, Any]:
     return facts
 
 
+@routes.post("/jobs/<job_id>/retry")
+def retry_job(job_id: str) -> dict[str, Any]:
+    """Run an ended job again, and show it: a parked one from where it stopped, any other as a new job."""
+    job = backend().jobs.get(job_id)
+    require_role(needed_role(job.flow, job.params))
+    return backend().retry(job_id, caller()).dump()
+
+
+@routes.post("/jobs/<job_id>/cancel")
+def cancel_job(job_id: str) -> dict[str, Any]:
+    """Cancel a job, and show it. One that has ended stays as it is."""
+    backend().jobs.get(job_id)
+    backend().jobs.end(job_id, JobStatus.CANCELLED)
+    return backend().jobs.get(job_id).dump()
+
+
 @routes.post("/check-url")
 def check_url() -> Response:
     """Enqueue a check of a URL: 202; ``url`` is where its result will be."""
     wanted = body(NewCheck)
-    job, _ = backend().start("check_url", wanted.model_dump(exclude_none=True), None)
+    job, _ = backend().start("check_url", wanted.model_dump(exclude_none=True), None, caller=caller())
     url = url_for("api.show_check", job_id=job.id, _external=True)
     answer = jsonify(id=job.id, status=job.status, url=url)
     answer.status_code = HTTPStatus.ACCEPTED

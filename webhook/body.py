@@ -8,6 +8,7 @@ from flask import request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
+from datafab.core import strict_json as strictjson
 from datafab.errors import FlowError
 
 M = TypeVar("M", bound=BaseModel)
@@ -18,14 +19,29 @@ def body(model: type[M]) -> M:
 
     Raises:
         UnsupportedMediaType: its content type is not JSON, which a foreign page in a browser may not send.
-        FlowError: it is invalid; ``field`` is the first invalid field.
+        FlowError: it is invalid or compressed; ``field`` is the first invalid field.
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("send JSON, with Content-Type: application/json")
+    if request.content_encoding:
+        raise FlowError("Content-Encoding: send the body as it is", code="bad_request", field="Content-Encoding")
+    return parse(model, request.get_data())
+
+
+def parse(model: type[M], data: bytes) -> M:
+    """Return a JSON text as a model.
+
+    Raises:
+        FlowError: it is not JSON that everybody reads alike, or has an invalid field.
+    """
     try:
-        return model.model_validate_json(request.get_data())
+        found = model.model_validate_json(data)
+        strictjson.loads(data)
     except ValidationError as error:
         raise refusal(error) from error
+    except ValueError as error:
+        raise FlowError(f"the JSON of the request: {error}", code="bad_request") from error
+    return found
 
 
 def refusal(error: ValidationError) -> FlowError:

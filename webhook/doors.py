@@ -8,7 +8,7 @@ Programs send no ``Origin``. The allowed host names are in ``datafab/core/hosts_
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from flask import Flask, request
 from werkzeug.exceptions import Forbidden
 
 from datafab.core.hosts_allowed import PublicHosts, is_host_allowed, same_origin
@@ -17,12 +17,6 @@ from datafab.core.hosts_allowed import PublicHosts, is_host_allowed, same_origin
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: Values of Sec-Fetch-Site for a page of this server, and for an address that the user has typed.
 OWN_SITES = frozenset({"same-origin", "none"})
-#: Headers of every answer: pages of other sites may neither embed it nor guess another content type.
-RESPONSE_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 
 
 def refuse_foreign_requests(app: Flask, public: PublicHosts) -> None:
@@ -35,11 +29,6 @@ def refuse_foreign_requests(app: Flask, public: PublicHosts) -> None:
             raise Forbidden(f"the host {host!r} is not served: add its name to DATAFAB_PUBLIC_URL")
         if request.method not in SAFE_METHODS and not _sent_by_own_page(host, public):
             raise Forbidden("pages of other sites may not change anything here: call this API from a program")
-
-    @app.after_request
-    def add_headers(answer: Response) -> Response:
-        answer.headers.extend(RESPONSE_HEADERS)
-        return answer
 
 
 def _sent_by_own_page(host: str | None, public: PublicHosts) -> bool:

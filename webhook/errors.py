@@ -28,6 +28,11 @@ def register(app: Flask) -> None:
         app.register_error_handler(kind, _away)
 
 
+def http_error_type(kind: type[HTTPException]) -> str:
+    """Return the ``type`` of the answer to an error of werkzeug."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
+
+
 def _answer(status: int, kind: str, message: str, field: str | None = None, **more: int) -> Response:
     response = jsonify(error=hide_all_secrets({"type": kind, "message": message, "field": field, **more}))
     response.status_code = status
@@ -36,9 +41,8 @@ def _answer(status: int, kind: str, message: str, field: str | None = None, **mo
 
 def _refused(error: HTTPException) -> Response:
     """Answer an error of werkzeug, or the 500 that Flask makes of an unexpected error."""
-    kind = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
     response = cast("Response", error.get_response())
-    answer = _answer(response.status_code, kind, error.description or error.name)
+    answer = _answer(response.status_code, http_error_type(type(error)), error.description or error.name)
     # Such as Allow, for a method that is not allowed.
     answer.headers.extend((name, value) for name, value in response.headers if not name.startswith("Content-"))
     return answer

@@ -6,6 +6,8 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from datafab.core.metrics import ClusterMetrics
 from datafab.core.services import Services
@@ -14,6 +16,13 @@ from datafab.ops.pings import pings
 from webhook.site import backend
 
 routes = Blueprint("health", __name__)
+
+
+@routes.errorhandler(RedisConnectionError)
+@routes.errorhandler(RedisTimeoutError)
+def redis_away(_error: Exception) -> tuple[dict[str, Any], HTTPStatus]:
+    """Answer 503 while Redis is away, without which the caller's role is not known."""
+    return {"status": "unavailable", "services": {"redis": "does not answer"}}, HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @routes.get("/health")

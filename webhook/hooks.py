@@ -1,8 +1,9 @@
 """Webhooks of other services, below ``/hooks``: they wake the waiting jobs, which then query the service themselves.
 
 The content of a message is never trusted. link-proxy sends ``Authorization: Basic <token>``, with the token as it is
-(not encoded), if one is set. It never repeats a message: if one is refused or comes too early, its job notices the
-change only when it next polls. An entrepôt sends the key that its job has given it in ``X-Datafab-Key``.
+(not encoded); without DATAFAB_LINKPROXY_TOKEN only one on this host is accepted. It never repeats a message: if one is
+refused or comes too early, its job notices the change only when it next polls. An entrepôt sends the key that its job
+has given it in ``X-Datafab-Key``.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from http import HTTPStatus
 from typing import Any
 
 from flask import Blueprint, request
-from werkzeug.exceptions import Unauthorized
+from werkzeug.exceptions import Forbidden, Unauthorized
 
 from datafab.archive.integration import HOOK_KEY
 from datafab.catalogue.linkproxy_checks import Webhook
 from datafab.catalogue.sources import SourceRegistry
 from datafab.errors import FlowError
 from webhook.body import body
+from webhook.caller import called_by_own_host
 from webhook.site import backend
 
 routes = Blueprint("hooks", __name__)
@@ -52,9 +54,11 @@ def receive_entrepot(job: str) -> tuple[dict[str, Any], HTTPStatus]:
 
 
 def _check_token(token: str | None) -> None:
-    """Raise Unauthorized unless the request has the token; if none is set, every request is accepted."""
+    """Raise unless the request has the token; if none is set, only programs of this host are accepted."""
     if token is None:
-        return
+        if called_by_own_host():
+            return
+        raise Forbidden("set DATAFAB_LINKPROXY_TOKEN: without it, only a link-proxy on this host is accepted")
     sent = request.headers.get("Authorization", "").encode("latin-1", "replace")
     if not hmac.compare_digest(sent, f"Basic {token}".encode()):
         raise Unauthorized("send the header Authorization: Basic <token>, with the token of DATAFAB_LINKPROXY_TOKEN")

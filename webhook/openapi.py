@@ -16,10 +16,15 @@ from werkzeug.routing import Rule
 
 from datafab.catalogue.linkproxy_checks import Webhook
 from datafab.core.document import Results
+from datafab.core.job import Job
+from datafab.core.roles import Role
 from datafab.version import __version__
 from webhook import api as views
 from webhook import catalogue as hydra
+from webhook import login, tokens
 from webhook import schemas as answers
+from webhook.access import ACCESS
+from webhook.caller import COOKIE
 from webhook.schemas import DatapusherError, ErrorAnswer
 
 routes = Blueprint("openapi", __name__)
@@ -38,6 +43,7 @@ class Operation:
     query: type[BaseModel] | None = None
     #: parameters of the job that may be uploaded as files of a form, whose part ``job`` is the body
     uploads: tuple[str, ...] = ()
+    #: the key of the service that calls it
     security: Security | None = None
     failure: type[BaseModel] = ErrorAnswer
 
@@ -66,11 +72,19 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "api.list_jobs": Operation(answers={200: answers.JobsPage}, query=views.JobsQuery),
     "api.show_job": Operation(answers={200: answers.ShownJob}, query=views.JobQuery),
+    "api.retry_job": Operation(answers={200: Job}),
+    "api.cancel_job": Operation(answers={200: Job}),
     "api.show_source": Operation(answers={200: answers.ShownSource}, query=views.SourceQuery),
     "api.check_url": Operation(answers={202: answers.Accepted}, body=views.NewCheck),
     "api.show_check": Operation(answers={200: answers.CheckedUrl}),
     "api.list_flows": Operation(answers={200: answers.Flows}),
     "api.search": Operation(answers={200: Results}, query=views.SearchQuery),
+    "login.log_in": Operation(answers={200: answers.ShownCaller}, body=login.NewSession),
+    "login.log_out": Operation(answers={200: answers.Done}),
+    "login.show_caller": Operation(answers={200: answers.ShownCaller}),
+    "tokens.list_tokens": Operation(answers={200: answers.TokensList}),
+    "tokens.create_token": Operation(answers={201: answers.CreatedToken}, body=tokens.NewToken),
+    "tokens.revoke_token": Operation(answers={200: answers.ShownToken}),
     "hooks.receive_link_proxy": Operation(answers={202: answers.WokenJobs}, body=Webhook, security="linkproxy"),
     "hooks.receive_entrepot": Operation(answers={202: answers.WokenTasks}, security="hook"),
     "hydra.create": Operation(answers={201: answers.EnqueuedCheck}, body=hydra.PushedResource, security="hydra"),
@@ -89,6 +103,11 @@ OPERATIONS: Mapping[str, Operation] = {
 #: Views that are not described: the answer to unknown paths below ``/datapusher``.
 UNDESCRIBED = frozenset({"datapusher.unknown"})
 
+#: What shows a caller's role; either is enough.
+CALLER_SECURITY: Mapping[str, Mapping[str, str]] = {
+    "token": {"type": "http", "scheme": "bearer", "description": "a token of `datafab token create`"},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "the cookie of `POST /login`"},
+}
 SECURITY: Mapping[Security, Mapping[str, str]] = {
     "linkproxy": {"name": "Authorization", "description": "`Basic`, a space and the token of DATAFAB_LINKPROXY_TOKEN"},
     "hook": {"name": "X-Datafab-Key", "description": "the key that the job has given with its callback"},
@@ -113,7 +132,8 @@ def document(app: Flask) -> dict[str, Any]:
     for rule, method in described_routes(app):
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         paths.setdefault(path, {})[method.lower()] = _operation(app, rule, method, known, components)
-    schemes = {name: {"type": "apiKey", "in": "header", **how} for name, how in SECURITY.items()}
+    keys = {name: {"type": "apiKey", "in": "header", **how} for name, how in SECURITY.items()}
+    schemes = {name: dict(how) for name, how in CALLER_SECURITY.items()} | keys
     return {
         "openapi": "3.1.0",
         "info": {
@@ -164,9 +184,15 @@ def _operation(
         files = {name: {"type": "string", "format": "binary"} for name in operation.uploads}
         form = {"type": "object", "required": ["job"], "properties": {"job": known[operation.body], **files}}
         found["requestBody"]["content"]["multipart/form-data"] = {"schema": form}
-    if operation.security is not None:
-        found["security"] = [{operation.security: []}]
-    return found
+    return found | _security(rule.endpoint, operation)
+
+
+def _security(endpoint: str, operation: Operation) -> dict[str, Any]:
+    """Return what a caller must show; ``x-role`` is the role that the route needs."""
+    access = ACCESS[endpoint]
+    if isinstance(access, Role):
+        return {"security": [{name: []} for name in CALLER_SECURITY], "x-role": access.value}
+    return {"security": [{operation.security: []}] if operation.security else []}
 
 
 def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -39,8 +40,8 @@ from datafab.push.datapusher import (
     root,
 )
 from datafab.urls import has_login, hide_all_secrets
+from webhook.caller import called_by_own_host
 from webhook.errors import REDIS_ERRORS, RETRY_AFTER_SECONDS
-from webhook.exposure import require_listed_ckans
 from webhook.site import backend
 
 routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
@@ -48,6 +49,8 @@ routes = Blueprint("datapusher", __name__, url_prefix="/datapusher")
 KEYS = ("job_type", "data", "metadata", "result_url", "api_key")
 NOT_JSON = "Not recognised as json, make sure content type is application/json"
 MAX_ID_CHARS = 256
+#: What a header can hold.
+MEDIA_TYPE = re.compile(r"[!-~][ -~]{0,254}")
 #: Jobs per request to Redis when they are listed.
 PAGE_SIZE = 200
 #: The largest offset and limit that Redis's scripts count exactly.
@@ -57,6 +60,15 @@ Answer = Response | tuple[Response, HTTPStatus]
 
 def _error(message: Any, code: HTTPStatus = HTTPStatus.CONFLICT) -> tuple[Response, HTTPStatus]:
     return jsonify(error=hide_all_secrets(message)), code
+
+
+@routes.before_request
+def check_ckans() -> Answer | None:
+    """Refuse callers of other hosts unless the CKANs are known: CKAN sends no key, but pushes go to these alone."""
+    if backend().services.settings.ckan_urls or called_by_own_host():
+        return None
+    text = "set DATAFAB_CKAN_URLS to the CKANs that are served: without it, only callers on this host are"
+    return _error(text, HTTPStatus.FORBIDDEN)
 
 
 @routes.get("/")
@@ -97,6 +109,8 @@ def submit(job_id: str | None = None) -> Answer:
 
 def _sent() -> Any:
     """Return the body of a submit; a content type that only names JSON will do, as ``text/html; application/json``."""
+    if request.content_encoding:
+        return None
     if request.is_json:
         return strictjson.loads(request.get_data())
     if "application/json" not in (request.content_type or "").lower():
@@ -132,7 +146,6 @@ def _elsewhere(sent: Mapping[str, Any]) -> Iterator[str]:
     """Yield the errors of the URLs and of the header for the key."""
     settings, ckan = backend().services.settings, sent.get("metadata", {}).get("ckan_url")
     checks: list[Callable[[], object]] = [
-        lambda: require_listed_ckans(settings),
         lambda: key_header(sent["api_key"], settings),
     ]
     if sent.get("result_url"):
@@ -219,8 +232,8 @@ def one(job_id: str) -> Answer:
     jobs = backend().jobs
     limit = request.args.get("limit", "")
     lines = jobs.logs(job.id, MAX_LINES)
-    if limit.isdigit():
-        lines = lines[::-1][: int(limit)]
+    if limit.isdecimal():
+        lines = lines[::-1][: int(limit[:9])]
     return jsonify(job_dict(job, _failures(job), lines, callback=_lost_callback(job)))
 
 
@@ -233,7 +246,8 @@ def data(job_id: str) -> Answer:
     error = job_dict(job, _failures(job), ())["error"]
     if error:
         return _error(error)
-    return Response(b"", content_type=_text(_metadata(job).get("mimetype") or "text/plain"))
+    kind = _text(_metadata(job).get("mimetype"))
+    return Response(b"", content_type=kind if MEDIA_TYPE.fullmatch(kind) else "text/plain")
 
 
 @routes.delete("/job/<job_id>", strict_slashes=False)

@@ -13,6 +13,7 @@ from datafab.collect.urlcheck import Finding
 from datafab.core.document import Document
 from datafab.core.item import ItemError
 from datafab.core.job import Job, JobStatus
+from datafab.core.roles import Role
 
 
 class _Answer(BaseModel):
@@ -89,6 +90,48 @@ class ShownSource(_Answer):
     looks: list[Look]
     next: float | None
     document: Document | None
+
+
+class ShownCaller(_Answer):
+    """A caller, and in a session the CSRF token that a change must send."""
+
+    name: str
+    role: Role
+    limit: int | None
+    csrf_token: str | None
+
+
+class Done(_Answer):
+    """The answer to a change that has no result."""
+
+    status: Literal["ok"]
+
+
+class ShownToken(_Answer):
+    """A token without its secret. Times are Unix seconds."""
+
+    id: str
+    name: str
+    role: Role
+    created: float
+    #: null: it never expires
+    expires: float | None
+    #: largest number of its jobs that run at the same time; null: no limit
+    limit: int | None
+    #: accurate to ten minutes
+    last_used: float | None
+
+
+class TokensList(_Answer):
+    """All tokens, the oldest first."""
+
+    tokens: list[ShownToken]
+
+
+class CreatedToken(ShownToken):
+    """A new token with its text, which is shown only here."""
+
+    token: str
 
 
 class CheckedUrl(_Answer):

@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 
 from flask import Flask, current_app
 
+from datafab.core.caller import Caller
 from datafab.core.job import Job
 from datafab.core.jobs import RedisJobs
 from datafab.core.services import Services
@@ -17,13 +18,21 @@ class Start(Protocol):
     """A function that enqueues a job and returns it, and whether it is new; of an existing job only the id is valid."""
 
     def __call__(
-        self, flow: str, params: dict[str, Any], key: str | None = None, *, secrets: Mapping[str, str] | None = None
+        self,
+        flow: str,
+        params: dict[str, Any],
+        key: str | None = None,
+        *,
+        secrets: Mapping[str, str] | None = None,
+        caller: Caller | None = None,
     ) -> tuple[Job, bool]:
         """See ``workers.canvas.start``."""
 
 
 #: Makes a job's waiting tasks due now, and returns their number.
 Wake = Callable[[str], int]
+#: Runs an ended job again for a caller, and returns that job, or a new one.
+Retry = Callable[[str, Caller], Job]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,7 @@ class Backend:
     services: Services
     start: Start
     wake: Wake
+    retry: Retry
 
     @property
     def jobs(self) -> RedisJobs:

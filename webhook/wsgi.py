@@ -1,4 +1,4 @@
-"""Entry point of WSGI servers: ``gunicorn webhook.wsgi:app``."""
+"""The WSGI application; ``webhook/server.py`` is the configuration with which gunicorn serves it."""
 
 from webhook import create_app
 

@@ -15,7 +15,7 @@ from kombu.utils.json import dumps, loads
 
 from datafab.core.caller import Caller
 from datafab.core.item import MAX_INLINE_BYTES, Batch
-from datafab.core.job import Job
+from datafab.core.job import Job, JobStatus
 from datafab.core.ledger import Enqueued, NewRow, row_id
 from datafab.core.redis import CONNECTION_ERRORS
 from datafab.core.stage import Stage
@@ -175,6 +175,22 @@ def start(
         # The job is accepted: its row exists, and the tick sends it when Redis is back.
         log.warning("redis went away after a job was accepted", job=job.id, error=str(error))
     return job, True
+
+
+def retry(job_id: str, caller: Caller | None = None) -> Job:
+    """Run a job again and return it: a parked job from where it stopped, any other as a new one of the caller.
+
+    Raises:
+        NotFound: no such job.
+        FlowError: the job has not ended.
+    """
+    job = jobs().get(job_id)
+    if not job.final:
+        raise FlowError(f"job {job_id} is {job.status.value}; cancel it first", field="job")
+    if job.status == JobStatus.PARKED and (ledger().unpark(job_id) or not jobs().get(job_id).final):
+        return jobs().get(job_id)
+    again, _ = start(job.flow, dict(job.params), caller=caller)
+    return again
 
 
 def write_job(

@@ -27,6 +27,7 @@ from datafab.catalogue.sources import SourceRegistry
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import CatalogueFacts, Dataset, Item, Status
 from datafab.core.jobs import RedisJobs
+from datafab.core.roles import Role
 from datafab.core.stage import Context, Stage
 from datafab.errors import DatafabError, Fatal, FlowError, Retriable
 from datafab.fetch.refusal import is_transient
@@ -274,5 +275,5 @@ STAGES = (
         retry=RetryPolicy(retries=9),  # within an hour, in which a catalogue can be restarted
     ),
     Stage(name="to_withdraw", params=frozenset(WithdrawParams.model_fields), queue="io", expand=to_withdraw),
-    Stage(name="withdraw", params=frozenset({"catalogue"}), queue="io", run=withdraw),
+    Stage(name="withdraw", params=frozenset({"catalogue"}), queue="io", run=withdraw, role=Role.ADMIN),
 )

@@ -42,7 +42,8 @@ def catalogue() -> None:
 @as_json_option
 def run(wait: bool, as_json: bool, **given: Any) -> None:
     """Read the catalogue once, and enqueue a job for each file that may have changed."""
-    api.connect()
+    if wait:
+        api.connect()  # over HTTP the jobs of a pass are not known
     handle = api.enqueue("catalogue", **{name: value for name, value in given.items() if value not in {None, False}})
     with output.follow_job() as on_progress:
         pass_job = handle.wait(on_progress=on_progress)

@@ -27,6 +27,7 @@ from datafab.cli import push as cli_push
 from datafab.cli import sandbox as cli_sandbox
 from datafab.cli import search as cli_search
 from datafab.cli import store as cli_store
+from datafab.cli import token as cli_token
 from datafab.cli.run_job import SOME_FAILED, as_json_option, inline_option, run
 from datafab.core.job import JobStatus
 from datafab.core.redis_refusals import RedisRefuses, explain
@@ -75,11 +76,18 @@ def demo_command(keep: bool) -> None:
 
 
 @main.command()
-def up() -> None:
-    """Run a cluster on this host: Redis, MQTT broker, workers, beat, webhook and Flower."""
+@click.option("--bind", metavar="HOST:PORT", help="Address of the webhook, instead of DATAFAB_BIND.")
+def up(bind: str | None) -> None:
+    """Run a cluster on this host: Redis, MQTT broker, workers, beat, webhook and Flower.
+
+    Other hosts can connect if the webhook's address is not a loopback one. Create a token for them first: `datafab
+    token create`.
+    """
     flows()  # report errors in datafab.toml here instead of in a worker's log
+    settings = load() if bind is None else load(bind=bind)
+    cli_token.check_bind(settings)
     with output.follow_start() as on_state:
-        here = Cluster(load(), ALL, on_state=on_state)
+        here = Cluster(settings, ALL, on_state=on_state)
         here.start()
     settings = here.settings
     lines = {"webhook": f"http://{settings.bind}/ready", "flower": f"http://{settings.flower_bind}"}
@@ -126,7 +134,7 @@ def collect(endpoints: str, collection_dir: str | None, then: str | None, inline
         "collect", params, inline=inline, follow_up_seconds=cli_collection.SAVE_SECONDS if options["save_csv"] else 0
     )
     ended.report(as_json=options["as_json"])
-    if options["save_csv"]:
+    if options["save_csv"] and not load().url:
         cli_collection.check_saved(params["collection"], ended, inline=inline)
     if not options["exit_zero"]:
         ended.exit()
@@ -142,7 +150,6 @@ def collect(endpoints: str, collection_dir: str | None, then: str | None, inline
 @click.option("--wait", is_flag=True, help="Wait until the job has ended.")
 def enqueue(flow: str, params: tuple[str, ...], then: str | None, key: str | None, wait: bool) -> None:
     """Enqueue a job of FLOW on the cluster and print it."""
-    api.connect()
     given = dict(_param(text) for text in params) | ({} if then is None else {"then": _stages(then)})
     handle = api.enqueue(flow, key=key, **given)
     job = handle.wait_for_end() if wait else handle.job
@@ -164,9 +171,8 @@ def jobs() -> None:
 @as_json_option
 def jobs_list(status: str | None, flow: str | None, caller: str | None, limit: int, as_json: bool) -> None:
     """List jobs, newest first."""
-    api.connect()
     wanted = JobStatus(status) if status else None
-    found = app.jobs().newest(status=wanted, flow=flow, caller=caller, limit=limit)
+    found = api.cluster().newest(status=wanted, flow=flow, caller=caller, limit=limit)
     if as_json:
         output.print_json_lines(found)
     else:
@@ -227,12 +233,13 @@ main.add_command(cli_index.index)
 main.add_command(cli_sandbox.sandbox)
 main.add_command(cli_search.search)
 main.add_command(cli_store.store)
+main.add_command(cli_token.token)
 main.add_command(cli_publish.publish)
 main.add_command(cli_publish.wis2)
 
 
 def _flow(name: str) -> str:
-    if name not in flows():
+    if not load().url and name not in flows():  # over HTTP, the cluster may have flows of its own
         raise click.BadParameter(f"{name!r} is not one of {', '.join(sorted(flows()))}")
     return name
 

@@ -1,4 +1,4 @@
-"""Run one job to its end: on the running cluster, on a temporary one, or in this process."""
+"""Run one job to its end: on the running cluster, over HTTP, on a temporary cluster, or in this process."""
 
 from __future__ import annotations
 
@@ -102,6 +102,9 @@ def run(
 def _cluster() -> Iterator[bool]:
     """Connect to the cluster, or run a temporary one for this command; yield whether it is temporary."""
     settings = load()
+    if settings.url:
+        yield False
+        return
     if settings.redis_url or running(settings):
         api.connect(settings)
         yield False

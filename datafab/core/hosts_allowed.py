@@ -71,6 +71,11 @@ def same_origin(origin: str, authority: str | None, origins: Collection[str]) ->
     return host == (authority or "").lower() or f"{scheme}://{host}" in origins
 
 
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host name or address is one that only this host can connect to."""
+    return host is not None and (host == _LOCAL or (_is_address(host) and ip_address(host).is_loopback))
+
+
 def _is_address(name: str) -> bool:
     try:
         ip_address(name)

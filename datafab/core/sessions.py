@@ -12,11 +12,9 @@ import hmac
 import secrets
 from typing import Any, Self
 
-import redis
-
+from datafab.core.redis import ClusterRedis
 from datafab.core.services import Client, Services
 from datafab.core.tokens import BadToken, Token, Tokens, digest
-from datafab.settings import PREFIX
 
 #: Seconds after which a browser has to log in again.
 SESSION_SECONDS = 12 * 3600
@@ -25,8 +23,9 @@ SESSION_SECONDS = 12 * 3600
 class Sessions(Client):
     """The sessions of a cluster."""
 
-    def __init__(self, client: redis.Redis, tokens: Tokens) -> None:
+    def __init__(self, client: ClusterRedis, tokens: Tokens) -> None:
         self._redis: Any = client
+        self._prefix = f"{client.prefix}session:"
         self._tokens = tokens
 
     @classmethod
@@ -44,7 +43,7 @@ class Sessions(Client):
         if token.expires is not None:
             now, _ = self._redis.time()
             seconds = max(1, min(seconds, int(token.expires) - int(now)))
-        self._redis.set(_key(cookie), token.id, ex=seconds)
+        self._redis.set(self._prefix + digest(cookie), token.id, ex=seconds)
         return cookie, seconds
 
     def verify(self, cookie: str) -> Token:
@@ -53,20 +52,16 @@ class Sessions(Client):
         Raises:
             BadToken: the session has ended, or its token was revoked or has expired.
         """
-        token = self._redis.get(_key(cookie))
+        token = self._redis.get(self._prefix + digest(cookie))
         if token is None:
             raise BadToken("this session has ended: log in again", code="session_ended")
         return self._tokens.get(token)
 
     def end(self, cookie: str) -> None:
         """End a session."""
-        self._redis.delete(_key(cookie))
+        self._redis.delete(self._prefix + digest(cookie))
 
 
 def csrf_token(cookie: str) -> str:
     """Return the text that a request with this cookie must send, too, if it changes something."""
     return hmac.new(cookie.encode("utf-8", "replace"), b"csrf", hashlib.sha256).hexdigest()
-
-
-def _key(cookie: str) -> str:
-    return f"{PREFIX}session:{digest(cookie)}"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import Item, Status
+from datafab.core.roles import Role
 from datafab.errors import DatafabError, FlowError
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class Stage:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     #: the flow that runs whenever a job with this stage has ended
     follow_up: FollowUp | None = None
+    #: the role that a caller over HTTP needs to enqueue a job with it
+    role: Role = Role.OPERATOR
 
     @property
     def title(self) -> str:

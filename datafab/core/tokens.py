@@ -20,16 +20,12 @@ import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-import redis
-
 from datafab.core.caller import ANONYMOUS, LOCALHOST, Caller
-from datafab.core.redis import script
+from datafab.core.redis import ClusterRedis, script
 from datafab.core.roles import Role
 from datafab.core.services import Client, Services
 from datafab.errors import DatafabError, FlowError, NotFound
-from datafab.settings import PREFIX
 
-TOKENS, NAMES, USED = PREFIX + "tokens", PREFIX + "token_names", PREFIX + "token_used"
 ID_BYTES, SECRET_BYTES = 6, 32
 #: A whole token; an id.
 TOKEN_PATTERN = re.compile(rf"dfb_([0-9a-f]{{{2 * ID_BYTES}}})_([0-9a-f]{{{2 * SECRET_BYTES}}})")
@@ -80,8 +76,9 @@ class Token:
 class Tokens(Client):
     """The tokens of a cluster."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: ClusterRedis) -> None:
         self._redis: Any = client
+        self._kept, self._names, self._used = (client.prefix + key for key in ("tokens", "token_names", "token_used"))
         self._create = script(client, "create_token")
         self._mark_used = script(client, "mark_token_used")
 
@@ -121,13 +118,13 @@ class Tokens(Client):
 
     def all(self) -> list[Token]:
         """Return the tokens, expired ones too, the oldest first."""
-        kept, used = self._redis.hgetall(TOKENS), self._redis.hgetall(USED)
+        kept, used = self._redis.hgetall(self._kept), self._redis.hgetall(self._used)
         found = [_read(token_id, text, used.get(token_id)) for token_id, text in kept.items()]
         return sorted((token for token, _ in found), key=lambda token: (token.created, token.id))
 
     def exist(self) -> bool:
         """Return whether there is a token; one that has expired counts until it is revoked."""
-        return bool(self._redis.exists(TOKENS))
+        return bool(self._redis.exists(self._kept))
 
     def revoke(self, name_or_id: str) -> Token:
         """Delete a token, which ends its sessions too, and return it.
@@ -139,9 +136,9 @@ class Tokens(Client):
         if token is None:
             raise NotFound(f"no token {name_or_id!r}; `datafab token list` shows those that exist", field="token")
         with self._redis.pipeline() as pipe:
-            pipe.hdel(TOKENS, token.id)
-            pipe.hdel(NAMES, token.name)
-            pipe.hdel(USED, token.id)
+            pipe.hdel(self._kept, token.id)
+            pipe.hdel(self._names, token.name)
+            pipe.hdel(self._used, token.id)
             pipe.execute()
         return token
 
@@ -167,8 +164,8 @@ class Tokens(Client):
     def _valid(self, token_id: str, secret: str | None) -> Token:
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.hget(TOKENS, token_id)
-            pipe.hget(USED, token_id)
+            pipe.hget(self._kept, token_id)
+            pipe.hget(self._used, token_id)
             (seconds, micros), text, used = pipe.execute()
         now = seconds + micros / 1e6
         token, kept = _read(token_id, text, used) if text else (None, "")

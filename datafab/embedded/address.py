@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import socket
 from dataclasses import dataclass
-from ipaddress import ip_address
 
+from datafab.core.hosts_allowed import is_loopback
 from datafab.errors import SettingError
 
 
@@ -52,10 +52,7 @@ class Address:
     @property
     def loopback(self) -> bool:
         """Whether only this host can connect."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
     @property
     def reached_at(self) -> str:

@@ -151,8 +151,8 @@ class Blueprint:
         return Part(
             name="webhook",
             command=(
-                *(sys.executable, "-m", "gunicorn", "webhook.wsgi:app", "--bind", self.settings.bind),
-                *("--workers", "2", "--threads", "4", "--graceful-timeout", "5", "--no-control-socket"),
+                *(sys.executable, "-m", "gunicorn", "--config", "python:webhook.server"),
+                *("--bind", self.settings.bind),
             ),
             environment=self._environment,
             ready=address.healthy,

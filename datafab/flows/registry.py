@@ -10,6 +10,7 @@ from typing import Any
 
 from datafab.core.condition import Condition, parse
 from datafab.core.flow import Flow, check_sequence, expand_names
+from datafab.core.roles import Role
 from datafab.core.services import Services
 from datafab.core.stage import Stage
 from datafab.errors import FlowError, NotFound
@@ -28,6 +29,7 @@ __all__ = [
     "flows",
     "last_requested_stage",
     "localise",
+    "needed_role",
     "plan",
     "plan_new_job",
     "then_stages",
@@ -147,6 +149,19 @@ def plan_new_job(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stag
         hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
         raise FlowError(f"flow {name!r} has no parameter {unknown!r}{hint}", field=unknown)
     return source, stages
+
+
+def needed_role(name: str, params: Mapping[str, Any]) -> Role:
+    """Return the role that a caller over HTTP needs for a job: the highest of its stages'.
+
+    Raises:
+        NotFound: there is no such flow.
+        FlowError: ``then`` does not have the type that it needs.
+    """
+    flow = find(name)
+    names = {flow.producer, *flow.stages, *_then(flow, with_defaults(name, params))}
+    roles = {STAGES[stage].role for stage in names & STAGES.keys()} | {Role.OPERATOR}
+    return next(role for role in reversed(Role) if role in roles)
 
 
 def _check_logins(source: Stage, params: Mapping[str, Any]) -> None:

@@ -162,31 +162,42 @@ def _never(*_: Any, **__: Any) -> Any:
     raise AssertionError("nothing is enqueued")
 
 
+def _carrier(scheme: dict[str, str]) -> str:
+    """Return the header or cookie of a security scheme."""
+    if scheme["type"] == "http":
+        return "`Authorization: Bearer`"
+    return f"{'the cookie ' if scheme['in'] == 'cookie' else ''}`{scheme['name']}`"
+
+
 def http() -> str:
     """Return docs/http.md."""
     document = described()
-    rows = [("request", "what it does", "query", "statuses")]
+    rows = [("request", "what it does", "role or key", "query", "statuses")]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             query = (part["name"] for part in operation["parameters"] if part["in"] == "query")
             statuses = (status for status in operation["responses"] if status != "default")
-            keys = "".join(f" Key: {name}." for needed in operation.get("security", ()) for name in needed)
-            rows.append((f"`{method.upper()} {path}`", operation["summary"] + keys, _names(query), " ".join(statuses)))
+            keys = [f"key: {name}" for needed in operation["security"] for name in needed]
+            who = operation.get("x-role") or ", ".join(keys)
+            what = operation["summary"]
+            rows.append((f"`{method.upper()} {path}`", what, who, _names(query), " ".join(statuses)))
     shown = [
-        f"- {name}: `{scheme['name']}`, {scheme['description']}."
+        f"- {name}: {_carrier(scheme)}, {scheme['description']}."
         for name, scheme in document["components"]["securitySchemes"].items()
     ]
     return "\n".join(
         [
             "# HTTP",
             "",
-            "The webhook listens on `DATAFAB_BIND`. It has no login: keep it on this host, or behind a proxy that asks",
-            "for one. `GET /openapi.json` describes it for programs. A request body is JSON with its `Content-Type`,",
-            '1 MB at most. An error is `{"error": {"type", "message", "field"}}`, except below `/datapusher`, where',
+            "The webhook listens on `DATAFAB_BIND`. A route with a role needs a token or a session of that role or a",
+            "higher one, except for programs of this host as long as there are no tokens ([access](access.md)).",
+            "`GET /openapi.json` describes it for programs. A request body is JSON with its `Content-Type`, 1 MB at",
+            'most. An error is `{"error": {"type", "message", "field"}}`, except below `/datapusher`, where',
             "responses have the form of CKAN's DataPusher. While Redis is away, responses are 503 with `Retry-After`.",
             "",
             "A request for a host name other than `localhost`, an IP address or a name in `DATAFAB_PUBLIC_URL` gets a",
             "403, and so does a change requested by a page of another site ([deploy](deploy.md#host-names)).",
+            "A request that does not arrive within `DATAFAB_REQUEST_TIMEOUT` gets a 408 ([deploy](deploy.md)).",
             "",
             "Parameters of a job that are files or folders (`endpoints`, `collection`) are relative to the folder",
             "`DATAFAB_COLLECTIONS` and cannot lead out of it. A file can also be uploaded with the job, 64 MB at most:",
@@ -199,7 +210,7 @@ def http() -> str:
             "",
             *_table(*rows),
             "",
-            "Keys, and the headers that carry them:",
+            "Tokens, sessions and keys, and what carries them:",
             "",
             *shown,
             "",

@@ -20,7 +20,9 @@ from workers.app import use
 
 #: A job that anybody who may enqueue one can enqueue.
 JOB = {"flow": "catalogue", "params": {"url": "http://catalogue.invalid/api/1"}}
-READS = ["/api/jobs", "/api/flows", "/openapi.json", "/metrics", "/ready", "/workers", "/tasks", "/api/workers", "/"]
+READS = ["/api/jobs", "/openapi.json", "/workers", "/api/flows", "/metrics", "/ready", "/tasks", "/api/workers", "/"]
+#: How many of these are also loaded by the elements of a page.
+LOADED = 3
 PAGE = Path(__file__).with_name("hostile.html").read_text(encoding="utf-8")
 EVIL = "evil.example"
 
@@ -49,8 +51,8 @@ def posts() -> list[str]:
 
 def page(targets: list[str]) -> str:
     """Return the page with what it is to try, and where."""
-    given = {"targets": targets, "posts": posts(), "reads": READS, "job": JOB}
-    return re.sub(r"/\*(\w+)\*/ (\[\]|\{\})", lambda found: json.dumps(given[found[1]]), PAGE)
+    given = {"targets": targets, "posts": posts(), "reads": READS, "loaded": LOADED, "job": JOB}
+    return re.sub(r"/\*(\w+)\*/ (\[\]|\{\}|0)", lambda found: json.dumps(given[found[1]]), PAGE)
 
 
 def state(settings: Settings) -> dict[str, Any]:
@@ -87,8 +89,9 @@ def test_a_page_of_another_site_changes_and_reads_nothing(settings: Settings, tm
     sent = {kind for path, kind in witness.posts if path == "/api/jobs"}
     assert sent == {"text/plain", "application/x-www-form-urlencoded", "multipart/form-data"}
     assert {path for path, _ in witness.posts} == set(posts())
-    ran = sorted(one["what"] for one in report["read"])
-    assert ran == sorted(f"script http://127.0.0.1:{witness.port}{path}" for path in READS)
+    known = [f"script http://127.0.0.1:{witness.port}{path}" for path in READS]
+    known += [f"link http://127.0.0.1:{witness.port}{path}" for path in READS[:LOADED]]
+    assert sorted(one["what"] for one in report["read"]) == sorted(known)
     unchanged(settings)
 
 
@@ -120,4 +123,5 @@ def test_without_the_check_a_rebound_name_would_read(tmp_path: Path):
     ):
         report = evil.report()
     assert {"what": "GET /api/jobs", "text": "readable"} in report["read"]
+    assert "frame /api/jobs" in {one["what"] for one in report["read"]}
     assert ("/api/jobs", "application/json") in witness.posts

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from datafab.errors import SettingError
 from datafab.settings import child_environment, load
 from tests.servers.celery import until
 from tests.servers.redis import RedisServer
+from workers.flower import PAGE_HEADERS
 
 LOGIN = ("operator", "of these tests")
 #: Paths that a browser may have without the login: they show nothing of the cluster.
@@ -90,6 +95,60 @@ def test_a_browser_that_knows_the_login_does_not_lend_it_to_another_site(flower:
     assert requests.post(shrink, auth=LOGIN, headers=headers, timeout=20).status_code == 403
     # There is no such worker; but this request was let in.
     assert requests.post(shrink, auth=LOGIN, timeout=20).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "login"),
+    [
+        ("/workers", LOGIN),
+        ("/workers", None),
+        ("/healthcheck", None),
+        ("/metrics", LOGIN),
+        ("/static/js/flower.js", None),
+        ("/nothing", LOGIN),
+        ("/api/workers", None),
+    ],
+)
+def test_no_page_may_embed_it_and_no_answer_says_its_version(flower: str, path: str, login: tuple[str, str] | None):
+    headers = requests.get(flower + path, auth=login, timeout=20).headers
+    assert headers.items() >= PAGE_HEADERS.items()
+    assert "Server" not in headers
+    assert ("no-store" in headers.get("Cache-Control", "")) == (not path.startswith("/static"))
+    foreign = requests.get(flower + path, headers={"Host": "evil.example"}, timeout=20)
+    assert foreign.status_code == 403
+    assert foreign.headers["X-Frame-Options"] == "DENY"
+
+
+def test_the_scripts_within_its_pages_are_those_that_may_run(flower: str):
+    policy = PAGE_HEADERS["Content-Security-Policy"]
+    assert "unsafe" not in policy.partition("script-src")[2].partition(";")[0]
+    for path in ("/workers", "/tasks", "/broker", "/worker/cpu@host"):
+        page = requests.get(flower + path, auth=LOGIN, timeout=20).text
+        for script in re.findall(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", page, re.DOTALL):
+            assert f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" in policy, (path, script)
+        assert not re.findall(r"<[^>]+\son\w+=|javascript:", page), path
+
+
+@pytest.mark.parametrize("line", ["TRACE /workers", "CONNECT x:1", "GET http://evil/healthcheck", "PUT /workers"])
+@pytest.mark.parametrize("more", ["", "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "Content-Length: -1\r\n"])
+def test_odd_requests_end_without_an_effect(flower: str, line: str, more: str):
+    hidden = "GET /healthcheck HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    port = int(flower.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(f"{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{more}\r\n{hidden}".encode())
+        answer = b""
+        while data := client.recv(65536):
+            answer += data
+    status = int(answer.split()[1]) if answer else 400
+    assert 400 <= status < 500 or (status == 200 and line.endswith("/healthcheck") and not more)
+    assert answer.count(b"HTTP/1.1 ") <= 1
+
+
+@pytest.mark.parametrize("path", ["/workers", "/api/jobs", "/api/task/events/task-sent/", "/update-workers"])
+def test_a_page_of_others_gets_no_socket(flower: str, path: str):
+    socket_key = {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "YWJjZGVmZ2hpamtsbW5vcA=="}
+    asked = {"Connection": "Upgrade", "Upgrade": "websocket", "Origin": "http://evil.example"} | socket_key
+    assert requests.get(flower + path, auth=LOGIN, headers=asked, timeout=20).status_code != 101
 
 
 def test_without_a_login_it_does_not_start(tmp_path: Path):

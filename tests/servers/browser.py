@@ -36,6 +36,8 @@ FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--disable-default-apps",
+    # A page that was clicked on could open others.
+    "--disable-popup-blocking",
 )
 #: Seconds for a page to report, on a machine that is busy with other tests.
 PATIENCE = 180

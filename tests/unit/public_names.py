@@ -67,7 +67,7 @@ def fields() -> Iterator[str]:
     components = document["components"]["schemas"]
     yield from (f"schema {name}" for name in components)
     for name, scheme in document["components"]["securitySchemes"].items():
-        yield f"security {name}: {scheme['in']} {scheme['name']}"
+        yield f"security {name}: {scheme.get('in', scheme['type'])} {scheme.get('name', scheme.get('scheme'))}"
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             where = f"{method.upper()} {path}"

@@ -121,7 +121,8 @@ def test_every_line_of_a_log_is_json():
 
 def test_a_commands_own_key_does_not_reach_the_children(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DATAFAB_CKAN_API_KEY", "planted")
+    monkeypatch.setenv("DATAFAB_TOKEN", "planted")
     mine = load()
-    assert mine.ckan_api_key == "planted"
+    assert (mine.ckan_api_key, mine.token) == ("planted", "planted")
     assert "planted" not in repr(mine)
     assert "planted" not in child_environment(mine).values()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from datafab.core.hosts_allowed import PublicHosts, is_host_allowed
 from datafab.errors import SettingError
 from datafab.settings import load
+from tests.servers.redis import RedisServer
 from webhook import create_app
 from webhook.openapi import described_routes
 
@@ -26,9 +27,9 @@ OWN = ["localhost", "localhost:8800", "LOCALHOST", "127.0.0.1:8800", "[::1]:8800
 
 
 @pytest.fixture(scope="module")
-def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlaskClient]:
+def http(tmp_path_factory: pytest.TempPathFactory, shared_redis: RedisServer) -> Iterator[FlaskClient]:
     home: Path = tmp_path_factory.mktemp("home")
-    settings = load({}, home=home, redis_url="redis://127.0.0.1:1/0", public_url=PUBLIC)
+    settings = load({}, home=home, redis_url=shared_redis.url, public_url=PUBLIC)
     app = create_app(settings, start=lambda *_, **__: pytest.fail("a job was enqueued"))
     yield app.test_client()
     app.extensions["datafab"].services.close()

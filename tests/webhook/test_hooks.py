@@ -14,7 +14,8 @@ from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.settings import load
 from tests.servers.redis import PREFIX, RedisServer
-from webhook import MAX_BODY_BYTES, create_app
+from webhook import create_app
+from webhook.limits import MAX_BODY_BYTES
 
 TOKEN = "planted-token-7d1e"  # noqa: S105
 BASIC = {"Authorization": f"Basic {TOKEN}"}

@@ -19,13 +19,16 @@ from datafab.core.document import Document
 from datafab.core.item import Item, ItemError, Status
 from datafab.core.job import JobStatus
 from datafab.core.job_fields import Record
+from datafab.core.roles import Role
+from datafab.core.tokens import Tokens
 from datafab.index.access import IndexAccess
 from datafab.settings import load
 from tests.servers.redis import RedisServer
 from webhook import create_app
+from webhook.access import ACCESS
 from webhook.openapi import OPERATIONS, UNDESCRIBED, described_routes
 
-KEYS = {"catalogue_push_key": "geheim", "allow_private_hosts": ("*",)}
+KEYS = {"catalogue_push_key": "geheim", "allow_private_hosts": ("*",), "ckan_urls": ("http://c",)}
 HEADERS = {"hydra": {"Authorization": "Bearer geheim"}}
 CHECKS = [
     schemathesis.checks.not_a_server_error,
@@ -35,6 +38,15 @@ CHECKS = [
 ]
 #: It says 501, as it must.
 REFUSED = "datapusher.admin"
+
+
+#: Every kind of caller, by the role of its token; each sends requests of every kind to every route.
+ROLES = (None, *Role)
+#: Requests of a kind to a route, for each role.
+EXAMPLES = 3
+roles = pytest.mark.parametrize("role", ROLES, ids=lambda role: role or "nobody")
+#: Views that may refuse a caller who has the role of their route, for what the request asks or shows.
+STRICTER = {"login.log_in", "api.enqueue"}
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +61,18 @@ def app(tmp_path_factory):
 @pytest.fixture(scope="module")
 def http(app):
     return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def tokens(app):
+    """The headers of callers by role."""
+    made = app.extensions["datafab"].services.get(Tokens)
+    return {None: {}} | {role: {"Authorization": f"Bearer {made.create(role, role)[1]}"} for role in Role}
+
+
+@pytest.fixture(scope="module")
+def admin(tokens):
+    return tokens[Role.ADMIN]
 
 
 @pytest.fixture(scope="module")
@@ -94,11 +118,14 @@ def operation(schema, method, rule):
     return schema[rule.replace("<", "{").replace(">", "}")][method]
 
 
-def ask(endpoint, strategy, checks):
-    """Send eight requests of a kind, the same in each run."""
+def ask(role, headers, endpoint, strategy):
+    """Send requests of a kind, the same in each run, and see that the right ones are let in."""
+    needed = ACCESS[endpoint]
+    if not isinstance(needed, Role):
+        headers = HEADERS.get(endpoint.partition(".")[0], {})
 
     @settings(
-        max_examples=8,
+        max_examples=EXAMPLES,
         deadline=None,
         derandomize=True,
         database=None,
@@ -107,19 +134,26 @@ def ask(endpoint, strategy, checks):
     )
     @given(case=strategy)
     def send(case):
-        case.call_and_validate(checks=checks, headers=HEADERS.get(endpoint.partition(".")[0]))
+        answer = case.call_and_validate(checks=CHECKS, headers=headers)
+        if isinstance(needed, Role) and (role is None or not role.includes(needed)):
+            assert answer.status_code in {401, 403}, "wrongly open"
+        elif isinstance(needed, Role) and endpoint not in STRICTER:
+            assert answer.status_code not in {401, 403}, "wrongly closed"
 
     send()
 
 
+@roles
 @pytest.mark.parametrize(("endpoint", "method", "rule"), NAMES)
-def test_whatever_is_sent_is_answered_as_described(schema, endpoint, method, rule):
-    ask(endpoint, operation(schema, method, rule).as_strategy(), CHECKS)
+def test_whatever_is_sent_is_answered_as_described(schema, tokens, role, endpoint, method, rule):  # noqa: PLR0917 - cases
+    ask(role, tokens[role], endpoint, operation(schema, method, rule).as_strategy())
 
 
+@roles
 @pytest.mark.parametrize(("endpoint", "method", "rule"), BODIES)
-def test_what_is_not_as_described_is_no_fault_of_ours(schema, endpoint, method, rule):
-    ask(endpoint, operation(schema, method, rule).as_strategy(generation_mode=GenerationMode.NEGATIVE), CHECKS)
+def test_what_is_not_as_described_is_no_fault_of_ours(schema, tokens, role, endpoint, method, rule):  # noqa: PLR0917 - cases
+    strategy = operation(schema, method, rule).as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    ask(role, tokens[role], endpoint, strategy)
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +183,8 @@ def filled(app):
     ("path", "name", "query"),
     [
         ("/api/jobs", None, {}),
+        ("/api/tokens", None, {}),
+        ("/api/me", None, {}),
         ("/api/jobs/{job_id}", "job", {"log": 9}),
         ("/api/check-url/{job_id}", "check", {}),
         ("/api/sources", None, {"id": "endpoint:a"}),
@@ -158,13 +194,15 @@ def filled(app):
         ("/datapusher/status", None, {}),
     ],
 )
-def test_what_is_there_is_answered_as_described(schema, filled, path, name, query):
+def test_what_is_there_is_answered_as_described(schema, filled, admin, path, name, query):  # noqa: PLR0917 - a table
     case = schema[path]["GET"].Case(path_parameters={"job_id": filled[name]} if name else {}, query=query)
-    answer = case.call_and_validate(checks=CHECKS, headers={"Authorization": filled["key"]})
+    answer = case.call_and_validate(
+        checks=CHECKS, headers={"Authorization": filled["key"]} if "datapusher" in path else admin
+    )
     assert answer.status_code == 200
 
 
-def test_an_answer_that_is_not_as_described_is_found(app, schema, filled, monkeypatch):
+def test_an_answer_that_is_not_as_described_is_found(app, schema, filled, admin, monkeypatch):
     monkeypatch.setitem(app.view_functions, "api.list_flows", lambda: {"flows": [], "stages": [], "more": 1})
     with pytest.raises(FailureGroup):
-        schema["/api/flows"]["GET"].Case().call_and_validate(checks=CHECKS)
+        schema["/api/flows"]["GET"].Case().call_and_validate(checks=CHECKS, headers=admin)

@@ -16,6 +16,7 @@ from datafab.collect.endpoints_stage import query_folder
 from datafab.core.job import Job
 from datafab.core.services import Services
 from datafab.settings import load
+from tests.servers.redis import RedisServer
 from webhook import api as views
 from webhook import create_app
 from webhook.paths import confine_paths, store_uploads
@@ -27,8 +28,8 @@ CSV = b"endpoint,endpoint-url\n,https://example.org/a.csv\n"
 class Site:
     """An application whose queue takes note of what is enqueued."""
 
-    def __init__(self, home: Path, **changes: Any) -> None:
-        self.settings = load({}, home=home / "home", redis_url="redis://127.0.0.1:1/0", **changes)
+    def __init__(self, home: Path, server: RedisServer, **changes: Any) -> None:
+        self.settings = load({}, home=home / "home", redis_url=server.url, **changes)
         self.services = Services(self.settings, patience=1)
         self.started: list[dict[str, Any]] = []
         self.http = create_app(self.settings, self.services, self.start).test_client()
@@ -46,8 +47,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
+def site(tmp_path: Path, shared_redis: RedisServer) -> Iterator[Site]:
+    site = Site(tmp_path, shared_redis)
     (site.root / "land").mkdir(parents=True)
     (site.root / "land" / "endpoint.csv").write_bytes(CSV)
     (tmp_path / "secret.csv").write_text(PLANTED + "\n")
@@ -223,11 +224,11 @@ def test_a_document_is_sent_and_not_named(site: Site, flow: str, field: str):
     assert site.started == []
 
 
-def test_what_a_flow_brings_along_is_its_operators(site: Site, tmp_path: Path):
+def test_what_a_flow_brings_along_is_its_operators(site: Site, tmp_path: Path, shared_redis: RedisServer):
     config = tmp_path / "datafab.toml"
     given = f'endpoints = "{tmp_path}/secret.csv", collection = "{tmp_path}"'
     config.write_text(f'[[flow]]\nname = "own"\nsource = "collect"\nwith = {{ {given} }}\n')
-    own = Site(tmp_path, config=config)
+    own = Site(tmp_path, shared_redis, config=config)
     assert own.post("own").status_code == 202
     assert own.started == [{}]
     assert own.post("own", endpoints=f"{tmp_path}/secret.csv").status_code == 400
@@ -243,8 +244,8 @@ def test_a_root_in_a_bucket_has_folders_of_that_bucket(tmp_path: Path, given: st
 @pytest.mark.parametrize(
     "given", ["s3://bucket/other", "s3://bucket/database", "s3://bucket/data/../x", "../x", "/etc", "a//b", ".", "a?b"]
 )
-def test_and_no_others(tmp_path: Path, given: str):
-    site = Site(tmp_path, collections="s3://bucket/data")
+def test_and_no_others(tmp_path: Path, given: str, shared_redis: RedisServer):
+    site = Site(tmp_path, shared_redis, collections="s3://bucket/data")
     assert site.post("collect", endpoints="e", collection=given).status_code == 400
     answer = site.post("collect", endpoints="e.csv", collection="c")
     assert "upload" in answer.json["error"]["message"]

@@ -13,30 +13,31 @@ from datafab.index.access import IndexAccess
 from datafab.index.query import FIELDS
 from datafab.settings import load
 from tests.searches import TOWNS
+from tests.servers.redis import RedisServer
 from webhook import create_app
 
 
-def client(home, index: Index):
-    configured = load(home=home)
+def client(home, index: Index, server: RedisServer):
+    configured = load(home=home, redis_url=server.url)
     services = Services(configured, jobs=MemoryJobs())
     services.put(IndexAccess, IndexAccess(index))
     return create_app(configured, services, lambda *_: None).test_client()
 
 
 @pytest.fixture(scope="module")
-def sqlite_http(tmp_path_factory):
+def sqlite_http(tmp_path_factory, shared_redis):
     home = tmp_path_factory.mktemp("home")
     index = open_index(f"sqlite:///{home}/index.db")
     index.put_many(TOWNS)
-    yield client(home, index)
+    yield client(home, index, shared_redis)
     index.close()
 
 
 @pytest.fixture
-def elastic_http(tmp_path, elastic_index):
+def elastic_http(tmp_path, elastic_index, shared_redis):
     elastic_index.put_many(TOWNS)
     elastic_index.refresh()
-    return client(tmp_path, elastic_index)
+    return client(tmp_path, elastic_index, shared_redis)
 
 
 def test_what_matched_and_how_many_have_what_is_told(sqlite_http):

@@ -15,14 +15,17 @@ from datafab.core.roles import Role
 from datafab.core.sessions import Sessions, csrf_token
 from datafab.core.tokens import BadToken, Tokens, duration_seconds
 from datafab.errors import FlowError, NotFound
-from datafab.settings import PREFIX
+from datafab.settings import load
 from tests.servers.celery import until
 from tests.servers.redis import RedisServer
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server, connect(server.url, patience=5) as client:
+    with (
+        RedisServer(tmp_path_factory.mktemp("redis")) as server,
+        connect(load({}, redis_url=server.url), patience=5) as client,
+    ):
         yield client
 
 
@@ -115,7 +118,7 @@ def test_the_last_use_is_kept_coarsely(tokens: Tokens, client: Any):
     first = tokens.verify(text).last_used
     assert first is not None
     assert tokens.verify(text).last_used == tokens.all()[0].last_used == pytest.approx(first)
-    client.hset(PREFIX + "token_used", token.id, first - 3600)
+    client.hset(client.prefix + "token_used", token.id, first - 3600)
     assert tokens.verify(text).last_used > first - 3600
 
 

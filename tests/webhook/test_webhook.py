@@ -16,7 +16,8 @@ from datafab.errors import FlowError, NotFound, Retriable, SettingError
 from datafab.index.access import IndexAccess
 from datafab.settings import load
 from tests.servers.redis import PREFIX, RedisServer
-from webhook import MAX_BODY_BYTES, create_app
+from webhook import create_app
+from webhook.limits import MAX_BODY_BYTES
 
 
 class Recorder:
@@ -27,7 +28,7 @@ class Recorder:
         self.failure = None
         self.known = {}
 
-    def __call__(self, flow, params, key):
+    def __call__(self, flow, params, key, caller=None):
         if self.failure:
             raise self.failure
         self.calls.append((flow, params, key))
@@ -38,7 +39,7 @@ class Recorder:
 class Asking(Recorder):
     """A queue that needs its Redis."""
 
-    def __call__(self, flow, params, key):
+    def __call__(self, flow, params, key, caller=None):
         self.jobs.ping()
         return super().__call__(flow, params, key)
 
