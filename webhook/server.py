@@ -7,6 +7,7 @@ slow clients keep nobody out. ``/health`` has a thread of its own. Settings: ``D
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 import sys
@@ -53,16 +54,21 @@ class Dispatcher(ThreadedTaskDispatcher):
         return bool(super().shutdown(cancel_pending, timeout))
 
 
-def serve(settings: Settings) -> None:
-    """Serve the webhook until SIGTERM or SIGINT; requests that have arrived are answered first."""
+def serve(settings: Settings, bind: str) -> None:
+    """Serve the webhook until SIGTERM or SIGINT; requests that have arrived are answered first.
+
+    Args:
+        settings: of the application.
+        bind: address and port to listen on.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     connections: dict[int, Any] = {}
     server = create_server(
         create_app(settings),
         connections,
         _dispatcher=Dispatcher(),
-        listen=settings.bind,
-        server_name=Address.of(settings.bind, "DATAFAB_BIND").host,
+        listen=bind,
+        server_name=Address.of(bind, "--bind").host,
         connection_limit=MAX_CONNECTIONS,
         asyncore_use_poll=True,  # `select` stops at 1,024 files
         backlog=MAX_CONNECTIONS,
@@ -84,7 +90,10 @@ def serve(settings: Settings) -> None:
 
 def main() -> None:
     """Run the server with the settings of the environment."""
+    settings = load()
+    parser = argparse.ArgumentParser(prog="python -m webhook", description="Serve the webhook.")
+    parser.add_argument("--bind", default=settings.bind, help="address and port in a container; default: DATAFAB_BIND")
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     # waitress warns of each request that waits for a thread.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
-    serve(load())
+    serve(settings, parser.parse_args().bind)

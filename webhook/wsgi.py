@@ -1,4 +1,4 @@
-"""The WSGI application; ``webhook/server.py`` is the configuration with which gunicorn serves it."""
+"""The WSGI application; ``webhook/server.py`` serves it."""
 
 from webhook import create_app
 

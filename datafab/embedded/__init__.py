@@ -4,8 +4,9 @@ from datafab.embedded.address import free_port
 from datafab.embedded.cluster import ALL, CORE, Cluster, ClusterFile, running
 from datafab.embedded.exposed import check_exposed, is_exposed
 from datafab.embedded.login import flower_login
+from datafab.embedded.logs import tail
 from datafab.embedded.redis_server import find_redis, redis_command
-from datafab.embedded.supervisor import State, tail
+from datafab.embedded.supervisor import State
 
 __all__ = [
     "ALL",

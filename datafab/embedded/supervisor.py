@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
-from io import FileIO
 from itertools import groupby
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
 
+from datafab.embedded.logs import limit_log, open_log, tail
 from datafab.errors import FlowError
 
-MAX_LOG_BYTES = 10 * 1024**2
 #: deaths before a part was first ready, after which starting it is given up
 MAX_EARLY_DEATHS = 3
 POLL_SECONDS = 0.1
+#: seconds between two looks at the size of the logs
+LOG_SECONDS = 1.0
 FIRST_DELAY_SECONDS = 0.5
 MAX_DELAY_SECONDS = 30.0
 #: uptime after which earlier deaths no longer count
@@ -189,10 +188,15 @@ class Supervisor:
 
     def _keep_alive(self) -> None:
         """Start the parts that are due and reap those that died; return only when all are gone (see above)."""
+        next_look = 0.0
         while not self._stopping.is_set():
             with self._lock:
                 if not self._stopping.is_set():
                     self._check_children()
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + LOG_SECONDS
+                for child in self._children:
+                    limit_log(child.log)
             self._stopping.wait(POLL_SECONDS)
         self._gone.wait()
 
@@ -226,7 +230,7 @@ class _Child:
         """Start the process; a start that fails counts as a death."""
         self._started_at = time.monotonic()
         try:
-            with self._open_log() as log:
+            with open_log(self.log, self.part.command) as log:
                 self.process = subprocess.Popen(  # noqa: S603 - our own commands
                     lifeline(self.part.command, self.part.orphaned),
                     cwd=self.log.parent,
@@ -277,22 +281,3 @@ class _Child:
         self._deaths = 1 if uptime > STABLE_AFTER_SECONDS else self._deaths + 1
         self.early_deaths += not self.ready
         self.due = time.monotonic() + restart_delay(self._deaths)
-
-    def _open_log(self) -> FileIO:
-        if self.log.exists() and self.log.stat().st_size > MAX_LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.1"))
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        log = self.log.open("ab", buffering=0)
-        log.write(f"--- {at} {shlex.join(self.part.command)}\n".encode())
-        return log
-
-
-def tail(log: Path, lines: int = 10) -> str:
-    """Return the last lines of a log, at most 4 KB, or the reason why it cannot be read."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            text = file.read().decode(errors="replace")
-    except OSError as error:
-        return f"(it cannot be read: {error})"
-    return "\n".join(text.splitlines()[-lines:])

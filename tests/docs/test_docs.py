@@ -28,7 +28,7 @@ FILES = sorted(DOCS.rglob("*.md"))
 TEXTS = {str(file.relative_to(DOCS)): file.read_text(encoding="utf-8") for file in FILES}
 WRITTEN = "\n".join(TEXTS.values())
 #: Pages of the root that name files too.
-ROOTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+ROOTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 
 
 def documented(name: str) -> bool:
@@ -152,6 +152,19 @@ def test_every_promise_has_a_test():
     rows = re.findall(r"^\| (?!promise|---)(.+) \| (.+) \|$", TEXTS["promises.md"], re.MULTILINE)
     assert len(rows) > 30
     assert not [promise for promise, tests in rows if "`tests/" not in tests]
+
+
+def test_every_defence_has_a_test():
+    text = TEXTS["security.md"]
+    attackers = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert len(attackers) == 9
+    for attacker in attackers:
+        rows = re.findall(r"^\| (?!attempt|---)(.+) \| (.+) \| (.+) \|$", attacker, re.MULTILINE)
+        assert attacker.startswith("Limits") or len(rows) > 1, attacker[:40]
+        # The file alone would be a claim that anything in it shows this.
+        assert not [
+            attempt for attempt, _, tests in rows if not re.fullmatch(r"(`tests/[\w/]+\.py::\w+`(, )?)+", tests)
+        ]
 
 
 #: The parts of a decision, in their order.

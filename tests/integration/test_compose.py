@@ -5,34 +5,38 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
+import socket
+import threading
+from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
+import redis
 import requests
 
 from datafab.core.hosts_allowed import PublicHosts, is_host_allowed
-from datafab.embedded import free_port
 from datafab.embedded.broker import find_mosquitto
-from datafab.embedded.supervisor import lifeline
+from datafab.errors import Fatal
+from datafab.ops import diagnosis
+from datafab.publish.mqtt import Broker, Mqtt
 from datafab.settings import Settings, load
 from datafab.version import __version__
-from tests.servers.celery import PATIENCE, until
-from tests.servers.compose import ROOT, Unset, compose, variables
+from tests.servers.compose import OURS, PASSWORDS, ROOT, THEIRS, Host, Unset, compose, dotenv, variables
 from tests.servers.elasticsearch import VERSION as ELASTICSEARCH
+from tests.servers.mosquitto import Subscriber
 
-OURS = ("webhook", "worker-io", "worker-cpu", "worker-control", "beat", "listener", "flower")
-THEIRS = ("redis", "mosquitto", "elasticsearch")
 #: Where the containers have what they keep.
 DATA, SCRATCH = "/data", "/scratch"
 
 # --- the file ---
 
 _SECONDS = r"\d+s"
+_SIZE = r"\d+[kmg]"
 _MEMORY = r"/\w+(:(size=\d+[km]|mode=\d+)(,(size=\d+[km]|mode=\d+))*)?"
 #: The keys of a service that are used here, and what the Compose specification takes for each.
 KEYS: dict[str, Any] = {
@@ -45,6 +49,9 @@ KEYS: dict[str, Any] = {
     "read_only": bool,
     "cap_drop": [r"ALL|[A-Z_]+"],
     "security_opt": [r"no-new-privileges:true"],
+    "mem_limit": _SIZE,
+    "pids_limit": int,
+    "logging": {"driver": r"json-file", "options": {"max-size": _SIZE, "max-file": r"\d"}},
     "tmpfs": [_MEMORY],
     "volumes": [r"(?:(?:[a-z]\w*|\./[\w./-]+):)?/[\w./-]+(?::ro)?"],
     "networks": [str],
@@ -121,16 +128,35 @@ def test_no_service_waits_for_itself(services: dict[str, Any]):
         started |= ready
 
 
-@pytest.mark.parametrize("missing", ["FLOWER_BASIC_AUTH", "DATAFAB_INDEX_PASSWORD"])
+@pytest.mark.parametrize("missing", PASSWORDS)
 def test_nothing_starts_without_the_passwords(missing: str):
-    with pytest.raises(Unset, match=missing):
+    with pytest.raises(Unset, match=f"^{missing}: run deploy/make-env$"):
         compose(variables() | {missing: ""})
 
 
 def test_no_password_has_a_default():
-    text = (ROOT / "deploy" / "env.example").read_text(encoding="utf-8")
-    given = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
-    assert given == {"FLOWER_BASIC_AUTH": "", "DATAFAB_INDEX_PASSWORD": ""}
+    assert dotenv(ROOT / "deploy" / "env.example") == dict.fromkeys(PASSWORDS, "")
+    named = re.compile(r"PASSWORD|SECRET|TOKEN|KEY|AUTH")
+    raw = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    for line in raw.splitlines():
+        name, _, value = line.strip().partition(": ")
+        if named.search(name) and re.fullmatch(r"[A-Z_]+", name):
+            assert re.fullmatch(r"\$\{[A-Z_]+(:\?run deploy/make-env|:-)\}", value), line
+    for login in re.findall(r"://\w+:(.*?)@", raw):
+        assert re.fullmatch(r"\$\{[A-Z_]+:\?run deploy/make-env\}", login)
+
+
+def test_passwords_are_in_environments_only(services: dict[str, Any]):
+    """Command lines can be read by every user of the host; labels, checks and mounts are shown by `docker inspect`."""
+    passwords = [value for name, value in variables().items() if name in {*PASSWORDS, "MQTT_READER_PASSWORD"}]
+    assert len(passwords) == len(set(passwords)) == 5
+    for name, service in services.items():
+        rest = str({key: value for key, value in service.items() if key != "environment"})
+        assert not [password for password in passwords if password in rest], name
+    # Each container has those that it needs.
+    for name, wanted in {"redis": 1, "mosquitto": 2, "elasticsearch": 1, "worker-io": 3, "flower": 4}.items():
+        given = str(services[name]["environment"])
+        assert sum(password in given for password in passwords) == wanted, name
 
 
 def test_the_webhook_is_called_by_its_name_and_by_those_of_the_setting():
@@ -148,12 +174,32 @@ def test_a_service_may_do_no_more_than_it_must(services: dict[str, Any], name: s
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
-    # Elasticsearch's image writes beside its data; its user is no root by itself.
-    assert service.get("read_only", False) is (name != "elasticsearch")
+    # Elasticsearch's image writes beside its data.
+    assert service["read_only"] is (name != "elasticsearch")
+    assert int(service["user"].split(":")[0]) > 0
+    assert service["restart"] == "unless-stopped"
+    assert 256 <= service["pids_limit"] <= 4096
+    assert 2**29 <= size(service["mem_limit"]) <= 2**32
+    kept = service["logging"]["options"]
+    assert size(kept["max-size"]) * int(kept["max-file"]) <= 50 * 2**20
     if name in THEIRS:
         assert service["networks"] == ["inside"]
         assert "ports" not in service
-        assert name == "elasticsearch" or not service["user"].startswith("0:")
+
+
+def size(text: str) -> int:
+    """Return the bytes of a size such as 512m or 1gb."""
+    number, unit = re.fullmatch(r"(\d+)([kmg])b?", text).groups()  # type: ignore[union-attr] - an error fails the test
+    return int(number) << {"k": 10, "m": 20, "g": 30}[unit]
+
+
+def test_a_full_redis_refuses_writes_before_it_is_killed(services: dict[str, Any]):
+    text = (ROOT / "deploy" / "redis.conf").read_text(encoding="utf-8")
+    (most,) = re.findall(r"^maxmemory (\w+)$", text, re.MULTILINE)
+    # While the append-only file is rewritten, pages that change are held twice.
+    assert 2 * size(most) <= size(services["redis"]["mem_limit"])
+    (heap,) = re.findall(r"-Xmx(\w+)", services["elasticsearch"]["environment"]["ES_JAVA_OPTS"])
+    assert 2 * size(heap) <= size(services["elasticsearch"]["mem_limit"])
 
 
 def test_what_lies_inside_is_not_reached_from_outside(document: dict[str, Any]):
@@ -175,8 +221,9 @@ def test_every_variable_is_one_that_somebody_reads(services: dict[str, Any], nam
     assert services[name]["environment"]["DATAFAB_HOME"] == DATA
     # Hosts of URLs are services that it can reach.
     for variable, value in services[name]["environment"].items():
-        if found := re.match(r"(?:redis|mqtt|http)://([\w-]+)[:/]", value):
-            assert found[1] in THEIRS, variable
+        if found := re.match(r"(redis|mqtt|http)://(datafab:[^@]+@)?([\w-]+)[:/]", value):
+            assert found[3] in THEIRS, variable
+            assert bool(found[2]) is (found[1] != "http"), variable
 
 
 def test_the_examples_name_what_is_read():
@@ -213,6 +260,7 @@ def test_the_image_is_made_of_what_is_there():
     (settings,) = (rest for word, rest in lines if word == "ENV" and "DATAFAB_HOME" in rest)
     assert f"DATAFAB_HOME={DATA}" in settings
     assert f"TMPDIR={SCRATCH}" in settings
+    assert users[-1] == compose(variables())["services"]["webhook"]["user"]
     # What is mounted there belongs to the user.
     (made,) = (rest for word, rest in lines if word == "RUN" and "useradd" in rest)
     assert re.search(rf"--owner datafab .*{DATA} {SCRATCH}", made)
@@ -222,107 +270,110 @@ def test_the_image_is_made_of_what_is_there():
 # --- the processes ---
 
 
-class Host:
-    """Runs services of the file as plain processes: hosts become this one, ports free ones, folders ours."""
-
-    def __init__(self, folder: Path, services: dict[str, Any]) -> None:
-        self.folder, self._services = folder, services
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.ports = {port: free_port() for port in ("6379", "1883", "9200", "8800", "5555")}
-        for name in (DATA, SCRATCH):
-            (folder / name.strip("/")).mkdir()
-
-    def here(self, text: str) -> str:
-        """Return a text of the file as it has to be on this host."""
-        for name in THEIRS:
-            text = text.replace(f"//{name}:", "//127.0.0.1:")
-        for port, free in self.ports.items():
-            text = re.sub(rf"(?<!\d){port}(?!\d)", str(free), text)
-        text = text.replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - what a container binds
-        text = re.sub(r"(?<![\w./-])/(data|scratch)\b", rf"{self.folder}/\1", text)
-        return text.replace("file:///data", f"file://{self.folder}/data")
-
-    def environment(self, name: str) -> dict[str, str]:
-        given = {key: self.here(value) for key, value in self._services[name].get("environment", {}).items()}
-        bare = {key: value for key, value in os.environ.items() if not key.startswith("DATAFAB_")}
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
-        return bare | {"PATH": path, "TMPDIR": str(self.folder / "scratch")} | given
-
-    def start(self, name: str, *command: str) -> None:
-        """Start a service, with its own command unless another is given."""
-        words = command or tuple(self.here(word) for word in self._services[name]["command"])
-        environment = self.environment(name)
-        program = shutil.which(words[0], path=environment["PATH"])
-        assert program, words[0]
-        with (self.folder / f"{name}.log").open("wb") as log:
-            self._processes[name] = subprocess.Popen(
-                lifeline((program, *words[1:])),
-                cwd=self.folder / "data",
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-
-    def healthy(self, name: str) -> bool:
-        """Whether the health check of a service says so, by its exit code as the engine sees it."""
-        kind, *words = (self.here(word) for word in self._services[name]["healthcheck"]["test"])
-        command = ["/bin/sh", "-c", *words] if kind == "CMD-SHELL" else words
-        done = subprocess.run(command, env=self.environment(name), capture_output=True, timeout=300, check=False)
-        return done.returncode == 0
-
-    def becomes_healthy(self, name: str) -> None:
-        def healthy() -> bool:
-            assert self._processes[name].poll() is None, f"{name} has ended:\n{self.log(name)[-3000:]}"
-            return self.healthy(name)
-
-        until(healthy, 60, every=2)  # most checks start a Python, which the services need the processors for
-
-    def stop(self, *names: str) -> dict[str, int]:
-        """Ask services to end as the engine does, and return their exit codes."""
-        for name in names:
-            self._processes[name].terminate()
-        return {name: self._processes.pop(name).wait(60 * PATIENCE) for name in names}
-
-    def close(self) -> None:
-        """Stop all, the last first."""
-        for name in reversed(list(self._processes)):
-            self.stop(name)
-
-
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory, services: dict[str, Any]) -> Iterator[Host]:
-    folder = tmp_path_factory.mktemp("compose")
-    host = Host(folder, services)
-    with ExitStack() as stack:
-        stack.callback(host.close)
-        for name, file in (("redis", "/etc/redis.conf"), ("mosquitto", "/mosquitto/config/mosquitto.conf")):
-            assert file in services[name]["command"]
-            (mounted,) = (volume.split(":")[0] for volume in services[name]["volumes"] if f":{file}:" in volume)
-            text = host.here((ROOT / mounted).read_text(encoding="utf-8"))
-            text = text.replace("/mosquitto/data/", f"{folder}/").replace("bind * -::*", "bind 127.0.0.1")
-            if os.geteuid() == 0 and name == "mosquitto":
-                text += "user root\n"  # else it becomes one that may not write here
-            (folder / f"{name}.conf").write_text(text, encoding="utf-8")
-            if name == "redis" or find_mosquitto():  # the listener waits for a broker
-                words = (str(folder / f"{name}.conf") if word == file else word for word in services[name]["command"])
-                host.start(name, *words)
+    """Redis and mosquitto, as the file starts them."""
+    with closing(Host(tmp_path_factory.mktemp("compose"), services)) as host:
+        host.start("redis")
+        if find_mosquitto():
+            host.start("mosquitto")
         host.becomes_healthy("redis")
-        for name in OURS:
-            host.start(name)
         yield host
 
 
+def test_redis_refuses_strangers_and_its_user_has_few_rights(host: Host):
+    url, password = host.environment("webhook")["DATAFAB_REDIS_URL"], variables()["REDIS_PASSWORD"]
+    with socket.create_connection(("127.0.0.1", host.ports["6379"]), 20) as stranger, stranger.makefile("rwb") as lines:
+        for words, refusal in {
+            **dict.fromkeys(("PING", "INFO", "KEYS *", "GET x", "SUBSCRIBE x", "CONFIG GET *", "SYNC"), b"-NOAUTH"),
+            **dict.fromkeys(("AUTH wrong", f"AUTH {password}", f"AUTH default {password}"), b"-WRONGPASS"),
+            **dict.fromkeys(("AUTH datafab wrong", f"AUTH other {password}", 'AUTH datafab ""'), b"-WRONGPASS"),
+        }.items():
+            lines.write(words.encode() + b"\r\n")
+            lines.flush()
+            assert lines.readline().startswith(refusal), words
+    with redis.Redis.from_url(url, decode_responses=True) as ours:
+        assert {check.level for check in diagnosis.redis(ours.info())} == {"ok"}
+        # Its backup, as docs/operate.md tells to make it in a container.
+        page = (ROOT / "docs" / "operate.md").read_text(encoding="utf-8")
+        (script,) = re.findall(r"exec -T redis sh -c '(.*)' > redis.rdb$", page, re.MULTILINE)
+        ours.set("kept", "x" * 20)
+        assert "REDIS" in host.run("redis", "sh", "-c", f"{script} -p 6379 | head -c 5").stdout
+        # Whoever has the password may not run programs, write files or lock others out.
+        for words in (
+            *("CONFIG SET dir /tmp", "CONFIG REWRITE", "MODULE LOAD /tmp/x.so", "DEBUG SLEEP 0", "SHUTDOWN NOSAVE"),
+            *("ACL SETUSER datafab +@all", "ACL LIST", "FLUSHALL", "FLUSHDB", "REPLICAOF 127.0.0.1 1", "MONITOR"),
+            *("SAVE", "MIGRATE 127.0.0.1 1 x 0 1", "FAILOVER", "CLIENT KILL TYPE normal", "SLOWLOG GET"),
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                ours.execute_command(*words.split(" "))
+
+
+@pytest.mark.skipif(not find_mosquitto(), reason="no mosquitto on this host")
+def test_mosquitto_refuses_strangers_and_the_reader_only_reads(host: Host):
+    if shutil.which("mosquitto_sub"):
+        host.becomes_healthy("mosquitto")
+    url = host.environment("worker-io")["DATAFAB_MQTT_URL"]
+    address = url.rpartition("@")[2]
+    password, readers = (variables()[name] for name in ("MQTT_PASSWORD", "MQTT_READER_PASSWORD"))
+    for login in ("", "datafab@", "datafab:wrong@", f"other:{password}@", f"reader:{password}@"):
+        assert answer_to(f"mqtt://{login}{address}") == "Not authorized", login
+    reader = f"mqtt://reader:{readers}@{address}"
+    with Subscriber(reader, "a/#") as subscriber, closing(Mqtt(Broker.of(url))) as ours:
+        with closing(Mqtt(Broker.of(reader))) as writing, pytest.raises(Fatal, match="Not authorized"):
+            writing.publish("a/b", b'"of the reader"')
+        ours.publish("a/b", b'"of datafab"')
+        assert subscriber.wait(1) == ["of datafab"]
+
+
+def answer_to(url: str) -> str:
+    """Connect to a broker, and return its first answer."""
+    answers: Queue[str] = Queue()
+    client = Broker.of(url).client("somebody")
+    client.on_connect = lambda _client, _data, _flags, reason, _properties: answers.put(str(reason))
+    client.loop_start()
+    try:
+        return answers.get(timeout=60)
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="no curl on this host")
+def test_the_check_of_elasticsearch_logs_in(host: Host):
+    """No Elasticsearch with passwords runs here: this server only asks who it is."""
+    login = b64encode(f"elastic:{variables()['DATAFAB_INDEX_PASSWORD']}".encode()).decode()
+    asked = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if self.headers["Authorization"] == f"Basic {login}" else 401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", host.ports["9200"]), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert host.healthy("elasticsearch")
+        assert asked == ["/_cluster/health?wait_for_status=yellow&timeout=3s"]
+        login = "another"
+        assert not host.healthy("elasticsearch")
+        server.shutdown()
+
+
 def test_the_services_become_healthy_by_their_own_checks(host: Host):
-    """One test: with its fixture on one process of xdist, they are started once."""
+    """One test, so that they are started once."""
     for name in OURS:
-        if name != "listener" or find_mosquitto():
+        host.start(name)
+    # The checks of workers cost most: they come last, when the workers are up.
+    for name in sorted(OURS, key=lambda name: name.startswith("worker-")):
+        if name != "listener" or find_mosquitto():  # it waits for a broker
             host.becomes_healthy(name)
     flower_asks_who_it_is(host)
+    a_job_passes_through_the_workers(host)
+    limits_leave_room_and_no_password_is_shown(host)
     what_is_asked_to_end_does_and_is_not_healthy_then(host)
 
 
@@ -332,6 +383,37 @@ def flower_asks_who_it_is(host: Host) -> None:
     shown = {None: 401, (name, password): 200, (name, "wrong"): 401}
     for path in ("/workers", "/metrics", "/api/workers"):
         assert {auth: requests.get(root + path, auth=auth, timeout=20).status_code for auth in shown} == shown
+
+
+def a_job_passes_through_the_workers(host: Host) -> None:
+    """As its user, Redis takes every command of a job."""
+    table = "endpoint,endpoint-url\n,http://127.0.0.1:1/x.csv\n"
+    (host.folder / "data" / "endpoint.csv").write_text(table, encoding="utf-8")
+    options = ("--collection-dir", "/data/collection", "--then", "analyse")  # there is no Elasticsearch to index in
+    done = host.run("webhook", "datafab", "collect", "/data/endpoint.csv", *options)
+    assert done.returncode == 3, done  # 127.0.0.1 is a private address
+    assert "1 endpoint: 1 failed" in done.stdout, done
+
+
+def limits_leave_room_and_no_password_is_shown(host: Host) -> None:
+    services = compose(variables())["services"]
+    running = [name for name in services if name != "elasticsearch" and (name != "mosquitto" or find_mosquitto())]
+    passwords = [value.rpartition(":")[2] for value in variables().values()]
+    for name in running:
+        folders = host.processes(name)
+        assert folders, name
+        texts = [(folder / "cmdline").read_text(errors="replace") for folder in folders]
+        assert not [one for one in passwords if one in host.log(name) or one in "".join(texts)], name
+        memory = sum(resident(folder) for folder in folders)
+        threads = sum(len(list((folder / "task").iterdir())) for folder in folders)
+        assert 2 * memory < size(services[name]["mem_limit"]), name
+        assert 2 * threads < services[name]["pids_limit"], name
+
+
+def resident(folder: Path) -> int:
+    """Return the bytes of memory of a process; shared pages count by their share."""
+    (kib,) = re.findall(r"^Pss: +(\d+) kB", (folder / "smaps_rollup").read_text(encoding="utf-8"), re.MULTILINE)
+    return int(kib) * 1024
 
 
 def what_is_asked_to_end_does_and_is_not_healthy_then(host: Host) -> None:

@@ -16,8 +16,9 @@ import requests
 
 from datafab.embedded import ALL, Cluster, State, find_redis, flower_login, free_port, running, tail
 from datafab.embedded.address import Address
+from datafab.embedded.logs import MAX_LOG_BYTES, limit_log
 from datafab.embedded.redis_server import redis_answers, redis_version
-from datafab.embedded.supervisor import MAX_LOG_BYTES, Part, Supervisor, restart_delay
+from datafab.embedded.supervisor import Part, Supervisor, restart_delay
 from datafab.errors import FlowError, SettingError
 from datafab.settings import child_environment, load
 from tests.servers.celery import PATIENCE
@@ -257,8 +258,40 @@ def test_a_log_that_has_grown_large_is_put_aside(tmp_path):
     supervisor.start()
     assert until(lambda: "bonjour" in tail(tmp_path / "chatty.log").splitlines())
     supervisor.stop()
-    assert (tmp_path / "chatty.log.1").stat().st_size == MAX_LOG_BYTES + 1
+    assert (tmp_path / "chatty.log.1").stat().st_size == MAX_LOG_BYTES
     assert (tmp_path / "chatty.log").stat().st_size < 1000
+
+
+def test_the_logs_of_a_part_that_runs_are_bounded(tmp_path):
+    """It writes 32 MB in numbered lines, half of them after its log was emptied."""
+    script = (
+        "seq 1000000 2999999; until [ -e more.log.1 ]; do sleep 0.05; done; seq 3000000 4999999; echo end; sleep 600"
+    )
+    supervisor = Supervisor([shell("more", script)], tmp_path)
+    supervisor.start()
+    log, former = tmp_path / "more.log", tmp_path / "more.log.1"
+    try:
+        # At its end the log may be empty, and its last line in the other file.
+        ended = lambda: log.stat().st_size <= MAX_LOG_BYTES and (tail(log) or tail(former)).endswith("end")  # noqa: E731
+        assert until(ended, 100)
+        assert former.stat().st_size == MAX_LOG_BYTES
+        # The program wrote on at the new end, so that there is no hole, and nothing is out of order.
+        text = former.read_bytes() + log.read_bytes()
+        assert b"\0" not in text
+        numbers = [int(line) for line in text.splitlines()[1:] if line.isdigit()]
+        assert numbers == sorted(numbers)
+        assert numbers[-1] == 4_999_999
+    finally:
+        supervisor.stop()
+    assert {file.name for file in tmp_path.iterdir()} == {"more.log", "more.log.1"}
+
+
+def test_a_log_on_a_full_disk_is_emptied(tmp_path):
+    log = tmp_path / "more.log"
+    log.write_bytes(b"x" * (MAX_LOG_BYTES + 1))
+    (tmp_path / "more.log.1").symlink_to("/dev/full")
+    limit_log(log)
+    assert log.stat().st_size == 0
 
 
 def test_redis_comes_back_with_its_data_and_nothing_is_left_after_stop(tmp_path):

@@ -14,7 +14,7 @@ ALLOWED = {
     "datafab/core/clock.py": "where there is no Redis",
     "datafab/core/memory_jobs.py": "a run in one process",
     "datafab/embedded/parts.py": "the age of files of this host",
-    "datafab/embedded/supervisor.py": "a line of this host's log",
+    "datafab/embedded/logs.py": "a line of this host's log",
     "datafab/index/elastic_indices.py": "only where no version is given",
     "datafab/ops/doctor.py": "what is compared with Redis's clock",
     "datafab/store/files.py": "the age of files of this host",

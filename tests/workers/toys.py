@@ -147,6 +147,29 @@ def settled(item: Item, ctx: Context) -> Item:
     return item
 
 
+def keep(item: Item, ctx: Context) -> Item:
+    """Keep a resource."""
+    with ctx.services.store(ctx.services.settings.store).new_resource() as resource:
+        resource.write(f"of {item.source}".encode())
+        sha256, size = resource.commit()
+    return item.evolve(store=ctx.services.settings.store, sha256=sha256, size=size)
+
+
+def gate(item: Item, ctx: Context) -> Item:
+    """Wait until the test opens the gate."""
+    if not journal(ctx).exists("toy:gate"):
+        tell(ctx, "gate", item)
+        raise Wait("not open", delay=0.3)
+    return item
+
+
+def recall(item: Item, ctx: Context) -> Item:
+    """Tell what a resource holds."""
+    with ctx.services.store(item.store or "").open(item.sha256 or "") as resource:
+        journal(ctx).rpush(f"toy:{ctx.job}:held", resource.read().decode())
+    return item
+
+
 TOYS = (
     Stage(name="numbers", queue="io", expand=numbers, provides=frozenset({"url"})),
     Stage(name="quotes", queue="io", expand=quotes, provides=frozenset({"url"})),
@@ -160,6 +183,9 @@ TOYS = (
     Stage(name="hanger", queue="cpu", run=hanger, retry=RetryPolicy(deadline=2)),
     Stage(name="hanger_io", queue="io", run=hanger, retry=RetryPolicy(deadline=2)),
     Stage(name="faulty", queue="io", run=faulty, retry=RetryPolicy(retries=2)),
+    Stage(name="keep", queue="io", run=keep),
+    Stage(name="gate", queue="io", run=gate),
+    Stage(name="recall", queue="io", run=recall),
     Stage(name="settled", queue="io", run=settled),
     Stage(name="settled_cpu", queue="cpu", run=settled),
 )
@@ -216,6 +242,7 @@ _flow("quoting", "noop0", source="quotes")
 _flow("indexing", "index_at")
 _flow("followed", "killer", after="follower")
 _flow("follower", "noop0", source="ended")
+_flow("kept", "keep", "gate", "recall")
 _flow("settled", "settled", "settled_cpu")
 _flow("chaos", "work_io", "waiter", "work")
 
