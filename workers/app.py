@@ -82,7 +82,12 @@ def _services(_pid: int) -> Services:
 
 
 def cluster_time() -> float:
-    """Return the Unix time by Redis's clock; by this host's until Redis has answered once."""
+    """Return the Unix time by Redis's clock; by this host's until Redis has answered once.
+
+    A process whose settings name no cluster may still hold connections to one, such as the one that starts it.
+    """
+    if settings().redis_url is None:
+        return time.time()
     try:
         return _clock(os.getpid()).now()
     except RedisError:
