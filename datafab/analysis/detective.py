@@ -106,6 +106,7 @@ class Detective(Client):
         progress: OnProgress = lambda *_: None,
         check: Callable[[], None] = lambda: None,
         parquet: Path | None = None,
+        sheet: str | None = None,
     ) -> dict[str, Any]:
         """Analyse a file. Only its bytes matter, not its name or media type.
 
@@ -115,11 +116,12 @@ class Detective(Client):
             progress: called with the bytes read, then with the columns analysed.
             check: called often; raises an exception to cancel the analysis.
             parquet: a file to write all rows to, with the types of the schema.
+            sheet: name or number of the sheet of a workbook; None: the largest visible one.
 
         Returns:
             csv-detective's result with its ``profile``, as JSON values, and ``v, status, analyser, mode, sampled,
             sample_rows, duration`` (seconds), ``schema`` (Frictionless Table Schema) and, where they apply,
-            ``compression``, ``member``, ``members``, ``sheets``, ``nul`` (columns that hold NUL characters). All
+            ``compression``, ``member``, ``members``, ``sheets``, ``hidden_sheets``, ``nul`` (columns that hold NUL characters). All
             figures are computed over all rows, except in a sample. ``total_lines`` is exact: it counts the rows below
             the header without blank lines. ``header_row_idx`` is the number of physical lines (rows in a workbook)
             above the header, which takes ``header_rows`` records if that is more than one. Column ``i`` of ``header``
@@ -129,13 +131,13 @@ class Detective(Client):
         Raises:
             Fatal: the file can never be analysed. ``code``: ``empty``, ``html``, ``not_tabular``,
                 ``bad_json``, ``encoding``, ``quote``, ``ragged``, ``header``, ``corrupt_archive``,
-                ``too_large``, ``unsupported``.
+                ``too_large``, ``unsupported``, ``sheet``.
         """
         started = time.perf_counter()
         file = TextFile(path=path, max_unpacked=self._max_unpacked, check=check)
         with translate_failures(READ_FAILURES), ExitStack() as cleanup:
             request = _Request(mode, progress, check, parquet)
-            source, facts = self._open(file, cleanup)
+            source, facts = self._open(file, cleanup, sheet)
             found = (
                 self._analyse_text(source, request)
                 if isinstance(source, TextFile)
@@ -144,7 +146,9 @@ class Detective(Client):
         duration = round(time.perf_counter() - started, 3)
         return {"v": 1, "status": "ok", "analyser": VERSION, "mode": mode, **found, **facts, "duration": duration}
 
-    def rows(self, path: Path, *, check: Callable[[], None] = lambda: None) -> Iterator[list[str]]:
+    def rows(
+        self, path: Path, *, check: Callable[[], None] = lambda: None, sheet: str | None = None
+    ) -> Iterator[list[str]]:
         """Yield the rows of a non-text table as texts. Only one such table at a time is read into memory.
 
         Raises:
@@ -153,7 +157,7 @@ class Detective(Client):
         file = TextFile(path=path, max_unpacked=self._max_unpacked, check=check)
         with translate_failures(READ_FAILURES), ExitStack() as cleanup:
             with _ONE_TABLE:
-                source, _ = self._open(file, cleanup)
+                source, _ = self._open(file, cleanup, sheet)
                 assert isinstance(source, json_records.NonTextTable), "a text must be read by TableFile"
                 width = len(source.header)
                 table = cleanup.enter_context(spool_table(source.batches, text_schema(width)))
@@ -162,7 +166,9 @@ class Detective(Client):
                 check()
                 yield from map(list, zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
-    def _open(self, file: TextFile, cleanup: ExitStack) -> tuple[TextFile | json_records.NonTextTable, dict[str, Any]]:
+    def _open(
+        self, file: TextFile, cleanup: ExitStack, sheet: str | None
+    ) -> tuple[TextFile | json_records.NonTextTable, dict[str, Any]]:
         """Find the table in a file; return it and the facts about its compression."""
         kind = dialect.detect_kind(file.head())
         if kind is FileKind.GZIP:
@@ -170,7 +176,7 @@ class Detective(Client):
         if kind is FileKind.ZIP:
             kind = zip_archive.read_zip_kind(file.path)
         if kind is FileKind.ZIP:
-            return self._open_member(file, cleanup)
+            return self._open_member(file, cleanup, sheet)
         refuse_kind(kind)
         if kind is FileKind.TEXT:
             return file, {}
@@ -179,7 +185,7 @@ class Detective(Client):
         if kind is FileKind.PARQUET:
             return read_parquet(file.path, self._max_unpacked), {}
         self._check_size(zip_archive.declared_size(file.path) if kind is not FileKind.XLS else file.path.stat().st_size)
-        return read_workbook(file.path, kind, self._max_unpacked, file.check), {}
+        return read_workbook(file.path, kind, self._max_unpacked, file.check, sheet), {}
 
     def _open_gzip(self, file: TextFile) -> TextFile | json_records.NonTextTable:
         kind = dialect.detect_kind(file.head())
@@ -191,7 +197,7 @@ class Detective(Client):
         return file
 
     def _open_member(
-        self, file: TextFile, cleanup: ExitStack
+        self, file: TextFile, cleanup: ExitStack, sheet: str | None
     ) -> tuple[TextFile | json_records.NonTextTable, dict[str, Any]]:
         folder = cleanup.enter_context(work_folder())
         target = Path(folder) / "member"
@@ -199,7 +205,7 @@ class Detective(Client):
         inner = replace(file, path=target)
         if dialect.detect_kind(inner.head()) is FileKind.ZIP and zip_archive.read_zip_kind(target) is FileKind.ZIP:
             raise Fatal(f"holds {member}, an archive in an archive: publish the table itself", code="unsupported")
-        found, _ = self._open(inner, cleanup)
+        found, _ = self._open(inner, cleanup, sheet)
         return found, {"compression": "zip", "member": member, "members": members}
 
     def _analyse_text(self, file: TextFile, request: _Request) -> dict[str, Any]:

@@ -37,6 +37,8 @@ from datafab.push.row_width import ALWAYS_FITTING_FIELDS, MAX_ROW_BYTES, row_byt
 
 #: Rows between two reports of progress.
 PROGRESS_ROWS = 20_000
+#: Maximum number of other sheets of a workbook that the log names.
+MAX_LISTED_SHEETS = 20
 
 
 def ckan_types(item: Item, ctx: Context) -> Item:
@@ -48,6 +50,8 @@ def ckan_types(item: Item, ctx: Context) -> Item:
     with _file(item, ctx) as file:
         rows, guesses = _type_columns(file, dictionary, order, ctx)
     load_plan = make_plan(file.header, rows, guesses, dictionary)
+    if "sheet_name" in file.analysis:
+        ctx.log.info(_sheet_line(file.analysis))
     for line in file.analysis.get("warnings", ()):
         ctx.log.warning(line)
     line = f"Determined headers and types: {json.dumps(_types(load_plan), ensure_ascii=False)[:2000]}"
@@ -76,7 +80,7 @@ def _file(item: Item, ctx: Context) -> Iterator[Table]:
     """Open the file of an item with the dialect that its analysis found."""
     sha256 = str(item.sha256)
     store = ctx.services.store(str(item.store))
-    kept = store.read(analysis_name(sha256))
+    kept = store.read(analysis_name(sha256, item.sheet))
     if kept is None:
         raise Fatal(f"resource {sha256} has no analysis: run `analyse` first", code="missing", field="analysis")
     unpacked = 10 * ctx.services.settings.max_bytes
@@ -85,7 +89,18 @@ def _file(item: Item, ctx: Context) -> Iterator[Table]:
         if "separator" in analysis:
             yield TableFile(path, analysis, max_unpacked=unpacked, check=ctx.check)
         else:
-            yield CellsFile(partial(get_detective(ctx.services).rows, path, check=ctx.check), analysis)
+            rows = partial(get_detective(ctx.services).rows, path, check=ctx.check, sheet=analysis.get("sheet_name"))
+            yield CellsFile(rows, analysis)
+
+
+def _sheet_line(analysis: Mapping[str, Any]) -> str:
+    """Say which sheet of a workbook is loaded, and which others there are."""
+    hidden = analysis.get("hidden_sheets", ())
+    others = [name for name in analysis["sheets"] if name != analysis["sheet_name"]]
+    listed = ", ".join(f"{name!r} (hidden)" if name in hidden else repr(name) for name in others[:MAX_LISTED_SHEETS])
+    more = f" and {len(others) - MAX_LISTED_SHEETS} more" if len(others) > MAX_LISTED_SHEETS else ""
+    own = " (hidden)" if analysis["sheet_name"] in hidden else ""
+    return f"Sheet: {analysis['sheet_name']!r}{own}" + (f"; not loaded: {listed}{more}" if others else "")
 
 
 def _type_columns(

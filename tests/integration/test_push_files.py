@@ -1,0 +1,83 @@
+"""Pushes of files with hidden sheets, rows that do not fit and a hash that was not saved, into the sandbox's CKAN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datafab.sandbox.ckan import Sandbox, ckan
+from tests.integration.test_ckan import Ours, Push
+from tests.servers import http
+from tests.unit.analysis.test_workbook import sheets_xlsx
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with ckan() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def portal() -> Iterator[http.Site]:
+    with http.Site({}) as portal:
+        yield portal
+
+
+class Bench:
+    """A resource of the sandbox whose file is pushed in this process."""
+
+    def __init__(self, sandbox: Sandbox, portal: http.Site, home: Path) -> None:
+        self.site = Ours(sandbox)
+        self.sandbox = sandbox
+        self.portal = portal
+        self.resource = sandbox.add(portal.url("/file"))
+        self._push = Push(self.site, home)
+
+    def __call__(self, content: bytes, **params: Any) -> Any:
+        """Push this content; return the counts."""
+        self.portal.answers["/file"] = http.Answer(content)
+        counts, self.jobs = self._push(self.resource, **params)
+        return counts
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return [{name: row[name] for name in row if name != "_id"} for row in self.site.rows(self.resource)]
+
+    @property
+    def log(self) -> list[str]:
+        return [line["event"] for line in self.jobs.logs()]
+
+    @property
+    def error(self) -> str:
+        (error,) = self.jobs.failures().values()
+        return error.message
+
+
+@pytest.fixture
+def bench(sandbox: Sandbox, portal: http.Site, tmp_path: Path) -> Bench:
+    return Bench(sandbox, portal, tmp_path)
+
+
+DATA = [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+
+
+def test_a_hidden_sheet_is_not_published_unless_it_is_chosen(bench: Bench):
+    book = sheets_xlsx(Lists="hidden")
+    assert (bench(book).ok, bench.rows) == (1, DATA)
+    assert "Sheet: 'Data'; not loaded: 'Lists' (hidden), 'Note'" in bench.log
+    for more in ({"sheet": "lists"}, {"sheet": 1}):
+        assert bench(book, ignore_hash=True, **more).ok == 1
+        assert len(bench.rows) == 50
+        assert "Sheet: 'Lists' (hidden); not loaded: 'Data', 'Note'" in bench.log
+    assert bench(book, ignore_hash=True, sheet="Dat").failed == 1
+    assert bench.error.endswith("has no sheet 'Dat': choose one of 'Lists', 'Data', 'Note'")
+
+
+def test_the_field_sheet_of_a_resource_chooses_unless_the_job_does(bench: Bench):
+    book = sheets_xlsx(Lists="hidden")
+    bench.sandbox.resources[bench.resource]["sheet"] = "Lists"
+    assert (bench(book).ok, len(bench.rows)) == (1, 50)
+    assert (bench(book, ignore_hash=True, sheet="Data").ok, bench.rows) == (1, DATA)
