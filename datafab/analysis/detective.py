@@ -19,6 +19,7 @@ from datafab.analysis.columns import Columns
 from datafab.analysis.day_order import NO_PREFERENCE, DateOrderPreference
 from datafab.analysis.dialect import FileKind, Layout
 from datafab.analysis.distinct import DistinctValues, RowHashes
+from datafab.analysis.encoding import detect_encoding
 from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.analysis.parquet import read_parquet
 from datafab.analysis.parquet_writer import write_parquet
@@ -121,9 +122,9 @@ class Detective(Client):
         Returns:
             csv-detective's result with its ``profile``, as JSON values, and ``v, status, analyser, mode, sampled,
             sample_rows, duration`` (seconds), ``schema`` (Frictionless Table Schema) and, where they apply,
-            ``compression``, ``member``, ``members``, ``sheets``, ``hidden_sheets``, ``nul`` (columns that hold NUL characters). All
-            figures are computed over all rows, except in a sample. ``total_lines`` is exact: it counts the rows below
-            the header without blank lines. ``header_row_idx`` is the number of physical lines (rows in a workbook)
+            ``compression``, ``member``, ``members``, ``sheets``, ``hidden_sheets``, ``nul`` (columns that
+            hold NUL characters). All figures are computed over all rows, except in a sample. ``total_lines`` is exact:
+            it counts the rows below the header without blank lines. ``header_row_idx`` is the number of physical lines (rows in a workbook)
             above the header, which takes ``header_rows`` records if that is more than one. Column ``i`` of ``header``
             is cell ``positions[i]`` of a record or, without ``positions``, cell ``heading_columns + i``. ``warnings``
             lists what a reader should know about the table's shape.
@@ -239,7 +240,7 @@ class Detective(Client):
             self._check_size(size)
         whole = b"".join(blocks)
         blocks.clear()
-        text = whole.decode(*codec_and_errors(dialect.detect_encoding([whole])))
+        text = whole.decode(*codec_and_errors(detect_encoding([whole])))
         del whole
         return json_records.read_json_records(text, file.check)
 
@@ -311,7 +312,7 @@ def _find_table(file: TextFile) -> TextTable:
             quotes += block.count(b'"')
             yield block
 
-    encoding = dialect.detect_encoding(blocks())
+    encoding = detect_encoding(blocks())
     with closing(file.lines(encoding)) as lines:
         head = _read_beginning(lines)
     layout = dialect.detect_layout(head)

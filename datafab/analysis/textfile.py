@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from datafab.analysis.dialect import HEAD_BYTES
+from datafab.analysis.encoding import HEAD_BYTES
 from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.core.long_cells import MAX_CELL_CHARS
 from datafab.errors import Fatal

@@ -45,7 +45,7 @@ MIN_WIDTH, OTHER_WIDTH = 18, 66
 @click.option("--sheet", metavar="NAME|NUMBER", help=SHEET_HELP)
 @as_json_option
 def analyse(
-    what: str, mode: Mode, parquet: Path | None, date_order: str | None, sheet: str | None, as_json: bool
+    what: str, *, mode: Mode, parquet: Path | None, date_order: str | None, sheet: str | None, as_json: bool
 ) -> None:
     """Show the formats, types and values of a table's columns: CSV, gzip, zip, workbook, parquet, GeoJSON or JSON.
 

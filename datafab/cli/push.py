@@ -27,6 +27,7 @@ from datafab.settings import Settings, load
 @as_json_option
 def push(
     resource: str,
+    *,
     ckan_url: str | None,
     date_order: str | None,
     sheet: str | None,

@@ -116,7 +116,7 @@ def _type_columns(
     if columns is not None and not chosen:
         return int(file.analysis["total_lines"]), columns
     cells = _with_progress(file.rows(), ctx)
-    rows, guesses = guess_columns(cells, len(file.header), separator=file.separator, chosen=chosen)
+    rows, guesses = guess_columns(cells, len(file.header), separator=file.separator, chosen=chosen, names=file.header)
     for column in chosen.values():
         for line in column.notes:
             ctx.log.warning(line)
@@ -156,7 +156,7 @@ def datastore(item: Item, ctx: Context) -> Item:
     facts = _facts(item)
     former = FormerTable(_store(ctx), facts.url, facts.resource)
     if ctx.memo.get("loaded"):
-        former.forget()
+        former.mark_loaded()
         return item
     load_plan = LoadPlan.model_validate_json(_store(ctx).read_list(str(facts.plan)))
     with _file(item, ctx) as file, _ckan(facts, ctx) as ckan:
@@ -165,7 +165,7 @@ def datastore(item: Item, ctx: Context) -> Item:
         done = _replace_table(file, load_plan, ckan, facts, ctx)
         _check_count(ckan.datastore_info(facts.resource), load_plan.rows, facts)
     ctx.memo["loaded"] = True
-    former.forget()
+    former.mark_loaded()
     line = f'Successfully pushed {done} entries to "{facts.resource}".'
     ctx.log.info(line)
     return item
@@ -234,6 +234,7 @@ def ckan_hash(item: Item, ctx: Context) -> Item:
     with _ckan(facts, ctx) as ckan:
         # A patch: an update with the whole resource would undo changes since it was read.
         ckan.resource_patch(facts.resource, **fields)
+    FormerTable(_store(ctx), facts.url, facts.resource).mark_hash_saved()
     return item
 
 

@@ -61,9 +61,10 @@ def ckan_resource(item: Item, ctx: Context) -> Item:
     resource = _show_resource(facts, ctx)
     if resource.get("url_type") == "datastore":
         raise Skippable("Dump files are managed with the Datastore API", code="datastore", field="url_type")
-    # After an interrupted load, the hash does not describe the content of the table.
-    whole = FormerTable(ctx.services.store(ctx.services.settings.store), facts.url, facts.resource).snapshot() is None
-    known = resource.get("hash") if whole and resource.get("datastore_active", True) else None
+    known = resource.get("hash") if resource.get("datastore_active", True) else None
+    former = FormerTable(ctx.services.store(ctx.services.settings.store), facts.url, facts.resource)
+    if known and not former.describes_table(str(known)):
+        known = None
     # An item that is unchanged for an earlier stage may still be new to CKAN.
     sheet = requested_sheet(ctx.params) or requested_sheet(resource)
     item = item.evolve(ckan=facts.evolve(hash=known or None), sheet=sheet, status=Status.OK)

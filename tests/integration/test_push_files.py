@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,3 +83,48 @@ def test_the_field_sheet_of_a_resource_chooses_unless_the_job_does(bench: Bench)
     bench.sandbox.resources[bench.resource]["sheet"] = "Lists"
     assert (bench(book).ok, len(bench.rows)) == (1, 50)
     assert (bench(book, ignore_hash=True, sheet="Data").ok, bench.rows) == (1, DATA)
+
+
+OLD, NEW = b"a;b\n1;2\n3;4\n", b"a;b\n9;9\n"
+
+
+def fail(bench: Bench, action: str) -> None:
+    error = {
+        "help": "http://ckan/help_show",
+        "success": False,
+        "error": {"message": "no", "__type": "Authorization Error"},
+    }
+    bench.sandbox.failures.append((action, 403, json.dumps(error)))
+
+
+def test_the_old_file_is_loaded_again_if_the_hash_of_the_new_one_could_not_be_saved(bench: Bench):
+    bench(OLD)
+    fail(bench, "resource_patch")
+    assert bench(NEW).failed == 1
+    assert bench.rows == [{"a": 9, "b": 9}]
+    assert bench(OLD).ok == 1, "CKAN still has its hash, but other rows stand"
+    assert bench.rows == DATA
+    assert bench(OLD).unchanged == 1
+
+
+def test_a_hash_that_was_not_saved_stays_outdated_after_a_load_that_was_undone(bench: Bench):
+    bench(OLD)
+    fail(bench, "resource_patch")
+    bench(NEW)
+    fail(bench, "datastore_create")
+    assert bench(b"c\n5\n").failed == 1
+    assert bench.rows == [{"a": 9, "b": 9}]
+    assert (bench(OLD).ok, bench.rows) == (1, DATA)
+
+
+def test_a_hash_that_another_loader_saved_counts(bench: Bench):
+    bench(OLD)
+    fail(bench, "resource_patch")
+    bench(NEW)
+    bench.sandbox.resources[bench.resource]["hash"] = hashlib.md5(NEW, usedforsecurity=False).hexdigest()
+    assert bench(NEW).unchanged == 1
+
+
+def test_a_nul_in_a_text_is_refused_with_its_line_and_column(bench: Bench):
+    assert bench(b"a,le nom\n1,x\n2,y\0z\n").failed == 1
+    assert "line 3, column 'le nom': the cell holds a NUL character" in bench.error

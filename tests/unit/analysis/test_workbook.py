@@ -369,6 +369,6 @@ def test_the_largest_sheet_is_read_if_all_are_hidden(tmp_path: Path):
 
 @pytest.mark.parametrize("wanted", ["Dat", "0", "4", "-1", "\u00b2"])
 def test_a_sheet_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path, wanted: str):
-    with pytest.raises(Fatal, match="has no sheet .*: choose one of 'Lists', 'Data', 'Note'") as refused:
+    with pytest.raises(Fatal, match=r"has no sheet .*: choose one of 'Lists', 'Data', 'Note'") as refused:
         analysed(tmp_path / "table", sheets_xlsx(), sheet=wanted)
     assert refused.value.code == "sheet"
