@@ -15,6 +15,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from datafab.analysis import dialect, json_records
 from datafab.analysis import zip as zip_archive
+from datafab.analysis.bad_rows import BadRowCount, bad_rows_warning
 from datafab.analysis.columns import Columns
 from datafab.analysis.day_order import NO_PREFERENCE, DateOrderPreference
 from datafab.analysis.dialect import FileKind, Layout
@@ -217,20 +218,22 @@ class Detective(Client):
             request.check()
             request.progress(min(done, total or done), total, "bytes")
 
-        schema = text_schema(len(text.layout.header))
+        schema, bad = text_schema(len(text.layout.header)), BadRowCount(len(text.layout.header))
         try:
             table = _spool(text.read_with_pyarrow(on_bytes), schema, request)
         except NotReadByPyarrow:
-            table = _spool(text.read_with_csv(on_bytes), schema, request)
+            table = _spool(text.read_with_csv(on_bytes, bad), schema, request)
         with table:
+            skipped = bad.facts(table.total)
             if not table.total:
                 raise Fatal("has a header but no rows", code="empty")
             layout = text.layout
             between = dialect.delimiter(layout.separator, len(layout.header))
-            found = self._analyse_columns(table, layout.header, request, layout.warnings, separator=between)
+            warnings = (*layout.warnings, bad_rows_warning(skipped)) if skipped else layout.warnings
+            found = self._analyse_columns(table, layout.header, request, warnings, separator=between)
             depth = {"header_rows": layout.depth} if layout.depth > 1 else {}
             facts = {"encoding": text.encoding, "separator": layout.separator, "header_row_idx": layout.skip}
-            return {**facts, **depth, **found}
+            return {**facts, **depth, **skipped, **found}
 
     def _read_json(self, file: TextFile) -> json_records.NonTextTable:
         blocks, size = [], 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datafab.analysis import get_detective
+from datafab.analysis.bad_rows import bad_rows_policy, refuse_bad_rows
 from datafab.analysis.sheet_choice import requested_sheet
 from datafab.core.backoff import RetryPolicy
 from datafab.core.document import VERSION, analysis_name, filename
@@ -43,7 +44,16 @@ def analyse(item: Item, ctx: Context) -> Item:
         error = ItemError.model_validate(found["error"])
         message, other = f"{filename(item)}: {error.message}", error.type in OTHER_KIND_CODES
         raise Unsuitable(message, code=error.type, field=error.field, another_kind=other)
+    _refuse_bad_rows(found, item, ctx)
     return item.evolve(analysis=hashlib.sha256(stored).hexdigest())
+
+
+def _refuse_bad_rows(found: dict[str, Any], item: Item, ctx: Context) -> None:
+    """Raise Unsuitable if rows were left out of a table that the job or the setting wants whole."""
+    try:
+        refuse_bad_rows(found, bad_rows_policy(ctx.params, ctx.services.settings.bad_rows))
+    except Fatal as error:
+        raise Unsuitable(f"{filename(item)}: {error.message}", code=error.code, field=error.field) from error
 
 
 def _read_stored(stored: bytes | None) -> dict[str, Any] | None:
@@ -74,7 +84,7 @@ def _analyse_file(path: Path, sheet: str | None, ctx: Context) -> dict[str, Any]
 STAGES: tuple[Stage, ...] = (
     Stage(
         name="analyse",
-        params=frozenset({"sheet"}),
+        params=frozenset({"bad_rows", "sheet"}),
         queue="cpu",
         run=analyse,
         requires=frozenset({"sha256", "store"}),

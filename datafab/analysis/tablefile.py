@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from datafab.analysis.bad_rows import is_bad
 from datafab.analysis.dialect import FileKind, delimiter, detect_kind, is_name, read_records
 from datafab.analysis.textfile import TextFile
 
@@ -55,7 +56,7 @@ class TableFile:
         self._skip = int(analysis["header_row_idx"])
         self._depth = int(analysis.get("header_rows", 1))
         self._columns = _Columns(analysis)
-        width = int(analysis["heading_columns"]) + self._columns.span + int(analysis["trailing_columns"])
+        self._width = width = int(analysis["heading_columns"]) + self._columns.span + int(analysis["trailing_columns"])
         self.separator = delimiter(str(analysis["separator"]), width)
         with closing(self._records()) as found:
             self.header: Sequence[str] = self._columns.named(next(found)[1], joined=self._depth > 1)
@@ -68,7 +69,15 @@ class TableFile:
         """Yield its rows."""
         with closing(self._records()) as found:
             for line, cells in islice(found, self._depth, None):
-                yield line, self._columns.of(cells)
+                if not is_bad(cells, self._width):
+                    yield line, self._columns.of(cells)
+
+    def bad_rows(self) -> NumberedRows:
+        """Yield the rows with more cells than the header, with all of their cells."""
+        with closing(self._records()) as found:
+            for line, cells in islice(found, self._depth, None):
+                if is_bad(cells, self._width):
+                    yield line, cells
 
 
 class CellsFile:

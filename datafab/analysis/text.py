@@ -12,10 +12,10 @@ from threading import Lock
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv  # type: ignore[import-untyped]
 
+from datafab.analysis.bad_rows import BadRowCount, is_bad
 from datafab.analysis.dialect import Layout, delimiter, read_records
 from datafab.analysis.spool import batch_rows, text_schema
 from datafab.analysis.textfile import BLOCK_BYTES, TextFile
-from datafab.errors import Fatal
 
 #: Called with the number of bytes read.
 OnBytes = Callable[[int], None]
@@ -72,11 +72,12 @@ class TextTable:
         if self.quotes and last is not None and last.column(width - 1)[-1].as_py().endswith("\n"):
             raise NotReadByPyarrow
 
-    def read_with_csv(self, on_bytes: OnBytes) -> Iterator[pa.RecordBatch]:
-        """Yield the rows, read with Python's csv.
+    def read_with_csv(self, on_bytes: OnBytes, bad: BadRowCount) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, read with Python's csv, without those that have more cells than the header.
 
-        Raises:
-            Fatal: ``ragged``, a row has more cells than the header (trailing blank cells are ignored).
+        Args:
+            on_bytes: called with the number of characters read.
+            bad: counts the rows that are left out; trailing blank cells are ignored.
         """
         header = self.layout.header
         width, done = len(header), 0
@@ -85,7 +86,10 @@ class TextTable:
             nonlocal done
             for line, cells in found:
                 done += sum(map(len, cells))
-                yield _fit_row(cells, width, line)
+                if is_bad(cells, width):
+                    bad.add(line, len(cells))
+                else:
+                    yield cells[:width] + [""] * (width - len(cells))
 
         with closing(self.file.lines(self.encoding)) as lines:
             below = islice(lines, self.layout.skip, None)
@@ -95,17 +99,6 @@ class TextTable:
             for batch in batch_rows(rows(found), text_schema(width)):
                 on_bytes(done)
                 yield batch
-
-
-def _fit_row(cells: list[str], width: int, line: int) -> list[str]:
-    """Return a row as wide as the header."""
-    if len(cells) > width:
-        if any(cell.strip() for cell in cells[width:]):
-            msg = f"line {line} has {len(cells)} cells, the header {width}: quote cells that hold the separator"
-            raise Fatal(msg, code="ragged", field=f"line {line}")
-        del cells[width:]
-    cells += [""] * (width - len(cells))
-    return cells
 
 
 class _RowBytes(io.RawIOBase):

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from datafab.analysis.bad_rows import BAD_ROWS, BAD_ROWS_HELP
 from datafab.analysis.day_order import DATE_ORDER_HELP, DATE_ORDERS
 from datafab.analysis.sheet_choice import SHEET_HELP
 from datafab.cli.run_job import as_json_option, inline_option, run
@@ -22,6 +23,7 @@ from datafab.settings import Settings, load
 )
 @click.option("--set-url-type", is_flag=True, help="Set the resource's url_type to `datapusher` afterwards.")
 @click.option("--date-order", type=click.Choice(DATE_ORDERS), help=DATE_ORDER_HELP)
+@click.option("--bad-rows", type=click.Choice(BAD_ROWS), help=BAD_ROWS_HELP)
 @click.option("--sheet", metavar="NAME|NUMBER", help=SHEET_HELP)
 @inline_option
 @as_json_option
@@ -30,6 +32,7 @@ def push(
     *,
     ckan_url: str | None,
     date_order: str | None,
+    bad_rows: str | None,
     sheet: str | None,
     inline: bool,
     as_json: bool,
@@ -42,7 +45,8 @@ def push(
     """
     settings = load()
     params: dict[str, Any] = {"resource_id": resource, "ckan_url": ckan_url or _only_ckan(settings)} | options
-    params |= {name: value for name, value in (("date_order", date_order), ("sheet", sheet)) if value is not None}
+    chosen = {"date_order": date_order, "bad_rows": bad_rows, "sheet": sheet}
+    params |= {name: value for name, value in chosen.items() if value is not None}
     ended = run("push", params, secrets={"api_key": _api_key(settings)}, inline=inline)
     ended.report(as_json=as_json, with_log=True)
     ended.exit()

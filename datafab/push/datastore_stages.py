@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from datafab.analysis import get_detective
+from datafab.analysis.bad_rows import KEY
 from datafab.analysis.day_order import (
     DateOrderPreference,
     apply_order,
@@ -27,6 +28,7 @@ from datafab.core.document import analysis_name
 from datafab.core.item import CkanFacts, Item
 from datafab.core.stage import Context, FollowUp, Stage
 from datafab.errors import Fatal, Retriable
+from datafab.push.bad_rows_file import write_bad_rows
 from datafab.push.chosen_types import ChosenColumn
 from datafab.push.ckan import Ckan
 from datafab.push.column_types import AnalysedColumn, LoadPlan, analysed_columns, chosen_columns, make_plan
@@ -49,6 +51,9 @@ def ckan_types(item: Item, ctx: Context) -> Item:
         dictionary = _dictionary(ckan.datastore_info(facts.resource))
     with _file(item, ctx) as file:
         rows, guesses = _type_columns(file, dictionary, order, ctx)
+        if KEY in file.analysis and isinstance(file, TableFile):
+            write_bad_rows(_store(ctx), ctx.job, file.bad_rows(), file.analysis[KEY]["width"], file.separator)
+            ctx.log.warning(f"the rows left out are listed by GET /api/jobs/{ctx.job}/bad-rows")
     load_plan = make_plan(file.header, rows, guesses, dictionary)
     if "sheet_name" in file.analysis:
         ctx.log.info(_sheet_line(file.analysis))

@@ -1,7 +1,7 @@
 """The first stages of the flow ``push``, which find and fetch the file of a CKAN resource, as CKAN's DataPusher does.
 
 Parameters of a job: ``metadata`` with ``resource_id``, ``ckan_url``, ``ignore_hash`` and ``set_url_type`` (the names in
-CKAN's own submission), ``date_order`` and ``sheet``, or these six at the top level; the secret ``api_key``. The stages
+CKAN's own submission), ``date_order``, ``sheet`` and ``bad_rows``, or these seven at the top level; the secret ``api_key``. The stages
 ``ckan_types``, ``datastore`` and ``ckan_hash`` (``datastore_stages.py``) follow. An item of another flow that already
 has its bytes, such as a collected one, starts with ``ckan_resource``: ``then = ["analyse", "push"]``.
 """
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from datafab.analysis.bad_rows import bad_rows_policy
 from datafab.analysis.day_order import date_order_preference
 from datafab.analysis.sheet_choice import requested_sheet
 from datafab.core.backoff import RetryPolicy
@@ -44,6 +45,7 @@ def _requested(ctx: Context) -> CkanFacts:
     """Return the resource that a job loads; raise unless that is allowed."""
     facts = requested_resource(ctx.params)
     date_order_preference(ctx.params, ctx.services.settings.date_order)
+    bad_rows_policy(ctx.params, ctx.services.settings.bad_rows)
     requested_sheet(ctx.params)
     if not ctx.services.secrets.get(ctx.job, "api_key"):
         raise FlowError("No CKAN API key provided", code="bad_request", field="api_key")

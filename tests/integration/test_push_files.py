@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from datafab.push.bad_rows_file import read_bad_rows
 from datafab.sandbox.ckan import Sandbox, ckan
+from datafab.settings import load
+from datafab.store.store import Store
 from tests.integration.test_ckan import Ours, Push
 from tests.servers import http
 from tests.unit.analysis.test_workbook import sheets_xlsx
@@ -46,7 +52,12 @@ class Bench:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        return [{name: row[name] for name in row if name != "_id"} for row in self.site.rows(self.resource)]
+        found = self.site.result("datastore_search", resource_id=self.resource, sort="_id", limit=5000)["records"]
+        return [{name: row[name] for name in row if name != "_id"} for row in found]
+
+    @property
+    def store(self) -> Store:
+        return Store(load({}, home=self._push.home).store)
 
     @property
     def log(self) -> list[str]:
@@ -123,6 +134,44 @@ def test_a_hash_that_another_loader_saved_counts(bench: Bench):
     bench(NEW)
     bench.sandbox.resources[bench.resource]["hash"] = hashlib.md5(NEW, usedforsecurity=False).hexdigest()
     assert bench(NEW).unchanged == 1
+
+
+MANY = "".join(f"{n},{n}\n" for n in range(300))
+#: Three bad rows, at the beginning, beyond the lines in which the header is looked for and at the end.
+BAD = f"a,b\n1,2,\n3,Lyon, Rhône,x\n{MANY * 5}5,6,7\n{MANY}8,9, ,\n10,,,11".encode()
+
+
+def test_a_few_rows_that_are_too_long_are_left_out_and_kept(bench: Bench):
+    assert bench(BAD).ok == 1, bench.error
+    assert len(bench.rows) == 1802
+    assert {"a": 8, "b": 9} in bench.rows
+    line = "3 rows with more cells than the header (2) left out: line 3 (4 cells), line 1504 (3 cells), line 1806 (4 cells)"
+    assert line in bench.log
+    (job,) = re.findall("GET /api/jobs/(.*)/bad-rows", "\n".join(bench.log))
+    assert list(csv.reader(io.StringIO(read_bad_rows(bench.store, job).decode()))) == [
+        ["line", "reason", "row"],
+        ["3", "4 cells, the header has 2", "3,Lyon, Rhône,x"],
+        ["1504", "3 cells, the header has 2", "5,6,7"],
+        ["1806", "4 cells, the header has 2", "10,,,11"],
+    ]
+
+
+def test_rows_that_are_too_long_are_refused_if_they_are_many_or_the_job_says_so(bench: Bench):
+    assert bench(BAD, bad_rows="refuse").failed == 1
+    message = "line 3 has 4 cells, the header 2: quote cells that hold the separator (3 such rows in all)"
+    assert bench.error.endswith(message)
+    assert bench(BAD, bad_rows="quarantine").ok == 1
+    assert bench(b"a,b\n1,2\n3,4,5\n").failed == 1
+    assert bench.error.endswith("line 3 has 3 cells, the header 2: quote cells that hold the separator")
+
+
+def test_rows_that_are_left_out_have_no_say_in_types_and_none_in_chosen_types(bench: Bench):
+    assert bench(BAD).ok == 1
+    info = [{"id": "a", "type": "text", "info": {"type_override": "text"}}, {"id": "b", "type": "text"}]
+    bench.site.result("datastore_create", resource_id=bench.resource, force=True, fields=info, records=[])
+    assert bench(BAD, ignore_hash=True).ok == 1
+    assert bench.rows[0] == {"a": "1", "b": 2}
+    assert len(bench.rows) == 1802
 
 
 def test_a_nul_in_a_text_is_refused_with_its_line_and_column(bench: Bench):

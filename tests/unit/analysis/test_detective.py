@@ -122,7 +122,7 @@ REFUSED = {
     "stray mark, and quote never closed": (PLAIN + '21;V"i;3\n22;x;"y\n23;x;y\n24;x;y\n', "quote"),
     "stray mark, and quote never closed at the end": (PLAIN + '21;V"i;3\n22;x;"y', "quote"),
     "too many cells, early": ("a;b\n1;2\n1;2;3\n" + "4;5\n" * 50, "ragged"),
-    "too many cells, late": ("a;b\n" + "1;2\n" * 20_000 + "1;2;3\n", "ragged"),
+    "too many cells, late": ("a;b\n" + "1;2\n" * 19_800 + "1;2;3\n" * 201, "ragged"),
     "a cell of 50 MB": ('a;b\n1;"' + "x\n" * 25_000_000 + '"\n', "too_large"),
     "a line of 50 MB": ("a;b\n1;" + "x" * 50_000_000 + "\n", "too_large"),
     "mark of UTF-8, text of cp1252": (b"\xef\xbb\xbf" + "nom;é\n1;2\n".encode("cp1252"), "encoding"),
@@ -142,6 +142,16 @@ REFUSED = {
     "gzip of a web page": (gzip.compress(b"<html></html>"), "html"),
     "gzip of a workbook": (gzip.compress(BOOK), "unsupported"),
 }
+
+
+@pytest.mark.parametrize(("good", "bad"), [(99, 1), (19_800, 200), (500, 2)])
+def test_rows_with_too_many_cells_are_left_out_up_to_one_percent(analyse, good: int, bad: int):
+    found = analyse("a;b\n" + "1;2;\n" * (good - 1) + "1;2;x\n" * bad + "3;4\n")
+    assert (found["total_lines"], found["bad_rows"]["count"]) == (good, bad)
+    assert found["bad_rows"]["first"][0] == {"line": good + 1, "cells": 3}
+    assert len(found["bad_rows"]["first"]) == min(bad, 3)
+    assert found["unique_values"]["a"] == ["1", "3"]
+    assert "with more cells than the header (2) left out: line" in found["warnings"][0]
 
 
 # A busy machine takes minutes for the largest of them under coverage.
