@@ -63,6 +63,13 @@ class BadRowCount:
         """
         if not self.count:
             return {}
+        if self.count > rows:
+            line, cells = self.first[0]["line"], self.first[0]["cells"]
+            msg = (
+                f"line {line} has {cells} cells, the header {self.width}, as most rows: if the header lacks names, add "
+                "them; if it is a remark above the header, remove it"
+            )
+            raise Fatal(msg, code="ragged", field=f"line {line}")
         if self.count > MAX_SHARE * (rows + self.count):
             raise bad_rows_error(self.count, self.first, self.width)
         return {KEY: {"count": self.count, "first": self.first, "width": self.width}}

@@ -24,6 +24,7 @@ from datafab.analysis.encoding import detect_encoding
 from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.analysis.parquet import read_parquet
 from datafab.analysis.parquet_writer import write_parquet
+from datafab.analysis.records import csv_reader
 from datafab.analysis.refusals import READ_FAILURES, refuse_kind, translate_failures
 from datafab.analysis.shape import table_shape
 from datafab.analysis.spool import CHUNK_BYTES, SpooledTable, spool_sample, spool_table, text_schema
@@ -123,12 +124,12 @@ class Detective(Client):
         Returns:
             csv-detective's result with its ``profile``, as JSON values, and ``v, status, analyser, mode, sampled,
             sample_rows, duration`` (seconds), ``schema`` (Frictionless Table Schema) and, where they apply,
-            ``compression``, ``member``, ``members``, ``sheets``, ``hidden_sheets``, ``nul`` (columns that
-            hold NUL characters). All figures are computed over all rows, except in a sample. ``total_lines`` is exact:
-            it counts the rows below the header without blank lines. ``header_row_idx`` is the number of physical lines (rows in a workbook)
-            above the header, which takes ``header_rows`` records if that is more than one. Column ``i`` of ``header``
-            is cell ``positions[i]`` of a record or, without ``positions``, cell ``heading_columns + i``. ``warnings``
-            lists what a reader should know about the table's shape.
+            ``compression``, ``member``, ``members``, ``sheets``, ``hidden_sheets``, ``nul`` (columns that hold NUL
+            characters). All figures are computed over all rows, except in a sample. ``total_lines`` is exact: it counts
+            the rows below the header without blank lines. ``header_row_idx`` is the number of physical lines (rows in a
+            workbook) above the header, which takes ``header_rows`` records if that is more than one. Column ``i`` of
+            ``header`` is cell ``positions[i]`` of a record or, without ``positions``, cell ``heading_columns + i``.
+            ``warnings`` lists what a reader should know about the table's shape.
 
         Raises:
             Fatal: the file can never be analysed. ``code``: ``empty``, ``html``, ``not_tabular``,
@@ -233,7 +234,7 @@ class Detective(Client):
             found = self._analyse_columns(table, layout.header, request, warnings, separator=between)
             depth = {"header_rows": layout.depth} if layout.depth > 1 else {}
             facts = {"encoding": text.encoding, "separator": layout.separator, "header_row_idx": layout.skip}
-            return {**facts, **depth, **skipped, **found}
+            return {**facts, **layout.quoting.facts(), **depth, **skipped, **found}
 
     def _read_json(self, file: TextFile) -> json_records.NonTextTable:
         blocks, size = [], 0
@@ -324,7 +325,8 @@ def _find_table(file: TextFile) -> TextTable:
 
 def _header_lines(head: Sequence[str], layout: Layout) -> int:
     """Return the number of physical lines of the header."""
-    reader = dialect.csv_reader(head[layout.skip :], dialect.delimiter(layout.separator, len(layout.header)))
+    between = dialect.delimiter(layout.separator, len(layout.header))
+    reader = csv_reader(head[layout.skip :], between, layout.quoting)
     for _ in range(layout.depth):
         next(reader)
     return reader.line_num

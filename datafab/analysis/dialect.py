@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from datafab.analysis.cell_kind import is_value
 from datafab.analysis.encoding import HEAD_BYTES, byte_order_mark_codec
 from datafab.analysis.header import Header, find_header, header_warnings, most_common_width, starts_with_title
 from datafab.analysis.header_candidate import Candidate, Record
+from datafab.analysis.quoting import detect_quoting
+from datafab.analysis.records import STANDARD, Quoting, read_records
 from datafab.analysis.unmarked_encoding import wide_codec
-from datafab.core.long_cells import allow_long_cells
 from datafab.errors import Fatal
-
-if TYPE_CHECKING:
-    from _csv import Reader
 
 #: Maximum number of records and of lines from which ``detect_layout`` decides.
 HEAD_RECORDS, HEAD_LINES = 100, 1000
@@ -119,51 +115,6 @@ def delimiter(separator: str, width: int) -> str:
     return separator if width > 1 else NO_SEPARATOR
 
 
-def csv_reader(lines: Iterable[str], separator: str) -> Reader:
-    """Return a reader of records whose cells may have up to ``MAX_CELL_CHARS`` characters."""
-    allow_long_cells()
-    return csv.reader(lines, delimiter=separator)
-
-
-def read_records(
-    lines: Iterable[str], separator: str, *, first_line: int = 1, truncated: bool = False
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, cells) of each record that is not blank; ``line`` is the physical one where it begins.
-
-    Args:
-        lines: physical lines with their ends.
-        separator: one character.
-        first_line: number of the first line.
-        truncated: whether the lines are only the beginning of a text, so that an incomplete last record is left out.
-
-    Raises:
-        Fatal: ``quote``, a quote is never closed; ``too_large``, a cell is too long.
-    """
-    ended = False
-
-    def feed() -> Iterator[str]:
-        nonlocal ended
-        yield from lines
-        ended = True
-
-    reader = csv_reader(feed(), separator)
-    line = first_line
-    try:
-        for cells in reader:
-            if ended and truncated:
-                return
-            # The lines ended within a record: only an open quote makes the reader ask for more.
-            if ended:
-                msg = f"the quote opened in the record at line {line} is never closed: close or double it"
-                raise Fatal(msg, code="quote", field=f"line {line}")
-            if cells and not (len(cells) == 1 and cells[0].isspace()):
-                yield line, cells
-            line = first_line + reader.line_num
-    except csv.Error as error:
-        msg = f"the record at line {line} cannot be read ({error}): is a quote never closed?"
-        raise Fatal(msg, code="too_large", field=f"line {line}") from error
-
-
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Where and how a table is written in a text."""
@@ -177,6 +128,8 @@ class Layout:
     depth: int = 1
     #: what a reader should know about how the table was found
     warnings: tuple[str, ...] = ()
+    #: how its cells are quoted
+    quoting: Quoting = STANDARD
 
 
 def detect_layout(lines: Sequence[str]) -> Layout:
@@ -185,22 +138,25 @@ def detect_layout(lines: Sequence[str]) -> Layout:
     Raises:
         Fatal: ``empty``; ``header``, every record is the same; see ``read_records``.
     """
-    found = {each: list(islice(read_records(lines, each, truncated=True), HEAD_RECORDS)) for each in SEPARATORS}
+    quoting = detect_quoting(lines)
+    found = {each: _first_records(lines, each, quoting) for each in SEPARATORS}
     separator = max(SEPARATORS, key=lambda each: _separator_fit(each, found[each]))
     doubt = None
     if found[separator] and most_common_width(found[separator])[0] == 1:
         doubt = next((each for each in SEPARATORS if _may_separate(found[each])), None)
-        found |= {
-            each: list(islice(read_records(lines, each, truncated=True), HEAD_RECORDS)) for each in RARE_SEPARATORS
-        }
+        found |= {each: _first_records(lines, each, quoting) for each in RARE_SEPARATORS}
         separator = next((each for each in RARE_SEPARATORS if doubt is None and _is_rare(each, found[each])), separator)
     rows = found[separator]
     if not rows:
         # There is either nothing, or only a record that is never complete; this raises for the latter.
-        rows = list(islice(read_records(lines, separator), HEAD_RECORDS))
+        rows = list(islice(read_records(lines, separator, quoting=quoting), HEAD_RECORDS))
     if not rows:
         raise Fatal("holds blank lines only", code="empty")
-    return _layout(separator, rows, find_header(rows), doubt)
+    return replace(_layout(separator, rows, find_header(rows), doubt), quoting=quoting)
+
+
+def _first_records(lines: Sequence[str], separator: str, quoting: Quoting) -> list[Record]:
+    return list(islice(read_records(lines, separator, quoting=quoting, truncated=True), HEAD_RECORDS))
 
 
 def _layout(separator: str, rows: Sequence[Record], head: Header, doubt: str | None) -> Layout:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from datafab.analysis.bad_rows import is_bad
-from datafab.analysis.dialect import FileKind, delimiter, detect_kind, is_name, read_records
+from datafab.analysis.dialect import FileKind, delimiter, detect_kind, is_name
+from datafab.analysis.records import Quoting, read_records
 from datafab.analysis.textfile import TextFile
 
 #: (line, cells) of each row below the header; all rows are as wide as the header.
@@ -55,6 +56,7 @@ class TableFile:
         self._encoding = str(analysis["encoding"])
         self._skip = int(analysis["header_row_idx"])
         self._depth = int(analysis.get("header_rows", 1))
+        self._quoting = Quoting(**analysis.get("quoting", {}))
         self._columns = _Columns(analysis)
         self._width = width = int(analysis["heading_columns"]) + self._columns.span + int(analysis["trailing_columns"])
         self.separator = delimiter(str(analysis["separator"]), width)
@@ -63,7 +65,8 @@ class TableFile:
 
     def _records(self) -> Generator[tuple[int, list[str]], None, None]:
         with closing(self._file.lines(self._encoding)) as lines:
-            yield from read_records(islice(lines, self._skip, None), self.separator, first_line=self._skip + 1)
+            below = islice(lines, self._skip, None)
+            yield from read_records(below, self.separator, quoting=self._quoting, first_line=self._skip + 1)
 
     def rows(self) -> NumberedRows:
         """Yield its rows."""

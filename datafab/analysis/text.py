@@ -13,7 +13,8 @@ import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv  # type: ignore[import-untyped]
 
 from datafab.analysis.bad_rows import BadRowCount, is_bad
-from datafab.analysis.dialect import Layout, delimiter, read_records
+from datafab.analysis.dialect import Layout, delimiter
+from datafab.analysis.records import STANDARD, read_records
 from datafab.analysis.spool import batch_rows, text_schema
 from datafab.analysis.textfile import BLOCK_BYTES, TextFile
 
@@ -50,7 +51,7 @@ class TextTable:
         """
         width = len(self.layout.header)
         # An odd number means a literal quotation mark or a quote that is never closed; a single column may be blank.
-        if self.quotes % 2 or width == 1:
+        if self.quotes % 2 or width == 1 or self.layout.quoting != STANDARD:
             raise NotReadByPyarrow
         schema = text_schema(width)
         reading = pacsv.ReadOptions(column_names=schema.names, block_size=BLOCK_BYTES, use_threads=False)
@@ -93,7 +94,8 @@ class TextTable:
 
         with closing(self.file.lines(self.encoding)) as lines:
             below = islice(lines, self.layout.skip, None)
-            found = read_records(below, delimiter(self.layout.separator, width), first_line=self.layout.skip + 1)
+            between, quoting = delimiter(self.layout.separator, width), self.layout.quoting
+            found = read_records(below, between, quoting=quoting, first_line=self.layout.skip + 1)
             for _ in range(self.layout.depth):
                 next(found)
             for batch in batch_rows(rows(found), text_schema(width)):

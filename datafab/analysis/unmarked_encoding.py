@@ -1,7 +1,8 @@
-"""Recognise texts in encodings that nothing marks: UTF-16 and UTF-32 without a byte order mark, DOS and old Mac OS. Pure.
+"""Recognise texts in encodings that nothing marks: UTF-16, UTF-32, and those of DOS and of the old Mac OS. Pure.
 
 Frequencies of letters prove nothing in short texts. So a text is only taken from cp1252, the default, if half of its
-words with accents are impossible there, as ``H‚rault``, and nearly all are possible in one of the others.
+words with accents are impossible there and nearly all are possible in one of the others. The first accent of Hérault in
+cp850 is a quotation mark in cp1252.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ _WORD_BYTES = re.compile(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*")
 #: Most accented letters in the old encodings; signs in cp1252, and control characters in Latin-1.
 _OLD_LETTERS = re.compile(rb"[\x80-\x9f]")
 #: Between the parts of a word; signs that stand before or after a word; those that stand alone, or after a number.
-_BETWEEN = re.compile(r"[’\-–—/·\u00a0\u00ad]")
-_OPENING, _CLOSING = "«“‘¿¡„‚‹€£¥§†", "»”’…°²³ªº®™€£¥›†‡‰"
+_BETWEEN = re.compile(r"[\u2019\-\u2013\u2014/\u00b7\u00a0\u00ad]")
+_OPENING, _CLOSING = "«“\u2018¿¡„\u201a\u2039€£¥§†", "»”\u2019…°²³ªº®™€£¥\u203a†‡‰"
 _LETTERS = "A-Za-zÀ-ÖØ-öø-ÿŒœŸŠšŽžƒıµ"
 _POSSIBLE = re.compile(
     rf"[{_OPENING}]?(?:[A-ZÀ-ÖØ-ÞŒŸŠŽ]?[a-zß-öø-ÿœšž]*|[A-ZÀ-ÖØ-ÞŒŸŠŽß]+)[{_CLOSING}]*|[^{_LETTERS}\x80-\x9f]+"
@@ -61,7 +62,7 @@ def words_with_accents(block: bytes) -> Iterable[bytes]:
 
 
 def single_byte_codec(words: Iterable[bytes]) -> str | None:
-    """Return the codec in which these words are possible while half of them are not in cp1252; None if there is none."""
+    """Return the codec in which words are possible of which half are impossible in cp1252; None if there is none."""
     words = [word for word in words if _OLD_LETTERS.search(word)]
     if not words or _impossible(words, "cp1252") < _HALF_OF_WORDS:
         return None

@@ -53,7 +53,8 @@ def ckan_types(item: Item, ctx: Context) -> Item:
         rows, guesses = _type_columns(file, dictionary, order, ctx)
         if KEY in file.analysis and isinstance(file, TableFile):
             write_bad_rows(_store(ctx), ctx.job, file.bad_rows(), file.analysis[KEY]["width"], file.separator)
-            ctx.log.warning(f"the rows left out are listed by GET /api/jobs/{ctx.job}/bad-rows")
+            line = f"the rows left out are listed by GET /api/jobs/{ctx.job}/bad-rows"
+            ctx.log.warning(line)
     load_plan = make_plan(file.header, rows, guesses, dictionary)
     if "sheet_name" in file.analysis:
         ctx.log.info(_sheet_line(file.analysis))

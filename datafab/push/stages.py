@@ -1,9 +1,10 @@
 """The first stages of the flow ``push``, which find and fetch the file of a CKAN resource, as CKAN's DataPusher does.
 
 Parameters of a job: ``metadata`` with ``resource_id``, ``ckan_url``, ``ignore_hash`` and ``set_url_type`` (the names in
-CKAN's own submission), ``date_order``, ``sheet`` and ``bad_rows``, or these seven at the top level; the secret ``api_key``. The stages
-``ckan_types``, ``datastore`` and ``ckan_hash`` (``datastore_stages.py``) follow. An item of another flow that already
-has its bytes, such as a collected one, starts with ``ckan_resource``: ``then = ["analyse", "push"]``.
+CKAN's own submission), ``date_order``, ``sheet`` and ``bad_rows``, or these seven at the top level; the secret
+``api_key``. The stages ``ckan_types``, ``datastore`` and ``ckan_hash`` (``datastore_stages.py``) follow. An item of
+another flow that already has its bytes, such as a collected one, starts with ``ckan_resource``: ``then = ["analyse",
+"push"]``.
 """
 
 from __future__ import annotations

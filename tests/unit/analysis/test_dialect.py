@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - texts in several alphabets, with their quotation marks
 from __future__ import annotations
 
 import codecs
@@ -12,6 +13,7 @@ from datafab.analysis import dialect
 from datafab.analysis.dialect import FileKind, Layout
 from datafab.analysis.encoding import HEAD_BYTES, detect_encoding
 from datafab.analysis.mixed_encoding import codec_and_errors
+from datafab.analysis.records import read_records
 from datafab.core.long_cells import MAX_CELL_CHARS
 from datafab.errors import Fatal
 
@@ -241,12 +243,12 @@ def test_what_has_no_layout_is_refused(text, code):
 def test_a_beginning_may_end_within_a_record():
     lines = ["a;b\n", "1;2\n", '3;"broken\n']
     assert dialect.detect_layout(lines) == Layout(";", 0, ("a", "b"))
-    assert list(dialect.read_records(lines, ";", truncated=True)) == [(1, ["a", "b"]), (2, ["1", "2"])]
+    assert list(read_records(lines, ";", truncated=True)) == [(1, ["a", "b"]), (2, ["1", "2"])]
 
 
 def test_records_are_no_lines_and_know_where_they_begin():
     lines = ["a;b\n", "\n", '1;"x\n', 'y"\n', "  \n", "\n", "2;z\n"]
-    assert list(dialect.read_records(lines, ";", first_line=5)) == [
+    assert list(read_records(lines, ";", first_line=5)) == [
         (5, ["a", "b"]),
         (7, ["1", "x\ny"]),
         (11, ["2", "z"]),
@@ -255,7 +257,7 @@ def test_records_are_no_lines_and_know_where_they_begin():
 
 def test_a_quote_that_is_never_closed_is_named_by_its_line():
     with pytest.raises(Fatal, match="line 3 is never closed") as failure:
-        list(dialect.read_records(["a;b\n", "1;2\n", '3;"x\n', "4;y\n"], ";"))
+        list(read_records(["a;b\n", "1;2\n", '3;"x\n', "4;y\n"], ";"))
     assert (failure.value.code, failure.value.field) == ("quote", "line 3")
 
 
@@ -270,7 +272,7 @@ def test_what_a_writer_wrote_is_read_back(rows, separator):
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=separator).writerows(rows)
     file.seek(0)
-    assert [row for _, row in dialect.read_records(file, separator)] == rows
+    assert [row for _, row in read_records(file, separator)] == rows
 
 
 @pytest.mark.parametrize(
