@@ -170,8 +170,8 @@ def cancel_job(job_id: str) -> dict[str, Any]:
 @routes.get("/jobs/<job_id>/bad-rows")
 def show_bad_rows(job_id: str) -> Response:
     """Return the rows that a push has left out, as a CSV: ``line``, ``reason`` and ``row``."""
+    backend().jobs.get(job_id)
     services = backend().services
-    services.jobs.get(job_id)
     return Response(read_bad_rows(services.store(services.settings.store), job_id), content_type=CSV_TYPE)
 
 
