@@ -108,7 +108,7 @@ def fail(bench: Bench, action: str) -> None:
     bench.sandbox.failures.append((action, 403, json.dumps(error)))
 
 
-def test_the_old_file_is_loaded_again_if_the_hash_of_the_new_one_could_not_be_saved(bench: Bench):
+def test_the_old_file_is_loaded_again_if_the_hash_could_not_be_saved(bench: Bench):
     bench(OLD)
     fail(bench, "resource_patch")
     assert bench(NEW).failed == 1
