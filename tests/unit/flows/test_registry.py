@@ -111,7 +111,7 @@ def test_then_replaces_what_follows(then, names):
             "retry_faild",
             r"no parameter 'retry_faild'; did you mean 'retry_failed'\?",
         ),
-        ("collect", GIVEN | {"xyz": 1}, "xyz", "no parameter 'xyz'; there are adaptive, as_served, collection, "),
+        ("collect", GIVEN | {"xyz": 1}, "xyz", "no parameter 'xyz'; there are adaptive, as_served, bad_rows, "),
         ("again", {"limits": 3}, "limits", "did you mean 'limit'"),
         ("publish", {"event": "e", "metadata": "m", "then": []}, "metadata", "did you mean 'metadata_id'"),
     ],
