@@ -263,6 +263,8 @@ STAGES = (
         expand=discover,
         provides=frozenset({"url", "catalogue"}),
         retry=RetryPolicy(retries=9),
+        # A full pass withdraws what the list of the caller's choice does not have, up to the share of its choice.
+        admin_params=frozenset({"export", "withdraw"}),
     ),
     Stage(
         name="save_cursor",

@@ -208,6 +208,20 @@ def test_what_withdraws_needs_an_administrator(site: Site):
     ]
 
 
+@pytest.mark.parametrize(
+    "params",
+    [{"withdraw": 1}, {"export": "http://x/empty.csv"}, {"full": True, "withdraw": 0.5, "url": "http://x"}],
+    ids=str,
+)
+def test_who_chooses_what_a_pass_withdraws_needs_an_administrator(site: Site, params: dict[str, Any]):
+    operator, admin = site.client(site.token("operator")), site.client(site.token("admin"))
+    job = {"flow": "catalogue", "params": params}
+    assert operator.post("/api/jobs", json=job).status_code == 403
+    assert admin.post("/api/jobs", json=job).status_code == 202
+    harmless = {name: value for name, value in params.items() if name in {"full", "url"}}
+    assert operator.post("/api/jobs", json={"flow": "catalogue", "params": harmless}).status_code == 202
+
+
 @pytest.mark.parametrize("path", ["/api/me?token={}", "/api/me?access_token=x", "/api/search?q={}", "/api/jobs/{}"])
 def test_a_token_in_a_url_is_refused(site: Site, path: str):
     token = site.token("viewer")
