@@ -1,8 +1,8 @@
 """Log the requests that are refused: the caller's address, the route and the reason, but nothing that was sent.
 
 The route is the rule of the application, not the path, and the reason is the ``type`` of the error: paths, queries and
-messages may hold secrets of the caller. Unknown pages and failed logins beyond the first are not logged, because anybody
-can send any number of them.
+messages may hold secrets of the caller. Unknown pages and failed logins after the first are not logged: anybody can
+send any number of them.
 """
 
 from __future__ import annotations
