@@ -146,6 +146,10 @@ class Settings(BaseSettings):
     date_order: Literal["dmy", "mdy", "none"] = "none"
     """How to read dates such as ``01/02/2020`` if neither their column nor the other dates of the file show the order:
     day first (``dmy``), month first (``mdy``), or as text (``none``)."""
+    bad_rows: Literal["quarantine", "refuse"] = "quarantine"
+    """What jobs do with rows of a text that have more cells than its header: leave them out of the table if they are
+    1 % of the rows at most, and list them (``quarantine``), or refuse the file (``refuse``). Files with more such
+    rows are always refused."""
     max_redirects: int = Field(default=10, ge=0)
     """Maximum number of redirects that are followed."""
     collections: Folder | None = None

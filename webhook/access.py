@@ -35,6 +35,7 @@ ACCESS: Mapping[str, Role | Door] = {
     "api.show_job": Role.VIEWER,
     "api.retry_job": Role.OPERATOR,
     "api.cancel_job": Role.OPERATOR,
+    "api.show_bad_rows": Role.OPERATOR,
     "api.show_source": Role.VIEWER,
     "api.check_url": Role.OPERATOR,
     "api.show_check": Role.VIEWER,

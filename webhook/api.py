@@ -20,6 +20,7 @@ from datafab.flows.chains import STAGES
 from datafab.flows.registry import flows, needed_role
 from datafab.index.access import IndexAccess
 from datafab.index.query import MAX_RESULT_POSITION, Sort, parse_facets
+from datafab.push.bad_rows_file import read_bad_rows
 from datafab.urls import hide_all_secrets
 from webhook.body import M, body, parse, refusal
 from webhook.caller import caller, require_role
@@ -34,6 +35,7 @@ def _finite(params: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return params
 
 
+CSV_TYPE = "text/csv; charset=utf-8"
 routes = Blueprint("api", __name__, url_prefix="/api")
 
 
@@ -163,6 +165,14 @@ def cancel_job(job_id: str) -> dict[str, Any]:
     backend().jobs.get(job_id)
     backend().jobs.end(job_id, JobStatus.CANCELLED)
     return backend().jobs.get(job_id).dump()
+
+
+@routes.get("/jobs/<job_id>/bad-rows")
+def show_bad_rows(job_id: str) -> Response:
+    """Return the rows that a push has left out, as a CSV: ``line``, ``reason`` and ``row``."""
+    backend().jobs.get(job_id)
+    services = backend().services
+    return Response(read_bad_rows(services.store(services.settings.store), job_id), content_type=CSV_TYPE)
 
 
 @routes.post("/check-url")

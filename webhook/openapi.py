@@ -74,6 +74,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "api.show_job": Operation(answers={200: answers.ShownJob}, query=views.JobQuery),
     "api.retry_job": Operation(answers={200: Job}),
     "api.cancel_job": Operation(answers={200: Job}),
+    "api.show_bad_rows": Operation(answers={200: views.CSV_TYPE}),
     "api.show_source": Operation(answers={200: answers.ShownSource}, query=views.SourceQuery),
     "api.check_url": Operation(answers={202: answers.Accepted}, body=views.NewCheck),
     "api.show_check": Operation(answers={200: answers.CheckedUrl}),

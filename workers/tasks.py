@@ -19,6 +19,7 @@ from datafab.core.stage import Stage
 from datafab.errors import DatafabError, FlowError
 from datafab.flows.chains import STAGES
 from datafab.flows.registry import plan, then_stages
+from datafab.push import bad_rows_file
 from datafab.store.files import one_day_ago
 from datafab.store.scratch import sweep_work_folders
 from workers import canvas
@@ -162,11 +163,13 @@ def sweep() -> int:
 
 @app.task(name="datafab.prune")
 def prune() -> int:
-    """Forget jobs whose retention is over, and their item lists."""
+    """Forget jobs whose retention is over, and the lists that they needed or made."""
     forgotten, mine = jobs().prune(), settings()
     # A parked job may be tried again until its retention is over, and needs lists that are older than its end.
     store = services().store(mine.store)
-    store.remove_lists(services().clock.now() - 2 * mine.retention_days * 24 * 3600)
+    oldest = services().clock.now() - 2 * mine.retention_days * 24 * 3600
+    store.remove_lists(oldest)
+    store.remove_files(bad_rows_file.FOLDER, oldest)
     store.sweep()
     return forgotten
 

@@ -15,13 +15,16 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from datafab.analysis import dialect, json_records
 from datafab.analysis import zip as zip_archive
+from datafab.analysis.bad_rows import BadRowCount, bad_rows_warning
 from datafab.analysis.columns import Columns
 from datafab.analysis.day_order import NO_PREFERENCE, DateOrderPreference
 from datafab.analysis.dialect import FileKind, Layout
 from datafab.analysis.distinct import DistinctValues, RowHashes
+from datafab.analysis.encoding import detect_encoding
 from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.analysis.parquet import read_parquet
 from datafab.analysis.parquet_writer import write_parquet
+from datafab.analysis.records import csv_reader
 from datafab.analysis.refusals import READ_FAILURES, refuse_kind, translate_failures
 from datafab.analysis.shape import table_shape
 from datafab.analysis.spool import CHUNK_BYTES, SpooledTable, spool_sample, spool_table, text_schema
@@ -106,6 +109,7 @@ class Detective(Client):
         progress: OnProgress = lambda *_: None,
         check: Callable[[], None] = lambda: None,
         parquet: Path | None = None,
+        sheet: str | None = None,
     ) -> dict[str, Any]:
         """Analyse a file. Only its bytes matter, not its name or media type.
 
@@ -115,27 +119,28 @@ class Detective(Client):
             progress: called with the bytes read, then with the columns analysed.
             check: called often; raises an exception to cancel the analysis.
             parquet: a file to write all rows to, with the types of the schema.
+            sheet: name or number of the sheet of a workbook; None: the largest visible one.
 
         Returns:
             csv-detective's result with its ``profile``, as JSON values, and ``v, status, analyser, mode, sampled,
             sample_rows, duration`` (seconds), ``schema`` (Frictionless Table Schema) and, where they apply,
-            ``compression``, ``member``, ``members``, ``sheets``, ``nul`` (columns that hold NUL characters). All
-            figures are computed over all rows, except in a sample. ``total_lines`` is exact: it counts the rows below
-            the header without blank lines. ``header_row_idx`` is the number of physical lines (rows in a workbook)
-            above the header, which takes ``header_rows`` records if that is more than one. Column ``i`` of ``header``
-            is cell ``positions[i]`` of a record or, without ``positions``, cell ``heading_columns + i``. ``warnings``
-            lists what a reader should know about the table's shape.
+            ``compression``, ``member``, ``members``, ``sheets``, ``hidden_sheets``, ``nul`` (columns that hold NUL
+            characters). All figures are computed over all rows, except in a sample. ``total_lines`` is exact: it counts
+            the rows below the header without blank lines. ``header_row_idx`` is the number of physical lines (rows in a
+            workbook) above the header, which takes ``header_rows`` records if that is more than one. Column ``i`` of
+            ``header`` is cell ``positions[i]`` of a record or, without ``positions``, cell ``heading_columns + i``.
+            ``warnings`` lists what a reader should know about the table's shape.
 
         Raises:
             Fatal: the file can never be analysed. ``code``: ``empty``, ``html``, ``not_tabular``,
                 ``bad_json``, ``encoding``, ``quote``, ``ragged``, ``header``, ``corrupt_archive``,
-                ``too_large``, ``unsupported``.
+                ``too_large``, ``unsupported``, ``sheet``.
         """
         started = time.perf_counter()
         file = TextFile(path=path, max_unpacked=self._max_unpacked, check=check)
         with translate_failures(READ_FAILURES), ExitStack() as cleanup:
             request = _Request(mode, progress, check, parquet)
-            source, facts = self._open(file, cleanup)
+            source, facts = self._open(file, cleanup, sheet)
             found = (
                 self._analyse_text(source, request)
                 if isinstance(source, TextFile)
@@ -144,7 +149,9 @@ class Detective(Client):
         duration = round(time.perf_counter() - started, 3)
         return {"v": 1, "status": "ok", "analyser": VERSION, "mode": mode, **found, **facts, "duration": duration}
 
-    def rows(self, path: Path, *, check: Callable[[], None] = lambda: None) -> Iterator[list[str]]:
+    def rows(
+        self, path: Path, *, check: Callable[[], None] = lambda: None, sheet: str | None = None
+    ) -> Iterator[list[str]]:
         """Yield the rows of a non-text table as texts. Only one such table at a time is read into memory.
 
         Raises:
@@ -153,7 +160,7 @@ class Detective(Client):
         file = TextFile(path=path, max_unpacked=self._max_unpacked, check=check)
         with translate_failures(READ_FAILURES), ExitStack() as cleanup:
             with _ONE_TABLE:
-                source, _ = self._open(file, cleanup)
+                source, _ = self._open(file, cleanup, sheet)
                 assert isinstance(source, json_records.NonTextTable), "a text must be read by TableFile"
                 width = len(source.header)
                 table = cleanup.enter_context(spool_table(source.batches, text_schema(width)))
@@ -162,7 +169,9 @@ class Detective(Client):
                 check()
                 yield from map(list, zip(*(column.to_pylist() for column in batch.columns), strict=True))
 
-    def _open(self, file: TextFile, cleanup: ExitStack) -> tuple[TextFile | json_records.NonTextTable, dict[str, Any]]:
+    def _open(
+        self, file: TextFile, cleanup: ExitStack, sheet: str | None
+    ) -> tuple[TextFile | json_records.NonTextTable, dict[str, Any]]:
         """Find the table in a file; return it and the facts about its compression."""
         kind = dialect.detect_kind(file.head())
         if kind is FileKind.GZIP:
@@ -170,7 +179,7 @@ class Detective(Client):
         if kind is FileKind.ZIP:
             kind = zip_archive.read_zip_kind(file.path)
         if kind is FileKind.ZIP:
-            return self._open_member(file, cleanup)
+            return self._open_member(file, cleanup, sheet)
         refuse_kind(kind)
         if kind is FileKind.TEXT:
             return file, {}
@@ -179,7 +188,7 @@ class Detective(Client):
         if kind is FileKind.PARQUET:
             return read_parquet(file.path, self._max_unpacked), {}
         self._check_size(zip_archive.declared_size(file.path) if kind is not FileKind.XLS else file.path.stat().st_size)
-        return read_workbook(file.path, kind, self._max_unpacked, file.check), {}
+        return read_workbook(file.path, kind, self._max_unpacked, file.check, sheet), {}
 
     def _open_gzip(self, file: TextFile) -> TextFile | json_records.NonTextTable:
         kind = dialect.detect_kind(file.head())
@@ -191,7 +200,7 @@ class Detective(Client):
         return file
 
     def _open_member(
-        self, file: TextFile, cleanup: ExitStack
+        self, file: TextFile, cleanup: ExitStack, sheet: str | None
     ) -> tuple[TextFile | json_records.NonTextTable, dict[str, Any]]:
         folder = cleanup.enter_context(work_folder())
         target = Path(folder) / "member"
@@ -199,7 +208,7 @@ class Detective(Client):
         inner = replace(file, path=target)
         if dialect.detect_kind(inner.head()) is FileKind.ZIP and zip_archive.read_zip_kind(target) is FileKind.ZIP:
             raise Fatal(f"holds {member}, an archive in an archive: publish the table itself", code="unsupported")
-        found, _ = self._open(inner, cleanup)
+        found, _ = self._open(inner, cleanup, sheet)
         return found, {"compression": "zip", "member": member, "members": members}
 
     def _analyse_text(self, file: TextFile, request: _Request) -> dict[str, Any]:
@@ -210,20 +219,22 @@ class Detective(Client):
             request.check()
             request.progress(min(done, total or done), total, "bytes")
 
-        schema = text_schema(len(text.layout.header))
+        schema, bad = text_schema(len(text.layout.header)), BadRowCount(len(text.layout.header))
         try:
             table = _spool(text.read_with_pyarrow(on_bytes), schema, request)
         except NotReadByPyarrow:
-            table = _spool(text.read_with_csv(on_bytes), schema, request)
+            table = _spool(text.read_with_csv(on_bytes, bad), schema, request)
         with table:
+            skipped = bad.facts(table.total)
             if not table.total:
                 raise Fatal("has a header but no rows", code="empty")
             layout = text.layout
             between = dialect.delimiter(layout.separator, len(layout.header))
-            found = self._analyse_columns(table, layout.header, request, layout.warnings, separator=between)
+            warnings = (*layout.warnings, bad_rows_warning(skipped)) if skipped else layout.warnings
+            found = self._analyse_columns(table, layout.header, request, warnings, separator=between)
             depth = {"header_rows": layout.depth} if layout.depth > 1 else {}
             facts = {"encoding": text.encoding, "separator": layout.separator, "header_row_idx": layout.skip}
-            return {**facts, **depth, **found}
+            return {**facts, **layout.quoting.facts(), **depth, **skipped, **found}
 
     def _read_json(self, file: TextFile) -> json_records.NonTextTable:
         blocks, size = [], 0
@@ -233,7 +244,7 @@ class Detective(Client):
             self._check_size(size)
         whole = b"".join(blocks)
         blocks.clear()
-        text = whole.decode(*codec_and_errors(dialect.detect_encoding([whole])))
+        text = whole.decode(*codec_and_errors(detect_encoding([whole])))
         del whole
         return json_records.read_json_records(text, file.check)
 
@@ -305,7 +316,7 @@ def _find_table(file: TextFile) -> TextTable:
             quotes += block.count(b'"')
             yield block
 
-    encoding = dialect.detect_encoding(blocks())
+    encoding = detect_encoding(blocks())
     with closing(file.lines(encoding)) as lines:
         head = _read_beginning(lines)
     layout = dialect.detect_layout(head)
@@ -314,7 +325,8 @@ def _find_table(file: TextFile) -> TextTable:
 
 def _header_lines(head: Sequence[str], layout: Layout) -> int:
     """Return the number of physical lines of the header."""
-    reader = dialect.csv_reader(head[layout.skip :], dialect.delimiter(layout.separator, len(layout.header)))
+    between = dialect.delimiter(layout.separator, len(layout.header))
+    reader = csv_reader(head[layout.skip :], between, layout.quoting)
     for _ in range(layout.depth):
         next(reader)
     return reader.line_num

@@ -1,28 +1,22 @@
-"""Detect what kind of file some bytes are and, for a text, its encoding and the layout of its table. Pure."""
+"""Detect what kind of file some bytes are and, for a text, the layout of its table. Pure."""
 
 from __future__ import annotations
 
-import codecs
-import csv
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import chain, islice
-from typing import TYPE_CHECKING
+from itertools import islice
 
 from datafab.analysis.cell_kind import is_value
+from datafab.analysis.encoding import HEAD_BYTES, byte_order_mark_codec
 from datafab.analysis.header import Header, find_header, header_warnings, most_common_width, starts_with_title
 from datafab.analysis.header_candidate import Candidate, Record
-from datafab.analysis.mixed_encoding import MIXED_ENCODING
-from datafab.core.long_cells import allow_long_cells
+from datafab.analysis.quoting import detect_quoting
+from datafab.analysis.records import STANDARD, Quoting, read_records
+from datafab.analysis.unmarked_encoding import wide_codec
 from datafab.errors import Fatal
 
-if TYPE_CHECKING:
-    from _csv import Reader
-
-#: Bytes that ``detect_kind`` needs.
-HEAD_BYTES = 8192
 #: Maximum number of records and of lines from which ``detect_layout`` decides.
 HEAD_RECORDS, HEAD_LINES = 100, 1000
 #: Separators in the order of preference if they fit equally well.
@@ -62,28 +56,16 @@ _MAGIC = (
     (b"PAR1\x15", FileKind.PARQUET),
     (b"%PDF-", FileKind.PDF),
 )
-# UTF-32 before UTF-16, whose byte order mark is the beginning of that of UTF-32.
-_BYTE_ORDER_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _CONTROLS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a\x1b")
 _MAX_CONTROL_SHARE = 0.05
+#: Maximum share of NUL bytes in a text that holds no other control characters.
+_MAX_NUL_SHARE = 0.5
 _NUMBER = re.compile(r"-?[0-9]+([.,][0-9]+)?")
 #: Weights of a separator that is in no record, that leaves the first record a single cell above a table, and that may
 #: be part of the values of a single column.
 _SINGLE_COLUMN_WEIGHT, _TITLE_WEIGHT, _UNSUPPORTED_TITLE_WEIGHT = 0.24, 0.8, 0.1
 #: More records than these are needed to doubt a separator.
 _MIN_DOUBT_RECORDS = 2
-#: Invalid bytes of UTF-8 after which a text may be in another encoding.
-_MAX_INVALID_BYTES = 1000
-#: Bytes of French text in cp1252 that may be valid UTF-8 by chance, as those of `âŒ«`.
-_MAX_CHANCE_BYTES = 8
-#: Bytes that cp1252 leaves undefined.
-_NOT_CP1252 = b"\x81\x8d\x8f\x90\x9d"
 
 
 def detect_kind(head: bytes) -> FileKind:
@@ -91,16 +73,22 @@ def detect_kind(head: bytes) -> FileKind:
     for magic, found in _MAGIC:
         if head.startswith(magic):
             return found
-    text = head.decode(_byte_order_mark_codec(head) or "latin-1", errors="ignore")
+    text = head.decode(byte_order_mark_codec(head) or wide_codec(head) or "latin-1", errors="ignore")
     if not text.strip():
         return FileKind.EMPTY if len(head) < HEAD_BYTES else FileKind.TEXT
-    if sum(map(text.count, _CONTROLS)) > _MAX_CONTROL_SHARE * len(text):
+    if _is_binary(text):
         return FileKind.BINARY
     return _detect_markup(text.lstrip().lower())
 
 
-def _byte_order_mark_codec(head: bytes) -> str | None:
-    return next((codec for mark, codec in _BYTE_ORDER_MARKS if head.startswith(mark)), None)
+def _is_binary(text: str) -> bool:
+    """Tell whether a text has too many control characters to be one; NULs alone may be a fault of a text."""
+    # At the end of a text, NULs fill a block of a disk.
+    filled = text.rstrip("\0")
+    nuls, controls = filled.count("\0"), sum(map(filled.count, _CONTROLS))
+    if controls == nuls:
+        return nuls > _MAX_NUL_SHARE * len(filled) or not filled
+    return controls > _MAX_CONTROL_SHARE * len(filled)
 
 
 def _detect_markup(text: str) -> FileKind:
@@ -122,111 +110,9 @@ def detect_zip_kind(names: Collection[str]) -> FileKind:
     return FileKind.ODS if "content.xml" in names else FileKind.ZIP
 
 
-def detect_encoding(blocks: Iterable[bytes]) -> str:
-    """Return the encoding of a text: that of its byte order mark, else UTF-8 if all bytes are valid, else cp1252.
-
-    A text that is UTF-8 in most places, but not in all, mixes both. Statistical detection is avoided on purpose: it
-    takes French in cp1252 for Baltic or Central European encodings.
-
-    Raises:
-        Fatal: ``encoding``, the text does not match its byte order mark.
-    """
-    remaining = iter(blocks)
-    first = next(remaining, b"")
-    marked = _byte_order_mark_codec(first)
-    if marked:
-        _check_decodes(chain((first,), remaining), marked)
-        return marked
-    return _detect_unmarked(chain((first,), remaining))
-
-
-def _check_decodes(blocks: Iterable[bytes], marked: str) -> None:
-    decoder = codecs.getincrementaldecoder(marked)()
-    try:
-        for block in chain(blocks, (b"",)):
-            decoder.decode(block, final=not block)
-    except UnicodeDecodeError as error:
-        msg = f"begins as {marked} but is not ({error.reason}): save it as UTF-8"
-        raise Fatal(msg, code="encoding") from error
-
-
-def _detect_unmarked(blocks: Iterable[bytes]) -> str:
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    valid = invalid = 0
-    incomplete, undefined = b"", False
-    for block in chain(blocks, (b"",)):
-        undefined = undefined or any(byte in block for byte in _NOT_CP1252)
-        # In French text in cp1252, invalid sequences soon outnumber those that are valid by chance.
-        if invalid > _MAX_INVALID_BYTES and invalid > valid:
-            continue
-        try:
-            text = decoder.decode(block, final=not block)
-        except UnicodeDecodeError:
-            decoder.reset()
-            text = (incomplete + block).decode("utf-8", "replace")
-            # Some replacement characters stand for invalid bytes, some are in the text itself.
-            wrong, incomplete = text.count("\N{REPLACEMENT CHARACTER}"), b""
-            invalid += max(1, wrong - block.count("\N{REPLACEMENT CHARACTER}".encode()))
-            # Bytes beyond one per character, without those of the replacement characters (three each).
-            valid += len(text.encode()) - len(text) - 2 * wrong
-        else:
-            before, incomplete = incomplete, decoder.getstate()[0]
-            valid += len(before) + len(block) - len(incomplete) - len(text)
-    if not invalid:
-        return "utf-8"
-    if valid > invalid + _MAX_CHANCE_BYTES:
-        return MIXED_ENCODING
-    return "latin-1" if undefined else "cp1252"
-
-
 def delimiter(separator: str, width: int) -> str:
     """Return the effective separator of a table with this number of columns."""
     return separator if width > 1 else NO_SEPARATOR
-
-
-def csv_reader(lines: Iterable[str], separator: str) -> Reader:
-    """Return a reader of records whose cells may have up to ``MAX_CELL_CHARS`` characters."""
-    allow_long_cells()
-    return csv.reader(lines, delimiter=separator)
-
-
-def read_records(
-    lines: Iterable[str], separator: str, *, first_line: int = 1, truncated: bool = False
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, cells) of each record that is not blank; ``line`` is the physical one where it begins.
-
-    Args:
-        lines: physical lines with their ends.
-        separator: one character.
-        first_line: number of the first line.
-        truncated: whether the lines are only the beginning of a text, so that an incomplete last record is left out.
-
-    Raises:
-        Fatal: ``quote``, a quote is never closed; ``too_large``, a cell is too long.
-    """
-    ended = False
-
-    def feed() -> Iterator[str]:
-        nonlocal ended
-        yield from lines
-        ended = True
-
-    reader = csv_reader(feed(), separator)
-    line = first_line
-    try:
-        for cells in reader:
-            if ended and truncated:
-                return
-            # The lines ended within a record: only an open quote makes the reader ask for more.
-            if ended:
-                msg = f"the quote opened in the record at line {line} is never closed: close or double it"
-                raise Fatal(msg, code="quote", field=f"line {line}")
-            if cells and not (len(cells) == 1 and cells[0].isspace()):
-                yield line, cells
-            line = first_line + reader.line_num
-    except csv.Error as error:
-        msg = f"the record at line {line} cannot be read ({error}): is a quote never closed?"
-        raise Fatal(msg, code="too_large", field=f"line {line}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +128,8 @@ class Layout:
     depth: int = 1
     #: what a reader should know about how the table was found
     warnings: tuple[str, ...] = ()
+    #: how its cells are quoted
+    quoting: Quoting = STANDARD
 
 
 def detect_layout(lines: Sequence[str]) -> Layout:
@@ -250,22 +138,25 @@ def detect_layout(lines: Sequence[str]) -> Layout:
     Raises:
         Fatal: ``empty``; ``header``, every record is the same; see ``read_records``.
     """
-    found = {each: list(islice(read_records(lines, each, truncated=True), HEAD_RECORDS)) for each in SEPARATORS}
+    quoting = detect_quoting(lines)
+    found = {each: _first_records(lines, each, quoting) for each in SEPARATORS}
     separator = max(SEPARATORS, key=lambda each: _separator_fit(each, found[each]))
     doubt = None
     if found[separator] and most_common_width(found[separator])[0] == 1:
         doubt = next((each for each in SEPARATORS if _may_separate(found[each])), None)
-        found |= {
-            each: list(islice(read_records(lines, each, truncated=True), HEAD_RECORDS)) for each in RARE_SEPARATORS
-        }
+        found |= {each: _first_records(lines, each, quoting) for each in RARE_SEPARATORS}
         separator = next((each for each in RARE_SEPARATORS if doubt is None and _is_rare(each, found[each])), separator)
     rows = found[separator]
     if not rows:
         # There is either nothing, or only a record that is never complete; this raises for the latter.
-        rows = list(islice(read_records(lines, separator), HEAD_RECORDS))
+        rows = list(islice(read_records(lines, separator, quoting=quoting), HEAD_RECORDS))
     if not rows:
         raise Fatal("holds blank lines only", code="empty")
-    return _layout(separator, rows, find_header(rows), doubt)
+    return replace(_layout(separator, rows, find_header(rows), doubt), quoting=quoting)
+
+
+def _first_records(lines: Sequence[str], separator: str, quoting: Quoting) -> list[Record]:
+    return list(islice(read_records(lines, separator, quoting=quoting, truncated=True), HEAD_RECORDS))
 
 
 def _layout(separator: str, rows: Sequence[Record], head: Header, doubt: str | None) -> Layout:

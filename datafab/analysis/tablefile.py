@@ -9,7 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from datafab.analysis.dialect import FileKind, delimiter, detect_kind, is_name, read_records
+from datafab.analysis.bad_rows import is_bad
+from datafab.analysis.dialect import FileKind, delimiter, detect_kind, is_name
+from datafab.analysis.records import Quoting, read_records
 from datafab.analysis.textfile import TextFile
 
 #: (line, cells) of each row below the header; all rows are as wide as the header.
@@ -54,21 +56,31 @@ class TableFile:
         self._encoding = str(analysis["encoding"])
         self._skip = int(analysis["header_row_idx"])
         self._depth = int(analysis.get("header_rows", 1))
+        self._quoting = Quoting(**analysis.get("quoting", {}))
         self._columns = _Columns(analysis)
-        width = int(analysis["heading_columns"]) + self._columns.span + int(analysis["trailing_columns"])
+        self._width = width = int(analysis["heading_columns"]) + self._columns.span + int(analysis["trailing_columns"])
         self.separator = delimiter(str(analysis["separator"]), width)
         with closing(self._records()) as found:
             self.header: Sequence[str] = self._columns.named(next(found)[1], joined=self._depth > 1)
 
     def _records(self) -> Generator[tuple[int, list[str]], None, None]:
         with closing(self._file.lines(self._encoding)) as lines:
-            yield from read_records(islice(lines, self._skip, None), self.separator, first_line=self._skip + 1)
+            below = islice(lines, self._skip, None)
+            yield from read_records(below, self.separator, quoting=self._quoting, first_line=self._skip + 1)
 
     def rows(self) -> NumberedRows:
         """Yield its rows."""
         with closing(self._records()) as found:
             for line, cells in islice(found, self._depth, None):
-                yield line, self._columns.of(cells)
+                if not is_bad(cells, self._width):
+                    yield line, self._columns.of(cells)
+
+    def bad_rows(self) -> NumberedRows:
+        """Yield the rows with more cells than the header, with all of their cells."""
+        with closing(self._records()) as found:
+            for line, cells in islice(found, self._depth, None):
+                if is_bad(cells, self._width):
+                    yield line, cells
 
 
 class CellsFile:

@@ -12,10 +12,11 @@ from threading import Lock
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv  # type: ignore[import-untyped]
 
-from datafab.analysis.dialect import Layout, delimiter, read_records
+from datafab.analysis.bad_rows import BadRowCount, is_bad
+from datafab.analysis.dialect import Layout, delimiter
+from datafab.analysis.records import STANDARD, read_records
 from datafab.analysis.spool import batch_rows, text_schema
 from datafab.analysis.textfile import BLOCK_BYTES, TextFile
-from datafab.errors import Fatal
 
 #: Called with the number of bytes read.
 OnBytes = Callable[[int], None]
@@ -50,7 +51,7 @@ class TextTable:
         """
         width = len(self.layout.header)
         # An odd number means a literal quotation mark or a quote that is never closed; a single column may be blank.
-        if self.quotes % 2 or width == 1:
+        if self.quotes % 2 or width == 1 or self.layout.quoting != STANDARD:
             raise NotReadByPyarrow
         schema = text_schema(width)
         reading = pacsv.ReadOptions(column_names=schema.names, block_size=BLOCK_BYTES, use_threads=False)
@@ -72,11 +73,12 @@ class TextTable:
         if self.quotes and last is not None and last.column(width - 1)[-1].as_py().endswith("\n"):
             raise NotReadByPyarrow
 
-    def read_with_csv(self, on_bytes: OnBytes) -> Iterator[pa.RecordBatch]:
-        """Yield the rows, read with Python's csv.
+    def read_with_csv(self, on_bytes: OnBytes, bad: BadRowCount) -> Iterator[pa.RecordBatch]:
+        """Yield the rows, read with Python's csv, without those that have more cells than the header.
 
-        Raises:
-            Fatal: ``ragged``, a row has more cells than the header (trailing blank cells are ignored).
+        Args:
+            on_bytes: called with the number of characters read.
+            bad: counts the rows that are left out; trailing blank cells are ignored.
         """
         header = self.layout.header
         width, done = len(header), 0
@@ -85,27 +87,20 @@ class TextTable:
             nonlocal done
             for line, cells in found:
                 done += sum(map(len, cells))
-                yield _fit_row(cells, width, line)
+                if is_bad(cells, width):
+                    bad.add(line, len(cells))
+                else:
+                    yield cells[:width] + [""] * (width - len(cells))
 
         with closing(self.file.lines(self.encoding)) as lines:
             below = islice(lines, self.layout.skip, None)
-            found = read_records(below, delimiter(self.layout.separator, width), first_line=self.layout.skip + 1)
+            between, quoting = delimiter(self.layout.separator, width), self.layout.quoting
+            found = read_records(below, between, quoting=quoting, first_line=self.layout.skip + 1)
             for _ in range(self.layout.depth):
                 next(found)
             for batch in batch_rows(rows(found), text_schema(width)):
                 on_bytes(done)
                 yield batch
-
-
-def _fit_row(cells: list[str], width: int, line: int) -> list[str]:
-    """Return a row as wide as the header."""
-    if len(cells) > width:
-        if any(cell.strip() for cell in cells[width:]):
-            msg = f"line {line} has {len(cells)} cells, the header {width}: quote cells that hold the separator"
-            raise Fatal(msg, code="ragged", field=f"line {line}")
-        del cells[width:]
-    cells += [""] * (width - len(cells))
-    return cells
 
 
 class _RowBytes(io.RawIOBase):

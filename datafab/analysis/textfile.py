@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from datafab.analysis.dialect import HEAD_BYTES
+from datafab.analysis.encoding import HEAD_BYTES
 from datafab.analysis.mixed_encoding import codec_and_errors
 from datafab.core.long_cells import MAX_CELL_CHARS
 from datafab.errors import Fatal
@@ -19,6 +20,8 @@ from datafab.errors import Fatal
 BLOCK_BYTES = 1024**2
 #: The character that DOS wrote at the end of a text.
 _DOS_END = b"\x1a"
+_DOS_ENDS = re.compile(rb"\x1a[\x1a\r\n]*\Z")
+_DOS_ENDS_OF_LINE = re.compile(r"\x1a[\x1a\r\n]*\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,7 @@ class TextFile:
                 pending = block
         # In UTF-16, the byte is part of a character.
         if pending and not (pending[-1:] == _DOS_END and pending[-2:-1] == b"\0"):
-            pending = pending.rstrip(_DOS_END)
+            pending = _DOS_ENDS.sub(b"", pending)
         if pending:
             yield pending
 
@@ -94,5 +97,5 @@ class TextFile:
                 if pending:
                     yield pending
                 pending = line
-            if pending := pending.rstrip(_DOS_END.decode()):
+            if pending := _DOS_ENDS_OF_LINE.sub("", pending):
                 yield pending

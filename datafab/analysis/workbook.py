@@ -1,4 +1,4 @@
-"""Read workbooks: the sheet that csv-detective would choose, with its header found as in a text.
+"""Read workbooks: the largest visible sheet or a chosen one, with its header found as in a text.
 
 pandas reads the cells, but does not detect missing values: ``NA`` may be Namibia, and missing values are detected
 later, as for texts.
@@ -24,6 +24,7 @@ from datafab.analysis.header import Header, find_header, header_warnings
 from datafab.analysis.header_candidate import Record
 from datafab.analysis.json_records import NonTextTable
 from datafab.analysis.refusals import WORKBOOK_FAILURES, translate_failures
+from datafab.analysis.sheets import find_sheet, hidden_sheets
 from datafab.analysis.spool import batch_rows, limit_bytes, text_schema
 from datafab.errors import Fatal
 
@@ -46,24 +47,42 @@ class _Sheet:
     Attributes:
         cells: of any type; empty cells are NaN.
         sheets: names of all sheets.
+        hidden: names of the hidden ones.
     """
 
     name: str
     cells: DataFrame
     sheets: list[str]
+    hidden: list[str]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the part of an analysis that describes the sheets."""
+        hidden = {"hidden_sheets": self.hidden} if self.hidden else {}
+        return {"sheet_name": self.name, "sheets": self.sheets, **hidden}
 
 
-def read_workbook(path: Path, kind: FileKind, limit: int, check: Callable[[], None]) -> NonTextTable:
-    """Read the largest sheet of a workbook, whose texts may have up to ``limit`` bytes in total."""
+def read_workbook(
+    path: Path, kind: FileKind, limit: int, check: Callable[[], None], wanted: str | None = None
+) -> NonTextTable:
+    """Read a sheet of a workbook, whose texts may have up to ``limit`` bytes in total.
+
+    Args:
+        path: the workbook.
+        kind: of the workbook.
+        limit: maximum bytes of the sheet's texts.
+        check: called often; raises an exception to cancel the work.
+        wanted: name or number of the sheet; None: the largest visible one, or the largest if all are hidden.
+    """
     if kind is not FileKind.XLS:  # an XLS has 65,536 rows at most, each stored in full
         workbook_size.check_workbook_size(path, kind, check)
     engine = _ENGINES[kind]
     with warnings.catch_warnings(), translate_failures(WORKBOOK_FAILURES):
         # Warnings of lost styles and of future changes of pandas.
         warnings.simplefilter("ignore")
-        sheet = _read_largest(path, engine)
+        sheet = _read_sheet(path, engine, wanted)
     row, head = _find_header(sheet.cells)
-    facts = {"engine": engine, "sheet_name": sheet.name, "sheets": sheet.sheets, "header_row_idx": row}
+    facts = {"engine": engine, **sheet.facts, "header_row_idx": row}
     depth = {"header_rows": head.depth} if head.depth > 1 else {}
     below = (cells for _, cells in islice(_filled_rows(sheet.cells), head.position + head.depth, None))
     batches = limit_bytes(batch_rows(below, text_schema(len(head.cells))), limit)
@@ -85,20 +104,25 @@ def _find_header(cells: DataFrame) -> tuple[int, Header]:
     return rows[found.position][0], found
 
 
-def _read_largest(path: Path, engine: str) -> _Sheet:
-    """Read the sheet that csv-detective would choose."""
+def _read_sheet(path: Path, engine: str, wanted: str | None) -> _Sheet:
+    """Read the sheet that is wanted, else the one of the visible sheets that csv-detective would choose."""
     with ExcelFile(path, engine=engine) as book:
         names = [str(name) for name in book.sheet_names]
-        if engine == "odf":
-            name, cells = _read_largest_ods(book, names)
-        else:
-            name = _largest_by_dimensions(book)
+        hidden = hidden_sheets(book)
+        shown = [name for name in names if name not in hidden] or names
+        if wanted is not None:
+            name = find_sheet(names, wanted)
             cells = _read_cells(book, name)
-    return _Sheet(name, cells, names)
+        elif engine == "odf":
+            name, cells = _read_largest_ods(book, shown)
+        else:
+            name = _largest_by_dimensions(book, shown)
+            cells = _read_cells(book, name)
+    return _Sheet(name, cells, names, hidden)
 
 
 def _read_largest_ods(book: ExcelFile, names: list[str]) -> tuple[str, DataFrame]:
-    """Read all sheets one by one, as only their cells show how large they are; return the largest."""
+    """Read these sheets one by one, as only their cells show how large they are; return the largest."""
     largest: tuple[str, DataFrame] | None = None
     for name in names:
         cells = _read_cells(book, name)
@@ -109,12 +133,12 @@ def _read_largest_ods(book: ExcelFile, names: list[str]) -> tuple[str, DataFrame
     return largest
 
 
-def _largest_by_dimensions(book: ExcelFile) -> str:
-    """Return the largest sheet by the declared dimensions, or by all cells if a sheet declares none."""
+def _largest_by_dimensions(book: ExcelFile, names: list[str]) -> str:
+    """Return the largest of these sheets by the declared dimensions, or by all cells if one declares none."""
     if book.engine == "xlrd":
-        sizes = {sheet.name: sheet.nrows * sheet.ncols for sheet in book.book.sheets()}
+        sizes = {sheet.name: sheet.nrows * sheet.ncols for sheet in book.book.sheets() if sheet.name in names}
     else:
-        sheets = book.book.worksheets
+        sheets = [sheet for sheet in book.book.worksheets if sheet.title in names]
         known = all(sheet.max_row and sheet.max_column for sheet in sheets)
         sizes = {sheet.title: sheet.max_row * sheet.max_column if known else _measure_sheet(sheet) for sheet in sheets}
     if not sizes:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from datafab.analysis import get_detective
 from datafab.analysis.day_order import DATE_ORDER_HELP, DATE_ORDERS, order_warnings
+from datafab.analysis.sheet_choice import SHEET_HELP
 from datafab.cli import output
 from datafab.cli.run_job import as_json_option
 from datafab.core.services import Services
@@ -41,8 +42,11 @@ MIN_WIDTH, OTHER_WIDTH = 18, 66
     "--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write the table to this file, with its types."
 )
 @click.option("--date-order", type=click.Choice(DATE_ORDERS), help=DATE_ORDER_HELP)
+@click.option("--sheet", metavar="NAME|NUMBER", help=SHEET_HELP)
 @as_json_option
-def analyse(what: str, mode: Mode, parquet: Path | None, date_order: str | None, as_json: bool) -> None:
+def analyse(
+    what: str, *, mode: Mode, parquet: Path | None, date_order: str | None, sheet: str | None, as_json: bool
+) -> None:
     """Show the formats, types and values of a table's columns: CSV, gzip, zip, workbook, parquet, GeoJSON or JSON.
 
     `sample` looks for formats in 2,000 rows only; the number of rows is exact in both modes.
@@ -54,7 +58,7 @@ def analyse(what: str, mode: Mode, parquet: Path | None, date_order: str | None,
     services = Services(load(date_order=date_order) if date_order else load())
     try:
         with _local_file(what, services) as path, _progress() as progress:
-            found = get_detective(services).analyse(path, mode=mode, progress=progress, parquet=parquet)
+            found = get_detective(services).analyse(path, mode=mode, progress=progress, parquet=parquet, sheet=sheet)
     except Fatal as error:
         raise Fatal(f"{what}: {error.message}", code=error.code, field=error.field) from error
     finally:

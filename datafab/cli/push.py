@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from datafab.analysis.bad_rows import BAD_ROWS, BAD_ROWS_HELP
 from datafab.analysis.day_order import DATE_ORDER_HELP, DATE_ORDERS
+from datafab.analysis.sheet_choice import SHEET_HELP
 from datafab.cli.run_job import as_json_option, inline_option, run
 from datafab.errors import SettingError
 from datafab.settings import Settings, load
@@ -21,10 +23,20 @@ from datafab.settings import Settings, load
 )
 @click.option("--set-url-type", is_flag=True, help="Set the resource's url_type to `datapusher` afterwards.")
 @click.option("--date-order", type=click.Choice(DATE_ORDERS), help=DATE_ORDER_HELP)
+@click.option("--bad-rows", type=click.Choice(BAD_ROWS), help=BAD_ROWS_HELP)
+@click.option("--sheet", metavar="NAME|NUMBER", help=SHEET_HELP)
 @inline_option
 @as_json_option
 def push(
-    resource: str, ckan_url: str | None, date_order: str | None, inline: bool, as_json: bool, **options: bool
+    resource: str,
+    *,
+    ckan_url: str | None,
+    date_order: str | None,
+    bad_rows: str | None,
+    sheet: str | None,
+    inline: bool,
+    as_json: bool,
+    **options: bool,
 ) -> None:
     """Load the file of RESOURCE, the id of a CKAN resource, into its DataStore.
 
@@ -33,8 +45,8 @@ def push(
     """
     settings = load()
     params: dict[str, Any] = {"resource_id": resource, "ckan_url": ckan_url or _only_ckan(settings)} | options
-    if date_order is not None:
-        params["date_order"] = date_order
+    chosen = {"date_order": date_order, "bad_rows": bad_rows, "sheet": sheet}
+    params |= {name: value for name, value in chosen.items() if value is not None}
     ended = run("push", params, secrets={"api_key": _api_key(settings)}, inline=inline)
     ended.report(as_json=as_json, with_log=True)
     ended.exit()

@@ -20,7 +20,7 @@ from datafab.urls import url_parts, without_credentials
 
 #: The version of analyses: csv-detective's, and the revision of our code around it.
 #: After a change every resource is analysed anew.
-VERSION = "csv-detective-0.13.0-3"
+VERSION = "csv-detective-0.13.0-4"
 #: The longest id that all indexes accept, in bytes; a longer source is hashed.
 MAX_ID_BYTES = 512
 #: The number of columns that a document lists; further ones are only counted.
@@ -108,9 +108,10 @@ class Results(Value):
     facets: dict[str, tuple[Count, ...]] = Field(default_factory=dict)
 
 
-def analysis_name(sha256: str) -> str:
-    """Return the name of a resource's analysis in its store."""
-    return f"analysis/{sha256}/{VERSION}.json"
+def analysis_name(sha256: str, sheet: str | None = None) -> str:
+    """Return the name of a resource's analysis in its store: that of a chosen sheet has a name of its own."""
+    chosen = f".sheet-{hashlib.sha256(sheet.encode(errors='surrogatepass')).hexdigest()[:16]}" if sheet else ""
+    return f"analysis/{sha256}/{VERSION}{chosen}.json"
 
 
 def document_id(source: str) -> str:

@@ -224,6 +224,8 @@ class Item(Value):
     size: int | None = None
     media_type: str | None = None
     filename: str | None = None
+    #: name or number of the sheet that was chosen of a workbook; None: the largest visible one
+    sheet: str | None = None
     dataset: Dataset | None = None
     #: sha256 of the analysed resource's analysis document (``analysis/<sha256>/<version>.json``)
     analysis: str | None = None

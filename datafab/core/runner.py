@@ -68,7 +68,7 @@ def _analysis_facts(item: Item, services: Services) -> dict[str, Any]:
     """Return the findings of an item's analysis; empty for an item that has none."""
     if item.analysis is None or item.sha256 is None or item.store is None:
         return {}
-    kept = services.store(item.store).read(analysis_name(item.sha256))
+    kept = services.store(item.store).read(analysis_name(item.sha256, item.sheet))
     return analysis_facts(document(item, json.loads(kept), 0)) if kept else {}
 
 

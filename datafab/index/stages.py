@@ -44,7 +44,7 @@ def build_document(item: Item, services: Services, version: int) -> Document | F
 def _read_analysis(item: Item, services: Services) -> dict[str, Any] | None:
     if item.analysis is None or item.sha256 is None or item.store is None:
         return None
-    stored = services.store(item.store).read(analysis_name(item.sha256))
+    stored = services.store(item.store).read(analysis_name(item.sha256, item.sheet))
     analysis: dict[str, Any] | None = json.loads(stored) if stored else None
     return analysis
 

@@ -175,7 +175,7 @@ def _with_analysis(item: Item, services: Services) -> Item:
     assert item.store is not None
     assert item.sha256 is not None
     try:
-        found = json.loads(services.store(item.store).read(analysis_name(item.sha256)) or b"{}")
+        found = json.loads(services.store(item.store).read(analysis_name(item.sha256, item.sheet)) or b"{}")
         error = ItemError.model_validate(found["error"]) if found.get("status") == Status.FAILED else None
     except (ValueError, AttributeError, KeyError):  # an incomplete analysis, which `document_of` reports
         error = None

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from datafab.analysis import get_detective
+from datafab.analysis.bad_rows import KEY
 from datafab.analysis.day_order import (
     DateOrderPreference,
     apply_order,
@@ -27,6 +28,7 @@ from datafab.core.document import analysis_name
 from datafab.core.item import CkanFacts, Item
 from datafab.core.stage import Context, FollowUp, Stage
 from datafab.errors import Fatal, Retriable
+from datafab.push.bad_rows_file import write_bad_rows
 from datafab.push.chosen_types import ChosenColumn
 from datafab.push.ckan import Ckan
 from datafab.push.column_types import AnalysedColumn, LoadPlan, analysed_columns, chosen_columns, make_plan
@@ -37,6 +39,8 @@ from datafab.push.row_width import ALWAYS_FITTING_FIELDS, MAX_ROW_BYTES, row_byt
 
 #: Rows between two reports of progress.
 PROGRESS_ROWS = 20_000
+#: Maximum number of other sheets of a workbook that the log names.
+MAX_LISTED_SHEETS = 20
 
 
 def ckan_types(item: Item, ctx: Context) -> Item:
@@ -47,7 +51,13 @@ def ckan_types(item: Item, ctx: Context) -> Item:
         dictionary = _dictionary(ckan.datastore_info(facts.resource))
     with _file(item, ctx) as file:
         rows, guesses = _type_columns(file, dictionary, order, ctx)
+        if KEY in file.analysis and isinstance(file, TableFile):
+            write_bad_rows(_store(ctx), ctx.job, file.bad_rows(), file.analysis[KEY]["width"], file.separator)
+            line = f"the rows left out are listed by GET /api/jobs/{ctx.job}/bad-rows"
+            ctx.log.warning(line)
     load_plan = make_plan(file.header, rows, guesses, dictionary)
+    if "sheet_name" in file.analysis:
+        ctx.log.info(_sheet_line(file.analysis))
     for line in file.analysis.get("warnings", ()):
         ctx.log.warning(line)
     line = f"Determined headers and types: {json.dumps(_types(load_plan), ensure_ascii=False)[:2000]}"
@@ -76,7 +86,7 @@ def _file(item: Item, ctx: Context) -> Iterator[Table]:
     """Open the file of an item with the dialect that its analysis found."""
     sha256 = str(item.sha256)
     store = ctx.services.store(str(item.store))
-    kept = store.read(analysis_name(sha256))
+    kept = store.read(analysis_name(sha256, item.sheet))
     if kept is None:
         raise Fatal(f"resource {sha256} has no analysis: run `analyse` first", code="missing", field="analysis")
     unpacked = 10 * ctx.services.settings.max_bytes
@@ -85,7 +95,18 @@ def _file(item: Item, ctx: Context) -> Iterator[Table]:
         if "separator" in analysis:
             yield TableFile(path, analysis, max_unpacked=unpacked, check=ctx.check)
         else:
-            yield CellsFile(partial(get_detective(ctx.services).rows, path, check=ctx.check), analysis)
+            rows = partial(get_detective(ctx.services).rows, path, check=ctx.check, sheet=analysis.get("sheet_name"))
+            yield CellsFile(rows, analysis)
+
+
+def _sheet_line(analysis: Mapping[str, Any]) -> str:
+    """Say which sheet of a workbook is loaded, and which others there are."""
+    hidden = analysis.get("hidden_sheets", ())
+    others = [name for name in analysis["sheets"] if name != analysis["sheet_name"]]
+    listed = ", ".join(f"{name!r} (hidden)" if name in hidden else repr(name) for name in others[:MAX_LISTED_SHEETS])
+    more = f" and {len(others) - MAX_LISTED_SHEETS} more" if len(others) > MAX_LISTED_SHEETS else ""
+    own = " (hidden)" if analysis["sheet_name"] in hidden else ""
+    return f"Sheet: {analysis['sheet_name']!r}{own}" + (f"; not loaded: {listed}{more}" if others else "")
 
 
 def _type_columns(
@@ -101,7 +122,7 @@ def _type_columns(
     if columns is not None and not chosen:
         return int(file.analysis["total_lines"]), columns
     cells = _with_progress(file.rows(), ctx)
-    rows, guesses = guess_columns(cells, len(file.header), separator=file.separator, chosen=chosen)
+    rows, guesses = guess_columns(cells, len(file.header), separator=file.separator, chosen=chosen, names=file.header)
     for column in chosen.values():
         for line in column.notes:
             ctx.log.warning(line)
@@ -141,7 +162,7 @@ def datastore(item: Item, ctx: Context) -> Item:
     facts = _facts(item)
     former = FormerTable(_store(ctx), facts.url, facts.resource)
     if ctx.memo.get("loaded"):
-        former.forget()
+        former.mark_loaded()
         return item
     load_plan = LoadPlan.model_validate_json(_store(ctx).read_list(str(facts.plan)))
     with _file(item, ctx) as file, _ckan(facts, ctx) as ckan:
@@ -150,7 +171,7 @@ def datastore(item: Item, ctx: Context) -> Item:
         done = _replace_table(file, load_plan, ckan, facts, ctx)
         _check_count(ckan.datastore_info(facts.resource), load_plan.rows, facts)
     ctx.memo["loaded"] = True
-    former.forget()
+    former.mark_loaded()
     line = f'Successfully pushed {done} entries to "{facts.resource}".'
     ctx.log.info(line)
     return item
@@ -219,6 +240,7 @@ def ckan_hash(item: Item, ctx: Context) -> Item:
     with _ckan(facts, ctx) as ckan:
         # A patch: an update with the whole resource would undo changes since it was read.
         ckan.resource_patch(facts.resource, **fields)
+    FormerTable(_store(ctx), facts.url, facts.resource).mark_hash_saved()
     return item
 
 

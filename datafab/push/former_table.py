@@ -4,6 +4,7 @@
 | --- | --- |
 | ``former/<digest of CKAN and resource>.jsonl.gz`` | its rows, a JSON list each |
 | ``former/<the same>.json`` | its snapshot, written before the table is deleted, removed when a table is complete |
+| ``former/<the same>.hash`` | CKAN's hash of the former file, from the end of a load until the new hash is saved |
 
 While the snapshot exists, a load has been interrupted and CKAN's table may be incomplete. The next attempt, job or
 worker sees from it that the table must be restored, and never takes half a load for the former table. CKAN gives no
@@ -102,6 +103,25 @@ class FormerTable:
         for suffix in (".json", ".jsonl.gz"):
             # In this order, so that there is never a snapshot without its rows.
             self.store.remove(self._name + suffix, math.inf)  # at any age: the clock that dated it may be wrong
+
+    def mark_loaded(self) -> None:
+        """Mark CKAN's hash as outdated, then delete the saved table, as the new one is complete."""
+        snapshot = self.snapshot()
+        if snapshot is not None:
+            self.store.write(self._name + ".hash", (snapshot.hash or "").encode())
+        self.forget()
+
+    def describes_table(self, known: str) -> bool:
+        """Tell whether CKAN's hash is that of the file whose rows are in the table, as far as we know.
+
+        It is not after an interrupted load, nor if the hash could not be saved after a complete one.
+        """
+        outdated = self.store.read(self._name + ".hash")
+        return self.snapshot() is None and (outdated is None or outdated.decode() != known)
+
+    def mark_hash_saved(self) -> None:
+        """Remove the mark, as CKAN's hash is that of the loaded file."""
+        self.store.remove(self._name + ".hash", math.inf)
 
     def save(self, ckan: Ckan, snapshot: TableSnapshot, check: Callable[[], None]) -> TableSnapshot:
         """Save a resource's current table; ``snapshot`` names the job and the table that will replace it.

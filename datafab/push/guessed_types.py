@@ -79,6 +79,7 @@ def guess_columns(
     *,
     separator: str,
     chosen: Mapping[int, ChosenColumn] = MappingProxyType({}),
+    names: Sequence[str] = (),
 ) -> tuple[int, list[GuessedColumn | ChosenColumn]]:
     """Read every cell of a table; return the number of rows, and the columns.
 
@@ -88,6 +89,7 @@ def guess_columns(
         separator: separator of the cells. If it is a comma, a quoted ``1,234`` may be a thousand, and there is no
             decimal comma.
         chosen: columns whose types are chosen, by position.
+        names: of the columns, for messages.
 
     Raises:
         Fatal: ``nul``, a cell holds a NUL character, which PostgreSQL cannot store; ``type_override``, a cell is not a
@@ -97,11 +99,16 @@ def guess_columns(
     count = 0
     for line, cells in rows:
         count += 1
-        for column, cell in zip(guesses, cells, strict=True):
+        for position, (column, cell) in enumerate(zip(guesses, cells, strict=True)):
             if "\0" in cell:
-                msg = f"line {line}: a cell holds a NUL character, which a datastore cannot store: remove it"
-                raise Fatal(msg, code="nul", field=f"line {line}")
+                raise _nul_error(line, names[position] if names else position + 1)
             column.observe(cell, line)
     for column in chosen.values():
         column.decide()
     return count, guesses
+
+
+def _nul_error(line: int, column: str | int) -> Fatal:
+    """Return the error for a cell that holds a NUL character."""
+    msg = f"line {line}, column {column!r}: the cell holds a NUL character, which a datastore cannot store: remove it"
+    return Fatal(msg, code="nul", field=f"line {line}")

@@ -1,9 +1,10 @@
 """The first stages of the flow ``push``, which find and fetch the file of a CKAN resource, as CKAN's DataPusher does.
 
 Parameters of a job: ``metadata`` with ``resource_id``, ``ckan_url``, ``ignore_hash`` and ``set_url_type`` (the names in
-CKAN's own submission) and ``date_order``, or these five at the top level; the secret ``api_key``. The stages
-``ckan_types``, ``datastore`` and ``ckan_hash`` (``datastore_stages.py``) follow. An item of another flow that already
-has its bytes, such as a collected one, starts with ``ckan_resource``: ``then = ["analyse", "push"]``.
+CKAN's own submission), ``date_order``, ``sheet`` and ``bad_rows``, or these seven at the top level; the secret
+``api_key``. The stages ``ckan_types``, ``datastore`` and ``ckan_hash`` (``datastore_stages.py``) follow. An item of
+another flow that already has its bytes, such as a collected one, starts with ``ckan_resource``: ``then = ["analyse",
+"push"]``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from datafab.analysis.bad_rows import bad_rows_policy
 from datafab.analysis.day_order import date_order_preference
+from datafab.analysis.sheet_choice import requested_sheet
 from datafab.core.backoff import RetryPolicy
 from datafab.core.item import CkanFacts, Item, Status
 from datafab.core.stage import Context, Stage
@@ -43,6 +46,8 @@ def _requested(ctx: Context) -> CkanFacts:
     """Return the resource that a job loads; raise unless that is allowed."""
     facts = requested_resource(ctx.params)
     date_order_preference(ctx.params, ctx.services.settings.date_order)
+    bad_rows_policy(ctx.params, ctx.services.settings.bad_rows)
+    requested_sheet(ctx.params)
     if not ctx.services.secrets.get(ctx.job, "api_key"):
         raise FlowError("No CKAN API key provided", code="bad_request", field="api_key")
     require_allowed(ckan_root(facts.url), ctx.services.settings)
@@ -59,11 +64,13 @@ def ckan_resource(item: Item, ctx: Context) -> Item:
     resource = _show_resource(facts, ctx)
     if resource.get("url_type") == "datastore":
         raise Skippable("Dump files are managed with the Datastore API", code="datastore", field="url_type")
-    # After an interrupted load, the hash does not describe the content of the table.
-    whole = FormerTable(ctx.services.store(ctx.services.settings.store), facts.url, facts.resource).snapshot() is None
-    known = resource.get("hash") if whole and resource.get("datastore_active", True) else None
+    known = resource.get("hash") if resource.get("datastore_active", True) else None
+    former = FormerTable(ctx.services.store(ctx.services.settings.store), facts.url, facts.resource)
+    if known and not former.describes_table(str(known)):
+        known = None
     # An item that is unchanged for an earlier stage may still be new to CKAN.
-    item = item.evolve(ckan=facts.evolve(hash=known or None), status=Status.OK)
+    sheet = requested_sheet(ctx.params) or requested_sheet(resource)
+    item = item.evolve(ckan=facts.evolve(hash=known or None), sheet=sheet, status=Status.OK)
     return item if item.sha256 else _with_url(item, resource)
 
 

@@ -6,6 +6,7 @@
 | ``log/YYYY-MM-DD/<endpoint>.json`` | one fetch (``datafab/collect/fetchlog.py``) |
 | ``history/<endpoint>.json`` | an endpoint's last answer (``datafab/collect/history.py``) |
 | ``analysis/<sha256>/<version>.json`` | one analysis |
+| ``bad-rows/<job>.csv`` | the rows that a push has left out |
 | ``former/<digest>.json``, ``.jsonl.gz`` | a CKAN table that is being replaced (``datafab/push/former_table.py``) |
 | ``batch/<sha256>`` | an item list too long for a message |
 | ``tmp/`` | unfinished files, removed when a day old; the folder exists only while a process writes |
@@ -274,6 +275,10 @@ class Store:
     def remove_lists(self, before: float) -> int:
         """Remove the lists that were last needed before this Unix time; return their number."""
         return self._files.sweep("batch", before)
+
+    def remove_files(self, folder: str, before: float) -> int:
+        """Remove the files of a folder that were last written before this Unix time; return their number."""
+        return self._files.sweep(folder, before)
 
     @property
     def touches(self) -> bool:

@@ -1,5 +1,7 @@
 """The HTTP API over a real Redis; what it enqueues is recorded."""
 
+import csv
+import io
 import json
 import time
 
@@ -14,6 +16,7 @@ from datafab.core.job import Job
 from datafab.core.services import Services
 from datafab.errors import FlowError, NotFound, Retriable, SettingError
 from datafab.index.access import IndexAccess
+from datafab.push.bad_rows_file import FOLDER, write_bad_rows
 from datafab.settings import load
 from tests.servers.redis import PREFIX, RedisServer
 from webhook import create_app
@@ -372,6 +375,19 @@ def test_a_job_that_is_no_check_has_found_nothing(site):
     site.put("job2", created=1)
     assert site.http.get("/api/check-url/job2").status_code == 404
     assert site.http.get("/api/check-url/none").status_code == 404
+
+
+def test_the_rows_that_a_push_has_left_out_are_given_as_csv(site):
+    site.put("job1", created=1, flow="push")
+    store, path = site.services.store(site.settings.store), "/api/jobs/job1/bad-rows"
+    assert site.http.get(path).status_code == 404
+    write_bad_rows(store, "job1", [(3, ["1", "x, y", 'é"'])], 2, ",")
+    answer = site.http.get(path)
+    assert answer.content_type == "text/csv; charset=utf-8"
+    assert list(csv.reader(io.StringIO(answer.text)))[1] == ["3", "3 cells, the header has 2", '1,"x, y","é"""']
+    assert site.http.get("/api/jobs/none/bad-rows").status_code == 404
+    store.remove_files(FOLDER, time.time() + 60)
+    assert site.http.get(path).status_code == 404
 
 
 @pytest.fixture(scope="module")

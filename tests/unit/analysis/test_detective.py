@@ -123,7 +123,7 @@ REFUSED = {
     "stray mark, and quote never closed": (PLAIN + '21;V"i;3\n22;x;"y\n23;x;y\n24;x;y\n', "quote"),
     "stray mark, and quote never closed at the end": (PLAIN + '21;V"i;3\n22;x;"y', "quote"),
     "too many cells, early": ("a;b\n1;2\n1;2;3\n" + "4;5\n" * 50, "ragged"),
-    "too many cells, late": ("a;b\n" + "1;2\n" * 20_000 + "1;2;3\n", "ragged"),
+    "too many cells, late": ("a;b\n" + "1;2\n" * 19_800 + "1;2;3\n" * 201, "ragged"),
     "a cell of 50 MB": ('a;b\n1;"' + "x\n" * 25_000_000 + '"\n', "too_large"),
     "a line of 50 MB": ("a;b\n1;" + "x" * 50_000_000 + "\n", "too_large"),
     "mark of UTF-8, text of cp1252": (b"\xef\xbb\xbf" + "nom;é\n1;2\n".encode("cp1252"), "encoding"),
@@ -143,6 +143,78 @@ REFUSED = {
     "gzip of a web page": (gzip.compress(b"<html></html>"), "html"),
     "gzip of a workbook": (gzip.compress(BOOK), "unsupported"),
 }
+
+
+@pytest.mark.parametrize(("good", "bad"), [(99, 1), (19_800, 200), (500, 2)])
+def test_rows_with_too_many_cells_are_left_out_up_to_one_percent(analyse, good: int, bad: int):
+    found = analyse("a;b\n" + "1;2;\n" * (good - 1) + "1;2;x\n" * bad + "3;4\n")
+    assert (found["total_lines"], found["bad_rows"]["count"]) == (good, bad)
+    assert found["bad_rows"]["first"][0] == {"line": good + 1, "cells": 3}
+    assert len(found["bad_rows"]["first"]) == min(bad, 3)
+    assert found["unique_values"]["a"] == ["1", "3"]
+    assert "with more cells than the header (2) left out: line" in found["warnings"][0]
+
+
+QUOTED = {
+    "single marks": ("a;b\n'x;y';1\n'z';2\n", [["x;y", "1"], ["z", "2"]]),
+    "single marks throughout": ("'a';'b'\n'x; y';'1'\n'l''eau';'2'\n", [["x; y", "1"], ["l'eau", "2"]]),
+    "marks after backslashes": ('a;b\n"a \\"b; c\\" d";1\n"z";2\n', [['a "b; c" d', "1"], ["z", "2"]]),
+    "marks after backslashes, no separator": ('a;b\n"a \\"b\\" c";1\n"z";2\n', [['a "b" c', "1"], ["z", "2"]]),
+    "blanks before marks": ('n, t\n1, "a, b"\n2, "c, d"\n', [["1", "a, b"], ["2", "c, d"]]),
+    "blanks before marks, no separator": ('n, t\n1, "a"\n2, "c"\n', [["1", "a"], ["2", "c"]]),
+    "blanks before single marks": ("n, t\n1, 'a, b'\n2, 'c'\n", [["1", "a, b"], ["2", "c"]]),
+    "blanks and backslashes": ('n, t\n1, "a \\"x\\", b"\n2, "c, d"\n', [["1", 'a "x", b'], ["2", "c, d"]]),
+    "line ends in single marks": ("a;b\n'x\ny';1\n'z;t';2\n", [["x\ny", "1"], ["z;t", "2"]]),
+    "a title above": ("Table 1\n\na;b\n'x;y';1\n'z';2\n'v';3\n", [["x;y", "1"], ["z", "2"], ["v", "3"]]),
+    # Marks that quote nothing are part of the value.
+    "apostrophes": ("a;b\n'x';1\nl'eau;2\n", [["'x'", "1"], ["l'eau", "2"]]),
+    "inches": ('a, b\n5" pipe, 1\n6" pipe, 2\n', [['5" pipe', " 1"], ['6" pipe', " 2"]]),
+    "a path": ('a;b\n"C:\\";1\n"D:\\x";2\n', [["C:\\", "1"], ["D:\\x", "2"]]),
+    "doubled marks": ('a;b\n"x ""y; z""";1\nv;2\n', [['x "y; z"', "1"], ["v", "2"]]),
+    "one apostrophe in many rows": (
+        "a;b\n" + "x;1\n" * 9 + "'t;2\nu';3\n",
+        [["x", "1"]] * 9 + [["'t", "2"], ["u'", "3"]],
+    ),
+    # DOS ended a text with a mark, after which some programs wrote a line end.
+    "end of file": ("a;b\nx;1\n\x1a", [["x", "1"]]),
+    "ends of file": ("a;b\nx;1\n\x1a\x1a\r\n", [["x", "1"]]),
+}
+
+
+@pytest.mark.parametrize("case", QUOTED)
+def test_cells_are_quoted_in_several_ways(analyse, tmp_path: Path, case: str):
+    text, rows = QUOTED[case]
+    found = analyse(text)
+    assert found["total_lines"] == len(rows)
+    (path := tmp_path / "text").write_text(text, newline="")
+    table = TableFile(path, found, max_unpacked=10**9, check=lambda: None)
+    assert [cells for _, cells in table.rows()] == rows
+    tops = found["profile"][found["header"][1]]["tops"]
+    assert {each["value"] for each in tops} == {second for _, second in rows}
+
+
+PREAMBLES = {
+    "a date": "Extrait le;12/03/2024\n",
+    "padded": "Extrait le;12/03/2024;\n",
+    "two lines": "Source;INSEE\nExtrait le;12/03/2024\n\n",
+    "a colon": "Extrait le : 12/03/2024\n",
+    "a link": "Source;https://example.org/a\n",
+    "padded texts": "Source;INSEE;\n",
+}
+
+
+@pytest.mark.parametrize("case", PREAMBLES)
+@pytest.mark.parametrize("separator", [";", ",", "\t"])
+def test_remarks_above_the_header_are_passed_over(analyse, case: str, separator: str):
+    text = PREAMBLES[case] + "id;nom;val\n1;x;2\n2;y;3\n"
+    found = analyse(text.replace(";", separator))
+    assert (found["header"], found["total_lines"]) == (["id", "nom", "val"], 2)
+    assert "above the header passed over" in found["warnings"][0]
+
+
+def test_a_header_that_is_shorter_than_all_rows_may_be_a_remark(analyse):
+    with pytest.raises(Fatal, match="if the header lacks names, add them; if it is a remark"):
+        analyse("Source;INSEE\nid;nom;val\na;x;foo\nb;y;bar\n")
 
 
 # A busy machine takes minutes for the largest of them under coverage.

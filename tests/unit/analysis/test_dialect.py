@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - texts in several alphabets, with their quotation marks
 from __future__ import annotations
 
 import codecs
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from datafab.analysis import dialect
 from datafab.analysis.dialect import FileKind, Layout
+from datafab.analysis.encoding import HEAD_BYTES, detect_encoding
 from datafab.analysis.mixed_encoding import codec_and_errors
+from datafab.analysis.records import read_records
 from datafab.core.long_cells import MAX_CELL_CHARS
 from datafab.errors import Fatal
 
@@ -26,7 +29,7 @@ FRENCH = "département;région\nArdèche;Rhône-Alpes\nÎle-d'Yeu;œuvre à 3 �
         (b"a;b\n1;2\n", FileKind.TEXT),
         (b"\xff\xfea\0;\0b\0\n\0", FileKind.TEXT),
         (b"name,comment\nx,\0\n" + b"y,plain\n" * 9, FileKind.TEXT),
-        (b"\n" * dialect.HEAD_BYTES, FileKind.TEXT),
+        (b"\n" * HEAD_BYTES, FileKind.TEXT),
         (b"<18 ans;>18 ans\n1;2\n", FileKind.TEXT),
         (b"[id];name\n1;x\n", FileKind.TEXT),
         (b"PAR1;PAR2\n1;2\n", FileKind.TEXT),
@@ -91,20 +94,85 @@ def test_every_file_is_of_some_kind(head):
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 def test_the_encoding_is_that_of_the_whole_text(content, encoding, size):
     blocks = [content[at : at + size] for at in range(0, len(content), size)]
-    found = dialect.detect_encoding(blocks if size > 1 or not encoding.startswith("utf-") else [content])
+    found = detect_encoding(blocks if size > 1 or not encoding.startswith("utf-") else [content])
     assert found == encoding
     content.decode(*codec_and_errors(found))
 
 
-@given(text=st.text(st.sampled_from("éèêëàâùûüçôöîïœæÉÀÇŒ€«» aeiou;\n")))
-def test_french_in_cp1252_is_never_taken_for_baltic(text):
-    assert dialect.detect_encoding([text.encode("cp1252")]) in {"cp1252", "utf-8"}
+#: Words that may begin with a capital, in quotes or with a sign after them.
+WORDS = st.from_regex(r"[«“‘€]?[A-ZÉÀÇŒ]?[éèêëàâùûüçôöîïœæaeiou]*(’[éèaeiouœ]+)?[»”…€ ]?[ ;\n–]", fullmatch=True)
+
+
+@given(text=st.lists(WORDS).map("".join))
+def test_french_in_cp1252_is_never_taken_for_another_encoding(text):
+    assert detect_encoding([text.encode("cp1252")]) in {"cp1252", "utf-8"}
+
+
+HERAULT = "id;département;région\n34;Hérault;Languedoc\n7;Ardèche;Rhône-Alpes\n30;Nîmes;« Provence »\n"
+OTHERS = {
+    "cp850": HERAULT.replace("« ", "").replace(" »", ""),
+    "mac_roman": HERAULT + "29;Îles de l’Atlantique – œuvre;15 €…\n",
+}
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize(
+    "text", [HERAULT, "编号;名称\n1;北京\n", "α;β\n1;Αθήνα\n", "a\n1\n" * 5000 + "Ā;ﬀ\n", "a;b\r1;𝄞\r"]
+)
+def test_a_wide_encoding_without_a_mark_is_recognised(codec: str, text: str):
+    content = text.encode(codec)
+    assert dialect.detect_kind(content[:HEAD_BYTES]) is FileKind.TEXT
+    assert detect_encoding([content]) == codec
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [
+        *((text, codec) for codec, text in OTHERS.items()),
+        ("id;n\n1;Hérault\n", "mac_roman"),
+        ("id;n\n1;Hérault\n", "cp850"),
+        ("id;ville\n1;Köln\n2;Düsseldorf\n3;Straße\n", "cp850"),
+        ("id;ville\n1;Köln\n2;Düsseldorf\n3;Straße\n", "mac_roman"),
+        ("id;ville\n1;Málaga\n2;Coruña\n3;São Tomé\n", "cp850"),
+    ],
+)
+def test_an_old_encoding_is_recognised_by_words_that_cp1252_cannot_mean(text: str, codec: str):
+    assert detect_encoding([text.encode(codec)]) == codec
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "1;prix 5 €\n2;l’été\n3;Noël – œuvre…\n".encode("cp1252"),
+        "œuvre;Œuvre;ŒUVRE;Škoda;Žižkov;Citroën™;50 ‰;“a”;€uro\n".encode("cp1252"),
+        "Łódź;Gdańsk;Częstochowa;Źródło\n".encode("cp1250"),
+        "Ελλάδα;Αθήνα\n".encode("cp1253"),
+        "prix\x85;l\x92été;No\x9d\n".encode("latin-1"),
+    ],
+)
+def test_what_cp1252_can_mean_is_not_taken_for_an_old_encoding(content: bytes):
+    assert detect_encoding([content]) in {"cp1252", "latin-1"}
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"a,b\n1,x\n2,y\0z\n3,w\n", FileKind.TEXT),
+        (b"a,b\0\n1,x\n", FileKind.TEXT),
+        (b"a,b\n1,x\n" + b"\0" * 3000, FileKind.TEXT),
+        (b"a\0\0\0\0b\n\0\0\0\0", FileKind.BINARY),
+        (b"\0" * 300, FileKind.BINARY),
+        (b"a,b\0\1\2\3\n", FileKind.BINARY),
+    ],
+)
+def test_a_text_with_some_nuls_is_a_text(content: bytes, kind: FileKind):
+    assert dialect.detect_kind(content) is kind
 
 
 @given(content=st.binary(max_size=100))
 def test_whatever_the_bytes_the_encoding_reads_them(content):
     try:
-        found = dialect.detect_encoding([content])
+        found = detect_encoding([content])
     except Fatal as error:
         assert error.code == "encoding"  # noqa: PT017 - a broken mark is the one way out
     else:
@@ -114,7 +182,7 @@ def test_whatever_the_bytes_the_encoding_reads_them(content):
 @pytest.mark.parametrize("content", [codecs.BOM_UTF8 + b"caf\xe9;b", codecs.BOM_UTF16_LE + b"a\0;"])
 def test_a_text_that_breaks_the_word_of_its_mark_is_refused(content):
     with pytest.raises(Fatal, match="save it as UTF-8") as failure:
-        dialect.detect_encoding([content])
+        detect_encoding([content])
     assert failure.value.code == "encoding"
 
 
@@ -175,12 +243,12 @@ def test_what_has_no_layout_is_refused(text, code):
 def test_a_beginning_may_end_within_a_record():
     lines = ["a;b\n", "1;2\n", '3;"broken\n']
     assert dialect.detect_layout(lines) == Layout(";", 0, ("a", "b"))
-    assert list(dialect.read_records(lines, ";", truncated=True)) == [(1, ["a", "b"]), (2, ["1", "2"])]
+    assert list(read_records(lines, ";", truncated=True)) == [(1, ["a", "b"]), (2, ["1", "2"])]
 
 
 def test_records_are_no_lines_and_know_where_they_begin():
     lines = ["a;b\n", "\n", '1;"x\n', 'y"\n', "  \n", "\n", "2;z\n"]
-    assert list(dialect.read_records(lines, ";", first_line=5)) == [
+    assert list(read_records(lines, ";", first_line=5)) == [
         (5, ["a", "b"]),
         (7, ["1", "x\ny"]),
         (11, ["2", "z"]),
@@ -189,7 +257,7 @@ def test_records_are_no_lines_and_know_where_they_begin():
 
 def test_a_quote_that_is_never_closed_is_named_by_its_line():
     with pytest.raises(Fatal, match="line 3 is never closed") as failure:
-        list(dialect.read_records(["a;b\n", "1;2\n", '3;"x\n', "4;y\n"], ";"))
+        list(read_records(["a;b\n", "1;2\n", '3;"x\n', "4;y\n"], ";"))
     assert (failure.value.code, failure.value.field) == ("quote", "line 3")
 
 
@@ -204,7 +272,7 @@ def test_what_a_writer_wrote_is_read_back(rows, separator):
     file = io.StringIO(newline="")
     csv.writer(file, delimiter=separator).writerows(rows)
     file.seek(0)
-    assert [row for _, row in dialect.read_records(file, separator)] == rows
+    assert [row for _, row in read_records(file, separator)] == rows
 
 
 @pytest.mark.parametrize(

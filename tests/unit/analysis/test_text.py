@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datafab.analysis.bad_rows import BadRowCount
 from datafab.analysis.csv_detective import MISSING_VALUES
 from datafab.analysis.detective import Detective, _find_table
 from datafab.analysis.distinct import DistinctValues, RowHashes
@@ -52,7 +53,7 @@ def read(path: Path, encoding: str | None = None) -> tuple[list[tuple[str, ...]]
     except NotReadByPyarrow:
         quick = None
     try:
-        with spool_table(text.read_with_csv(nothing), schema) as table:
+        with spool_table(text.read_with_csv(nothing, BadRowCount(len(text.layout.header))), schema) as table:
             return quick, cells(table)
     except Fatal as error:
         return quick, error.code

@@ -13,6 +13,10 @@ from pathlib import Path
 
 import openpyxl
 import pytest
+from odf.opendocument import OpenDocumentSpreadsheet
+from odf.style import Style, TableProperties
+from odf.table import Table, TableCell, TableRow
+from odf.text import P
 from openpyxl.chart import BarChart, Reference
 from openpyxl.styles import Font
 from pandas import DataFrame
@@ -79,9 +83,9 @@ def sheet(content: str, text: str = "", elsewhere: tuple[str, str] = ("", "")) -
     return changed(saved(rows(["a", "b"], [1, 2])), parts, elsewhere, **{TEXTS: SST.format(text=text)})
 
 
-def analysed(path: Path, content: bytes, **limits: int) -> dict[str, object]:
+def analysed(path: Path, content: bytes, sheet: str | None = None, **limits: int) -> dict[str, object]:
     path.write_bytes(content)
-    return Detective(**limits).analyse(path)
+    return Detective(**limits).analyse(path, sheet=sheet)
 
 
 def refused(path: Path, content: bytes, **limits: int) -> tuple[str, str]:
@@ -298,3 +302,73 @@ def test_an_xls_is_read_as_an_xlsx_is(tmp_path: Path):
     found = read_workbook(path, FileKind.XLS, 10**6, lambda: None)
     assert (found.header, found.facts["engine"], len(found.facts["sheets"])) == (["iso", "n"], "xlrd", 1)
     assert [batch.to_pydict() for batch in found.batches] == [{"0": ["NA", "FR"], "1": ["0.00005", "2"]}]
+
+
+SHEETS = {"Lists": [["x", "y"], *([n, n] for n in range(50))], "Data": [["a", "b"], [1, 2], [3, 4]], "Note": [["n"]]}
+
+
+def sheets_xlsx(**states: str) -> bytes:
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, table in SHEETS.items():
+        sheet = book.create_sheet(name)
+        sheet.sheet_state = states.get(name, "visible")
+        for row in table:
+            sheet.append(row)
+    book.active = list(SHEETS).index("Data")
+    return saved(book)
+
+
+def sheets_ods(**states: str) -> bytes:
+    document = OpenDocumentSpreadsheet()
+    for name, table in SHEETS.items():
+        shown = "false" if name in states else "true"
+        style = Style(name=f"of {name}", family="table")
+        style.addElement(TableProperties(display=shown))
+        document.automaticstyles.addElement(style)
+        made = Table(name=name, stylename=style)
+        for row in table:
+            line = TableRow()
+            for value in row:
+                cell = TableCell(valuetype="string")
+                cell.addElement(P(text=str(value)))
+                line.addElement(cell)
+            made.addElement(line)
+        document.spreadsheet.addElement(made)
+    document.save(file := io.BytesIO())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("make", [sheets_xlsx, sheets_ods])
+@pytest.mark.parametrize(
+    ("states", "wanted", "read"),
+    [
+        ({}, None, "Lists"),
+        ({"Lists": "hidden"}, None, "Data"),
+        ({"Lists": "veryHidden", "Note": "hidden"}, None, "Data"),
+        ({"Lists": "hidden"}, "Lists", "Lists"),
+        ({"Lists": "hidden"}, " data ", "Data"),
+        ({"Lists": "hidden"}, "2", "Data"),
+    ],
+)
+def test_the_largest_visible_sheet_is_read_unless_another_is_chosen(tmp_path: Path, make, states, wanted, read):
+    found = analysed(tmp_path / "table", make(**states), sheet=wanted)
+    assert (found["sheet_name"], found["total_lines"]) == (read, len(SHEETS[read]) - 1)
+    assert (found["sheets"], found.get("hidden_sheets", [])) == (
+        list(SHEETS),
+        [each for each in SHEETS if each in states],
+    )
+    rows = list(Detective().rows(tmp_path / "table", sheet=found["sheet_name"]))
+    assert rows == [[str(cell) for cell in row] for row in SHEETS[read][1:]]
+
+
+def test_the_largest_sheet_is_read_if_all_are_hidden(tmp_path: Path):
+    found = analysed(tmp_path / "table", sheets_ods(**dict.fromkeys(SHEETS, "hidden")))
+    assert (found["sheet_name"], found["hidden_sheets"]) == ("Lists", list(SHEETS))
+
+
+@pytest.mark.parametrize("wanted", ["Dat", "0", "4", "-1", "\u00b2"])
+def test_a_sheet_that_does_not_exist_is_refused_with_those_that_do(tmp_path: Path, wanted: str):
+    with pytest.raises(Fatal, match=r"has no sheet .*: choose one of 'Lists', 'Data', 'Note'") as refused:
+        analysed(tmp_path / "table", sheets_xlsx(), sheet=wanted)
+    assert refused.value.code == "sheet"
