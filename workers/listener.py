@@ -72,7 +72,7 @@ class Listener:
                 raise SettingError(msg, field=variable)
         self._settings = settings
         self._topics = settings.event_topic
-        self._broker = Broker.of(str(settings.mqtt_url), settings.ca_bundle)
+        self._broker = Broker.of_settings(settings)
         self._letters = DeadLetters(connect(settings, patience=1))
         self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
         self._connection = 0
@@ -80,7 +80,10 @@ class Listener:
         self._failure: SettingError | None = None
         self._touched = 0.0
         self._client = self._broker.client(settings.listener_id, keep=SESSION_EXPIRY_SECONDS, manual_ack=True)
+        self._logged = ""
         self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
 
@@ -158,11 +161,28 @@ class Listener:
         self._letters.put(topic, payload, error.message, error.field)
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._client.attempts.answered(reason)
         if reason.is_failure:
-            log.warning("the broker refuses the connection", broker=self._broker.url, reason=str(reason))
+            self._log_failure()
             return
+        self._logged = ""
         self._connection += 1
         client.subscribe([(topic, 1) for topic in self._topics])
+
+    def _on_connect_fail(self, *_: Any) -> None:
+        self._log_failure()
+
+    def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._client.attempts.ended(reason)
+        if reason.is_failure:
+            self._log_failure()
+
+    def _log_failure(self) -> None:
+        """Log why there is no connection, once for the same reason."""
+        reason = self._client.attempts.reason
+        if reason != self._logged:
+            self._logged = reason
+            log.warning("no connection to the broker", broker=self._broker.url, reason=reason)
 
     def _on_subscribe(self, _client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
         refused = [topic for topic, reason in zip(self._topics, reasons, strict=False) if reason.is_failure]

@@ -198,6 +198,17 @@ def test_what_is_not_set(tmp_path: Path, name: str):
         Listener(load(home=tmp_path, **given | {name: () if name == "event_topic" else None}))
 
 
+def test_the_log_has_the_reason_of_a_failed_connection_once(ear: Ear):
+    ear.listen()
+    ear.broker.stop()
+    refused = f"nothing listens on port {ear.broker.port} of 127.0.0.1"
+    until(lambda: refused in ear.said(), 20)
+    time.sleep(2)  # another attempt
+    ear.broker.start()
+    until(lambda: ear.said().count('"listening"') == 2, 40)
+    assert ear.said().count(refused) == 1
+
+
 def test_a_broker_that_lets_nobody_listen_ends_it(ear: Ear, tmp_path: Path):
     # amqtt, for mosquitto accepts every subscription and then sends nothing; its topic "prohibited" is so.
     plugin = "  amqtt.plugins.topic_checking.TopicTabooPlugin: {}\n"
