@@ -24,6 +24,7 @@ from datafab.core import strict_json as strictjson
 from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.errors import DatafabError, FlowError, SettingError
+from datafab.publish.cloudevent import structured, with_data
 from datafab.publish.deadletters import DeadLetters
 from datafab.publish.event import envelope
 from datafab.publish.mqtt import Broker
@@ -126,7 +127,7 @@ class Listener:
         message = arrived.message
         while not self._stopping.is_set():
             try:
-                self._write_job(message.topic, bytes(message.payload))
+                self._take(message)
                 break
             except (RedisError, FlowError) as error:
                 log.warning("the event waits: no job can be written", topic=message.topic, reason=str(error))
@@ -137,6 +138,17 @@ class Listener:
         if arrived.connection == self._connection:
             self._client.ack(message.mid, message.qos)
 
+    def _take(self, message: MQTTMessage) -> None:
+        """Write the job of a message, or a dead letter if its properties are wrong."""
+        payload = bytes(message.payload)
+        content_type = getattr(message.properties, "ContentType", None)
+        try:
+            event = structured(payload, content_type, getattr(message.properties, "UserProperty", ()))
+        except FlowError as error:
+            self._refuse(message.topic, payload, error)
+        else:
+            self._write_job(message.topic, event)
+
     def _write_job(self, topic: str, payload: bytes) -> None:
         """Write the job of a message, or a dead letter if it is not an event.
 
@@ -146,7 +158,7 @@ class Listener:
         """
         try:
             event = strictjson.loads(payload)
-            key = envelope(event).key
+            key = envelope(with_data(event)).key
         except ValueError as error:
             self._refuse(topic, payload, FlowError(f"not JSON: {error}", code="bad_event"))
             return
