@@ -50,6 +50,7 @@ _ERRORS: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
 )
 #: how a server that expects another protocol ends a handshake of TLS
 _BROKEN_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+_SILENT = "if the broker speaks MQTT 3.1.1 only, add ?version=3 to DATAFAB_MQTT_URL; else this port may need {other}"
 _UNROUTED = (errno.EHOSTUNREACH, errno.ENETUNREACH)
 #: name of an MQTT reason code -> what to do
 _REFUSALS = {
@@ -80,6 +81,11 @@ class Attempts:
     def begin(self, *, has_certificate: bool) -> None:
         """Note that a connection is attempted."""
         self._has_certificate, self._answered, self._last_error = has_certificate, False, ""
+
+    def opened(self) -> None:
+        """Note that there is a connection, on which the broker has not answered yet."""
+        port = f"port {self._port} of {self._host}"
+        self.reason = f"no answer from {port}, which accepts connections: {_SILENT.format(other=self._other)}"
 
     def failed(self, error: Exception) -> None:
         """Note the error for which no connection was made."""
@@ -112,8 +118,12 @@ class Attempts:
             return known
         if self._tls and not self._has_certificate:
             return f"it closed the connection without an answer; perhaps {_NO_CERTIFICATE}"
-        others = {"mqtt": "mqtts:// or ws://", "ws": "wss://", "mqtts": "wss://", "wss": "mqtts://"}[self._scheme]
-        return f"it closed the connection without an answer: does this port need {others} in DATAFAB_MQTT_URL?"
+        return f"it closed the connection without an answer: does this port need {self._other} in DATAFAB_MQTT_URL?"
+
+    @property
+    def _other(self) -> str:
+        """The schemes that the port may need instead."""
+        return {"mqtt": "mqtts:// or ws://", "ws": "wss://", "mqtts": "wss://", "wss": "mqtts://"}[self._scheme]
 
     @property
     def _tls(self) -> bool:

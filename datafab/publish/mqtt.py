@@ -44,13 +44,15 @@ class BrokerClient(PahoClient):
         """Connect; any failure is an OSError, for which the client tries again."""
         self.attempts.begin(has_certificate=self.has_certificate)
         try:
-            return super().reconnect()
+            done = super().reconnect()
         except OSError as error:
             self._give_up(error)
             raise
         except (ValueError, IndexError) as error:  # what paho raises for a server that speaks something else
             self._give_up(error)
             raise OSError(str(error)) from error
+        self.attempts.opened()
+        return done
 
     def _create_socket_connection(self) -> socket.socket:
         self._opened = super()._create_socket_connection()
