@@ -27,6 +27,7 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, SettingError, Wait
+from datafab.settings import load
 from datafab.store.bucket import PART_BYTES
 from datafab.store.store import MEMORY_BYTES, Store
 from tests.servers.http import Answer, Site
@@ -354,7 +355,7 @@ def test_the_tables_of_a_collection_in_a_bucket_are_those_of_a_folder(bucket, tm
             log = {"endpoint-url": url, "entry-date": f"2026-11-{day}T", "resource": "a" * 64}
             store.write(f"log/2026-11-{day}/{endpoint}.json", json.dumps(log).encode())
             store.write("source.csv", f"organisation,endpoint\no,{endpoint}\n".encode())
-            assert save_csv(store, date(2026, 11, 20), warn=lambda _: None).logs == day - 9
+            assert save_csv(store, date(2026, 11, 20), load({}), warn=lambda _: None).logs == day - 9
     assert sorted(here.names("log")) == sorted(bucket.names("log"))
     for name in ("log.csv", "resource.csv"):
         assert here.read(name) == bucket.read(name)
