@@ -183,9 +183,10 @@ class Histories(RuleBasedStateMachine):
         self.messages.append((row.row_id, 0))
         return row
 
-    @initialize()
-    def first(self) -> None:
-        self.enqueue(key="", queue="io", follow_ups="", secret=False, share=("", None, 0), again=False)
+    @initialize(first=st.lists(shares, min_size=1, max_size=4))
+    def begin(self, first: list[tuple[str, int | None, int]]) -> None:
+        for share in first:
+            self.enqueue(key="", queue="io", follow_ups="", secret=False, share=share, again=False)
 
     @rule(
         key=st.sampled_from(["", "k1", "k2"]),
