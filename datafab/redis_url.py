@@ -67,10 +67,14 @@ def parse(url: str) -> RedisLocation:
         msg = f"must begin with redis://, rediss://, sentinel:// or sentinels://, such as {_EXAMPLE}"
         raise ValueError(msg)
     by_sentinel, tls = SCHEMES[parts.scheme]
-    login, _, hosts = parts.netloc.rpartition("@")
+    login, at, hosts = parts.netloc.rpartition("@")
+    if parts.fragment or (not at and "@" in parts.path + parts.query.partition("=")[0]):
+        # What stands in the place of a host or a database is a part of the password, which must not be shown.
+        msg = "has a login with a character that must be percent-encoded: '/' is %2F, '?' is %3F, '#' is %23"
+        raise ValueError(msg)
     user, _, password = login.partition(":")
     port = SENTINEL_PORT if by_sentinel else REDIS_PORT
-    found = tuple(_host(host, port) for host in hosts.split(","))
+    found = tuple(_host(host, port, may_show=bool(at)) for host in hosts.split(","))
     if len(found) > 1 and not by_sentinel:
         msg = f"names {len(found)} hosts: only sentinel:// and sentinels:// can"
         raise ValueError(msg)
@@ -92,11 +96,13 @@ def parse(url: str) -> RedisLocation:
     )
 
 
-def _host(text: str, default_port: int) -> tuple[str, int]:
+def _host(text: str, default_port: int, *, may_show: bool) -> tuple[str, int]:
     match = _HOST.fullmatch(text)
     port = int(match[2] or default_port) if match else 0
     if not match or not 0 < port <= MAX_PORT:
-        msg = f"{text!r} is not a host with a port, such as host:{default_port}"
+        # Without '@', what follows a colon may be the password.
+        shown = repr(text) if may_show or re.fullmatch(r"[^:]+(:\d{0,5})?", text) else "what follows ://"
+        msg = f"{shown} is not a host with a port, such as host:{default_port}"
         raise ValueError(msg)
     return match[1].strip("[]"), port
 

@@ -26,7 +26,7 @@ from datafab.store.regularfile import read_regular
 PAGE_SIZE = 100
 #: Statuses whose body says what is wrong; others are not from a webhook.
 _EXPECTED = frozenset(range(HTTPStatus.OK, 600)) - set(range(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.BAD_REQUEST))
-_FIXES = {
+_FIXES: Mapping[int, str] = {
     HTTPStatus.UNAUTHORIZED: "set DATAFAB_TOKEN to a valid token",
     HTTPStatus.FORBIDDEN: "DATAFAB_TOKEN is that of another role, or DATAFAB_URL is not the cluster's public URL",
 }
@@ -138,7 +138,7 @@ def _refusal(reply: Reply) -> DatafabError:
         error = None
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         return Fatal(f"{reply.url}: answered {reply.status}, not as a webhook does: is DATAFAB_URL right?")
-    fix = _FIXES.get(HTTPStatus(reply.status))
+    fix = _FIXES.get(reply.status)  # proxies have statuses that HTTPStatus lacks
     text, code = error["message"], str(error.get("type"))
     if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR or reply.status == HTTPStatus.TOO_MANY_REQUESTS:
         return Retriable(f"{reply.url}: {text}", code=code)

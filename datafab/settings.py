@@ -78,8 +78,15 @@ class Settings(BaseSettings):
     index_legacy: str | None = None
     """Name of a second Elasticsearch index, which has the fields of the original; unset: there is none."""
     mqtt_url: str | None = Field(default=None, repr=False)
-    """URL of the MQTT broker: ``mqtt://user:password@host:1883`` or ``mqtts://``; ``?version=3`` selects MQTT 3.1.1
-    instead of 5. Unset: ``datafab up`` starts a broker of its own."""
+    """URL of the MQTT broker: ``mqtt://user:password@host:1883``, ``mqtts://``, or web sockets: ``ws://host:80/mqtt``,
+    ``wss://``; ``?version=3`` selects MQTT 3.1.1 instead of 5. Unset: ``datafab up`` starts a broker of its own."""
+    mqtt_ca: AbsolutePath | None = None
+    """File or folder of certificate authorities to trust for the broker, besides those of ``DATAFAB_CA_BUNDLE`` or of
+    the system."""
+    mqtt_cert: AbsolutePath | None = None
+    """File of the certificate that a broker may ask for, and unless it has a file of its own, of its key."""
+    mqtt_key: AbsolutePath | None = None
+    """File of the private key of this certificate."""
     event_topic: Texts = ()
     """Topics to which the listener subscribes, separated by commas; ``+`` and ``#`` are wildcards."""
     listener_id: str = "datafab-listener"

@@ -10,17 +10,20 @@ from typing import Any
 
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask
+from waitress.utilities import BadRequest
 from werkzeug.exceptions import default_exceptions
 
 from webhook.errors import http_error_type
 from webhook.headers import ANSWER_HEADERS
-from webhook.limits import UPLOADS
-from webhook.request_parser import RequestParser, RequestTimeout
+from webhook.limits import MAX_UPLOADS, UPLOADS
+from webhook.request_parser import RequestParser, RequestTimeout, TooManyUploads
 
 #: The slowest rate at which a body may be sent, in bytes per second.
 MIN_BYTES_PER_SECOND = 16 * 1024
 #: Seconds for a client to close its connection after the last answer.
 LINGER_SECONDS = 2.0
+#: Connections below the limit at which the one whose client has been silent for longest makes room for a new one.
+ROOM = 20
 
 
 class Refusal(ErrorTask):
@@ -40,6 +43,10 @@ class Refusal(ErrorTask):
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
+
+
+def _uploads(channel: Channel) -> bool:
+    return channel.request is not None and channel.request.is_unfinished_upload
 
 
 def _route(request: Any) -> str:
@@ -62,12 +69,18 @@ class Channel(HTTPChannel):
         super().__init__(*args, **options)
         self._expected_since = time.monotonic()
         self._lingers_until: float | None = None
+        if len(self.server._map) >= self.adj.connection_limit - ROOM:  # noqa: SLF001 - as waitress counts them
+            self._make_room()
 
     def received(self, data: bytes) -> bool:
         """Receive a part of a request."""
         if self.request is None:
             self._expected_since = time.monotonic()
-        return bool(super().received(data))
+        before = _uploads(self)
+        received = bool(super().received(data))
+        if _uploads(self) and not before:
+            self._limit_uploads()
+        return received
 
     def readable(self) -> bool:
         """Return whether to wait for more of a request; waitress asks this in every turn of its loop."""
@@ -77,7 +90,8 @@ class Channel(HTTPChannel):
                 return False
             return True
         if self.request is not None and not self.requests and time.monotonic() > self._deadline():
-            self._expire()
+            limit = f"DATAFAB_REQUEST_TIMEOUT is {self.limit_seconds:g} s"
+            self._end_request(RequestTimeout(f"the request has not arrived in time: {limit}"))
         return bool(super().readable())
 
     def writable(self) -> bool:
@@ -103,20 +117,35 @@ class Channel(HTTPChannel):
         else:
             super().handle_close()
 
+    def _others(self) -> list[Channel]:
+        """Return the connections that are open, apart from this one."""
+        others = list(self.server.active_channels.values())
+        return [one for one in others if one is not self and one._lingers_until != 0]  # noqa: SLF001 - as above
+
+    def _make_room(self) -> None:
+        """Close the connection whose client has been silent for longest, in the next turn of the loop."""
+        if waiting := [one for one in self._others() if not one.requests]:
+            min(waiting, key=lambda one: one.last_activity)._lingers_until = 0  # noqa: SLF001 - as above
+
+    def _limit_uploads(self) -> None:
+        """Refuse the oldest upload if there are too many: one that is sent quickly is never the oldest for long."""
+        uploads = [one for one in self._others() if _uploads(one) and not one.requests]
+        if len(uploads) >= MAX_UPLOADS:
+            oldest = min(uploads, key=lambda one: one._expected_since)  # noqa: SLF001 - as above
+            oldest._end_request(TooManyUploads(f"{MAX_UPLOADS} others are being uploaded: try again later"))  # noqa: SLF001
+
     def _deadline(self) -> float:
         arrived = self.request.body_bytes_received if self.request is not None else 0
         return self._expected_since + self.limit_seconds + arrived / MIN_BYTES_PER_SECOND
 
-    def _expire(self) -> None:
-        """Answer a request that has not arrived in time, as waitress answers one that is invalid."""
+    def _end_request(self, error: BadRequest) -> None:
+        """Answer a request that has not arrived completely, as waitress answers one that is invalid."""
         with self.requests_lock:
             request, self.request = self.request, None
             if request.error is None and not request.headers_finished:
                 # A task needs a request line, though it answers with the error.
                 request.parse_header(b"GET / HTTP/1.0\r\n\r\n")
-            request.error = RequestTimeout(
-                f"the request has not arrived in time: DATAFAB_REQUEST_TIMEOUT is {self.limit_seconds:g} s"
-            )
+            request.error = error
             request.completed = True
             self.requests.append(request)
         self.server.add_task(self)

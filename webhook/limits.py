@@ -14,6 +14,10 @@ MAX_LINE_BYTES = 4096
 MAX_FIELDS = 100
 #: How much longer a chunked body may be than its content.
 MAX_CHUNKING_BYTES = 64 * 1024
+#: The longest size of a chunk with its extensions, and the largest trailer.
+MAX_CHUNK_LINE_BYTES = 4096
+#: Unfinished uploads at a time. They are kept in temporary files before it is known who sends them.
+MAX_UPLOADS = 32
 #: The routes that take uploads.
 UPLOADS = frozenset({("POST", "/api/jobs")})
 

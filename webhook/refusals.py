@@ -1,7 +1,8 @@
 """Log the requests that are refused: the caller's address, the route and the reason, but nothing that was sent.
 
 The route is the rule of the application, not the path, and the reason is the ``type`` of the error: paths, queries and
-messages may hold secrets of the caller. Unknown pages are not logged, because anybody can ask for any number of them.
+messages may hold secrets of the caller. Unknown pages and failed logins after the first are not logged: anybody can
+send any number of them.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from http import HTTPStatus
 
 from flask import Flask, Response, request
 
-#: Statuses of a request for what does not exist.
-_UNKNOWN = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
+#: Statuses of a request for what does not exist, and of a failed login after too many others.
+_UNLOGGED = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.TOO_MANY_REQUESTS})
 
 
 def log_refusals(app: Flask) -> None:
@@ -19,7 +20,7 @@ def log_refusals(app: Flask) -> None:
 
     @app.after_request
     def log(answer: Response) -> Response:
-        if answer.status_code // 100 == 4 and answer.status_code not in _UNKNOWN:  # noqa: PLR2004 - 4xx
+        if answer.status_code // 100 == 4 and answer.status_code not in _UNLOGGED:  # noqa: PLR2004 - 4xx
             rule = request.url_rule.rule if request.url_rule else "an unknown page"
             address, status = request.remote_addr, answer.status_code
             app.logger.warning("refused %s %s of %s: %s %s", request.method, rule, address, status, _reason(answer))

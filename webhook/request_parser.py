@@ -14,7 +14,14 @@ from urllib.parse import urlsplit
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import BadRequest, RequestEntityTooLarge
 
-from webhook.limits import MAX_CHUNKING_BYTES, MAX_FIELDS, MAX_LINE_BYTES, body_limit
+from webhook.limits import (
+    MAX_BODY_BYTES,
+    MAX_CHUNK_LINE_BYTES,
+    MAX_CHUNKING_BYTES,
+    MAX_FIELDS,
+    MAX_LINE_BYTES,
+    body_limit,
+)
 
 _REQUEST_LINE = re.compile(rb"[!-~]+ ([!-~]+) HTTP/1\.([01])")
 _BARE_NEWLINE = re.compile(rb"(?<!\r)\n")
@@ -29,6 +36,12 @@ class RequestTimeout(BadRequest):
     """The request did not arrive in time."""
 
     code, reason = 408, "Request Timeout"
+
+
+class TooManyUploads(BadRequest):
+    """There are too many uploads at the same time, and this one is the slowest."""
+
+    code, reason = 503, "Service Unavailable"
 
 
 class URITooLong(BadRequest):
@@ -71,7 +84,20 @@ class RequestParser(HTTPRequestParser):
         elif not self.completed and _BARE_NEWLINE.search(self.header_plus):
             # waitress would wait for an end of the headers that never comes.
             self._refuse(BadRequest("lines must end with CR and LF"))
+        if self.completed:
+            # After a 100 Continue waitress waits for a body, also of a request that has none.
+            self.expect_continue = False
         return consumed
+
+    @property
+    def is_unfinished_upload(self) -> bool:
+        """Whether a larger body is arriving than other routes take."""
+        arriving = self.headers_finished and not self.completed
+        return arriving and self._limit > MAX_BODY_BYTES and (self.chunked or self.content_length > MAX_BODY_BYTES)
+
+    @property
+    def _limit(self) -> int:
+        return body_limit(self.command, getattr(self, "path", ""), self.headers.get("CONTENT_TYPE", ""))
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the request line and the headers.
@@ -124,7 +150,10 @@ class RequestParser(HTTPRequestParser):
         if host is None and modern:
             self._fail(b"host", "the header is missing")
         if not target.startswith(b"/") and target != b"*":
-            parts = urlsplit(target)
+            try:
+                parts = urlsplit(target)
+            except ValueError as error:  # such as a bracket without another
+                raise ParsingError("the target must be a path") from error
             if parts.scheme.lower() not in {b"http", b"https"}:
                 raise ParsingError("the target must be a path")
             if parts.netloc.lower() != (host or b"").lower():
@@ -132,9 +161,12 @@ class RequestParser(HTTPRequestParser):
 
     def _check_body(self) -> None:
         """Refuse a body that is, or will be, larger than its route takes."""
-        limit = body_limit(self.command, getattr(self, "path", ""), self.headers.get("CONTENT_TYPE", ""))
-        size = self.content_length
+        limit, size = self._limit, self.content_length
         if self.chunked:
+            if max(len(self.body_rcv.control_line), len(self.body_rcv.trailer)) > MAX_CHUNK_LINE_BYTES:
+                # waitress copies and searches all of it with each part that arrives.
+                self._refuse(BadRequest("the size of a chunk, or the trailer, is too long"), "Transfer-Encoding")
+                return
             size = max(
                 len(self.body_rcv) + self.body_rcv.chunk_remainder, self.body_bytes_received - MAX_CHUNKING_BYTES
             )

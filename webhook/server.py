@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import resource
 import signal
-import sys
+import threading
+import time
+from collections.abc import Mapping
 from typing import Any
 
-from waitress.server import create_server
+from waitress import wasyncore
+from waitress.server import BaseWSGIServer, create_server
 from waitress.task import ThreadedTaskDispatcher
 
 from datafab.embedded.address import Address
@@ -26,6 +30,12 @@ from webhook.limits import MAX_HEAD_BYTES, MAX_UPLOAD_BYTES
 THREADS = 8
 #: Connections at a time, most of which wait for their client.
 MAX_CONNECTIONS = 2000
+#: Files of a connection: its socket, and a temporary one for a large body or answer.
+FILES_PER_CONNECTION = 2
+#: Files for everything else, such as connections to Redis, the store and the index.
+OTHER_FILES = 200
+#: Seconds in which the requests that have arrived are answered, once the server is to stop.
+DRAIN_SECONDS = 15.0
 #: A larger part of a body or an answer is kept in a temporary file, in bytes.
 MAX_IN_MEMORY_BYTES = 128 * 1024
 #: The path that has a thread of its own.
@@ -61,15 +71,18 @@ def serve(settings: Settings, bind: str) -> None:
         settings: of the application.
         bind: address and port to listen on.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     connections: dict[int, Any] = {}
-    server = create_server(
+    dispatcher = Dispatcher()
+    create_server(
         create_app(settings),
         connections,
-        _dispatcher=Dispatcher(),
+        _dispatcher=dispatcher,
         listen=bind,
         server_name=Address.of(bind, "--bind").host,
-        connection_limit=MAX_CONNECTIONS,
+        connection_limit=connection_limit(),
         asyncore_use_poll=True,  # `select` stops at 1,024 files
         backlog=MAX_CONNECTIONS,
         channel_timeout=int(settings.request_timeout) + 1,
@@ -79,13 +92,54 @@ def serve(settings: Settings, bind: str) -> None:
         inbuf_overflow=MAX_IN_MEMORY_BYTES,
         outbuf_overflow=MAX_IN_MEMORY_BYTES,
         ident=None,
-        clear_untrusted_proxy_headers=True,
+        # They tell a request that a proxy has passed on from one of this host's programs (own_host.py).
+        clear_untrusted_proxy_headers=False,
     )
     timed = type("TimedChannel", (Channel,), {"limit_seconds": settings.request_timeout})
     for listener in connections.values():
         # One for each address of the name in DATAFAB_BIND.
         listener.channel_class = timed
-    server.run()
+    while not stop.is_set():
+        _turn(connections)
+    _drain(connections)
+    dispatcher.shutdown()
+
+
+def connection_limit() -> int:
+    """Return how many connections there may be at a time, after allowing this process the files that they need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = MAX_CONNECTIONS * FILES_PER_CONNECTION + OTHER_FILES
+    if resource.RLIM_INFINITY != soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return MAX_CONNECTIONS
+    limit = max(1, (soft - OTHER_FILES) // FILES_PER_CONNECTION)
+    logging.getLogger(__name__).warning(
+        "at most %d connections at a time, not %d: this process may open %d files (`ulimit -n`, LimitNOFILE)",
+        limit, MAX_CONNECTIONS, soft,
+    )  # fmt: skip
+    return limit
+
+
+def _turn(connections: Mapping[int, Any]) -> None:
+    """Wait up to a second for clients, and receive and send what is possible."""
+    wasyncore.loop(timeout=1, use_poll=True, map=connections, count=1)
+
+
+def _drain(connections: Mapping[int, Any]) -> None:
+    """Accept no more connections, and close each one once its requests that have arrived are answered."""
+    end = time.monotonic() + DRAIN_SECONDS
+    for listener in [one for one in connections.values() if isinstance(one, BaseWSGIServer)]:
+        wasyncore.dispatcher.close(listener)  # but not what wakes the loop for an answer
+    while time.monotonic() < end:
+        channels = [one for one in connections.values() if isinstance(one, Channel)]
+        busy = [one for one in channels if one.requests or one.total_outbufs_len]
+        if not busy:
+            return
+        for one in channels:
+            one.will_close = one.will_close or one not in busy
+        _turn(connections)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import FrameType
 
 import structlog
 from celery import signals
@@ -37,6 +38,8 @@ WATCH_SECONDS = 2.0
 GRACE_SECONDS = 2.0
 #: Ends the work in the main thread of a child. Celery has its own use for SIGUSR1.
 CANCEL_SIGNAL = signal.SIGUSR2
+#: The code that runs while a module is imported.
+_IMPORTING = "<frozen importlib._bootstrap>"
 
 log = structlog.get_logger()
 #: the pool of this process, as the ledger knows it
@@ -47,7 +50,19 @@ _pool = "threads"
 def _note_prefork(**_: object) -> None:
     global _pool  # noqa: PLW0603 - only a prefork child hears this signal
     _pool = "prefork"
-    signal.signal(CANCEL_SIGNAL, lambda *_: current().raise_once())
+    signal.signal(CANCEL_SIGNAL, end_work)
+
+
+def end_work(_number: int, frame: FrameType | None) -> None:
+    """Raise Cancelled where the work is, unless it imports a module: many cannot be imported again after that.
+
+    The signal comes again with the next heartbeat, or the process is replaced.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTING:
+            return
+        frame = frame.f_back
+    current().raise_once()
 
 
 @dataclass(slots=True)
@@ -249,6 +264,8 @@ class LeaseKeeper:
                 continue
             if time.monotonic() - one.lost_at > GRACE_SECONDS:
                 log.warning("a cancelled task does not end: its process is replaced", row=one.lease.row_id)
+                if not one.running:  # it has ended just now: the process may have the next task already
+                    continue
                 os.kill(os.getpid(), signal.SIGKILL)
             main = threading.main_thread().ident
             assert main is not None

@@ -24,6 +24,7 @@ from datafab.core import strict_json as strictjson
 from datafab.core.redis import connect
 from datafab.core.services import Services
 from datafab.errors import DatafabError, FlowError, SettingError
+from datafab.publish.cloudevent import structured, with_data
 from datafab.publish.deadletters import DeadLetters
 from datafab.publish.event import envelope
 from datafab.publish.mqtt import Broker
@@ -72,7 +73,7 @@ class Listener:
                 raise SettingError(msg, field=variable)
         self._settings = settings
         self._topics = settings.event_topic
-        self._broker = Broker.of(str(settings.mqtt_url), settings.ca_bundle)
+        self._broker = Broker.of_settings(settings)
         self._letters = DeadLetters(connect(settings, patience=1))
         self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()
         self._connection = 0
@@ -80,7 +81,10 @@ class Listener:
         self._failure: SettingError | None = None
         self._touched = 0.0
         self._client = self._broker.client(settings.listener_id, keep=SESSION_EXPIRY_SECONDS, manual_ack=True)
+        self._logged = ""
         self._client.on_connect = self._on_connect
+        self._client.on_connect_fail = self._on_connect_fail
+        self._client.on_disconnect = self._on_disconnect
         self._client.on_subscribe = self._on_subscribe
         self._client.on_message = self._on_message
 
@@ -123,7 +127,7 @@ class Listener:
         message = arrived.message
         while not self._stopping.is_set():
             try:
-                self._write_job(message.topic, bytes(message.payload))
+                self._take(message)
                 break
             except (RedisError, FlowError) as error:
                 log.warning("the event waits: no job can be written", topic=message.topic, reason=str(error))
@@ -134,6 +138,17 @@ class Listener:
         if arrived.connection == self._connection:
             self._client.ack(message.mid, message.qos)
 
+    def _take(self, message: MQTTMessage) -> None:
+        """Write the job of a message, or a dead letter if its properties are wrong."""
+        payload = bytes(message.payload)
+        content_type = getattr(message.properties, "ContentType", None)
+        try:
+            event = structured(payload, content_type, getattr(message.properties, "UserProperty", ()))
+        except FlowError as error:
+            self._refuse(message.topic, payload, error)
+        else:
+            self._write_job(message.topic, event)
+
     def _write_job(self, topic: str, payload: bytes) -> None:
         """Write the job of a message, or a dead letter if it is not an event.
 
@@ -143,7 +158,7 @@ class Listener:
         """
         try:
             event = strictjson.loads(payload)
-            key = envelope(event).key
+            key = envelope(with_data(event)).key
         except ValueError as error:
             self._refuse(topic, payload, FlowError(f"not JSON: {error}", code="bad_event"))
             return
@@ -158,11 +173,28 @@ class Listener:
         self._letters.put(topic, payload, error.message, error.field)
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._client.attempts.answered(reason)
         if reason.is_failure:
-            log.warning("the broker refuses the connection", broker=self._broker.url, reason=str(reason))
+            self._log_failure()
             return
+        self._logged = ""
         self._connection += 1
         client.subscribe([(topic, 1) for topic in self._topics])
+
+    def _on_connect_fail(self, *_: Any) -> None:
+        self._log_failure()
+
+    def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        self._client.attempts.ended(reason)
+        if reason.is_failure:
+            self._log_failure()
+
+    def _log_failure(self) -> None:
+        """Log why there is no connection, once for the same reason."""
+        reason = self._client.attempts.reason
+        if reason != self._logged:
+            self._logged = reason
+            log.warning("no connection to the broker", broker=self._broker.url, reason=reason)
 
     def _on_subscribe(self, _client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
         refused = [topic for topic, reason in zip(self._topics, reasons, strict=False) if reason.is_failure]

@@ -263,6 +263,8 @@ STAGES = (
         queue="io",
         expand=catalogue_source,
         provides=frozenset({"url", "dataset", "catalogue"}),
+        # A file is withdrawn if its server and this catalogue say that it is gone.
+        admin_params=frozenset({"catalogue"}),
     ),
     Stage(
         name="remember",

@@ -263,6 +263,8 @@ STAGES = (
         expand=discover,
         provides=frozenset({"url", "catalogue"}),
         retry=RetryPolicy(retries=9),
+        # They decide what is withdrawn: what a list does not have, up to a share, or what a catalogue says is gone.
+        admin_params=frozenset({"export", "url", "withdraw"}),
     ),
     Stage(
         name="save_cursor",

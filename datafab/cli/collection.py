@@ -73,7 +73,7 @@ def check_saved(folder: str, ended: EndedJob, *, inline: bool) -> None:
 def _save(folder: str) -> None:
     services = Services(load())
     try:
-        done = save_csv(services.store(folder), datetime.now(UTC).date(), warn=output.print_error)
+        done = save_csv(services.store(folder), datetime.now(UTC).date(), services.settings, warn=output.print_error)
     finally:
         services.close()
     text = f"log.csv {done.logs} rows, resource.csv {done.resources} rows; {done.read} logs read"

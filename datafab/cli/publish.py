@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,8 +14,10 @@ from datafab.cli.run_job import as_json_option, run
 from datafab.core import strict_json as strictjson
 from datafab.errors import Fatal, NotFound
 from datafab.fetch.session import Fetcher
+from datafab.publish.cloudevent import with_data
 from datafab.publish.event import announcement, assets, envelope
 from datafab.publish.finding import Finding, errors
+from datafab.publish.notification_advice import advise
 from datafab.publish.notification_rules import check as check_message
 from datafab.publish.record import judge
 from datafab.publish.record_rules import is_record
@@ -46,7 +49,7 @@ def publish(what: str, topic: str | None, metadata_id: str | None, content: bool
 def _event(file: Path) -> Path:
     """Return the file of an event after checking it, so that its author sees errors before a job is enqueued."""
     try:
-        event = _read(read_regular(file), str(file))
+        event = with_data(_read(read_regular(file), str(file)))
     except OSError as error:
         msg = f"{file}: {error.strerror}; name the file of an event, or the URL of a file to announce"
         raise NotFound(msg, field="EVENT") from error
@@ -122,6 +125,7 @@ def _read(data: bytes, name: str) -> Any:
 
 def _message(document: Any, topic: str | None) -> Verdict:
     found = check_message(document, topic=topic)
+    found += advise(document, topic=topic, now=datetime.now(UTC))
     suite = Wis2Suite(load().home)
     verdicts = [suite.notification(document)] if isinstance(document, dict) else []
     if topic:

@@ -27,8 +27,10 @@ from datafab.collect.csv_rows import (
     log_row,
     merge_provenance,
 )
+from datafab.collect.resting import RestingEndpoints
 from datafab.core.long_cells import allow_long_cells
 from datafab.errors import FlowError
+from datafab.settings import Settings
 from datafab.store.store import Store
 
 #: Logs between two reports of progress.
@@ -54,6 +56,8 @@ DELETE FROM rows WHERE EXISTS (SELECT 1 FROM fresh WHERE fresh.day = rows.day AN
 INSERT INTO rows SELECT * FROM fresh;
 CREATE TABLE sizes AS SELECT resource, min(day || endpoint), bytes FROM rows WHERE resource <> '' GROUP BY resource;
 CREATE UNIQUE INDEX sizes_key ON sizes (resource);
+CREATE TABLE latest AS SELECT endpoint, max(day) AS day, resource FROM rows GROUP BY endpoint;
+CREATE INDEX latest_key ON latest (resource);
 """
 _RESOURCES = """
 SELECT known.resource, former.cells, was.first, was.last, was.endpoints, now.first, now.last, now.endpoints, sizes.bytes
@@ -75,6 +79,7 @@ class SavedTables:
 def save_csv(
     store: Store,
     today: date,
+    settings: Settings,
     *,
     warn: Callable[[str], None],
     on_progress: Callable[[int], None] = lambda _: None,
@@ -83,7 +88,8 @@ def save_csv(
 
     Args:
         store: the collection.
-        today: a resource collected on this day has no end yet.
+        today: a resource collected on this day has no end yet, nor has one whose endpoint is not due until then.
+        settings: give the hours between two fetches of an adaptive collection.
         warn: called for each log that cannot be used, and for endpoints that ``source.csv`` does not have.
         on_progress: called with the number of logs read so far.
 
@@ -96,7 +102,7 @@ def save_csv(
         current().interrupted_by(database.interrupt),
     ):
         database.executescript(_TABLES)
-        builder = _TableBuilder(database, store, warn)
+        builder = _TableBuilder(database, store, warn, RestingEndpoints(store, today, settings))
         builder.load()
         read = builder.read_logs(on_progress)
         builder.merge()
@@ -105,10 +111,13 @@ def save_csv(
 
 
 class _TableBuilder:
-    def __init__(self, database: sqlite3.Connection, store: Store, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, database: sqlite3.Connection, store: Store, warn: Callable[[str], None], resting: RestingEndpoints
+    ) -> None:
         self._database = database
         self._store = store
         self._warn = warn
+        self._resting = resting
         self._has_source = False
 
     def load(self) -> None:
@@ -202,12 +211,17 @@ class _TableBuilder:
                 "datasets": datasets,
                 "endpoints": join_values(dates.endpoints),
                 "start-date": dates.start,
-                "end-date": "" if dates.end >= today else dates.end,
+                "end-date": "" if dates.end >= today or self._rests(resource) else dates.end,
             }
             if kept and row is not None:
                 made["bytes"] = row.get("bytes") or made["bytes"]
                 made |= {key: made[key] or row.get(key) or "" for key in ("organisations", "datasets")}
             yield made
+
+    def _rests(self, resource: str) -> bool:
+        """Tell whether a resource is the last one of an endpoint that is left out on purpose."""
+        last = self._database.execute("SELECT endpoint, day FROM latest WHERE resource = ?", (resource,)).fetchall()
+        return any(self._resting.keeps_open(endpoint, resource, day) for endpoint, day in last)
 
     def _sources(self, endpoints: frozenset[str], unknown: list[str]) -> tuple[str, str]:
         organisations: set[str] = set()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
 from functools import partial
 
 from datafab.collect.endpoint import FetchStatus, endpoint_error, endpoint_hash, status_by_row, with_fetch_status
 from datafab.collect.fetchlog import FetchLog
+from datafab.collect.history import history_name
 from datafab.collect.host_backoff import HostBackoff, HostPause
 from datafab.collect.plugins import PluginFetch, plugin_fetch
 from datafab.collect.target import Options, Target
@@ -51,6 +52,7 @@ def decide(target: Target, options: Options, hosts: HostBackoff, ctx: Context) -
     """Decide what to do with an endpoint; the order of the checks is the original's."""
     settled = _settled_by_row(target)
     if settled is not None:
+        _end_rest(target, options)
         return settled
     data = target.store.read(target.log_name)
     log = None if data is None else FetchLog.decoded(data)
@@ -61,6 +63,13 @@ def decide(target: Target, options: Options, hosts: HostBackoff, ctx: Context) -
         return _plan(target, hosts, ctx, attempts=log.attempts or 0)
     by_files = _settled_by_history(target, options, ctx) if data is None else _settled_by_log(target, log, options)
     return by_files or _plan(target, hosts, ctx, attempts=0)
+
+
+def _end_rest(target: Target, options: Options) -> None:
+    """Note in the history of an endpoint that it is no longer fetched, so that its resource ends."""
+    history = target.history if options.adaptive else None
+    if history is not None and history.adaptive:
+        target.store.write(history_name(target.facts.endpoint), replace(history, adaptive=False).encoded())
 
 
 def _settled_by_row(target: Target) -> Item | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from http import HTTPStatus
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ class History:
         headers: some headers of the answer with the resource, with lower-case names.
         same: fetches in a row that gave the same resource again.
         failed: whether the last fetch gave no resource.
+        adaptive: whether the endpoint is not fetched again before it is due.
     """
 
     at: datetime
@@ -35,6 +36,7 @@ class History:
     headers: Mapping[str, str] = field(default_factory=dict)
     same: int = 0
     failed: bool = False
+    adaptive: bool = False
 
     def encoded(self) -> bytes:
         """Return the content of the file."""
@@ -70,19 +72,29 @@ class History:
         delay = REVISIT_HOURS[0] if self.failed else REVISIT_HOURS[min(self.same, len(REVISIT_HOURS) - 1)]
         return now - self.at >= timedelta(hours=max(least, min(delay, most)) - 0.5)
 
+    def rests_on(self, day: date, least: float, most: float) -> bool:
+        """Tell whether an adaptive collection leaves the endpoint out on a day, as its resource seldom changes.
+
+        Args:
+            day: the day, in UTC.
+            least: hours between two fetches, at least.
+            most: hours between two fetches, at most.
+        """
+        return self.adaptive and not self.failed and not self.is_due(datetime.combine(day, time.min), least, most)
+
 
 def history_name(endpoint: str) -> str:
     """Return the name of an endpoint's history in a store."""
     return f"history/{endpoint}.json"
 
 
-def next_history(before: History | None, log: FetchLog) -> History:
-    """Return the history after another fetch."""
+def next_history(before: History | None, log: FetchLog, *, adaptive: bool = False) -> History:
+    """Return the history after another fetch, by an adaptive collection or by another."""
     known = before if before is not None and before.plugin == log.plugin else None
     if log.resource is None:
-        return replace(known or History(at=log.at, plugin=log.plugin), at=log.at, failed=True)
+        return replace(known or History(at=log.at, plugin=log.plugin), at=log.at, failed=True, adaptive=adaptive)
     same = known.same + 1 if known is not None and known.resource == log.resource else 0
     headers = {name.lower(): value for name, value in log.response_headers.items() if name.lower() in _KEPT_HEADERS}
     if log.status == HTTPStatus.NOT_MODIFIED and known is not None:
         headers = {**known.headers, **headers}
-    return History(at=log.at, plugin=log.plugin, resource=log.resource, headers=headers, same=same)
+    return History(at=log.at, plugin=log.plugin, resource=log.resource, headers=headers, same=same, adaptive=adaptive)

@@ -92,7 +92,8 @@ def _write(target: Target, options: Options, log: FetchLog) -> None:
     history = target.history if options.keep_history else None  # as it was before this fetch
     target.store.write(target.log_name, log.encoded(facts=options.log_facts))
     if options.keep_history:
-        target.store.write(history_name(target.facts.endpoint), next_history(history, log).encoded())
+        after = next_history(history, log, adaptive=options.adaptive)
+        target.store.write(history_name(target.facts.endpoint), after.encoded())
 
 
 def after_last_attempt(item: Item, error: DatafabError) -> Item:

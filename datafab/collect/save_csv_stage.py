@@ -36,7 +36,9 @@ def save_csv(item: Item, ctx: Context) -> Item:
         raise Fatal("an item without a store has no tables", code="not_a_collection")
     today = ctx.services.clock.utc().date()
     on_progress = lambda count: ctx.progress(count, None, "logs")  # noqa: E731
-    saved = save(ctx.services.store(item.store), today, warn=ctx.log.warning, on_progress=on_progress)
+    saved = save(
+        ctx.services.store(item.store), today, ctx.services.settings, warn=ctx.log.warning, on_progress=on_progress
+    )
     ctx.log.info("saved log.csv and resource.csv", logs=saved.logs, resources=saved.resources, read=saved.read)
     return item
 

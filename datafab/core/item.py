@@ -187,6 +187,12 @@ class Wis2Facts(Value):
     named: str | None = None
     #: GeoJSON
     geometry: dict[str, Any] | None = None
+    #: its box in the event
+    bbox: list[Any] | None = None
+    #: properties of the message that the event gives
+    properties: dict[str, Any] | None = None
+    #: access control of the file: OpenAPI security schemes
+    security: dict[str, Any] | None = None
     #: ``datetime``, or ``start_datetime`` and ``end_datetime``; None when unknown
     times: dict[str, str] | None = None
     topic: str | None = None

@@ -13,11 +13,11 @@ from typing import Any
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
 
 from datafab.core.job import FINAL, JobStatus
 from datafab.core.redis_address import RedisAddress
 from datafab.core.redis_refusals import WaitingRedis
+from datafab.core.redis_retry import SingleLevelRetry
 from datafab.settings import Settings
 
 #: Redis cannot be reached, which says nothing about what was asked of it.
@@ -48,8 +48,8 @@ class ClusterRedis(WaitingRedis):
 def connect(settings: Settings, *, patience: float = 1.0) -> ClusterRedis:
     """Return a client that rides out a Redis that restarts or refuses for about ``patience`` seconds before it raises.
 
-    A server that accepts a connection and does not answer is given up after ``patience`` seconds, at least one and at
-    most ten.
+    A server that accepts a connection and does not answer is tried as often, for ``patience`` seconds each time, but
+    one at least and ten at most.
     """
     tries, timeout = max(1, int(patience / 0.5)), min(10.0, max(1.0, patience))
     pool = RedisAddress(settings).pool(
@@ -58,7 +58,7 @@ def connect(settings: Settings, *, patience: float = 1.0) -> ClusterRedis:
         socket_keepalive=True,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.01), tries),
+        retry=SingleLevelRetry(ExponentialBackoff(cap=0.5, base=0.01), tries),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
     client = ClusterRedis(connection_pool=pool)

@@ -122,6 +122,8 @@ class Stage:
     follow_up: FollowUp | None = None
     #: the role that a caller over HTTP needs to enqueue a job with it
     role: Role = Role.OPERATOR
+    #: parameters that only an administrator may choose over HTTP
+    admin_params: frozenset[str] = frozenset()
 
     @property
     def title(self) -> str:

@@ -152,7 +152,9 @@ def plan_new_job(name: str, params: Mapping[str, Any]) -> tuple[Stage, list[Stag
 
 
 def needed_role(name: str, params: Mapping[str, Any]) -> Role:
-    """Return the role that a caller over HTTP needs for a job: the highest of its stages'.
+    """Return the role that a caller over HTTP needs for a job: the highest of its stages' and parameters'.
+
+    Parameters that are as the flow has them need none.
 
     Raises:
         NotFound: there is no such flow.
@@ -160,7 +162,11 @@ def needed_role(name: str, params: Mapping[str, Any]) -> Role:
     """
     flow = find(name)
     names = {flow.producer, *flow.stages, *_then(flow, with_defaults(name, params))}
-    roles = {STAGES[stage].role for stage in names & STAGES.keys()} | {Role.OPERATOR}
+    stages = [STAGES[stage] for stage in names & STAGES.keys()]
+    roles = {stage.role for stage in stages} | {Role.OPERATOR}
+    chosen = {param for param in params if params[param] != flow.defaults.get(param)}
+    if any(stage.admin_params & chosen for stage in stages):
+        roles.add(Role.ADMIN)
     return next(role for role in reversed(Role) if role in roles)
 
 

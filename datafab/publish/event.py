@@ -9,8 +9,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pydantic import Field
+
 from datafab.core.item import Value
 from datafab.errors import Fatal, FlowError
+from datafab.publish.announced import announced_properties, announced_security
 from datafab.publish.rfc3339 import moment
 
 #: Codes of multihash -> names in WNM, of the digests that WNM allows.
@@ -32,6 +35,8 @@ HASHLIB = {
     "sha3-512": "sha3_512",
 }
 TIMES = ("datetime", "start_datetime", "end_datetime")
+#: roles of assets that are not data
+ILLUSTRATIONS = frozenset({"thumbnail", "overview", "graphic"})
 #: longest data_id of a sender, in characters
 MAX_DATA_ID_CHARS = 1024
 
@@ -55,6 +60,22 @@ class Asset(Value):
     checksum: str | None = None
     #: the sender's name of the file, equal for all of its versions
     data_id: str | None = None
+    #: purposes of the file, as STAC names them
+    roles: tuple[str, ...] = ()
+    #: properties of its message
+    properties: dict[str, Any] = Field(default_factory=dict)
+    #: OpenAPI security schemes; None if the file is open
+    security: dict[str, Any] | None = None
+
+    @property
+    def illustrates(self) -> bool:
+        """Whether it only shows the data of another asset."""
+        return bool(ILLUSTRATIONS.intersection(self.roles)) and "data" not in self.roles
+
+    @property
+    def describes(self) -> bool:
+        """Whether it is metadata of another asset, or a record to publish."""
+        return "metadata" in self.roles and "data" not in self.roles
 
 
 class Envelope(Value):
@@ -102,7 +123,7 @@ def announcement(url: str) -> dict[str, Any]:
 
 
 def assets(event: Mapping[str, Any]) -> list[Asset]:
-    """Return all files of an event.
+    """Return the files of an event to announce: without illustrations, and without metadata beside data.
 
     Raises:
         FlowError: there are none, one has no address, or two have the same data_id.
@@ -110,14 +131,27 @@ def assets(event: Mapping[str, Any]) -> list[Asset]:
     found = event["data"].get("assets")
     if not isinstance(found, dict) or not found:
         raise _malformed("data.assets", f"the event {event['id']} announces no file")
-    made = [_asset(name, facts) for name, facts in found.items()]
+    shared = event["data"].get("properties")
+    properties = announced_properties(shared, "data.properties")
+    security = announced_security(shared, "data.properties")
+    made = _announced([_asset(name, facts, properties, security) for name, facts in found.items()], event)
     if len(made) == 1 and made[0].data_id is None:
-        made = [made[0].evolve(data_id=_data_id(event["data"].get("properties"), "data.properties"))]
+        made = [made[0].evolve(data_id=_data_id(shared, "data.properties"))]
     named = Counter(asset.data_id for asset in made)
     twice = next((asset for asset in made if asset.data_id and named[asset.data_id] > 1), None)
     if twice is not None:
         raise _malformed(f"data.assets.{twice.name}.data_id", f"two assets have the data_id {twice.data_id!r}")
     return made
+
+
+def _announced(made: list[Asset], event: Mapping[str, Any]) -> list[Asset]:
+    """Return the assets that are data; those that are metadata if there are no others."""
+    shown = [asset for asset in made if not asset.illustrates]
+    if not shown:
+        roles = ", ".join(sorted({role for asset in made for role in asset.roles}))
+        msg = f"the event {event['id']} announces no data: its assets have only the roles {roles}"
+        raise _malformed("data.assets", msg)
+    return [asset for asset in shown if not asset.describes] or shown
 
 
 def _data_id(facts: Any, field: str) -> str | None:
@@ -131,23 +165,36 @@ def _data_id(facts: Any, field: str) -> str | None:
     return value
 
 
-def _asset(name: str, facts: Any) -> Asset:
+def _asset(name: str, facts: Any, properties: dict[str, Any], security: dict[str, Any] | None) -> Asset:
+    """Return an asset; ``properties`` and ``security`` are those of the item."""
     href = facts.get("href") if isinstance(facts, dict) else None
     if not isinstance(href, str) or not href:
         raise _malformed(f"data.assets.{name}.href", f"the asset {name!r} has no address")
+    field = f"data.assets.{name}"
     kinds: dict[str, type] = {"type": str, "file:size": int, "file:checksum": str}
     for member, kind in kinds.items():
         value = facts.get(member)
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-            raise _malformed(f"data.assets.{name}.{member}", f"the asset {name!r} has {member} {value!r}")
+            raise _malformed(f"{field}.{member}", f"the asset {name!r} has {member} {value!r}")
     return Asset(
         name=name,
         href=href,
         media_type=facts.get("type"),
         size=facts.get("file:size"),
         checksum=facts.get("file:checksum"),
-        data_id=_data_id(facts, f"data.assets.{name}"),
+        data_id=_data_id(facts, field),
+        roles=_roles(facts, field),
+        properties=properties | announced_properties(facts, field),
+        security=announced_security(facts, field) or security,
     )
+
+
+def _roles(facts: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    """Return the roles of an asset."""
+    roles = facts.get("roles") or []
+    if not isinstance(roles, list) or not all(isinstance(role, str) for role in roles):
+        raise _malformed(f"{field}.roles", f"roles is {roles!r}: give a list of texts, e.g. ['data']")
+    return tuple(role.lower() for role in roles)
 
 
 def geometry(event: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import secrets
-import ssl
+import socket
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from datafab.core.services import Client, Services
 from datafab.errors import Fatal, Retriable, SettingError
+from datafab.publish.broker_failure import Attempts
+from datafab.publish.broker_tls import BrokerTls
+from datafab.settings import Settings
 
-PORTS = {"mqtt": 1883, "mqtts": 8883}
+PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+#: path of a web socket, unless the URL has one
+DEFAULT_PATH = "/mqtt"
 VERSIONS: dict[str, Literal[3, 5]] = {"3": 3, "3.1.1": 3, "5": 5, "5.0": 5}
 KEEPALIVE_SECONDS = 30
 #: Shortest and longest delay between two attempts to connect.
@@ -29,22 +33,61 @@ MAX_UNACKNOWLEDGED = 20
 ACKNOWLEDGE_SECONDS = 20.0
 
 
+class BrokerClient(PahoClient):
+    """A client that knows why it is not connected (``attempts``)."""
+
+    attempts: Attempts
+    has_certificate = False
+    _opened: socket.socket | None = None
+
+    def reconnect(self) -> MQTTErrorCode:
+        """Connect; any failure is an OSError, for which the client tries again."""
+        self.attempts.begin(has_certificate=self.has_certificate)
+        try:
+            done = super().reconnect()
+        except OSError as error:
+            self._give_up(error)
+            raise
+        except (ValueError, IndexError) as error:  # what paho raises for a server that speaks something else
+            self._give_up(error)
+            raise OSError(str(error)) from error
+        self.attempts.opened()
+        return done
+
+    def _create_socket_connection(self) -> socket.socket:
+        self._opened = super()._create_socket_connection()
+        return self._opened
+
+    def _give_up(self, error: Exception) -> None:
+        """Note a failure, and close the socket, which paho leaves open when the handshake of TLS or HTTP fails."""
+        self.attempts.failed(error)
+        if self._opened is not None:
+            self._opened.close()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broker:
     """Address, protocol version and credentials of a broker."""
 
     host: str
     port: int
-    tls: bool
+    #: mqtt, mqtts, ws or wss
+    scheme: str
+    #: path of a web socket; else empty
+    path: str = ""
     #: version of the protocol: 5, or 3 for 3.1.1
     version: Literal[3, 5] = 5
     username: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
-    ca_bundle: Path | None = None
+    files: BrokerTls = BrokerTls()  # noqa: RUF009 - immutable
 
     @classmethod
-    def of(cls, url: str, ca_bundle: Path | None = None) -> Broker:
+    def of(cls, url: str, files: BrokerTls = BrokerTls()) -> Broker:  # noqa: B008 - immutable
         """Parse the URL of a broker.
+
+        Args:
+            url: its URL.
+            files: authorities and certificate for TLS.
 
         Raises:
             SettingError: it is invalid. The error does not quote the URL, which may hold a password.
@@ -52,54 +95,65 @@ class Broker:
         try:
             parts = urlsplit(url)
             port = parts.port or PORTS.get(parts.scheme, 0)
+            (parts.hostname or "").encode("idna")
         except ValueError as error:
             raise _invalid_url("its host or port is invalid") from error
         if parts.scheme not in PORTS:
-            raise _invalid_url(
-                f"{parts.scheme!r} is not supported: use mqtt or mqtts (web sockets are not supported yet)"
-            )
-        if not parts.hostname or parts.path not in {"", "/"}:
-            raise _invalid_url("it has no host, or has a path")
-        options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        version = VERSIONS.get(options.pop("version", "5"))
-        if version is None or options:
-            raise _invalid_url("after the ? only version=3 or version=5 is allowed")
+            raise _invalid_url(f"{parts.scheme!r} is not supported: use {', '.join(PORTS)}")
+        sockets = parts.scheme.startswith("ws")
+        if not parts.hostname or parts.fragment or not (sockets or parts.path in {"", "/"}):
+            raise _invalid_url("it has no host, a fragment (#), or a path without being ws or wss")
+        if parts.scheme in {"mqtt", "ws"}:
+            files.without_tls()
         return cls(
             host=parts.hostname,
             port=port,
-            tls=parts.scheme == "mqtts",
-            version=version,
+            scheme=parts.scheme,
+            path=quote(parts.path or DEFAULT_PATH, safe="/%:@!$&'()*+,;=~") if sockets else "",
+            version=_version(parts.query),
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
-            ca_bundle=ca_bundle,
+            files=files,
         )
+
+    @classmethod
+    def of_settings(cls, settings: Settings) -> Broker:
+        """Return the broker of the settings.
+
+        Raises:
+            SettingError: none is set, or its URL is invalid.
+        """
+        if settings.mqtt_url is None:
+            msg = "DATAFAB_MQTT_URL is not set: set it to the URL of a broker, e.g. mqtt://broker.example.org:1883"
+            raise SettingError(msg, field="DATAFAB_MQTT_URL")
+        return cls.of(settings.mqtt_url, BrokerTls.of(settings))
 
     @property
     def url(self) -> str:
         """The address, without credentials."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port}"
+        return f"{self.scheme}://{self._host_and_port}{self.path}"
 
-    def client(self, client_id: str, *, keep: int = 0, manual_ack: bool = False) -> PahoClient:
+    def client(self, client_id: str, *, keep: int = 0, manual_ack: bool = False) -> BrokerClient:
         """Return a client that connects and reconnects once its loop runs.
 
         Args:
             client_id: id of the client; only one client at a time may use it.
             keep: seconds for which the broker keeps the subscriptions and messages of a disconnected client.
             manual_ack: whether messages are only acknowledged by ``PahoClient.ack``.
+
+        Raises:
+            SettingError: a file for TLS cannot be used.
         """
         five = self.version == 5  # noqa: PLR2004 - of the protocol
-        client = PahoClient(
+        client = BrokerClient(
             CallbackAPIVersion.VERSION2,
             client_id,
             clean_session=None if five else not keep,
             protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
+            transport="websockets" if self.path else "tcp",
             manual_ack=manual_ack,
         )
-        client.username_pw_set(self.username, self.password)
-        if self.tls:
-            client.tls_set_context(ssl.create_default_context(cafile=self.ca_bundle))
-        client.reconnect_delay_set(*RECONNECT_SECONDS)
+        self._prepare(client)
         session: dict[str, Any] = {}
         if five:
             session["clean_start"] = not keep
@@ -109,6 +163,25 @@ class Broker:
                 session["properties"].ReceiveMaximum = MAX_UNACKNOWLEDGED
         client.connect_async(self.host, self.port, KEEPALIVE_SECONDS, **session)
         return client
+
+    def _prepare(self, client: BrokerClient) -> None:
+        """Give a client the transport, the credentials, and the place for its failures."""
+        client.attempts = attempts = Attempts(self.host, self.port, self.scheme)
+        client.has_certificate = self.files.cert is not None
+        client.on_log = lambda _client, _data, level, text: (
+            attempts.log(text) if level == LogLevel.MQTT_LOG_ERR else None
+        )
+        client.username_pw_set(self.username, self.password)
+        if self.scheme in {"mqtts", "wss"}:
+            client.tls_set_context(self.files.context())
+        if self.path:
+            # paho writes the header Host of an IPv6 address without its brackets.
+            client.ws_set_options(self.path, {"Host": self._host_and_port})
+        client.reconnect_delay_set(*RECONNECT_SECONDS)
+
+    @property
+    def _host_and_port(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 class Mqtt(Client):
@@ -125,9 +198,8 @@ class Mqtt(Client):
         self._timeout = timeout
         self._acknowledge = acknowledge
         self._lock = threading.Lock()
-        self._client: PahoClient | None = None
+        self._client: BrokerClient | None = None
         self._connected = threading.Event()
-        self._reason = "no answer"
         self._refused: dict[int, str] = {}
         #: ids of messages that timed out; later messages get the same ids
         self._given_up: set[int] = set()
@@ -140,10 +212,7 @@ class Mqtt(Client):
             SettingError: no broker is set.
         """
         settings = services.settings
-        if settings.mqtt_url is None:
-            msg = "DATAFAB_MQTT_URL is not set: set it to the URL of a broker, e.g. mqtt://broker.example.org:1883"
-            raise SettingError(msg, field="DATAFAB_MQTT_URL")
-        return cls(Broker.of(settings.mqtt_url, settings.ca_bundle), timeout=settings.connect_timeout)
+        return cls(Broker.of_settings(settings), timeout=settings.connect_timeout)
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish a message, not retained, and wait for the acknowledgement.
@@ -177,14 +246,14 @@ class Mqtt(Client):
             client.loop_stop()
             self._connected.clear()
 
-    def _connected_client(self) -> PahoClient:
+    def _connected_client(self) -> BrokerClient:
         with self._lock:
             client = self._client = self._client or self._start_client()
         if not self._connected.wait(self._timeout):
-            raise self._unavailable(self._reason)
+            raise self._unavailable(client.attempts.reason)
         return client
 
-    def _start_client(self) -> PahoClient:
+    def _start_client(self) -> BrokerClient:
         # At most 23 characters, which every broker accepts.
         client = self.broker.client(f"datafab{secrets.token_hex(8)}")
         client.on_connect = self._on_connect
@@ -193,16 +262,14 @@ class Mqtt(Client):
         client.loop_start()
         return client
 
-    def _on_connect(self, _client: PahoClient, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if reason.is_failure:
-            self._reason = f"it refuses the connection: {reason}"
-        else:
+    def _on_connect(self, client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        client.attempts.answered(reason)
+        if not reason.is_failure:
             self._connected.set()
 
-    def _on_disconnect(self, _client: PahoClient, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_disconnect(self, client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._connected.clear()
-        if reason.is_failure and not self._reason.startswith("it refuses"):
-            self._reason = f"the connection ended: {reason}"
+        client.attempts.ended(reason)
 
     def _on_publish(self, _client: PahoClient, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         # Called before ``wait_for_publish`` returns.
@@ -212,8 +279,18 @@ class Mqtt(Client):
             self._refused[mid] = str(reason)
 
     def _unavailable(self, why: str) -> Retriable:
-        msg = f"the MQTT broker {self.broker.url}: {why}; is DATAFAB_MQTT_URL right, and the broker up?"
+        fix = "" if "DATAFAB_" in why else "; is DATAFAB_MQTT_URL right, and the broker up?"
+        msg = f"the MQTT broker {self.broker.url}: {why}{fix}"
         return Retriable(msg, code="mqtt", field="DATAFAB_MQTT_URL")
+
+
+def _version(query: str) -> Literal[3, 5]:
+    """Return the version of the protocol that the query of a URL selects."""
+    options = {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
+    version = VERSIONS.get(options.pop("version", "5"))
+    if version is None or options:
+        raise _invalid_url("after the ? only version=3 or version=5 is allowed")
+    return version
 
 
 def _invalid_url(why: str) -> SettingError:

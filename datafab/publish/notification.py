@@ -47,7 +47,8 @@ class Subject(Value):
         sha256: digest of the file, hex.
         size: size of the file in bytes.
         times: ``datetime``, or ``start_datetime`` and ``end_datetime``; empty if unknown.
-        security: an OpenAPI security scheme, if the file is not open.
+        properties: further properties of the message: cache, producer, wigos_station_identifier, gts.
+        security: OpenAPI security schemes, if the file is not open.
     """
 
     data_id: str
@@ -58,6 +59,7 @@ class Subject(Value):
     media_type: str | None = None
     geometry: dict[str, Any] | None = None
     times: dict[str, str | None] = Field(default_factory=dict)
+    properties: dict[str, Any] = Field(default_factory=dict)
     security: dict[str, Any] | None = None
 
 
@@ -81,6 +83,7 @@ def message(identity: MessageIdentity, subject: Subject, data: bytes | None = No
     if identity.rel != "deletion" and subject.sha256:
         properties["integrity"] = {"method": "sha256", "value": _base64(bytes.fromhex(subject.sha256))}
     properties |= subject.times or {"datetime": None}
+    properties |= subject.properties
     made = {
         "id": identity.id,
         "conformsTo": [CONFORMS_TO],

@@ -55,7 +55,9 @@ def check(message: Any, *, topic: str | None = None, size: int | None = None) ->
 def _size(message: dict[str, Any], size: int | None) -> Findings:
     try:
         size = len(encoded(message)) if size is None else size
-    except ValueError:  # NaN, which W7 reports
+    except ValueError as error:
+        fix = "write JSON by RFC 8259, without NaN, Infinity and halves of surrogate pairs"
+        yield Finding(rule="W2", field="", problem=f"it cannot be written as JSON: {error}", fix=fix)
         return
     if size > MAX_MESSAGE_BYTES:
         fix = f"send at most {MAX_MESSAGE_BYTES}: leave out properties.content or simplify the geometry"
@@ -90,6 +92,13 @@ def _conformance(message: dict[str, Any]) -> Findings:
     if not isinstance(conforms, list) or CONFORMS_TO not in conforms:
         problem = f"it does not name {CONFORMS_TO}"
         yield Finding(rule="W4", field="conformsTo", problem=problem, fix=f"add {CONFORMS_TO!r} to the list")
+
+
+def _cache(message: dict[str, Any]) -> Findings:
+    value = properties_of(message).get("cache", True)
+    if not isinstance(value, bool):
+        fix = "write true or false, or leave it out"
+        yield Finding(rule="W16", field="properties.cache", problem=f"it is {value!r}", fix=fix)
 
 
 def _pubtime(message: dict[str, Any]) -> Findings:
@@ -179,12 +188,24 @@ def _inlined(encoding: str, value: str) -> bytes | None:
     raw = b"" if value == "" else _decoded(value)
     if raw is None or encoding == "base64":
         return raw
-    stream = zlib.decompressobj(wbits=GZIP)
-    try:
-        data = stream.decompress(raw, MAX_CONTENT_BYTES + 1)
-    except zlib.error:
-        return None
-    return data if len(data) > MAX_CONTENT_BYTES or (stream.eof and not stream.unused_data) else None
+    return _unzipped(raw)
+
+
+def _unzipped(raw: bytes) -> bytes | None:
+    """Unpack a gzip file, which may have several members (RFC 1952, 2.2)."""
+    data = b""
+    while len(data) <= MAX_CONTENT_BYTES:
+        stream = zlib.decompressobj(wbits=GZIP)
+        try:
+            data += stream.decompress(raw, MAX_CONTENT_BYTES + 1 - len(data))
+        except zlib.error:
+            return None
+        if not stream.eof:
+            return data if len(data) > MAX_CONTENT_BYTES else None
+        raw = stream.unused_data
+        if not raw:
+            break
+    return data
 
 
 def _same_file(message: dict[str, Any], size: Any, data: bytes) -> Findings:
@@ -237,8 +258,11 @@ def _state(message: dict[str, Any]) -> Findings:
 def _about(message: dict[str, Any], topic: str | None) -> Findings:
     """Check the rules that depend on the topic: data or metadata, and the data policy."""
     metadata = about_metadata(message, topic)
-    if not properties_of(message).get("metadata_id"):
-        field, fix = "properties.metadata_id", "give the id of the dataset's WCMP2 record, urn:wmo:md:…"
+    field, fix = "properties.metadata_id", "give the id of the dataset's WCMP2 record, urn:wmo:md:…"
+    record = properties_of(message).get("metadata_id")
+    if record and not isinstance(record, str):
+        yield Finding(rule="W12", field=field, problem=f"{record!r} is not a text", fix=fix)
+    if not record:
         if metadata and "deletion" in _states(message):
             problem = "a deletion of metadata must say which record"
             yield Finding(rule="W13", field=field, problem=problem, fix=fix)
@@ -286,6 +310,7 @@ RULES: tuple[Rule, ...] = (
     _identity,
     _conformance,
     check_geometry,
+    _cache,
     _pubtime,
     _times,
     _integrity,

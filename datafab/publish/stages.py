@@ -31,10 +31,13 @@ from datafab.fetch.filename import filename, media_type
 from datafab.fetch.result import FetchResult
 from datafab.fetch.session import Fetcher
 from datafab.publish import notification as wnm
+from datafab.publish.cloudevent import with_data
 from datafab.publish.data_id import address_digest, data_id, former
 from datafab.publish.event import HASHLIB, Checksum, assets, envelope, geometry, multihash, times
 from datafab.publish.finding import Finding, errors
+from datafab.publish.location import box_geometry, message_geometry
 from datafab.publish.notification import MessageIdentity, Subject
+from datafab.publish.notification_advice import advise
 from datafab.publish.notification_rules import check
 from datafab.publish.publications import Claim, Publications
 from datafab.publish.record import MAX_RECORD_BYTES, judge_file
@@ -45,19 +48,31 @@ from datafab.urls import without_credentials
 
 def event(ctx: Context) -> Iterator[Item]:
     """Yield each file that an event announces."""
-    document = _document(ctx)
+    document = with_data(_document(ctx))
     head = envelope(document)
     if "delet" in str(document.get("type")).lower():
         msg = f"the event {head.id} is of type {document['type']!r}: announcing deletions is not supported yet"
         raise FlowError(msg, code="not_supported", field="type")
-    facts = Wis2Facts(event=head.id, geometry=geometry(document), times=times(document) or None)
+    bbox = document["data"].get("bbox")
+    facts = Wis2Facts(
+        event=head.id,
+        geometry=geometry(document),
+        bbox=bbox if isinstance(bbox, list) else None,
+        times=times(document) or None,
+    )
     for asset in assets(document):
         yield Item(
             source=f"file:{asset.href}",
             url=asset.href,
             store=ctx.services.settings.store,
             media_type=asset.media_type,
-            wis2=facts.evolve(checksum=asset.checksum, size=asset.size, named=asset.data_id),
+            wis2=facts.evolve(
+                checksum=asset.checksum,
+                size=asset.size,
+                named=asset.data_id,
+                properties=asset.properties or None,
+                security=asset.security,
+            ),
         )
 
 
@@ -209,10 +224,24 @@ def _subject(item: Item, ctx: Context, topic: str) -> tuple[Subject, str]:
         sha256=item.sha256,
         size=item.size,
         media_type=item.media_type,
-        geometry=facts.geometry,
+        geometry=message_geometry(facts.geometry, facts.bbox),
         times=dict(facts.times or {}),
+        properties=dict(facts.properties or {}),
+        security=facts.security,
     )
+    if made.geometry and len(wnm.encoded(wnm.message(_new_identity(ctx), made))) > wnm.MAX_MESSAGE_BYTES:
+        made = made.evolve(geometry=box_geometry(made.geometry, facts.bbox))
+    if made.geometry != facts.geometry:
+        _log_replaced(facts.geometry or {}, made.geometry, ctx)
     return made, missing
+
+
+def _log_replaced(given: dict[str, Any], geometry: dict[str, Any] | None, ctx: Context) -> None:
+    """Log that a message has another geometry than the event."""
+    shown = "its box" if geometry else "null, for it has no box"
+    allowed = f"a Point or a Polygon with which the message has at most {wnm.MAX_MESSAGE_BYTES} bytes"
+    line = f"Advice W6 geometry: the {given.get('type')} is announced as {shown}; give {allowed}"
+    ctx.log.info(line)
 
 
 def _check_record(item: Item, topic: str, ctx: Context) -> tuple[str, str]:
@@ -255,7 +284,11 @@ def _check(subject: Subject, topic: str, data: bytes | None, missing: str, ctx: 
         Fatal: it breaks a rule; names rule, field and fix.
     """
     draft = wnm.message(_new_identity(ctx), subject, data)
-    _raise_for(errors(check(draft, topic=topic)), Fatal, subject.href)
+    findings = check(draft, topic=topic)
+    _raise_for(errors(findings), Fatal, subject.href)
+    for advice in [*findings, *advise(draft, topic=topic)]:
+        line = f"Advice {advice}"
+        ctx.log.info(line)
     verdicts = [ctx.services.get(Wis2Suite).notification(draft), ctx.services.get(Wis2Suite).topic(topic)]
     _raise_for(errors([finding for verdict in verdicts for finding in verdict.findings]), Fatal, subject.href)
     missing = "; ".join(filter(None, [missing, *(verdict.missing for verdict in verdicts)]))

@@ -74,7 +74,8 @@ def test_a_wrong_message_says_rule_field_and_fix(wis2: Wis2):
     assert "W9 properties.pubtime: 'yesterday' is not an RFC 3339 time in UTC" in said
     assert f"swap levels 5 and 6: {TOPIC}" in said
     assert "2 rules broken" in said
-    (finding,) = map(json.loads, wis2("check", "-", "--json", code=1, stdin=json.dumps(wrong)).stdout.splitlines())
+    found = map(json.loads, wis2("check", "-", "--json", code=1, stdin=json.dumps(wrong)).stdout.splitlines())
+    (finding,) = [one for one in found if one["level"] == "error"]
     assert (finding["rule"], finding["field"], finding["level"]) == ("W9", "properties.pubtime", "error")
     assert finding["fix"].startswith("write the time of publication in UTC")
 
@@ -98,7 +99,11 @@ def test_a_geometry_that_is_no_valid_one(wis2: Wis2, rings: list):
 
 def test_advice_is_no_fault(wis2: Wis2):
     mild = RIGHT | {"properties": {key: value for key, value in RIGHT["properties"].items() if key != "metadata_id"}}
-    assert "1 pieces of advice" in wis2("check", "-", code=0, stdin=json.dumps(mild)).stdout
+    mild["properties"]["pubtime"] = "2999-01-01T00:00:00Z"
+    said = wis2("check", "-", code=0, stdin=json.dumps(mild)).stdout
+    assert "no errors, 3 pieces of advice" in said
+    for advice in ("W10 properties.pubtime", "W12 properties.metadata_id", "W23 links[0].length"):
+        assert advice in said
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,12 @@ class Server:
     Attributes:
         port: on 127.0.0.1.
         log: its log file.
+        process: runs it.
     """
 
     port: int
     log: Path
+    process: Process
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS * PATIENCE)
@@ -57,13 +59,14 @@ def statuses(answers: str) -> list[int]:
 
 
 @contextmanager
-def webhook(folder: Path, redis_url: str, **settings: str) -> Iterator[Server]:
-    """Run a webhook; ``settings`` are variables of its environment."""
+def webhook(folder: Path, redis_url: str, *, files: int | None = None, **settings: str) -> Iterator[Server]:
+    """Run a webhook, which may open so many files; ``settings`` are variables of its environment."""
     port = free_port()
     env = {"DATAFAB_REDIS_URL": redis_url, "DATAFAB_HOME": str(folder), "DATAFAB_BIND": f"127.0.0.1:{port}"} | settings
-    process = Process("webhook", "webhook", env=env, log=folder)
+    module = ("webhook",) if files is None else ("tests.servers.few_files", str(files), "webhook")
+    process = Process("webhook", *module, env=env, log=folder)
     try:
         until(lambda: process.alive and Address(host="127.0.0.1", port=port).healthy(), 30)
-        yield Server(port, process.log)
+        yield Server(port, process.log, process)
     finally:
         process.stop()

@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[2]
 #: Modules that read this host's clock, and why they may.
 ALLOWED = {
     "datafab/cli/collection.py": "the day of tables that a person asks for",
+    "datafab/cli/publish.py": "advice on the time of a message",
     "datafab/cli/run_job.py": "a run in one process",
     "datafab/core/backoff.py": "an answer without a Date",
     "datafab/core/clock.py": "where there is no Redis",

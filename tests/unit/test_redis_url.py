@@ -74,3 +74,23 @@ def test_a_wrong_url_says_what_is_wrong_and_not_its_password(url: str, says: str
         load({"DATAFAB_REDIS_URL": secret})
     assert error.value.field == "DATAFAB_REDIS_URL"
     assert "planted" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "login",
+    [
+        ":planted/x@h",
+        ":planted#x@h/0",
+        ":planted?x@h/0",
+        "u:12?planted@h",
+        "u/planted@h/0",
+        "u:planted",
+        ":planted",
+        ":p/planted@h",
+    ],
+)
+@pytest.mark.parametrize("scheme", ["redis", "sentinel"])
+def test_a_password_that_is_not_encoded_or_has_no_host_is_not_shown(scheme: str, login: str):
+    with pytest.raises(SettingError, match=r"percent-encoded|what follows ://") as error:
+        load({"DATAFAB_REDIS_URL": f"{scheme}://{login}"})
+    assert "planted" not in str(error.value)

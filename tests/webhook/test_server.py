@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
+import signal
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +19,8 @@ from tests.servers.celery import until
 from tests.servers.redis import PREFIX, RedisServer
 from tests.servers.webhook import Server, read_all, statuses, webhook
 from webhook.headers import ANSWER_HEADERS
-from webhook.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES
+from webhook.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES, MAX_UPLOADS
+from webhook.server import THREADS
 
 #: Seconds for a request to arrive at this server.
 REQUEST_TIMEOUT = 5
@@ -27,17 +31,22 @@ LARGE_JOBS, LARGE = 60, 200_000
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("webhook")
-    with RedisServer(home / "redis") as redis:
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as redis:
         with redis.client() as client, client.pipeline() as pipe:
             for number in range(LARGE_JOBS):
                 facts = {"flow": "collect", "status": "running", "created": number, "deadline": number + 60}
                 pipe.hset(f"{PREFIX}job:large{number}", mapping=facts | {"params": json.dumps({"a": "x" * LARGE})})
                 pipe.zadd(PREFIX + "jobs", {f"large{number}": number})
             pipe.execute()
-        with webhook(home, redis.url, DATAFAB_REQUEST_TIMEOUT=str(REQUEST_TIMEOUT)) as server:
-            yield server
+        yield redis
+
+
+@pytest.fixture(scope="module")
+def server(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("webhook")
+    with webhook(home, redis.url, DATAFAB_REQUEST_TIMEOUT=str(REQUEST_TIMEOUT)) as server:
+        yield server
 
 
 def request(*fields: str, line: str = "POST /api/jobs HTTP/1.1", body: bytes = b"", host: str = "Host: localhost\r\n"):
@@ -96,6 +105,8 @@ REFUSED: dict[str, tuple[bytes, int, str | None]] = {
     "100,000 chunks of one byte": (request(CHUNKED, body=b"1\r\n \r\n" * 300_000 + b"0\r\n\r\n"), 413, None),
     "a body of 2 MB": (request(f"Content-Length: {2 * 1024**2}", body=b" " * 2 * 1024**2), 413, LENGTH),
     "a chunked body of 2 MB": (request(CHUNKED, body=b"200000\r\n" + b" " * 2 * 1024**2 + b"\r\n0\r\n\r\n"), 413, None),
+    "a chunk whose size has no end": (request(CHUNKED, body=b"1;a=" + b"f" * 100_000), 400, CODING),
+    "a trailer without end": (request(CHUNKED, body=b"0\r\nX-A: " + b"f" * 100_000), 400, CODING),
     "a compressed body": (request("Content-Encoding: gzip", "Content-Length: 2", "Connection: close", body=b"{}"), 400,
                           "Content-Encoding"),
     "another expectation": (request("Expect: coffee"), 417, None),
@@ -109,6 +120,8 @@ REFUSED: dict[str, tuple[bytes, int, str | None]] = {
     "a target of another host": (request(line="GET http://evil.example/health HTTP/1.1"), 400, HOST),
     "a target with a user": (request(line="GET http://localhost@evil.example/health HTTP/1.1"), 400, HOST),
     "a target that is a host": (request(line="GET evil.example:80 HTTP/1.1"), 400, None),
+    "a target with half a bracket": (request(line="GET http://[ HTTP/1.1"), 400, None),
+    "a target with a bad address": (request(line="GET http://[x]/health HTTP/1.1"), 400, None),
     "no Host": (request(line="GET /health HTTP/1.1", host=""), 400, HOST),
     "two Hosts": (request("Host: evil.example", line="GET /health HTTP/1.1"), 400, HOST),
     "a long target": (request(line=f"GET /{'a' * 5000} HTTP/1.1"), 414, None),
@@ -143,6 +156,8 @@ def test_a_doubtful_request_is_refused_and_ends_its_connection(server: Server, n
         (request("Transfer-Encoding:\tCHUNKED", body=b"2\r\n{}\r\n0\r\n\r\n") + HIDDEN, [400, 200]),
         (request("Content-Length: 002", body=b"{}") + HIDDEN, [400, 200]),
         (request("Content-Length: 2", "Expect: 100-continue", body=b"{}") + HIDDEN, [100, 400, 200]),
+        (request("Expect: 100-continue", line="GET /health HTTP/1.1") + HIDDEN, [200, 200]),
+        (request("Content-Length: 0", "Expect: 100-continue") + HIDDEN, [400, 200]),
         (request("Content-Length: 2", line="GET /api/flows HTTP/1.1", body=b"{}") + HIDDEN, [200, 200]),
         (request("Content-Length: 2", line="DELETE /nothing HTTP/1.1", body=b"{}") + HIDDEN, [404, 200]),
         (request(line="GET http://LOCALHOST/health HTTP/1.1") + HIDDEN, [200, 200]),
@@ -236,6 +251,48 @@ def test_slow_clients_keep_nobody_else_waiting_and_are_told_to_leave(server: Ser
     assert SECRET not in log
 
 
+def test_the_oldest_of_too_many_uploads_makes_room_for_another(server: Server):
+    with ExitStack() as stack:
+        slow = [stack.enter_context(server.connect()) for _ in range(MAX_UPLOADS + 1)]
+        for client in slow:
+            client.sendall(SLOW["a form"])
+        answers = read_all(slow[0])
+        assert statuses(answers) == [503]
+        assert json.loads(answers.partition("\r\n\r\n")[2])["error"]["type"] == "service_unavailable"
+        assert statuses(server.get()) == [200]
+
+
+def test_new_connections_take_the_place_of_those_that_have_been_silent_for_longest(tmp_path: Path, redis: RedisServer):
+    with webhook(tmp_path, redis.url, files=300) as server, ExitStack() as stack:
+        silent = [stack.enter_context(server.connect()) for _ in range(40)]
+        for number in range(200):
+            silent.append(stack.enter_context(server.connect()))
+            if number % 40 == 0:
+                assert statuses(server.get()) == [200]
+        assert statuses(server.get()) == [200]
+        assert all(until(lambda client=client: _closed(client), 5) for client in silent[:100])
+        assert not any(_closed(client) for client in silent[-5:])
+    assert "at most 50 connections at a time" in server.log.read_text()
+    assert "Too many open files" not in server.log.read_text()
+
+
+def test_requests_that_have_arrived_are_answered_before_it_ends(tmp_path: Path, redis: RedisServer):
+    with webhook(tmp_path, redis.url) as server, ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(3 * THREADS)]
+        idle = stack.enter_context(server.connect())
+        with redis.client() as client:
+            client.execute_command("CLIENT", "PAUSE", 2000)
+        for client in clients:
+            client.sendall(b"GET /api/flows HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        # By the time that this is answered, all of those have arrived, and most wait for a thread.
+        assert statuses(server.get()) == [200]
+        os.kill(server.process.pid, signal.SIGTERM)
+        for client in clients:
+            assert statuses(read_all(client)) in ([200], [503])
+        assert read_all(idle) == ""
+        assert server.process.wait(60) == 0
+
+
 def _readable(client: socket.socket) -> bool:
     return bool(select.select([client], [], [], 0)[0])
 
@@ -278,6 +335,18 @@ def _closed(client: socket.socket) -> bool:
         return False
     except ConnectionResetError:
         return True
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: localhost", "X-Forwarded-Proto: http", "Forwarded: for=_a"],
+)
+def test_a_request_that_a_proxy_has_passed_on_is_not_one_of_this_host(server: Server, field: str):
+    def ask(*fields: str) -> list[int]:
+        return statuses(server.talk(request(*fields, "Connection: close", line="GET /api/flows HTTP/1.1")))
+
+    assert ask() == [200]
+    assert ask(field) == [401]
 
 
 def test_the_log_names_caller_route_and_reason_and_nothing_that_was_sent(server: Server):

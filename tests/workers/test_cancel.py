@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from kombu.exceptions import OperationalError
 
+from datafab.cancellation import Cancellation, Cancelled
 from datafab.core.job import JobStatus
 from datafab.sandbox.ckan import TOKEN
 from tests.servers.celery import until
 from tests.servers.http import Answer, Site
 from tests.workers.conftest import Bench
 from tests.workers.toys import app
+from workers import leases
 from workers.app import jobs
 from workers.canvas import start
 
@@ -118,6 +122,24 @@ def test_a_load_ends_whose_ckan_does_not_answer(bench: Bench):
         job = start("push", params, secrets={"api_key": TOKEN})[0].id
         until(lambda: ckan.requests, 20)
         cancel(bench, job)
+
+
+def test_an_import_is_not_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Numpy, and with it all that needs it, cannot be imported a second time in the same process."""
+    signalled = "import signal\nsignal.raise_signal(signal.SIGUSR2)\ncomplete = True\n"
+    (tmp_path / "signalled_module.py").write_text(signalled, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    cancellation = Cancellation()
+    before = signal.signal(leases.CANCEL_SIGNAL, leases.end_work)
+    try:
+        with cancellation.active():
+            cancellation.cancel()
+            assert import_module("signalled_module").complete
+            with pytest.raises(Cancelled):
+                signal.raise_signal(leases.CANCEL_SIGNAL)
+            signal.raise_signal(leases.CANCEL_SIGNAL)  # once: what is cleaned up then is left alone
+    finally:
+        signal.signal(leases.CANCEL_SIGNAL, before)
 
 
 @pytest.mark.parametrize("how", ["sleep", "loop", "stubborn"])

@@ -111,7 +111,8 @@ def test_a_stop_that_is_asked_for_many_times_at_once_is_one(bench: Bench, part: 
     process, end = bench.cluster.parts[part], time.monotonic() + 0.02
     while time.monotonic() < end:
         os.kill(process.pid, signal.SIGTERM)
-    assert process.wait(20) == 0
+    # The last signal may reach it when Python has given up its handlers.
+    assert process.wait(20) in {0, -signal.SIGTERM}
 
 
 def test_a_worker_does_not_take_up_what_it_has_given_back(bench: Bench):

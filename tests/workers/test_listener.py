@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 from datafab.core.redis import connect
 from datafab.embedded import free_port
 from datafab.errors import SettingError
+from datafab.publish.cloudevent import with_data
 from datafab.publish.deadletters import MAX_LETTERS, DeadLetters
 from datafab.publish.mqtt import Broker, Mqtt
 from datafab.settings import load
@@ -196,6 +199,38 @@ def test_what_is_not_set(tmp_path: Path, name: str):
     given = {"mqtt_url": "mqtt://127.0.0.1:9", "event_topic": ("a",), "redis_url": "redis://127.0.0.1:9"}
     with pytest.raises(SettingError, match=f"DATAFAB_{name.upper()} is not set"):
         Listener(load(home=tmp_path, **given | {name: () if name == "event_topic" else None}))
+
+
+def test_an_event_in_binary_mode_is_the_event_of_its_properties(ear: Ear):
+    ear.listen()
+    attributes = {name: value for name, value in event().items() if name != "data"}
+    client = ear.mqtt.broker.client("sender")
+    client.loop_start()
+    until(client.is_connected, 10)
+    for more in ([], [], [("id", "twice")]):
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.UserProperty = [*attributes.items(), *more]
+        properties.ContentType = "application/geo+json"
+        client.publish(TOPIC, json.dumps(event()["data"]), qos=1, properties=properties).wait_for_publish(10)
+    until(ear.letters.newest, 20)
+    client.disconnect()
+    client.loop_stop()
+    (job,) = ear.until_jobs(1)
+    (letter,) = ear.letters.newest()
+    assert with_data(json.loads(job["params"])["event"]) == event(datacontenttype="application/geo+json")
+    assert job["key"].startswith("event:co050203:Profile7901113_022A:")
+    assert "the attribute id twice" in letter["reason"]
+
+
+def test_the_log_has_the_reason_of_a_failed_connection_once(ear: Ear):
+    ear.listen()
+    ear.broker.stop()
+    refused = f"nothing listens on port {ear.broker.port} of 127.0.0.1"
+    until(lambda: refused in ear.said(), 20)
+    time.sleep(2)  # another attempt
+    ear.broker.start()
+    until(lambda: ear.said().count('"listening"') == 2, 40)
+    assert ear.said().count(refused) == 1
 
 
 def test_a_broker_that_lets_nobody_listen_ends_it(ear: Ear, tmp_path: Path):

@@ -6,7 +6,7 @@ local status = redis.call('HGET', job, 'status')
 if not status or FINAL[status] or not holds(ARGV[5], ARGV[6]) then return 0 end
 redis.call('HSET', job, 'ended', now, 'busy', 0, 'waits', 0)
 set_status(ARGV[1], ARGV[2])
-redis.call('HDEL', job, 'doing')
+redis.call('HDEL', job, 'doing', 'span')
 tally('ended ' .. ARGV[2] .. ' ' .. (redis.call('HGET', job, 'flow') or ''))
 if ARGV[2] == 'parked' then redis.call('ZADD', P .. 'parked', now + ARGV[4], ARGV[1]) end
 if ARGV[3] ~= '' then redis.call('HSET', job, 'error', ARGV[3]) end

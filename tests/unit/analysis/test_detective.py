@@ -23,6 +23,7 @@ from datafab.analysis.tablefile import TableFile
 from datafab.core.document import VERSION
 from datafab.core.long_cells import MAX_CELL_CHARS
 from datafab.errors import Fatal, Lost
+from tests.servers.scratch import temporary_files
 
 TABLES = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "tables"
 CODES = {
@@ -65,7 +66,7 @@ def analyse(detective, tmp_path):
     yield run
     tempfile.tempdir = before
     assert [each.name for each in folder.iterdir()] == ["5f0c"]
-    assert list(scratch.iterdir()) == []
+    assert temporary_files(scratch) == []
 
 
 def workbook(*rows: list[object]) -> bytes:

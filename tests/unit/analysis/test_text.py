@@ -26,6 +26,7 @@ from datafab.analysis.spool import MAX_MEMORY_BYTES, SpooledTable, spool_sample,
 from datafab.analysis.text import NotReadByPyarrow
 from datafab.analysis.textfile import TextFile
 from datafab.errors import Fatal
+from tests.servers.scratch import temporary_files
 
 CELL = st.text(st.sampled_from("ab1é;,\"'\t|: \n\r-"), max_size=6)
 
@@ -115,8 +116,8 @@ def test_a_table_larger_than_the_memory_that_it_may_have_lies_on_disk(
     with spool_table(text.read_with_pyarrow(nothing), text_schema(2)) as table:
         assert table._file is not None
         assert cells(table) == rows
-        assert any(scratch.iterdir())
-    assert not any(scratch.iterdir())
+        assert temporary_files(scratch)
+    assert not temporary_files(scratch)
 
 
 def column(values: list[str], rows: int = 100) -> SpooledTable:

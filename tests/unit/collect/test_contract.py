@@ -13,6 +13,7 @@ from datafab.collect.csv_rows import LOG_COLUMNS
 from datafab.collect.csv_tables import save_csv
 from datafab.collect.endpoint import endpoint_hash
 from datafab.core.item import Status
+from datafab.settings import load
 from datafab.store.store import Store
 from tests.servers.esri import Layer
 from tests.servers.http import Answer, Site
@@ -93,7 +94,7 @@ def test_every_log_can_be_read_by_the_original_s_tools(collection, site):
         assert not log.keys() & {"url", "datetime"}
         assert json.dumps(log, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() == path.read_bytes()
     warnings: list[str] = []
-    saved = save_csv(Store(str(collection.folder)), datetime.now(UTC).date(), warn=warnings.append)
+    saved = save_csv(Store(str(collection.folder)), datetime.now(UTC).date(), load({}), warn=warnings.append)
     assert (saved.logs, saved.resources) == (len(rows), len({item.sha256 for item in items} - {None}))
     assert warnings == []
     assert date.fromisoformat(TODAY)

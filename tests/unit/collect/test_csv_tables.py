@@ -17,6 +17,7 @@ from datafab.collect.csv_rows import LOG_COLUMNS, RESOURCE_COLUMNS, Provenance, 
 from datafab.collect.csv_tables import SavedTables, save_csv
 from datafab.collect.endpoint import endpoint_hash
 from datafab.errors import FlowError
+from datafab.settings import load
 from datafab.store.store import Store
 
 CORPUS = Path(__file__).resolve().parents[3].parent / "shared" / "corpus" / "collect"
@@ -41,7 +42,7 @@ class Folder:
 
     def save(self, today: date = TODAY) -> SavedTables:
         self.warnings = []
-        saved = save_csv(Store(str(self.path)), today, warn=self.warnings.append)
+        saved = save_csv(Store(str(self.path)), today, load({}), warn=self.warnings.append)
         assert not (self.path / "tmp").exists()
         return saved
 

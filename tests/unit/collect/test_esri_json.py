@@ -324,6 +324,8 @@ def test_a_page_that_takes_too_long_is_given_up(dump):
         ({"max_page_size": "20", "timeout": 300}, 20, None),
         ({"max_page_size": 500.0}, 500, None),
         ({"max_page_size": " 10 "}, 10, None),
+        ({"max_page_size": "20.0", "retries": "3", "retry_backoff_seconds": 2.0}, 20, None),
+        ({"max_page_size": None, "timeout": "\t60"}, None, None),
         ({"max_page_size": "0"}, None, "'max_page_size' is invalid"),
         ({"max_page_size": 1.5}, None, "'max_page_size' is invalid"),
         ({"max_page_size": "ten"}, None, "'max_page_size' is invalid"),

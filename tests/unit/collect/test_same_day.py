@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,9 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from datafab.cli.main import main
+from datafab.collect.csv_tables import save_csv
 from datafab.collect.endpoint import endpoint_hash
 from datafab.collect.stages import collect
 from datafab.core.item import Status
+from datafab.settings import load
+from datafab.store.store import Store
 from tests.servers.http import Answer, Site, redirect
 from tests.unit.collect.test_stages import COLLECT, CSV, Collection, row, sha
 
@@ -149,6 +154,57 @@ def test_what_seldom_changes_is_looked_at_less_often(collection, portal, site):
     portal.body = b"new\n"
     assert look(collection, url, 936 + 720, adaptive=True).status is Status.OK
     assert look(collection, url, 936 + 720 + 24, adaptive=True).collect.status == "OK"  # a change: often again
+
+
+def ends(collection: Collection, hours: float, **settings: float) -> list[str]:
+    """Return the end dates of the resources at a time, in the order of their starts."""
+    day = (START + timedelta(hours=hours)).date()
+    copy = collection.folder.parent / f"copy-{settings}"  # keeps its tables from call to call
+    shutil.copytree(collection.folder, copy, dirs_exist_ok=True)
+    save_csv(Store(str(copy)), day, load({}, **settings), warn=lambda _: None)
+    with (copy / "resource.csv").open(newline="", encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda found: found["start-date"])
+    return [found["end-date"] for found in rows]
+
+
+DAY, WEEK = 24, 168
+
+
+def test_what_is_not_looked_at_on_purpose_has_not_ended(collection, portal, site):
+    url = site.url("/a.csv")
+    for hours in (0, DAY, 2 * DAY):
+        look(collection, url, hours, adaptive=True)
+        assert ends(collection, hours) == [""]
+    for hours in (3 * DAY, 8 * DAY):  # the next look is due a week after the last
+        look(collection, url, hours, adaptive=True)
+        assert ends(collection, hours) == [""]
+    assert ends(collection, 4 * DAY, adaptive_most=24) == ["2026-11-22"]
+    assert ends(collection, 2 * DAY + WEEK + DAY) == ["2026-11-22"]  # nobody looked when it was due
+    portal.body = b"new\n"
+    look(collection, url, 2 * DAY + WEEK + DAY, adaptive=True)
+    assert ends(collection, 2 * DAY + WEEK + DAY) == ["2026-11-22", ""]
+
+
+@pytest.mark.parametrize("kind", ["failed", "expired", "plain", "conditional", "another"])
+def test_what_was_looked_at_or_is_no_longer_collected_has_ended(collection, portal, site, kind):
+    url = site.url("/a.csv")
+    options = {} if kind == "plain" else {"conditional": True} if kind == "conditional" else {"adaptive": True}
+    for hours in (0, DAY, 2 * DAY):
+        look(collection, url, hours, **options)
+    if kind == "failed":
+        portal.status = 404
+        look(collection, url, 2 * DAY + WEEK, adaptive=True)
+    elif kind == "expired":
+        at = START + timedelta(hours=3 * DAY)
+        stage = replace(COLLECT, run_many=partial(collect, clock=lambda: at.replace(tzinfo=None)))
+        ended = collection.one(row(url, end="2026-11-22"), stage=stage, created=at.timestamp(), adaptive=True)
+        assert ended.status is Status.SKIPPED
+    elif kind == "another":  # a collection that is not adaptive has found another resource since
+        portal.body = b"new\n"
+        look(collection, url, 3 * DAY)
+        assert ends(collection, 4 * DAY) == ["2026-11-22", "2026-11-23"]
+        return
+    assert ends(collection, WEEK + 2 * DAY if kind == "failed" else 3 * DAY) == ["2026-11-22"]
 
 
 def test_what_failed_is_looked_at_soon(collection, portal, site):

@@ -6,6 +6,7 @@ numbers of seconds that the test steps forward and back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -42,6 +43,10 @@ class ModelJob:
     deadline: float
     key: str = ""
     follow_ups: str = ""
+    caller: str = ""
+    priority: int = 0
+    #: whether it waits for a place in its caller's share
+    limited: bool = False
     #: None while it has not ended
     final: str | None = None
     started: bool = False
@@ -78,6 +83,8 @@ class LedgerModel:
     #: name of a key -> when it expires
     expires: dict[str, float] = field(default_factory=dict)
     backlog: set[str] = field(default_factory=set)
+    #: caller -> most of its jobs that may have a place; no entry: any number
+    limits: dict[str, int] = field(default_factory=dict)
 
     def step(self, seconds: float) -> None:
         """Set the clock, and forget what has expired."""
@@ -106,15 +113,59 @@ class LedgerModel:
         row = self.rows.get(row_id)
         return row is not None and row.state == "run" and row.holder == holder
 
-    def enqueue(self, job: str, key: str, row_id: str, queue: str, follow_ups: str) -> str:
+    def enqueue(
+        self,
+        job: str,
+        key: str,
+        row_id: str,
+        queue: str,
+        follow_ups: str,
+        *,
+        caller: str = "",
+        limit: int | None = None,
+        priority: int = 0,
+    ) -> tuple[str, bool]:
         if key and self.keys.get(key) in self.jobs:
-            return self.keys[key]
-        self.jobs[job] = ModelJob(self.now, self.now + self.limit, key, follow_ups)
+            return self.keys[key], False
+        self.jobs[job] = made = ModelJob(self.now, self.now + self.limit, key, follow_ups, caller, priority)
         if key:
             self.keys[key] = job
             self.expires.pop(f"key:{key}", None)
-        self.put(job, [(row_id, queue, "sent")])
-        return job
+        if not caller:
+            self.put(job, [(row_id, queue, "sent")])
+            return job, False
+        if limit is None:
+            self.limits.pop(caller, None)
+        else:
+            self.limits[caller] = limit
+        row = self.rows[row_id] = ModelRow(job, queue, "limited", attempt=-1)
+        made.limited = True
+        self.admit(caller)
+        if not made.limited:  # its message leaves now
+            row.attempt, row.due = 0, self.now + self.handover
+        return job, made.limited
+
+    def admitted(self, caller: str) -> set[str]:
+        """Return the jobs of a caller that have a place."""
+        mine = {id_ for id_, one in self.jobs.items() if one.caller == caller and one.final is None}
+        return {id_ for id_ in mine if not self.jobs[id_].limited}
+
+    def limited(self, caller: str) -> dict[str, tuple[int, float]]:
+        """Return those that wait for one, each with its urgency and age."""
+        return {
+            id_: (one.priority, one.created) for id_, one in self.jobs.items() if one.caller == caller and one.limited
+        }
+
+    def admit(self, caller: str) -> None:
+        """Give places to the jobs of a caller: urgent ones first, then old ones."""
+        most = self.limits.get(caller, math.inf)
+        for _, job in sorted((place, job) for job, place in self.limited(caller).items()):
+            if len(self.admitted(caller)) >= most:
+                return
+            self.jobs[job].limited = False
+            self.jobs[job].deadline = self.now + self.limit
+            for row in self.rows_of(job, "limited").values():
+                row.state, row.looks, row.due = "sent", 0, self.now
 
     def put(self, job: str, rows: Iterable[tuple[str, str, str]]) -> None:
         for row_id, queue, state in rows:
@@ -222,7 +273,7 @@ class LedgerModel:
         if not self.live(job) or (row_id and not self.holds(row_id, holder)):
             return False
         ended = self.jobs[job]
-        ended.final = status
+        ended.final, ended.limited = status, False
         if ended.follow_ups:
             self.after[job] = self.now
         else:
@@ -238,6 +289,8 @@ class LedgerModel:
         self.expires[f"job:{job}"] = self.now + self.retention
         if ended.key:
             self.expires[f"key:{ended.key}"] = self.now + self.retention
+        if ended.caller:
+            self.admit(ended.caller)
         return True
 
     def unpark(self, job: str) -> int:
@@ -254,6 +307,11 @@ class LedgerModel:
                 again.counted, again.failed = 0, set()
             row.deaths = 0
             self._rest(row, 0)
+        if again.caller:
+            again.limited = True
+            for row in rows.values():
+                row.state, row.due = "limited", None
+            self.admit(again.caller)
         return len(rows)
 
     def release_key(self, job: str, key: str) -> None:

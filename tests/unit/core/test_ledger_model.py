@@ -137,6 +137,8 @@ def clockwork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clockwork]:
 #: which of those that there are
 which = st.integers(0, 999)
 some_items = st.dictionaries(st.integers(0, 3), st.booleans(), min_size=1, max_size=3)
+#: caller, limit, priority
+shares = st.sampled_from([("", None, 0), ("a", 1, 0), ("a", 1, 5), ("a", 2, 0), ("a", None, 0), ("b", 2, 3)])
 short = st.sampled_from([0.25, 1.0, 2.0, 30.0])
 
 
@@ -181,29 +183,42 @@ class Histories(RuleBasedStateMachine):
         self.messages.append((row.row_id, 0))
         return row
 
-    @initialize()
-    def first(self) -> None:
-        self.enqueue(key="", queue="io", follow_ups="", secret=False, again=False)
+    @initialize(first=st.lists(shares, min_size=1, max_size=4))
+    def begin(self, first: list[tuple[str, int | None, int]]) -> None:
+        for share in first:
+            self.enqueue(key="", queue="io", follow_ups="", secret=False, share=share, again=False)
 
     @rule(
         key=st.sampled_from(["", "k1", "k2"]),
         queue=st.sampled_from(["io", "cpu"]),
         follow_ups=st.sampled_from(["", "f1,f2"]),
         secret=st.booleans(),
+        share=shares,
         again=st.booleans(),
     )
-    def enqueue(self, key: str, queue: str, follow_ups: str, secret: bool, again: bool) -> None:
-        now, limit = self.model.now, self.model.limit
-        job = Job(id=f"j{len(self.job_ids)}", flow="toy", key=key or None, created=now, deadline=now + limit)
+    def enqueue(
+        self, *, key: str, queue: str, follow_ups: str, secret: bool, share: tuple[str, int | None, int], again: bool
+    ) -> None:
+        now, (caller, limit, priority) = self.model.now, share
+        deadline = now + self.model.limit
+        job = Job(
+            id=f"j{len(self.job_ids)}",
+            flow="toy",
+            key=key or None,
+            caller=caller or None,
+            created=now,
+            deadline=deadline,
+        )
         self.job_ids.append(job.id)
         if secret:
             self.real.secrets.put(job.id, {"api_key": "s"})
             self.model.secrets.add(job.id)
             self.model.expires[f"secret:{job.id}"] = now + self.model.secret_expiry
         row = self.new_row(0, "0", queue)
-        known = self.model.enqueue(job.id, key, row.row_id, queue, follow_ups)
-        stages = ["s0", "s1"]
-        self.call(known, lambda: self.real.ledger.enqueue(job, row, stages, follow_ups=follow_ups).job, again=again)
+        options: Any = {"limit": limit, "priority": priority}
+        known = self.model.enqueue(job.id, key, row.row_id, queue, follow_ups, caller=caller, **options)
+        options |= {"follow_ups": follow_ups}
+        self.call(known, lambda: self.real.ledger.enqueue(job, row, ["s0", "s1"], **options), again=again)
 
     @rule(message=which, seconds=short, pool=st.sampled_from(["threads", "prefork"]), again=st.booleans())
     def take(self, message: int, seconds: float, pool: str, again: bool) -> None:
@@ -236,10 +251,11 @@ class Histories(RuleBasedStateMachine):
         row = self.model.rows.get(row_id)
         return row is not None and row.state in {"sent", "held"} and row.attempt == attempt
 
-    def holder(self, number: int) -> Held:
+    def holder(self, number: int, *, deepest: int = 99) -> Held:
         """Return a lease: mostly one that counts."""
-        live = [one for one in self.held if self.model.holds(one.lease.row_id, one.lease.holder)]
-        pick = live if live and number % 4 else self.held
+        held = [one for one in self.held if one.depth <= deepest]
+        live = [one for one in held if self.model.holds(one.lease.row_id, one.lease.holder)]
+        pick = live if live and number % 4 else held
         return pick[number % len(pick)]
 
     @precondition(lambda self: self.held)
@@ -283,10 +299,10 @@ class Histories(RuleBasedStateMachine):
         expected = self.model.end(held.job, held.lease.row_id, held.lease.holder, parts, done)
         self.call(expected, lambda: self.real.ledger.end(held.lease, rows, done_key=done), again=again)
 
-    @precondition(lambda self: self.held)
+    @precondition(lambda self: any(one.depth == 0 for one in self.held))
     @rule(number=which, parts=st.integers(1, 3), again=st.booleans())
     def split(self, number: int, parts: int, again: bool) -> None:
-        held = self.holder(number)
+        held = self.holder(number, deepest=0)  # a job's first task: its parts do not split again
         rows = [self.new_row(9, f"{held.number}.join", "io", "held")]
         rows += [self.new_row(held.depth + 1, f"{held.number}.{part}", "cpu") for part in range(parts)]
         canvas = f"canvas{len(self.rows)}"
@@ -391,7 +407,8 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """Fail what is past its deadline."""
-        due = {job for job, one in self.model.jobs.items() if one.final is None and one.deadline <= self.model.now}
+        live = {job for job, one in self.model.jobs.items() if one.final is None and not one.limited}
+        due = {job for job in live if self.model.jobs[job].deadline <= self.model.now}
         found = self.real.jobs.overdue()
         assert set(found) == {job for job in due if self.model.jobs[job].deadline <= math.floor(self.model.now)}
         for job in found:
@@ -457,8 +474,9 @@ class Histories(RuleBasedStateMachine):
             for row_id, row in self.model.rows.items()
         }
         assert self._scores("deadlines") == {
-            job: one.deadline for job, one in self.model.jobs.items() if one.final is None
+            job: math.inf if one.limited else one.deadline for job, one in self.model.jobs.items() if one.final is None
         }
+        self._shares_agree()
         assert self._scores("after") == self.model.after
         assert self._strings("key:") == self.model.keys
         assert self._strings("gate:") == self.model.locks
@@ -469,6 +487,16 @@ class Histories(RuleBasedStateMachine):
         assert {key.partition(":")[2] for key in self.things if key.count(":") == 1 and key.startswith("job:")} == set(
             self.model.jobs
         )
+
+    def _shares_agree(self) -> None:
+        """No place is lost or given twice, and nobody waits for one that is free."""
+        limits = self.things.get("limits", ({}, None))[0]
+        assert {caller: int(limit) for caller, limit in limits.items()} == self.model.limits
+        for caller in ("a", "b"):
+            assert set(self.things.get(f"running:{caller}", ((), None))[0]) == self.model.admitted(caller)
+            waiting = self.model.limited(caller)
+            assert self._scores(f"limited:{caller}").keys() == waiting.keys()
+            assert not waiting or len(self.model.admitted(caller)) >= self.model.limits[caller]
 
     def _job_agrees(self, job: str, expected: Any) -> None:
         fields = self.things[f"job:{job}"][0]
@@ -481,8 +509,10 @@ class Histories(RuleBasedStateMachine):
         assert set(self.things.get(f"job:{job}:failed", ({}, None))[0]) == expected.failed
         possible = {expected.final} if expected.final else {"running"} if busy else {"waiting"} if waits else None
         assert fields["status"] in (possible or {"queued", "running", "waiting"})
-        lists = {key.split(":")[1] for key in self.things if key.startswith("list:") and job in self._scores(key)}
-        assert lists == {fields["status"]}
+        assert ("span" in fields) == expected.limited
+        lists = {key for key in self.things if key.startswith("list:") and job in self._scores(key)}
+        mine = f"list:{fields['status']}:toy"
+        assert lists == {mine, *([f"{mine}:{expected.caller}"] if expected.caller else [])}
 
     def each_row_is_due_or_held_and_belongs_to_a_live_job(self) -> None:
         """What must hold whatever the model says."""
@@ -492,11 +522,12 @@ class Histories(RuleBasedStateMachine):
         assert sorted(row_id for rows_of_job in members.values() for row_id in rows_of_job) == sorted(rows)
         for row_id, (job, state, attempt, *_) in rows.items():
             status = self.things[f"job:{job}"][0]["status"]
-            assert (state == "parked") == (status in FINAL) == (row_id not in due and state != "held"), row_id
+            assert (state == "parked") == (status in FINAL), row_id
+            assert (row_id in due) == (state not in {"parked", "held", "limited"}), row_id
             assert status not in FINAL or status == "parked"
             assert state != "held" or len(members[job]) > 1
             assert state != "run" or self.things[f"row:{row_id}"][0]["by"]
-            assert attempt >= self.attempts[row_id]
+            assert attempt >= self.attempts.get(row_id, -1)
             self.attempts[row_id] = attempt
 
     def keys_expire_when_they_should(self) -> None:
@@ -545,7 +576,7 @@ class Histories(RuleBasedStateMachine):
                     self.model.end_job(job, "succeeded")
             self.agree()
         assert not any(self.model.live(job) for job in self.model.jobs)
-        lasting = {"counts", "moved", "jobs", "flows", "after", "parked", *self.model.backlog}
+        lasting = {"counts", "moved", "jobs", "flows", "callers", "limits", "after", "parked", *self.model.backlog}
         left = {key for key, (_, ttl) in self.real.everything().items() if ttl is None and not key.startswith("list:")}
         assert left <= lasting
 

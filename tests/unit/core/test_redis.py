@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import socket
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,18 @@ def test_what_an_attempt_is_comes_from_its_lease():
     assert (first.is_retry, first.after_crash) == (False, False)
     assert (first.next().is_retry, first.next().after_crash) == (True, False)
     assert Lease(attempt=2, deaths=1).after_crash
+
+
+def test_the_tries_of_a_command_and_of_its_connection_do_not_multiply():
+    """Else each request over HTTP would wait nine times as long for a Redis that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(0)
+        settings = load({}, redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        with closing(redis.connect(settings)) as client, pytest.raises(redis.CONNECTION_ERRORS):
+            client.ping()
+        tries = 0
+        with suppress(BlockingIOError):
+            while True:
+                silent.accept()[0].close()
+                tries += 1
+    assert tries == 3

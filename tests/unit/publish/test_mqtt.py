@@ -146,9 +146,15 @@ def test_amqtt_serves_where_there_is_no_mosquitto(tmp_path: Path):
     ("url", "says"),
     [
         ("http://h", "'http' is not supported"),
-        ("wss://h", "web sockets are not supported yet"),
+        ("https://h/mqtt", "use mqtt, mqtts, ws, wss"),
         ("mqtt://", "has no host"),
+        ("wss:///mqtt", "has no host"),
         ("mqtt://h/path", "a path"),
+        ("wss://h/mqtt#part", "a fragment"),
+        (f"mqtt://{'a' * 64}.org", "host or port"),
+        ("mqtt://a..b", "host or port"),
+        ("wss://h/mqtt?token=1", "version=3 or version=5"),
+        ("mqtt://h?version=", "version=3 or version=5"),
         ("mqtt://h:99999", "port"),
         ("mqtt://h?version=4", "version=3 or version=5"),
         ("mqtt://h?qos=0", "version=3 or version=5"),
@@ -168,6 +174,10 @@ def test_urls_that_are_none(url: str, says: str):
         ("mqtts://h", "mqtts://h:8883", 5, (None, None)),
         ("mqtt://n%40m:p%2Fw@h:18?version=3.1.1", "mqtt://h:18", 3, ("n@m", "p/w")),
         ("mqtt://[::1]:18", "mqtt://[::1]:18", 5, (None, None)),
+        ("ws://h", "ws://h:80/mqtt", 5, (None, None)),
+        ("wss://n:p@h", "wss://h:443/mqtt", 5, ("n", "p")),
+        ("wss://h/", "wss://h:443/", 5, (None, None)),
+        ("WSS://h:8443/a/é b%2F?version=3", "wss://h:8443/a/%C3%A9%20b%2F", 3, (None, None)),
     ],
 )
 def test_urls(url: str, address: str, version: int, credentials: tuple[str | None, str | None]):

@@ -137,6 +137,7 @@ def packed(data: bytes) -> str:
         {},
         {"encoding": "base64", "value": packed(DATA)},
         {"encoding": "gzip", "value": packed(gzip.compress(DATA))},
+        {"encoding": "gzip", "value": packed(gzip.compress(DATA[:5]) + gzip.compress(DATA[5:]))},  # two members
         {"data": b""},
     ],
 )
@@ -236,6 +237,8 @@ HEX = hashlib.sha256(DATA).hexdigest()
         ("W2", "geometry", ..., "geometry"),
         ("W2", "type", "Thing", "type"),
         ("W2", "links", {}, "links"),
+        ("W2", "properties.note", math.nan, ""),
+        ("W2", "properties.note", "\ud800", ""),
         ("W3", "id", "not-a-uuid", "id"),
         ("W3", "id", 12, "id"),
         ("W4", "conformsTo", ["http://example.org"], "conformsTo"),
@@ -256,6 +259,9 @@ HEX = hashlib.sha256(DATA).hexdigest()
         ("W9", "properties.pubtime", "2025-03-28T14:31:00", "properties.pubtime"),
         ("W9", "properties.pubtime", "2025-02-30T14:31:00Z", "properties.pubtime"),
         ("W11", "properties.data_id", "", "properties.data_id"),
+        ("W12", "properties.metadata_id", ["urn:wmo:md:fr-ifremer-argo:x"], "properties.metadata_id"),
+        ("W16", "properties.cache", "false", "properties.cache"),
+        ("W16", "properties.cache", None, "properties.cache"),
         ("W14", "properties.datetime", ..., "properties.datetime"),
         ("W14", "properties.start_datetime", "2024-11-09T21:08:00Z", "properties.datetime"),
         ("W15", "properties.datetime", "fooZ", "properties.datetime"),
@@ -276,6 +282,10 @@ HEX = hashlib.sha256(DATA).hexdigest()
         ("W21", "links", [LINK, LINK | {"rel": "update"}], "links"),
         ("W21", "links", [LINK, LINK | {"rel": "deletion"}], "links"),
         ("W21", "links", [LINK | {"rel": "item"}], "links"),
+        ("W19", "links", [LINK | {"rel": ["canonical"]}], "links[0]"),
+        ("W23", "links.0.length", -1, "links[0].length"),
+        ("W23", "links.0.length", True, "links[0].length"),
+        ("W23", "links.0.length", 3.0, "links[0].length"),
     ],
 )
 def test_each_rule_finds_what_breaks_it(rule: str, path: str, value: Any, field: str):

@@ -293,6 +293,40 @@ def test_a_message_that_breaks_a_rule_is_not_sent_and_claims_nothing(services: S
     assert document["links"][0]["rel"] == "canonical"
 
 
+def test_no_file_is_left_out_for_its_geometry(services: Services, broker: Mosquitto, site: Site):
+    ring = [[number / 200, (number / 200) ** 2] for number in range(400)]
+    line, large = event(site, "/line.nc"), event(site, "/large.nc")
+    line["data"] |= {"geometry": {"type": "LineString", "coordinates": [[1, 2], [3, 4]]}, "bbox": [0, 1, 4, 5]}
+    large["data"]["geometry"] = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+    site.answers |= {name: Answer(DATA, content_type="application/x-netcdf") for name in ("/line.nc", "/large.nc")}
+    with Subscriber(broker.url, TOPIC) as subscriber:
+        items = [*run(services, line, "line"), *run(services, large, "large")]
+        first, second = subscriber.wait(2)
+    assert [item.status for item in items] == [Status.OK, Status.OK]
+    assert first["geometry"]["coordinates"] == [[[0, 1], [4, 1], [4, 5], [0, 5], [0, 1]]]
+    assert second["geometry"]["coordinates"][0][2] == ring[-1]
+    assert check(first, topic=TOPIC) == check(second, topic=TOPIC) == []
+
+
+def test_a_message_has_the_properties_of_its_event(services: Services, broker: Mosquitto, site: Site):
+    given = event(site)
+    known = {"cache": False, "producer": "fr-ifremer", "wigos_station_identifier": "0-22000-0-7901113"}
+    secured = {"default": {"type": "http", "scheme": "basic"}}
+    given["data"]["properties"] |= known | {"gts": {"ttaaii": "IOPX01", "cccc": "LFVX"}, "security": secured}
+    recommended = TOPIC.replace("/core/", "/recommended/")
+    with Subscriber(broker.url, recommended) as subscriber:
+        (item,) = run(services, given, "properties", topic=recommended)
+        (refused,) = run(services, given, "core")
+        (document,) = subscriber.wait(1)
+    assert item.status is Status.OK
+    assert known.items() <= document["properties"].items()
+    assert document["properties"]["gts"] == {"ttaaii": "IOPX01", "cccc": "LFVX"}
+    assert document["links"][0]["security"] == secured
+    assert check(document, topic=recommended) == []
+    assert refused.error
+    assert refused.error.type == "wis2_w20"  # core data are open to everybody
+
+
 @pytest.mark.parametrize(("name", "field"), [("mqtt_url", "DATAFAB_MQTT_URL"), ("wis2_topic", "topic")])
 def test_what_is_not_set_fails_the_job(settings: Settings, site: Site, name: str, field: str):
     services = Services(settings.model_copy(update={name: None}), jobs=MemoryJobs())

@@ -27,11 +27,12 @@ from datafab.core.memory_jobs import MemoryJobs
 from datafab.core.runner import Attempt, expand, run_stage
 from datafab.core.services import Services
 from datafab.errors import Fatal, FlowError, SettingError, Wait
+from datafab.settings import load
 from datafab.store.bucket import PART_BYTES
-from datafab.store.scratch import LOCK_NAME
 from datafab.store.store import MEMORY_BYTES, Store
 from tests.servers.http import Answer, Site
 from tests.servers.moto import KEYS, Moto
+from tests.servers.scratch import temporary_files
 from tests.unit.collect.test_stages import COLLECT, SOURCE, Collection, row
 
 ROOTS = ("folder", "url", "s3")
@@ -78,11 +79,6 @@ def put(store: Store, *chunks: bytes) -> tuple[str, int]:
         for chunk in chunks:
             resource.write(chunk)
         return resource.commit()
-
-
-def left_behind(tmp_path: Path) -> list[Path]:
-    """What lies on this host beside a bucket, but for the lock of this process's folder."""
-    return [path for path in tmp_path.rglob("*") if path.is_file() and path.name != LOCK_NAME]
 
 
 def content(store: Store, sha256: str) -> bytes:
@@ -338,7 +334,7 @@ def test_a_resource_of_a_bucket_is_where_digital_land_syncs_it_to_and_nothing_st
     assert content(bucket, sha256) == body[:size]
     with bucket.local(sha256) as path:
         assert path.read_bytes() == body[:size]
-    assert left_behind(tmp_path) == []
+    assert temporary_files(tmp_path) == []
 
 
 def test_a_resource_is_a_file_here_for_as_long_as_it_is_read(store, tmp_path):
@@ -359,11 +355,11 @@ def test_the_tables_of_a_collection_in_a_bucket_are_those_of_a_folder(bucket, tm
             log = {"endpoint-url": url, "entry-date": f"2026-11-{day}T", "resource": "a" * 64}
             store.write(f"log/2026-11-{day}/{endpoint}.json", json.dumps(log).encode())
             store.write("source.csv", f"organisation,endpoint\no,{endpoint}\n".encode())
-            assert save_csv(store, date(2026, 11, 20), warn=lambda _: None).logs == day - 9
+            assert save_csv(store, date(2026, 11, 20), load({}), warn=lambda _: None).logs == day - 9
     assert sorted(here.names("log")) == sorted(bucket.names("log"))
     for name in ("log.csv", "resource.csv"):
         assert here.read(name) == bucket.read(name)
-    assert not left_behind(tmp_path / "passing")
+    assert not temporary_files(tmp_path / "passing")
 
 
 def test_a_file_that_is_written_piece_by_piece_is_there_when_it_is_whole(store):
@@ -410,7 +406,7 @@ def test_an_upload_that_is_broken_off_leaves_nothing(bucket, s3, tmp_path, monke
         put(dead, b"x" * (MEMORY_BYTES + 1))
     with pytest.raises(FlowError, match="Could not connect"):
         dead.ping()
-    assert left_behind(tmp_path) == []
+    assert temporary_files(tmp_path) == []
 
 
 def test_a_bucket_that_is_not_there_says_so(bucket, s3):
@@ -435,7 +431,7 @@ def test_a_key_that_is_not_known_says_so(bucket, s3, tmp_path):
             bucket.size(sha256)
     finally:
         s3.ask_for_keys(ask=False)
-    assert left_behind(tmp_path) == []
+    assert temporary_files(tmp_path) == []
 
 
 def test_no_key_at_all_says_what_to_set(s3, tmp_path, monkeypatch):
@@ -453,7 +449,7 @@ def test_a_full_folder_for_temporary_files_is_named(bucket, tmp_path):
     sha256, _ = put(bucket, b"x" * (MEMORY_BYTES + 1))
     with room_for(1000), pytest.raises(FlowError, match=r"passing.*File too large.*room"), bucket.local(sha256):
         pass
-    assert left_behind(tmp_path) == []
+    assert temporary_files(tmp_path) == []
 
 
 def test_what_killed_uploads_left_is_swept(bucket, s3, tmp_path):
