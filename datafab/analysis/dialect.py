@@ -58,8 +58,8 @@ _MAGIC = (
 )
 _CONTROLS = frozenset(map(chr, range(32))) - frozenset("\t\n\v\f\r\x1a\x1b")
 _MAX_CONTROL_SHARE = 0.05
-#: Maximum share of NUL bytes in a text that holds no other control characters.
-_MAX_NUL_SHARE = 0.5
+#: Maximum number and share of NUL bytes in a text that holds no other control characters.
+_MAX_NULS, _MAX_NUL_SHARE = 2, 0.1
 _NUMBER = re.compile(r"-?[0-9]+([.,][0-9]+)?")
 #: Weights of a separator that is in no record, that leaves the first record a single cell above a table, and that may
 #: be part of the values of a single column.
@@ -87,7 +87,7 @@ def _is_binary(text: str) -> bool:
     filled = text.rstrip("\0")
     nuls, controls = filled.count("\0"), sum(map(filled.count, _CONTROLS))
     if controls == nuls:
-        return nuls > _MAX_NUL_SHARE * len(filled) or not filled
+        return nuls > max(_MAX_NULS, _MAX_NUL_SHARE * len(filled)) or not filled
     return controls > _MAX_CONTROL_SHARE * len(filled)
 
 
