@@ -238,7 +238,11 @@ def test_a_push_that_lacks_something_says_what(bench: Bench, metadata: dict, key
         pytest.param(Answer(b""), "is empty", id="empty file"),
         pytest.param(Answer(b"a;b\n"), "has a header but no rows", id="header only"),
         pytest.param(Answer(b"a,b\n1,2\n1,2,3\n"), "line 3 has 3 cells, the header 2", id="ragged"),
-        pytest.param(Answer(b"a,b\n" + 30 * b"1,2\n" + b"x\0y,3\n"), "line 32, column 'a': the cell holds a NUL character", id="NUL"),
+        pytest.param(
+            Answer(b"a,b\n" + 30 * b"1,2\n" + b"x\0y,3\n"),
+            "line 32, column 'a': the cell holds a NUL character",
+            id="NUL",
+        ),
         pytest.param(Answer(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0"), "neither text nor a workbook", id="binary"),
     ],
 )
