@@ -15,6 +15,12 @@ from cryptography.x509.oid import NameOID
 
 from tests.servers.redis import RedisServer
 
+#: What a key may be used for, by the parameters of ``x509.KeyUsage``.
+_USES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+
 
 class Pair(NamedTuple):
     """The files of a certificate and its key."""
@@ -31,7 +37,10 @@ class Authority:
         self._folder, self._name = folder, name
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._subject = _named(name)
-        self.file = self._sign(name, self._subject, self._key, x509.BasicConstraints(ca=True, path_length=None)).cert
+        # Python 3.13 and later do not trust an authority that does not state its use.
+        uses = dict.fromkeys(_USES, False) | {"key_cert_sign": True, "crl_sign": True}
+        extensions = x509.BasicConstraints(ca=True, path_length=None), x509.KeyUsage(**uses)
+        self.file = self._sign(name, self._subject, self._key, *extensions).cert
 
     def issue(self, name: str, address: str = "127.0.0.1") -> Pair:
         """Issue a certificate for an address."""
@@ -40,14 +49,16 @@ class Authority:
         return self._sign(f"{self._name}-{name}", _named(name), key, alternative)
 
     def _sign(
-        self, file: str, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType
+        self, file: str, subject: x509.Name, key: ec.EllipticCurvePrivateKey, *extensions: x509.ExtensionType
     ) -> Pair:
         now = dt.datetime.now(dt.UTC)
         identity = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._subject)
         builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
         builder = builder.not_valid_before(now - dt.timedelta(days=1)).not_valid_after(now + dt.timedelta(days=2))
-        builder = builder.add_extension(extension, critical=True).add_extension(identity, critical=False)
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=True)
+        builder = builder.add_extension(identity, critical=False)
         builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         pair = Pair(self._folder / f"{file}.pem", self._folder / f"{file}.key")
         pair.cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
