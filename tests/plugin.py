@@ -30,6 +30,8 @@ hypothesis.settings.load_profile("busy")
 EXAMPLES = 30
 #: Seconds that a test of a folder takes, about. The other folders' wait for nobody: they fill up what is left.
 SECONDS = {"benchmarks": 90, "integration": 4, "workers": 6, "docs": 1, "webhook": 1}
+#: What a machine of the CI may lack: data that stand beside this tree, a wheel, a right.
+MAY_LACK = ("corpus", "suites' data", "has wheels for", "no right to mount")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,6 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and "PYTEST_XDIST_WORKER" not in os.environ:
         sys.settrace(None)
         threading.settrace(None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test of the CI that is skipped because a part is missing."""
+    report = yield
+    if os.environ.get("CI") == "true" and report.skipped and not hasattr(report, "wasxfail"):
+        why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(part in why for part in MAY_LACK):
+            report.outcome, report.longrepr = "failed", f"{why}: with CI=true, a part that is missing is a failure"
+    return report
 
 
 def pytest_collection(session: pytest.Session) -> None:
